@@ -1,0 +1,54 @@
+# make test     everything: Rust, the executable specification, Python against the real server, README's commands
+# make lint     format, clippy, dependencies, documentation build
+# make bench    our retrieval beside DuckDB's, on the same data in the same run
+# make demo     README's first command
+
+CARGO  ?= cargo
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := target/release/lineament
+
+# nextest where it is installed, else cargo's own runner: the same tests.
+RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
+
+.PHONY: demo build test test-rust test-python test-readme lint bench clean
+
+demo:
+	$(CARGO) run --release -- demo
+
+build:
+	$(CARGO) build --release --workspace
+
+test: test-rust build test-python test-readme
+
+test-rust:
+	$(CARGO) $(RUST_TESTS) --release --workspace
+	$(CARGO) test --release --workspace --doc
+
+# Python's part: a virtual environment with pinned packages, made once.
+$(VENV)/.made: tests/python/requirements.txt python/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./python
+	touch $@
+
+test-python: build $(VENV)/.made
+	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python -m pytest -q tests/python
+
+# What README shows is run as it stands there, in its order.
+test-readme: build $(VENV)/.made
+	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python tests/readme.py
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --offline check bans licenses sources
+
+bench: build $(VENV)/.made
+	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python bench/pit_flights.py
+
+clean:
+	$(CARGO) clean
+	rm -rf $(VENV)

@@ -1,0 +1,14 @@
+//! Who asks, with what program, and for which run: what every entry says of its writer.
+
+/// The writer of an entry. Run and experiment are given by whoever knows them; lineage does without.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Author {
+    /// The login: of the local user, or of the caller that the server authenticated.
+    pub principal: String,
+    /// Name and version of the program, as `lineament 0.1.0`.
+    pub program: String,
+    pub run: Option<String>,
+    pub experiment: Option<String>,
+    /// Steps that made the rows before they came here, in order, as the writer states them.
+    pub steps: Vec<String>,
+}

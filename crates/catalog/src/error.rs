@@ -1,0 +1,41 @@
+//! What can go wrong in the catalog, by what the caller can do about it.
+
+use feature::Sequence;
+
+use crate::records::RecordError;
+use crate::state::ApplyError;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is wrong; its message says how to make it right.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something that was named does not exist; the message names the nearest that does.
+    #[error("{0}")]
+    NotFound(String),
+    /// Too many rows were rejected: nothing of the batch counts, and the rejected rows can be listed.
+    #[error(transparent)]
+    Refused(Box<crate::ingest::Refusal>),
+    /// The store's log holds something that cannot be.
+    #[error("the log is damaged at sequence {sequence}: {why}")]
+    Damaged { sequence: Sequence, why: String },
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl Error {
+    pub(crate) fn record(sequence: Sequence, error: &RecordError) -> Self {
+        Self::Damaged { sequence, why: error.to_string() }
+    }
+
+    pub(crate) fn apply(sequence: Sequence, error: &ApplyError) -> Self {
+        Self::Damaged { sequence, why: error.to_string() }
+    }
+
+    /// A program error of ours or a limit of a library, met while handling valid input.
+    pub(crate) fn internal(what: &str, error: impl std::fmt::Display) -> Self {
+        Self::Invalid(format!("{what}: {error}"))
+    }
+}

@@ -1,0 +1,21 @@
+//! What exists at each sequence, and the one way in.
+//!
+//! The log's records are folded into a [`State`]; every change of it is an entry that [`Catalog::commit`] appends;
+//! every row comes in through [`ingest::ingest`]. This crate knows no query engine (conditions written in SQL
+//! come in through [`Conditions`]) and no network.
+
+pub mod author;
+pub mod conditions;
+pub mod ingest;
+pub mod plan;
+pub mod records;
+pub mod state;
+
+mod catalog;
+mod error;
+
+pub use author::Author;
+pub use catalog::{Catalog, Intent, Outcome, RequestBinding, VisibleFile};
+pub use conditions::{Condition, Conditions};
+pub use error::{Error, Result};
+pub use state::State;

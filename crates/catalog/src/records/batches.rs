@@ -1,0 +1,67 @@
+//! Records of what was ingested, and of what was refused.
+
+use feature::digest::Digest;
+use feature::{BatchId, VersionId, ViewId};
+use serde::{Deserialize, Serialize};
+
+use super::Object;
+
+/// How the known-at times of a batch came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KnownAtSource {
+    /// A column of the source said.
+    Column,
+    /// `valid_at` plus the declared delay.
+    Delay,
+    /// The time of the commit.
+    Arrival,
+    /// Nobody said: taken as `valid_at`.
+    Assumed,
+}
+
+/// A file that was read, by the digest of its bytes; its name lies in the batch's body.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceFile {
+    pub digest: Digest,
+    pub bytes: u64,
+}
+
+/// One ingested write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchCommitted {
+    pub batch: BatchId,
+    pub view: ViewId,
+    pub version: VersionId,
+    pub rows: u64,
+    pub rejected: u64,
+    pub known_at: KnownAtSource,
+    /// The files: `manifests/{id}.parquet`.
+    pub manifest: Object,
+    /// The hash over the digests of the batch's pieces.
+    pub digest: Digest,
+    /// The rejected rows with their reasons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Object>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceFile>,
+    /// Names of sources and the transformation steps that the writer stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Object>,
+}
+
+/// A batch of which too many rows were rejected. None of it counts; its rejected rows lie in quarantine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchRefused {
+    pub batch: BatchId,
+    pub view: ViewId,
+    pub version: VersionId,
+    /// Rows that were offered.
+    pub rows: u64,
+    pub rejected: u64,
+    pub quarantine: Object,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Object>,
+}

@@ -1,0 +1,106 @@
+//! Records: what an entry of the log can say. Each has a number, for ever.
+//!
+//! A record's body is frozen once shipped: fields may be added as optional ones, never renamed, removed or given
+//! another meaning; a number is never reused. These types stand apart from the ones that the program runs on
+//! (`State` and what it holds), so that those stay free to change. `testdata/golden/records-v1.json` pins the bytes of each.
+//!
+//! | number | record | since |
+//! | --- | --- | --- |
+//! | 1 | [`StoreCreated`] | 0.1 |
+//! | 10 | [`EntityDefined`] | 0.1 |
+//! | 11 | [`ViewVersionDefined`] | 0.1 |
+//! | 12 | [`ServiceDefined`] | 0.1 |
+//! | 13 | [`Described`] | 0.1 |
+//! | 20 | [`BatchCommitted`] | 0.1 |
+//! | 21 | [`BatchRefused`] | 0.1 |
+//! | 30 | [`TrainingSetRecorded`] | 0.1 |
+//! | 31 | [`ReadsRecorded`] | 0.1 |
+//! | 32 | [`Verified`] | 0.1 |
+
+mod batches;
+mod definitions;
+mod retrievals;
+
+pub use batches::{BatchCommitted, BatchRefused, KnownAtSource, SourceFile};
+pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
+pub use retrievals::{ReadsRecorded, TrainingSetRecorded, Verdict, Verified};
+
+use feature::digest::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// An object beside the log, named by an entry: relative path, size and digest of its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Object {
+    pub path: String,
+    pub bytes: u64,
+    pub digest: Digest,
+}
+
+/// Why a record of an entry cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("record number {0} is unknown to this program; a newer Lineament wrote it: upgrade to open this store")]
+    Unknown(u32),
+    #[error("record number {number} ({name}) cannot be read: {source}")]
+    Body { number: u32, name: &'static str, source: serde_json::Error },
+}
+
+macro_rules! records {
+    ($($number:literal $variant:ident $name:literal;)*) => {
+        /// One record, decoded.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Record {
+            $($variant($variant),)*
+        }
+
+        impl Record {
+            /// The number that stands in the log.
+            pub fn number(&self) -> u32 {
+                match self { $(Self::$variant(_) => $number,)* }
+            }
+
+            /// The record's name, for people.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)* }
+            }
+
+            /// The body as it stands in an entry.
+            pub fn body(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$variant(body) => serde_json::to_value(body),)* }
+            }
+
+            pub fn decode(number: u32, body: &Value) -> Result<Self, RecordError> {
+                match number {
+                    $($number => $variant::deserialize(body)
+                        .map(Self::$variant)
+                        .map_err(|source| RecordError::Body { number, name: $name, source }),)*
+                    _ => Err(RecordError::Unknown(number)),
+                }
+            }
+        }
+
+        $(impl From<$variant> for Record {
+            fn from(body: $variant) -> Self {
+                Self::$variant(body)
+            }
+        })*
+    };
+}
+
+records! {
+    1 StoreCreated "store_created";
+    10 EntityDefined "entity_defined";
+    11 ViewVersionDefined "view_version_defined";
+    12 ServiceDefined "service_defined";
+    13 Described "described";
+    20 BatchCommitted "batch_committed";
+    21 BatchRefused "batch_refused";
+    30 TrainingSetRecorded "training_set_recorded";
+    31 ReadsRecorded "reads_recorded";
+    32 Verified "verified";
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,517 @@
+//! What exists at each sequence: the fold of the log's records.
+//!
+//! [`State::apply`] is pure. It depends on the state and the entry alone, so every process that has read the same
+//! prefix of the log holds the same state. Nothing is forgotten when something newer comes: everything carries the
+//! sequence at which it appeared, and so one state answers for every sequence up to its head.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use feature::definition::{Definition, Entity, FeatureService, FeatureView, Key};
+use feature::digest::{Digest, HashAlgorithm};
+use feature::{
+    BatchId, EntityId, Name, Sequence, ServiceId, StoreId, Timestamp, TrainingSetId, VersionId, ViewId,
+};
+
+use crate::records::{
+    BatchCommitted, BatchRefused, Described, EntityDefined, Record, ServiceDefined, StoreCreated, Subject,
+    TrainingSetRecorded, Verified, ViewVersionDefined,
+};
+
+/// Project and name: what a definition is found by.
+pub type Qualified = (Name, Name);
+
+/// Where the log ends, as far as it has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub sequence: Sequence,
+    pub digest: Digest,
+    pub committed_at: Timestamp,
+}
+
+/// Who wrote an entry and when: what every record of it carries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provenance {
+    pub sequence: Sequence,
+    pub committed_at: Timestamp,
+    pub principal: String,
+    pub program: String,
+    pub run: Option<String>,
+    pub experiment: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct EntityVersion {
+    pub entity: EntityId,
+    pub version: VersionId,
+    pub number: u32,
+    pub digest: String,
+    pub definition: Arc<Entity>,
+    pub by: Arc<Provenance>,
+}
+
+/// One immutable version of a feature view, with the entity's keys that it has.
+#[derive(Clone, Debug)]
+pub struct ViewVersion {
+    pub view: ViewId,
+    pub version: VersionId,
+    pub number: u32,
+    pub line: VersionId,
+    pub digest: String,
+    pub definition: Arc<FeatureView>,
+    pub entity: Arc<Entity>,
+    pub by: Arc<Provenance>,
+}
+
+impl ViewVersion {
+    pub fn keys(&self) -> &[Key] {
+        &self.entity.keys
+    }
+
+    /// `weather@2`, with its project where that is not `default`.
+    pub fn label(&self) -> String {
+        let name = &self.definition.name;
+        if self.definition.project == Name::default_project() {
+            format!("{name}@{}", self.number)
+        } else {
+            format!("{}.{name}@{}", self.definition.project, self.number)
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct ServiceVersion {
+    pub service: ServiceId,
+    pub version: VersionId,
+    pub number: u32,
+    pub digest: String,
+    pub definition: Arc<FeatureService>,
+    pub by: Arc<Provenance>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub record: BatchCommitted,
+    pub line: VersionId,
+    /// The number of the version that it was written under.
+    pub number: u32,
+    pub by: Arc<Provenance>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RefusedBatch {
+    pub record: BatchRefused,
+    pub by: Arc<Provenance>,
+}
+
+#[derive(Clone, Debug)]
+pub struct TrainingSet {
+    pub record: TrainingSetRecorded,
+    pub by: Arc<Provenance>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Verification {
+    pub record: Verified,
+    pub by: Arc<Provenance>,
+}
+
+/// A line of the log, for people.
+#[derive(Clone, Debug)]
+pub struct LogLine {
+    pub by: Arc<Provenance>,
+    pub digest: Digest,
+    /// Number and name of each record.
+    pub records: Vec<(u32, &'static str)>,
+}
+
+/// A request that was answered: its key is bound to what it asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    pub digest: Digest,
+    pub sequence: Sequence,
+}
+
+/// An entry as the fold sees it.
+pub struct Applied<'a> {
+    pub by: Provenance,
+    pub digest: Digest,
+    pub request: Option<(&'a str, Digest)>,
+    pub records: &'a [Record],
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("entry {0} is not the one after {1}")]
+    OutOfOrder(Sequence, Sequence),
+    #[error("entry {0} begins a store that was begun before")]
+    CreatedTwice(Sequence),
+    #[error("entry {sequence} refers to {what} {id}, which no earlier entry defines")]
+    Unresolved { sequence: Sequence, what: &'static str, id: String },
+    #[error("entry {sequence} repeats {what} {id}")]
+    Repeated { sequence: Sequence, what: &'static str, id: String },
+    #[error("entry {sequence} holds a definition that this program cannot read: {why}")]
+    Definition { sequence: Sequence, why: String },
+}
+
+/// The folded log.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub store: StoreId,
+    pub hash: HashAlgorithm,
+    pub head: Head,
+    entities: BTreeMap<Qualified, Vec<EntityVersion>>,
+    views: BTreeMap<Qualified, Vec<ViewVersion>>,
+    services: BTreeMap<Qualified, Vec<ServiceVersion>>,
+    /// Batches by line, in the order of the log.
+    batches: HashMap<VersionId, Vec<Arc<Batch>>>,
+    batch_lines: HashMap<BatchId, VersionId>,
+    refused: Vec<RefusedBatch>,
+    training_sets: BTreeMap<TrainingSetId, TrainingSet>,
+    verifications: Vec<Verification>,
+    requests: HashMap<String, Request>,
+    sources: HashSet<(VersionId, Digest)>,
+    log: Vec<LogLine>,
+}
+
+impl State {
+    /// The state after the first entry, which must begin with `store_created`.
+    pub fn begin(entry: &Applied<'_>) -> Result<Self, ApplyError> {
+        let unresolved = || ApplyError::Unresolved {
+            sequence: entry.by.sequence,
+            what: "the store",
+            id: "(the first record must be store_created)".to_owned(),
+        };
+        let Some((Record::StoreCreated(StoreCreated { store, hash, .. }), rest)) = entry.records.split_first() else {
+            return Err(unresolved());
+        };
+        let mut state = Self {
+            store: *store,
+            hash: *hash,
+            head: head_of(entry),
+            entities: BTreeMap::new(),
+            views: BTreeMap::new(),
+            services: BTreeMap::new(),
+            batches: HashMap::new(),
+            batch_lines: HashMap::new(),
+            refused: Vec::new(),
+            training_sets: BTreeMap::new(),
+            verifications: Vec::new(),
+            requests: HashMap::new(),
+            sources: HashSet::new(),
+            log: Vec::new(),
+        };
+        state.fold(entry, rest)?;
+        Ok(state)
+    }
+
+    /// The next entry: all of its records, or an error and a state that must be thrown away.
+    pub fn apply_entry(&mut self, entry: &Applied<'_>) -> Result<(), ApplyError> {
+        if entry.by.sequence != self.head.sequence.next() {
+            return Err(ApplyError::OutOfOrder(entry.by.sequence, self.head.sequence));
+        }
+        self.fold(entry, entry.records)
+    }
+
+    fn fold(&mut self, entry: &Applied<'_>, records: &[Record]) -> Result<(), ApplyError> {
+        let by = Arc::new(entry.by.clone());
+        for record in records {
+            self.apply(record, &by)?;
+        }
+        if let Some((key, digest)) = &entry.request {
+            let request = Request { digest: *digest, sequence: by.sequence };
+            if self.requests.insert((*key).to_owned(), request).is_some() {
+                return Err(repeated(&by, "the request key", (*key).to_owned()));
+            }
+        }
+        self.log.push(LogLine {
+            by,
+            digest: entry.digest,
+            records: entry.records.iter().map(|record| (record.number(), record.name())).collect(),
+        });
+        self.head = head_of(entry);
+        Ok(())
+    }
+
+    /// One record of an entry.
+    pub fn apply(&mut self, record: &Record, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        match record {
+            Record::StoreCreated(_) => Err(ApplyError::CreatedTwice(by.sequence)),
+            Record::EntityDefined(body) => self.define_entity(body, by),
+            Record::ViewVersionDefined(body) => self.define_view(body, by),
+            Record::ServiceDefined(body) => self.define_service(body, by),
+            Record::Described(body) => self.describe(body, by),
+            Record::BatchCommitted(body) => self.admit(body, by),
+            Record::BatchRefused(body) => {
+                self.refused.push(RefusedBatch { record: body.clone(), by: by.clone() });
+                Ok(())
+            }
+            Record::TrainingSetRecorded(body) => {
+                let set = TrainingSet { record: body.clone(), by: by.clone() };
+                match self.training_sets.insert(body.training_set, set) {
+                    None => Ok(()),
+                    Some(_) => Err(repeated(by, "training set", body.training_set.to_string())),
+                }
+            }
+            Record::ReadsRecorded(_) => Ok(()),
+            Record::Verified(body) => {
+                if !self.training_sets.contains_key(&body.training_set) {
+                    return Err(unresolved(by, "training set", body.training_set.to_string()));
+                }
+                self.verifications.push(Verification { record: body.clone(), by: by.clone() });
+                Ok(())
+            }
+        }
+    }
+
+    fn define_entity(&mut self, body: &EntityDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        let definition: Entity = read_definition(&body.definition, by)?;
+        let versions = self.entities.entry((definition.project.clone(), definition.name.clone())).or_default();
+        if body.number as usize != versions.len() + 1 {
+            return Err(repeated(by, "the version number of entity", definition.name.to_string()));
+        }
+        versions.push(EntityVersion {
+            entity: body.entity,
+            version: body.version,
+            number: body.number,
+            digest: body.digest.clone(),
+            definition: Arc::new(definition),
+            by: by.clone(),
+        });
+        Ok(())
+    }
+
+    fn define_view(&mut self, body: &ViewVersionDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        let definition: FeatureView = read_definition(&body.definition, by)?;
+        let entity = self
+            .entities
+            .get(&(definition.project.clone(), definition.entity.clone()))
+            .and_then(|versions| versions.iter().find(|version| version.version == body.entity_version))
+            .ok_or_else(|| unresolved(by, "entity version", body.entity_version.to_string()))?
+            .definition
+            .clone();
+        let versions = self.views.entry((definition.project.clone(), definition.name.clone())).or_default();
+        if body.number as usize != versions.len() + 1 {
+            return Err(repeated(by, "the version number of feature view", definition.name.to_string()));
+        }
+        if body.line != body.version && !versions.iter().any(|version| version.line == body.line) {
+            return Err(unresolved(by, "line of batches", body.line.to_string()));
+        }
+        versions.push(ViewVersion {
+            view: body.view,
+            version: body.version,
+            number: body.number,
+            line: body.line,
+            digest: body.digest.clone(),
+            definition: Arc::new(definition),
+            entity,
+            by: by.clone(),
+        });
+        Ok(())
+    }
+
+    fn define_service(&mut self, body: &ServiceDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        let definition: FeatureService = read_definition(&body.definition, by)?;
+        let versions = self.services.entry((definition.project.clone(), definition.name.clone())).or_default();
+        if body.number as usize != versions.len() + 1 {
+            return Err(repeated(by, "the version number of feature service", definition.name.to_string()));
+        }
+        versions.push(ServiceVersion {
+            service: body.service,
+            version: body.version,
+            number: body.number,
+            digest: body.digest.clone(),
+            definition: Arc::new(definition),
+            by: by.clone(),
+        });
+        Ok(())
+    }
+
+    fn describe(&mut self, body: &Described, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        let missing = || unresolved(by, "version", body.version.to_string());
+        match body.subject {
+            Subject::Entity => {
+                let found = self.entities.values_mut().flatten().find(|found| found.version == body.version);
+                found.ok_or_else(missing)?.definition = Arc::new(read_definition(&body.definition, by)?);
+            }
+            Subject::FeatureView => {
+                let found = self.views.values_mut().flatten().find(|found| found.version == body.version);
+                found.ok_or_else(missing)?.definition = Arc::new(read_definition(&body.definition, by)?);
+            }
+            Subject::FeatureService => {
+                let found = self.services.values_mut().flatten().find(|found| found.version == body.version);
+                found.ok_or_else(missing)?.definition = Arc::new(read_definition(&body.definition, by)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, body: &BatchCommitted, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        let (line, number) = self
+            .views
+            .values()
+            .flatten()
+            .find(|version| version.version == body.version)
+            .map(|version| (version.line, version.number))
+            .ok_or_else(|| unresolved(by, "feature view version", body.version.to_string()))?;
+        if self.batch_lines.insert(body.batch, line).is_some() {
+            return Err(repeated(by, "batch", body.batch.to_string()));
+        }
+        for source in &body.sources {
+            self.sources.insert((line, source.digest));
+        }
+        let batch = Batch { record: body.clone(), line, number, by: by.clone() };
+        self.batches.entry(line).or_default().push(Arc::new(batch));
+        Ok(())
+    }
+}
+
+/// Questions. Each takes the sequence it is asked for; pass `head.sequence` for now.
+impl State {
+    pub fn entities(&self) -> impl Iterator<Item = &EntityVersion> {
+        self.entities.values().flatten()
+    }
+
+    pub fn views(&self) -> impl Iterator<Item = &ViewVersion> {
+        self.views.values().flatten()
+    }
+
+    pub fn services(&self) -> impl Iterator<Item = &ServiceVersion> {
+        self.services.values().flatten()
+    }
+
+    pub fn refused(&self) -> &[RefusedBatch] {
+        &self.refused
+    }
+
+    pub fn training_sets(&self) -> impl Iterator<Item = &TrainingSet> {
+        self.training_sets.values()
+    }
+
+    pub fn training_set(&self, id: TrainingSetId) -> Option<&TrainingSet> {
+        self.training_sets.get(&id)
+    }
+
+    pub fn verifications(&self) -> &[Verification] {
+        &self.verifications
+    }
+
+    pub fn log(&self) -> &[LogLine] {
+        &self.log
+    }
+
+    pub fn request(&self, key: &str) -> Option<&Request> {
+        self.requests.get(key)
+    }
+
+    pub fn entity(&self, project: &Name, name: &Name, at: Sequence) -> Option<&EntityVersion> {
+        let versions = self.entities.get(&(project.clone(), name.clone()))?;
+        versions.iter().rev().find(|version| version.by.sequence <= at)
+    }
+
+    /// The version in force at a sequence, or the one of that number if it existed by then.
+    pub fn view(&self, project: &str, name: &str, number: Option<u32>, at: Sequence) -> Option<&ViewVersion> {
+        let key = (project.parse().ok()?, name.parse().ok()?);
+        let versions = self.views.get(&key)?;
+        versions
+            .iter()
+            .rev()
+            .find(|version| version.by.sequence <= at && number.is_none_or(|number| version.number == number))
+    }
+
+    pub fn view_version(&self, id: VersionId) -> Option<&ViewVersion> {
+        self.views.values().flatten().find(|version| version.version == id)
+    }
+
+    /// The feature views in force at a sequence.
+    pub fn views_in_force(&self, at: Sequence) -> impl Iterator<Item = &ViewVersion> {
+        self.views
+            .values()
+            .filter_map(move |versions| versions.iter().rev().find(|version| version.by.sequence <= at))
+    }
+
+    pub fn service(&self, project: &Name, name: &Name, at: Sequence) -> Option<&ServiceVersion> {
+        let versions = self.services.get(&(project.clone(), name.clone()))?;
+        versions.iter().rev().find(|version| version.by.sequence <= at)
+    }
+
+    /// Every batch, of all views, in the order of the log within each line.
+    pub fn batches(&self) -> impl Iterator<Item = &Arc<Batch>> {
+        self.batches.values().flatten()
+    }
+
+    pub fn batch(&self, id: BatchId) -> Option<&Arc<Batch>> {
+        let line = self.batch_lines.get(&id)?;
+        self.batches.get(line)?.iter().find(|batch| batch.record.batch == id)
+    }
+
+    /// The batches that count for a version at a sequence, in the order of the log. A batch counts for every version
+    /// of its line; for one that is earlier than its own only if it has all of that one's features.
+    pub fn batches_of(&self, version: &ViewVersion, at: Sequence) -> Vec<Arc<Batch>> {
+        let Some(batches) = self.batches.get(&version.line) else { return Vec::new() };
+        let mut counted = Vec::new();
+        for batch in batches.iter().filter(|batch| batch.by.sequence <= at) {
+            let later = batch.number > version.number;
+            if !later || self.has_all_features(batch, version) {
+                counted.push(batch.clone());
+            }
+        }
+        counted
+    }
+
+    fn has_all_features(&self, batch: &Batch, version: &ViewVersion) -> bool {
+        let Some(written) = self.view_version(batch.record.version) else { return false };
+        version
+            .definition
+            .features
+            .iter()
+            .all(|wanted| written.definition.features.iter().any(|had| had.name == wanted.name))
+    }
+
+    /// Whether a source file of these bytes was taken into a line before.
+    pub fn has_source(&self, line: VersionId, digest: Digest) -> bool {
+        self.sources.contains(&(line, digest))
+    }
+}
+
+fn head_of(entry: &Applied<'_>) -> Head {
+    Head { sequence: entry.by.sequence, digest: entry.digest, committed_at: entry.by.committed_at }
+}
+
+fn read_definition<T: Defined>(definition: &serde_json::Value, by: &Provenance) -> Result<T, ApplyError> {
+    let unreadable = |why: String| ApplyError::Definition { sequence: by.sequence, why };
+    let definition = Definition::from_json(definition).map_err(|why| unreadable(why.to_string()))?;
+    let kind = definition.kind();
+    T::take(definition).ok_or_else(|| unreadable(format!("it is of another kind than its record: {kind}")))
+}
+
+/// A kind of definition.
+trait Defined: Sized {
+    fn take(definition: Definition) -> Option<Self>;
+}
+
+impl Defined for Entity {
+    fn take(definition: Definition) -> Option<Self> {
+        if let Definition::Entity(entity) = definition { Some(entity) } else { None }
+    }
+}
+
+impl Defined for FeatureView {
+    fn take(definition: Definition) -> Option<Self> {
+        if let Definition::FeatureView(view) = definition { Some(view) } else { None }
+    }
+}
+
+impl Defined for FeatureService {
+    fn take(definition: Definition) -> Option<Self> {
+        if let Definition::FeatureService(service) = definition { Some(service) } else { None }
+    }
+}
+
+fn unresolved(by: &Provenance, what: &'static str, id: String) -> ApplyError {
+    ApplyError::Unresolved { sequence: by.sequence, what, id }
+}
+
+fn repeated(by: &Provenance, what: &'static str, id: String) -> ApplyError {
+    ApplyError::Repeated { sequence: by.sequence, what, id }
+}

@@ -1,0 +1,94 @@
+//! `lineament`: a feature store with experiment tracking and model lineage built into the engine.
+//!
+//! One file a verb: each parses its arguments, calls one function of `serving`, and prints.
+
+mod apply;
+mod definitions_folder;
+mod demo;
+mod explain;
+mod ingest;
+mod init;
+mod plan;
+mod progress;
+mod replay;
+mod retrieve;
+mod serve;
+mod session;
+mod sql;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use session::Place;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A feature store with experiment tracking and model lineage built into the engine.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Demo(demo::Arguments),
+    Init(init::Arguments),
+    Plan(plan::Arguments),
+    Apply(apply::Arguments),
+    Ingest(ingest::Arguments),
+    Sql(sql::Arguments),
+    Retrieve(retrieve::Arguments),
+    Replay(replay::Arguments),
+    Explain(explain::Arguments),
+    Serve(serve::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the program cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let place = arguments.place;
+    let done = runtime.block_on(async move {
+        match arguments.verb {
+            Verb::Demo(arguments) => demo::run(&place, arguments).await,
+            Verb::Init(arguments) => init::run(arguments),
+            Verb::Plan(arguments) => plan::run(&place, arguments).await,
+            Verb::Apply(arguments) => apply::run(&place, arguments).await,
+            Verb::Ingest(arguments) => ingest::run(&place, arguments).await,
+            Verb::Sql(arguments) => sql::run(&place, arguments).await,
+            Verb::Retrieve(arguments) => retrieve::run(&place, arguments).await,
+            Verb::Replay(arguments) => replay::run(&place, arguments).await,
+            Verb::Explain(arguments) => explain::run(&place, arguments).await,
+            Verb::Serve(arguments) => serve::run(&place, arguments).await,
+        }
+    });
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(exit_code(error.kind()))
+        }
+    }
+}
+
+/// 1 asks to mend the request or the data, 2 is the argument parser's, 3 asks to try again, 4 tells of damage, 5 is our fault.
+fn exit_code(kind: serving::Kind) -> u8 {
+    use serving::Kind;
+    match kind {
+        Kind::Invalid | Kind::NotFound | Kind::Refused | Kind::Forbidden => 1,
+        Kind::Unavailable => 3,
+        Kind::Damaged => 4,
+        Kind::Internal => 5,
+    }
+}

@@ -1,0 +1,45 @@
+//! `lineament plan`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use catalog::plan::{Action, Plan};
+use clap::Args;
+use serving::Result;
+
+use crate::definitions_folder;
+use crate::session::Place;
+
+/// Show what definitions would change, without changing anything
+#[derive(Args)]
+pub struct Arguments {
+    /// The folder of definitions
+    #[arg(default_value = "features")]
+    folder: PathBuf,
+}
+
+pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
+    let definitions = definitions_folder::read(&arguments.folder)?;
+    let serving = place.open().await?;
+    let plan = serving.plan_definitions(&definitions).await?;
+    print(&plan);
+    if plan.is_empty() {
+        println!("nothing to do");
+    } else {
+        println!("`lineament apply {}` does this as one entry of the log", arguments.folder.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn print(plan: &Plan) {
+    for planned in &plan.changes {
+        if !matches!(planned.action, Action::Keep { .. }) {
+            println!("{planned}");
+        }
+    }
+    let kept = plan.changes.iter().filter(|planned| matches!(planned.action, Action::Keep { .. })).count();
+    if kept > 0 {
+        println!("  {kept} unchanged");
+    }
+}
+

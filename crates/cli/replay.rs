@@ -1,0 +1,42 @@
+//! `lineament replay`
+
+use std::process::ExitCode;
+
+use catalog::records::Verdict;
+use clap::Args;
+use feature::TrainingSetId;
+use serving::{ReplayReport, Result};
+
+use crate::session::Place;
+use crate::table::grouped;
+
+/// Rebuild a training set from its id and prove that it is the same
+#[derive(Args)]
+pub struct Arguments {
+    training_set: TrainingSetId,
+}
+
+pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
+    let serving = place.open().await?;
+    let (report, _) = serving.replay(arguments.training_set, &place.author()).await?;
+    print(&report);
+    Ok(if report.verdict == Verdict::Equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub fn print(report: &ReplayReport) {
+    match report.verdict {
+        Verdict::Equal => {
+            println!("equal: {} rows, {}", grouped(report.rows), report.rebuilt);
+        }
+        Verdict::Differs => {
+            println!("differs: recorded {}, rebuilt {}", report.digest, report.rebuilt);
+            for difference in &report.differences {
+                let place = match difference.first_block {
+                    Some(block) => format!(", first in rows {} to {}", block * 65_536, (block + 1) * 65_536 - 1),
+                    None => String::new(),
+                };
+                println!("  column `{}` differs{place}", difference.column);
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Where the store is and who asks: the options that all verbs share.
+
+use catalog::{Author, Catalog};
+use clap::Args;
+use serving::{Error, Kind, Result, Serving};
+use storage::{Clock, Store};
+
+#[derive(Args, Clone)]
+pub struct Place {
+    /// The store: a folder, or file://, s3://, gs://, az:// or memory://
+    #[arg(long, global = true, env = "LINEAMENT_STORE", default_value = "lineament-store")]
+    pub store: String,
+    /// The run that this is done for; goes into the log
+    #[arg(long, global = true, env = "LINEAMENT_RUN")]
+    run: Option<String>,
+    /// The experiment that this is done for; goes into the log
+    #[arg(long, global = true, env = "LINEAMENT_EXPERIMENT")]
+    experiment: Option<String>,
+}
+
+/// Name and version of this program, as the log keeps it.
+pub const PROGRAM: &str = concat!("lineament ", env!("CARGO_PKG_VERSION"));
+
+impl Place {
+    /// The local user, and what the options say of the run.
+    pub fn author(&self) -> Author {
+        let login = ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
+        Author {
+            principal: login.filter(|login| !login.is_empty()).unwrap_or_else(|| "unknown".to_owned()),
+            program: PROGRAM.to_owned(),
+            run: self.run.clone(),
+            experiment: self.experiment.clone(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Opens a store that exists.
+    pub async fn open(&self) -> Result<Serving> {
+        let store = self.address(&self.store)?;
+        if !store.is_initialized().await.map_err(catalog::Error::from)? {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!(
+                    "there is no store at {}; `lineament apply` makes one there, or name another by --store",
+                    store.location()
+                ),
+            ));
+        }
+        Ok(Serving::new(Catalog::open(store).await?))
+    }
+
+    /// Opens a store, and makes it where there is none yet.
+    pub async fn open_or_create(&self) -> Result<Serving> {
+        self.open_or_create_at(&self.store).await
+    }
+
+    pub async fn open_or_create_at(&self, address: &str) -> Result<Serving> {
+        let store = self.address(address)?;
+        Ok(Serving::new(Catalog::open_or_create(store, &self.author()).await?))
+    }
+
+    fn address(&self, address: &str) -> Result<Store> {
+        Ok(Store::open(address, Clock::System).map_err(catalog::Error::from)?)
+    }
+}
+
+/// An error of a file that the user named.
+pub fn file_error(path: &std::path::Path, error: impl std::fmt::Display) -> Error {
+    Error::new(Kind::NotFound, format!("`{}`: {error}", path.display()))
+}

@@ -1,0 +1,216 @@
+//! Reading data files: only the columns and pages that are asked for, and never a byte that was changed.
+//!
+//! Every 64 KiB block that is touched is checked against the manifest once per process. The page index is loaded
+//! with the footer and both are kept, since files never change: only then does a row selection save any reading.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use bytes::{Bytes, BytesMut};
+use catalog::VisibleFile;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
+use datafusion::parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
+use datafusion::parquet::arrow::ProjectionMask;
+use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use feature::FileId;
+use feature::digest::hash;
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use storage::manifest::{BLOCK_BYTES, DataFile};
+
+/// How many footers are kept; a footer with its page index takes some ten to hundred KiB.
+const FOOTERS: usize = 4096;
+const BATCH_ROWS: usize = 65_536;
+
+/// Opens data files; cheap to clone, and shared by all queries of a process.
+#[derive(Clone)]
+pub struct DataFiles {
+    objects: Arc<dyn ObjectStore>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    footers: HashMap<FileId, ArrowReaderMetadata>,
+    /// Blocks whose bytes were compared with the manifest.
+    checked: HashMap<FileId, HashSet<u64>>,
+}
+
+impl std::fmt::Debug for DataFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataFiles").finish_non_exhaustive()
+    }
+}
+
+impl DataFiles {
+    pub fn new(objects: Arc<dyn ObjectStore>) -> Self {
+        Self { objects, known: Arc::default() }
+    }
+
+    /// The footer of a file, with its page index.
+    pub async fn footer(&self, file: &DataFile) -> Result<ArrowReaderMetadata> {
+        if let Some(footer) = self.known().footers.get(&file.id) {
+            return Ok(footer.clone());
+        }
+        let mut reader = self.reader(file);
+        let metadata = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Required)
+            .with_prefetch_hint(Some(64 * 1024))
+            .load_and_finish(&mut reader, file.bytes)
+            .await
+            .map_err(|error| unreadable(file, &error))?;
+        let footer = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+            .map_err(|error| unreadable(file, &error))?;
+        let mut known = self.known();
+        if known.footers.len() >= FOOTERS {
+            known.footers.clear();
+        }
+        known.footers.insert(file.id, footer.clone());
+        Ok(footer)
+    }
+
+    /// Some columns of a file as one batch, in the order of the file's schema; columns that the file lacks are left out.
+    /// With a selection, only the selected rows.
+    pub async fn columns(
+        &self,
+        file: &VisibleFile,
+        names: &[&str],
+        selection: Option<RowSelection>,
+    ) -> Result<RecordBatch> {
+        let file = &file.file;
+        let footer = self.footer(file).await?;
+        let schema = footer.schema().clone();
+        let wanted: Vec<usize> =
+            names.iter().filter_map(|name| schema.index_of(name).ok()).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        let projected = Arc::new(schema.project(&wanted)?);
+        let mask = ProjectionMask::roots(footer.parquet_schema(), wanted);
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader(file), footer)
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS);
+        if let Some(selection) = selection {
+            builder = builder.with_row_selection(selection);
+        }
+        let stream = builder.build().map_err(|error| unreadable(file, &error))?;
+        let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(|error| unreadable(file, &error))?;
+        Ok(concat_batches(&projected, &batches)?)
+    }
+
+    fn reader(&self, file: &DataFile) -> CheckedReader {
+        CheckedReader { files: self.clone(), file: file.clone() }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads whole blocks, compares each with the manifest the first time, and hands out the part that was asked for.
+struct CheckedReader {
+    files: DataFiles,
+    file: DataFile,
+}
+
+impl CheckedReader {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, ParquetError> {
+        let block = BLOCK_BYTES as u64;
+        let first = range.start / block;
+        let last = range.end.div_ceil(block);
+        let unchecked = {
+            let known = self.files.known();
+            let checked = known.checked.get(&self.file.id);
+            (first..last).any(|index| !checked.is_some_and(|checked| checked.contains(&index)))
+        };
+        let path = Path::from(self.file.path.as_str());
+        let outside = |error| ParquetError::External(Box::new(error));
+        if !unchecked {
+            return self.files.objects.get_range(&path, range).await.map_err(outside);
+        }
+        let whole = first * block..(last * block).min(self.file.bytes);
+        let bytes = self.files.objects.get_range(&path, whole.clone()).await.map_err(outside)?;
+        if bytes.len() as u64 != whole.end - whole.start {
+            return Err(self.damaged(first));
+        }
+        for (index, content) in (first..last).zip(bytes.chunks(BLOCK_BYTES)) {
+            let expected = usize::try_from(index).ok().and_then(|index| self.file.blocks.get(index));
+            if expected != Some(&hash(self.file.digest.algorithm(), content)) {
+                return Err(self.damaged(index));
+            }
+        }
+        self.files.known().checked.entry(self.file.id).or_default().extend(first..last);
+        let from = (range.start - whole.start) as usize;
+        let until = (range.end - whole.start) as usize;
+        Ok(bytes.slice(from..until))
+    }
+
+    fn damaged(&self, block: u64) -> ParquetError {
+        ParquetError::General(format!(
+            "`{}` was changed after it was written: block {block} (64 KiB each) does not give the digest in its manifest; \
+             restore the file from a copy of the store",
+            self.file.path
+        ))
+    }
+}
+
+impl AsyncFileReader for CheckedReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        async move { self.read(range).await }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+        async move {
+            let merged = merge(&ranges);
+            let mut fetched = Vec::with_capacity(merged.len());
+            for range in &merged {
+                fetched.push(self.read(range.clone()).await?);
+            }
+            let mut parts = Vec::with_capacity(ranges.len());
+            for range in ranges {
+                let index = merged.partition_point(|whole| whole.end < range.end);
+                let Some((whole, bytes)) = merged.get(index).zip(fetched.get(index)) else {
+                    parts.push(BytesMut::new().freeze());
+                    continue;
+                };
+                let from = (range.start - whole.start) as usize;
+                parts.push(bytes.slice(from..from + (range.end - range.start) as usize));
+            }
+            Ok(parts)
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        async move {
+            let footer = self.files.footer(&self.file).await.map_err(|error| ParquetError::External(error.into()))?;
+            Ok(footer.metadata().clone())
+        }
+        .boxed()
+    }
+}
+
+/// Ranges that lie near each other become one, sorted: one read costs less than the gap between two.
+fn merge(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in sorted {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end + BLOCK_BYTES as u64 => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+fn unreadable(file: &DataFile, error: &ParquetError) -> DataFusionError {
+    DataFusionError::Execution(format!("data file `{}` cannot be read: {error}", file.path))
+}

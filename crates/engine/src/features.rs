@@ -1,0 +1,344 @@
+//! Feature references of a retrieval: what is asked for, resolved to versions, and planned over a spine.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, DFSchema, Result, TableReference, plan_datafusion_err, plan_err};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
+use feature::name::nearest;
+use feature::{Reference, Span};
+
+use crate::feature_view::FeatureViewTable;
+use crate::point_in_time::plan::{PointInTime, Right, Rule};
+use crate::point_in_time::{Cut, Direction};
+use crate::snapshot::Snapshot;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// References (`weather.temp`, `weather@3.temp`, `weather.*`) and names of feature services, in order.
+    pub features: Vec<String>,
+    /// `weather__temp` in place of `temp`.
+    pub full_feature_names: bool,
+    /// A ttl for this retrieval alone, by view.
+    pub ttl: BTreeMap<String, Span>,
+    pub cut: Cut,
+}
+
+impl Request {
+    pub fn new(features: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            features: features.into_iter().map(Into::into).collect(),
+            full_feature_names: false,
+            ttl: BTreeMap::new(),
+            cut: Cut::Row,
+        }
+    }
+}
+
+/// One feature, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedFeature {
+    /// Position in [`Resolved::views`].
+    pub view: usize,
+    /// Position in the version's features.
+    pub feature: usize,
+    /// As it was asked for; a service gives its own reference.
+    pub asked: String,
+    /// `weather@3.temp`
+    pub reference: String,
+    /// The column it becomes.
+    pub output: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct ResolvedView {
+    pub table: Arc<FeatureViewTable>,
+    pub ttl: Option<Span>,
+}
+
+/// A request with every name resolved to a version at a snapshot.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub views: Vec<ResolvedView>,
+    pub features: Vec<ResolvedFeature>,
+    pub cut: Cut,
+}
+
+/// Resolves what is asked for.
+///
+/// # Errors
+/// Unknown views, versions and features, with the nearest that there are; two features of one name; a ttl of
+/// zero or for a view that is not asked for.
+pub async fn resolve(snapshot: &Snapshot, request: &Request) -> Result<Resolved> {
+    let asked = expand_services(snapshot, &request.features)?;
+    if asked.is_empty() {
+        return plan_err!("no features are asked for; name some, as in 'weather.temp', or a feature service");
+    }
+    let mut resolved = Resolved { views: Vec::new(), features: Vec::new(), cut: request.cut };
+    let mut positions: HashMap<feature::VersionId, usize> = HashMap::new();
+    for (asked, reference) in asked {
+        let version =
+            snapshot.version(reference.project.as_str(), reference.view.as_str(), reference.version)?;
+        let view = match positions.get(&version.version) {
+            Some(view) => *view,
+            None => {
+                let ttl = match request.ttl.get(version.definition.name.as_str()) {
+                    Some(ttl) if ttl.micros() == 0 => {
+                        return plan_err!("a ttl of zero finds nothing; leave it out, or give a length of time");
+                    }
+                    Some(ttl) => Some(*ttl),
+                    None => version.definition.ttl,
+                };
+                let table = snapshot.table(version.clone()).await?;
+                resolved.views.push(ResolvedView { table, ttl });
+                positions.insert(version.version, resolved.views.len() - 1);
+                resolved.views.len() - 1
+            }
+        };
+        let known = &version.definition.features;
+        let chosen: Vec<usize> = match &reference.feature {
+            None => (0..known.len()).collect(),
+            Some(name) => match known.iter().position(|feature| feature.name == *name) {
+                Some(position) => vec![position],
+                None => {
+                    let names: Vec<&str> = known.iter().map(|feature| feature.name.as_str()).collect();
+                    let hint = nearest(name.as_str(), names.iter().copied())
+                        .map(|near| format!(" (did you mean `{near}`?)"))
+                        .unwrap_or_default();
+                    return plan_err!(
+                        "`{asked}`: feature view `{}` has no feature `{name}`{hint}; it has {}",
+                        version.label(),
+                        names.join(", ")
+                    );
+                }
+            },
+        };
+        for feature in chosen {
+            let name = &known[feature].name;
+            let output = if request.full_feature_names {
+                format!("{}__{name}", version.definition.name)
+            } else {
+                name.to_string()
+            };
+            resolved.features.push(ResolvedFeature {
+                view,
+                feature,
+                asked: asked.clone(),
+                reference: format!("{}.{name}", version.label()),
+                output,
+            });
+        }
+    }
+    for view in request.ttl.keys() {
+        if !resolved.views.iter().any(|resolved| resolved.table.version().definition.name.as_str() == view) {
+            return plan_err!("a ttl is given for `{view}`, but none of its features is asked for");
+        }
+    }
+    refuse_same_names(&resolved)?;
+    Ok(resolved)
+}
+
+fn expand_services(snapshot: &Snapshot, features: &[String]) -> Result<Vec<(String, Reference)>> {
+    let mut expanded = Vec::new();
+    for asked in features {
+        if asked.contains(['.', ':']) {
+            let reference = asked.parse::<Reference>().map_err(|error| plan_datafusion_err!("{error}"))?;
+            expanded.push((asked.clone(), reference));
+            continue;
+        }
+        let project = feature::Name::default_project();
+        let service = asked.parse().ok().and_then(|name| snapshot.state.service(&project, &name, snapshot.sequence));
+        match service {
+            Some(service) => {
+                for reference in &service.definition.features {
+                    expanded.push((reference.to_string(), reference.clone()));
+                }
+            }
+            None => {
+                let names: Vec<&str> =
+                    snapshot.state.services().map(|service| service.definition.name.as_str()).collect();
+                let hint = nearest(asked, names.iter().copied())
+                    .map(|near| format!(" (did you mean `{near}`?)"))
+                    .unwrap_or_default();
+                return plan_err!(
+                    "`{asked}` is not a feature service{hint}; name a service, or a feature as view.feature"
+                );
+            }
+        }
+    }
+    Ok(expanded)
+}
+
+fn refuse_same_names(resolved: &Resolved) -> Result<()> {
+    let mut seen: HashMap<&str, &str> = HashMap::new();
+    for feature in &resolved.features {
+        if let Some(other) = seen.insert(&feature.output, &feature.reference) {
+            if other == feature.reference {
+                return plan_err!("`{other}` is asked for twice");
+            }
+            return plan_err!(
+                "`{other}` and `{}` would both become the column `{}`; ask for full feature names, which put the view before the feature",
+                feature.reference,
+                feature.output
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The spine's time column: the one that is named, else `at`, else `event_timestamp`, else the only column that holds times.
+pub fn time_column(spine: &DFSchema, named: Option<&str>) -> Result<String> {
+    let has = |name: &str| spine.fields().iter().any(|field| field.name() == name);
+    if let Some(name) = named {
+        if has(name) {
+            return Ok(name.to_owned());
+        }
+        let names: Vec<&str> = spine.fields().iter().map(|field| field.name().as_str()).collect();
+        let hint = nearest(name, names.iter().copied())
+            .map(|near| format!(" (did you mean `{near}`?)"))
+            .unwrap_or_default();
+        return plan_err!("the spine has no column `{name}`{hint}; it has {}", names.join(", "));
+    }
+    for usual in ["at", "event_timestamp"] {
+        if has(usual) {
+            return Ok(usual.to_owned());
+        }
+    }
+    let times: Vec<&str> = spine
+        .fields()
+        .iter()
+        .filter(|field| matches!(field.data_type(), DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64))
+        .map(|field| field.name().as_str())
+        .collect();
+    match times.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => {
+            let columns: Vec<String> =
+                spine.fields().iter().map(|field| format!("{} ({})", field.name(), field.data_type())).collect();
+            plan_err!(
+                "the spine has no time column; add one named `at` that holds timestamps. Its columns: {}",
+                columns.join(", ")
+            )
+        }
+        several => plan_err!(
+            "the spine has several time columns ({}); name the one at which features are wanted `at`, or say which it is",
+            several.join(", ")
+        ),
+    }
+}
+
+/// Plans a retrieval: the spine's columns as they are, then each feature under its output name, in the order asked for.
+///
+/// # Errors
+/// A key column that the spine lacks; a feature that would have the name of a spine column.
+pub fn plan(spine: LogicalPlan, at: &str, resolved: &Resolved) -> Result<LogicalPlan> {
+    let schema = spine.schema().clone();
+    let find = |name: &str| -> Result<Option<Column>> {
+        let mut found = schema.iter().filter(|(_, field)| field.name() == name);
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => plan_err!("the spine has two columns named `{name}`"),
+            (Some(field), None) => Ok(Some(Column::from(field))),
+            (None, _) => Ok(None),
+        }
+    };
+    let Some(at) = find(at)? else { return plan_err!("the spine has no column `{at}`") };
+    let mut rights = Vec::with_capacity(resolved.views.len());
+    let mut aliases = Vec::with_capacity(resolved.views.len());
+    for view in &resolved.views {
+        let version = view.table.version();
+        let mut keys = Vec::with_capacity(version.keys().len());
+        for key in version.keys() {
+            let Some(column) = find(key.name.as_str())? else {
+                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                let hint = nearest(key.name.as_str(), names.iter().copied())
+                    .map(|near| format!(" (did you mean `{near}`? rename it)"))
+                    .unwrap_or_default();
+                return plan_err!(
+                    "the spine has no column `{}`, the key of entity `{}` that `{}` describes{hint}; its columns: {}",
+                    key.name,
+                    version.definition.entity,
+                    version.label(),
+                    names.join(", ")
+                );
+            };
+            keys.push(Expr::Column(column));
+        }
+        let alias = TableReference::bare(version.label());
+        let scan = LogicalPlanBuilder::scan(alias.clone(), provider_as_source(view.table.clone()), None)?.build()?;
+        rights.push(Right {
+            plan: scan,
+            at: Expr::Column(at.clone()),
+            direction: Direction::AtOrBefore,
+            rule: Rule::FeatureView { keys, ttl: view.ttl, cut: resolved.cut },
+        });
+        aliases.push(alias);
+    }
+    let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+    for feature in &resolved.features {
+        if find(&feature.output)?.is_some() {
+            return plan_err!(
+                "the spine already has a column `{}`, the name that `{}` would get; ask for full feature names, or rename the spine's column",
+                feature.output,
+                feature.reference
+            );
+        }
+        let version = resolved.views[feature.view].table.version();
+        let name = version.definition.features[feature.feature].name.as_str();
+        let column = Column::new(Some(aliases[feature.view].clone()), name);
+        columns.push(Expr::Column(column).alias(feature.output.clone()));
+    }
+    let node = LogicalPlan::Extension(Extension { node: Arc::new(PointInTime::new(spine, rights)?) });
+    LogicalPlanBuilder::from(node).project(columns)?.build()
+}
+
+/// A feature of a recorded retrieval, by the version that it was resolved to.
+#[derive(Clone, Debug)]
+pub struct Pinned {
+    pub asked: String,
+    pub version: feature::VersionId,
+    pub feature: String,
+    pub output: String,
+}
+
+/// Makes a recorded resolution whole again; nothing is resolved anew. `ttl` holds the one used for each version.
+///
+/// # Errors
+/// A version or feature that the store no longer knows.
+pub async fn resolve_pinned(
+    snapshot: &Snapshot,
+    pinned: &[Pinned],
+    ttl: &HashMap<feature::VersionId, Option<Span>>,
+    cut: Cut,
+) -> Result<Resolved> {
+    let mut resolved = Resolved { views: Vec::new(), features: Vec::new(), cut };
+    let mut positions: HashMap<feature::VersionId, usize> = HashMap::new();
+    for pin in pinned {
+        let Some(version) = snapshot.state.view_version(pin.version) else {
+            return plan_err!("the store knows no feature view version {}", pin.version);
+        };
+        let view = match positions.get(&pin.version) {
+            Some(view) => *view,
+            None => {
+                let table = snapshot.table(Arc::new(version.clone())).await?;
+                resolved.views.push(ResolvedView { table, ttl: ttl.get(&pin.version).copied().flatten() });
+                positions.insert(pin.version, resolved.views.len() - 1);
+                resolved.views.len() - 1
+            }
+        };
+        let known = &version.definition.features;
+        let Some(feature) = known.iter().position(|known| known.name.as_str() == pin.feature) else {
+            return plan_err!("`{}` has no feature `{}`", version.label(), pin.feature);
+        };
+        resolved.features.push(ResolvedFeature {
+            view,
+            feature,
+            asked: pin.asked.clone(),
+            reference: format!("{}.{}", version.label(), pin.feature),
+            output: pin.output.clone(),
+        });
+    }
+    Ok(resolved)
+}

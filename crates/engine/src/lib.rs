@@ -1,0 +1,22 @@
+//! How features are asked for: tables, the point-in-time join, and SQL over them.
+//!
+//! A [`Session`] sees the store at one snapshot. Feature views are its tables; [`features::plan`] and SQL's `ASOF JOIN` and
+//! `historical_features` are the point-in-time join. This crate knows no Flight and keeps no lineage: it shows the plan and what
+//! was matched, and `serving` records it.
+
+pub mod conditions;
+pub mod data_files;
+pub mod feature_view;
+pub mod features;
+pub mod history;
+pub mod point_in_time;
+pub mod sql;
+
+mod session;
+mod snapshot;
+mod system;
+
+pub use conditions::SqlConditions;
+pub use session::{CATALOG, Engine, SYSTEM_SCHEMA, Session};
+pub use snapshot::{Snapshot, split_name};
+pub use sql::ttls;

@@ -1,0 +1,83 @@
+//! All rows of one key, for explaining which of them won and why the others lost.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, new_null_array};
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use catalog::VisibleFile;
+use catalog::state::ViewVersion;
+use datafusion::common::{Result, exec_err};
+use feature::Timestamp;
+
+use super::SpineOrder;
+use crate::data_files::DataFiles;
+
+/// A row of the key that is asked about.
+#[derive(Clone, Debug)]
+pub struct CandidateRow {
+    /// Position in the files that were given.
+    pub file: usize,
+    /// Row in the file.
+    pub row: u64,
+    pub valid_at: Timestamp,
+    pub known_at: Timestamp,
+    pub retracted: bool,
+    /// The feature's value as text; none where it is null.
+    pub value: Option<String>,
+    /// False where the row's batch does not have the feature.
+    pub in_batch: bool,
+}
+
+/// Every row of one key in these files, in their order.
+pub async fn candidates(
+    data: &DataFiles,
+    version: &Arc<ViewVersion>,
+    files: &[VisibleFile],
+    key: &[(String, ArrayRef)],
+    feature: &str,
+) -> Result<Vec<CandidateRow>> {
+    let types: Vec<DataType> = version.keys().iter().map(|key| key.data_type.arrow()).collect();
+    let spine = SpineOrder::new(key, &types, &Int64Array::from(vec![0]))?;
+    let keys: Vec<&str> = version.keys().iter().map(|key| key.name.as_str()).collect();
+    let mut names = keys.clone();
+    names.extend(["valid_at", "known_at", "_retracted", feature]);
+    let mut found = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        let columns = data.columns(file, &names, None).await?;
+        let mut key_columns = Vec::with_capacity(keys.len());
+        for (name, kind) in keys.iter().zip(&types) {
+            let Some(column) = columns.column_by_name(name) else {
+                return exec_err!("data file `{}` has no column `{name}`", file.file.path);
+            };
+            key_columns.push(arrow::compute::cast(column, kind)?);
+        }
+        let times = |name: &str| {
+            columns.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+        };
+        let Some(valid_at) = times("valid_at") else {
+            return exec_err!("data file `{}` has no column `valid_at`", file.file.path);
+        };
+        let known_at = times("known_at");
+        let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt());
+        let stored = columns.column_by_name(feature);
+        let values = stored.cloned().unwrap_or_else(|| new_null_array(&DataType::Utf8, columns.num_rows()));
+        let options = FormatOptions::default();
+        let text = ArrayFormatter::try_new(values.as_ref(), &options)?;
+        for (from, until, _) in spine.runs(&key_columns, columns.num_rows())? {
+            for row in from..until {
+                let value = if values.is_null(row) { None } else { Some(text.value(row).try_to_string()?) };
+                found.push(CandidateRow {
+                    file: index,
+                    row: row as u64,
+                    valid_at: Timestamp(valid_at.value(row)),
+                    known_at: known_at.map_or(file.batch.by.committed_at, |known| Timestamp(known.value(row))),
+                    retracted: retracted.is_some_and(|retracted| retracted.value(row)),
+                    value,
+                    in_batch: stored.is_some(),
+                });
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,176 @@
+//! The point-in-time join: which observation of each feature view was known to each spine row.
+//!
+//! For a spine row (key, at) the candidates are the view's rows of that key with `valid_at` ≤ at, `valid_at` ≥ at − ttl where a ttl
+//! is set, and `known_at` ≤ the cut, which is at unless one instant is set in its place. The greatest (valid_at,
+//! known_at, sequence) wins, the last received among equals. Null keys and null times match nothing.
+//!
+//! It runs in two phases. [`matching`] finds the winner of each spine row from key and time columns alone, file by file, since
+//! each file is sorted by them; nothing is merged and no table of the right side is built. [`fetch`] then decodes
+//! feature values where rows were hit, and puts them into spine order.
+
+mod candidates;
+pub mod exec;
+mod fetch;
+mod matching;
+pub mod plan;
+mod spine;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use catalog::VisibleFile;
+use catalog::state::ViewVersion;
+use datafusion::common::Result;
+use feature::{BatchId, Span, Timestamp};
+
+pub use candidates::{CandidateRow, candidates};
+pub use matching::{Answer, in_memory};
+pub use spine::SpineOrder;
+
+use crate::data_files::DataFiles;
+
+/// One feature view in one retrieval.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    pub version: Arc<ViewVersion>,
+    pub files: Arc<Vec<VisibleFile>>,
+    pub direction: Direction,
+    pub ttl: Option<Span>,
+    pub cut: Cut,
+    /// Columns of the view's table that are wanted, in order.
+    pub outputs: Vec<Output>,
+}
+
+/// Which side of a spine row's time is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd)]
+pub enum Direction {
+    /// `at >= valid_at`: the greatest valid_at wins.
+    AtOrBefore,
+    /// `at > valid_at`
+    Before,
+    /// `at <= valid_at`: the least valid_at wins, and no ttl is used.
+    AtOrAfter,
+    /// `at < valid_at`
+    After,
+}
+
+impl Direction {
+    pub fn looks_back(self) -> bool {
+        matches!(self, Self::AtOrBefore | Self::Before)
+    }
+
+    /// As it stands between the spine's time and the view's.
+    pub fn operator(self) -> &'static str {
+        match self {
+            Self::AtOrBefore => ">=",
+            Self::Before => ">",
+            Self::AtOrAfter => "<=",
+            Self::After => "<",
+        }
+    }
+}
+
+/// What could be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd)]
+pub enum Cut {
+    /// What was known at each row's own time.
+    Row,
+    /// What was known at one instant.
+    Instant(Timestamp),
+    /// No limit: values may be used before anybody could know them. For showing what such a leak is worth.
+    None,
+}
+
+/// A column of a feature view's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    Key(usize),
+    Occurrence,
+    ValidAt,
+    /// By its position in the version's definition.
+    Feature(usize),
+}
+
+/// Why a feature of a row is null, in the order in which a candidate gets further: of all candidates, the reason of
+/// the one that came furthest is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum NullReason {
+    NullKeyOrTime,
+    UnknownEntity,
+    Later,
+    NotYetKnown,
+    Expired,
+    Retracted,
+    NotInBatch,
+    NullAtSource,
+}
+
+impl NullReason {
+    pub const ALL: [Self; 8] = [
+        Self::NullKeyOrTime,
+        Self::UnknownEntity,
+        Self::Later,
+        Self::NotYetKnown,
+        Self::Expired,
+        Self::Retracted,
+        Self::NotInBatch,
+        Self::NullAtSource,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NullKeyOrTime => "null_key_or_time",
+            Self::UnknownEntity => "unknown_entity",
+            Self::Later => "later",
+            Self::NotYetKnown => "not_yet_known",
+            Self::Expired => "expired",
+            Self::Retracted => "retracted",
+            Self::NotInBatch => "not_in_batch",
+            Self::NullAtSource => "null_at_source",
+        }
+    }
+}
+
+impl fmt::Display for NullReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a lookup found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// One array an output, in spine order.
+    pub columns: Vec<ArrayRef>,
+    pub report: LookupReport,
+}
+
+/// Counts that fall out of the match: why features are null, and how many rows each batch answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LookupReport {
+    /// `weather@2`
+    pub version: String,
+    /// Spine rows that found an observation.
+    pub matched: u64,
+    pub hits: Vec<(BatchId, u64)>,
+    /// By feature, in the order asked for.
+    pub features: Vec<FeatureReport>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeatureReport {
+    pub name: String,
+    /// Null cells by reason.
+    pub nulls: BTreeMap<NullReason, u64>,
+    /// Rows without an observation that took the declared default; they are not null.
+    pub defaulted: u64,
+}
+
+/// Looks one view up for all rows of a spine.
+pub async fn look_up(files: &DataFiles, lookup: &Lookup, spine: &SpineOrder) -> Result<Found> {
+    let matched = matching::match_files(files, lookup, spine).await?;
+    fetch::fetch(files, lookup, matched).await
+}

@@ -1,0 +1,274 @@
+//! A query session over one snapshot.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use catalog::Catalog;
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider, TableProvider,
+};
+use datafusion::common::{DataFusionError, Result, not_impl_err};
+use datafusion::datasource::MemTable;
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use feature::Sequence;
+use object_store::ObjectStore;
+
+use crate::data_files::DataFiles;
+use crate::snapshot::{Snapshot, split_name};
+use crate::sql::{self, LineamentQueryPlanner, TableFunctions};
+use crate::system;
+
+/// The catalog that all names live in, for tools that ask.
+pub const CATALOG: &str = "store";
+/// The schema of the system views.
+pub const SYSTEM_SCHEMA: &str = "lineament";
+/// The schema of tables that live as long as their session.
+pub const SESSION_SCHEMA: &str = "session";
+
+/// What all sessions of a process share.
+#[derive(Clone)]
+pub struct Engine {
+    catalog: Catalog,
+    files: DataFiles,
+}
+
+impl Engine {
+    pub fn new(catalog: Catalog) -> Self {
+        let files = DataFiles::new(catalog.store().objects());
+        Self { catalog, files }
+    }
+
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The store as of its newest entry, or as of an earlier sequence.
+    pub async fn snapshot(&self, at: Option<Sequence>) -> Result<Snapshot> {
+        let state = self.catalog.refresh().await.map_err(external)?;
+        let head = state.head.sequence;
+        let sequence = at.unwrap_or(head);
+        if sequence > head {
+            return Err(DataFusionError::Plan(format!("the log ends at sequence {head}; there is no {sequence} yet")));
+        }
+        Ok(Snapshot::new(self.catalog.clone(), state, sequence, self.files.clone()))
+    }
+
+    pub fn session(&self, snapshot: Snapshot) -> Result<Session> {
+        Session::new(snapshot, self.files.clone())
+    }
+}
+
+fn external(error: catalog::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// Plans and runs queries over one snapshot.
+pub struct Session {
+    state: SessionState,
+    snapshot: Snapshot,
+    temporary: Arc<MemorySchemaProvider>,
+}
+
+impl Session {
+    fn new(snapshot: Snapshot, files: DataFiles) -> Result<Self> {
+        let config = SessionConfig::new()
+            .with_default_catalog_and_schema(CATALOG, "default")
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true)
+            .set_bool("datafusion.sql_parser.collect_spans", false);
+        let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(NoObjectStores)).build_arc()?;
+        let temporary = Arc::new(MemorySchemaProvider::new());
+        let catalogs = Arc::new(MemoryCatalogProviderList::new());
+        let provider = StoreCatalog { snapshot: snapshot.clone(), temporary: temporary.clone() };
+        datafusion::catalog::CatalogProviderList::register_catalog(
+            catalogs.as_ref(),
+            CATALOG.to_owned(),
+            Arc::new(provider),
+        );
+        let state = SessionStateBuilder::new_with_default_features()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_catalog_list(catalogs)
+            .with_query_planner(Arc::new(LineamentQueryPlanner::new(files)))
+            .build();
+        Ok(Self { state, snapshot, temporary })
+    }
+
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Plans a statement that reads.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it, statements that do more than read among it.
+    pub async fn plan(&self, text: &str) -> Result<LogicalPlan> {
+        let dialect = self.state.config().options().sql_parser.dialect;
+        let mut statement = self.state.sql_to_statement(text, &dialect)?;
+        sql::verify_statement(&statement)?;
+        let inner = innermost(&mut statement);
+        let mut planners = self.state.clone();
+        if let Some(inner) = inner {
+            sql::fold_asof_joins(inner);
+            let prepared = sql::collect(inner)?.prepare(&self.snapshot).await?;
+            planners = SessionStateBuilder::new_from_existing(planners)
+                .with_relation_planners(vec![Arc::new(TableFunctions { prepared })])
+                .build();
+        }
+        let plan = planners.statement_to_plan(statement).await?;
+        sql::verify_read_only(&plan)?;
+        Ok(plan)
+    }
+
+    /// A table that lives as long as this session, as `session.{name}`.
+    pub fn register(&self, name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+        let table = MemTable::try_new(schema, vec![batches])?;
+        self.temporary.register_table(name.to_owned(), Arc::new(table))?;
+        Ok(())
+    }
+
+    /// Rows at hand as a plan.
+    pub fn rows(&self, name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
+        let table = MemTable::try_new(schema, vec![batches])?;
+        let source = datafusion::datasource::provider_as_source(Arc::new(table));
+        LogicalPlanBuilder::scan(name, source, None)?.build()
+    }
+
+    /// The plan as it will run.
+    pub async fn prepare(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        self.state.create_physical_plan(plan).await
+    }
+
+    pub fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {
+        execute_stream(plan, Arc::new(TaskContext::from(&self.state)))
+    }
+}
+
+/// The statement proper, under any EXPLAIN of DataFusion's own.
+fn innermost(
+    statement: &mut datafusion::sql::parser::Statement,
+) -> Option<&mut datafusion::sql::sqlparser::ast::Statement> {
+    match statement {
+        datafusion::sql::parser::Statement::Statement(statement) => Some(statement),
+        datafusion::sql::parser::Statement::Explain(explain) => innermost(&mut explain.statement),
+        _ => None,
+    }
+}
+
+/// Projects are schemas; so are the system views and the session's own tables.
+#[derive(Debug)]
+struct StoreCatalog {
+    snapshot: Snapshot,
+    temporary: Arc<MemorySchemaProvider>,
+}
+
+impl CatalogProvider for StoreCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .snapshot
+            .state
+            .views_in_force(self.snapshot.sequence)
+            .map(|view| view.definition.project.to_string())
+            .chain(["default".to_owned(), SYSTEM_SCHEMA.to_owned()])
+            .collect();
+        if !self.temporary.table_names().is_empty() {
+            names.push(SESSION_SCHEMA.to_owned());
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        match name {
+            SYSTEM_SCHEMA => Some(Arc::new(SystemSchema { snapshot: self.snapshot.clone() })),
+            SESSION_SCHEMA => Some(self.temporary.clone()),
+            _ if self.schema_names().iter().any(|known| known == name) => {
+                Some(Arc::new(ProjectSchema { snapshot: self.snapshot.clone(), project: name.to_owned() }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The feature views of a project: `weather`, and `"weather@1"` for a version that is not in force.
+#[derive(Debug)]
+struct ProjectSchema {
+    snapshot: Snapshot,
+    project: String,
+}
+
+#[async_trait]
+impl SchemaProvider for ProjectSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.snapshot
+            .state
+            .views_in_force(self.snapshot.sequence)
+            .filter(|view| view.definition.project.as_str() == self.project)
+            .map(|view| view.definition.name.to_string())
+            .collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some((_, view, number)) = split_name(name) else { return Ok(None) };
+        match self.snapshot.version(&self.project, &view, number) {
+            Ok(version) => Ok(Some(self.snapshot.table(version).await? as Arc<dyn TableProvider>)),
+            // The names of CTEs and table functions come by here too, so that an unknown one is no error yet.
+            Err(_) if number.is_none() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        split_name(name)
+            .is_some_and(|(_, view, number)| self.snapshot.version(&self.project, &view, number).is_ok())
+    }
+}
+
+#[derive(Debug)]
+struct SystemSchema {
+    snapshot: Snapshot,
+}
+
+#[async_trait]
+impl SchemaProvider for SystemSchema {
+    fn table_names(&self) -> Vec<String> {
+        system::names().map(str::to_owned).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        system::table(&self.snapshot, name).await
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        system::names().any(|known| known == name)
+    }
+}
+
+/// No query may reach an object by its address.
+#[derive(Debug)]
+struct NoObjectStores;
+
+impl ObjectStoreRegistry for NoObjectStores {
+    fn register_store(&self, _: &url::Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        Some(store)
+    }
+
+    fn get_store(&self, url: &url::Url) -> Result<Arc<dyn ObjectStore>> {
+        not_impl_err!("queries read feature views, never objects by their address ({url})")
+    }
+}
+
+/// Runs a query that touches nothing but what it is given; for the system views.
+pub(crate) fn bare_context() -> SessionContext {
+    SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1))
+}
+

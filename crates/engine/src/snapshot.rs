@@ -1,0 +1,79 @@
+//! A store as it was at one sequence: what a query sees, from its planning to its last row.
+
+use std::sync::Arc;
+
+use catalog::state::{State, ViewVersion};
+use catalog::{Catalog, VisibleFile};
+use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
+use feature::Sequence;
+use feature::name::nearest;
+
+use crate::data_files::DataFiles;
+use crate::feature_view::FeatureViewTable;
+
+#[derive(Clone)]
+pub struct Snapshot {
+    pub catalog: Catalog,
+    pub state: Arc<State>,
+    pub sequence: Sequence,
+    pub files: DataFiles,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snapshot({})", self.sequence)
+    }
+}
+
+impl Snapshot {
+    /// The snapshot at a sequence of a state that has read at least that far.
+    pub fn new(catalog: Catalog, state: Arc<State>, sequence: Sequence, files: DataFiles) -> Self {
+        Self { catalog, state, sequence, files }
+    }
+
+    /// The version of a view in force here, or the one of that number.
+    ///
+    /// # Errors
+    /// Names the nearest view, or the versions that there are.
+    pub fn version(&self, project: &str, view: &str, number: Option<u32>) -> Result<Arc<ViewVersion>> {
+        if let Some(version) = self.state.view(project, view, number, self.sequence) {
+            return Ok(Arc::new(version.clone()));
+        }
+        if let (Some(number), Some(latest)) = (number, self.state.view(project, view, None, self.sequence)) {
+            return Err(plan_datafusion_err!(
+                "feature view `{view}` has no version {number}; its newest is `{view}@{}`",
+                latest.number
+            ));
+        }
+        let known: Vec<&str> =
+            self.state.views_in_force(self.sequence).map(|known| known.definition.name.as_str()).collect();
+        let hint = match nearest(view, known.iter().copied()) {
+            Some(near) => format!(" (did you mean `{near}`?)"),
+            None => String::new(),
+        };
+        let list = if known.is_empty() { "none is defined".to_owned() } else { known.join(", ") };
+        Err(plan_datafusion_err!("there is no feature view `{view}`{hint}; feature views: {list}"))
+    }
+
+    pub async fn table(&self, version: Arc<ViewVersion>) -> Result<Arc<FeatureViewTable>> {
+        let files = self.visible_files(&version).await?;
+        Ok(Arc::new(FeatureViewTable::new(version, Arc::new(files), self.files.clone(), self.sequence)))
+    }
+
+    pub async fn visible_files(&self, version: &ViewVersion) -> Result<Vec<VisibleFile>> {
+        self.catalog
+            .files(&self.state, version, self.sequence)
+            .await
+            .map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+}
+
+/// `fraud.weather@2` in its parts; the project is `default` where none is named.
+pub fn split_name(text: &str) -> Option<(String, String, Option<u32>)> {
+    let (project, view) = text.split_once('.').unwrap_or(("default", text));
+    let (view, number) = match view.split_once('@') {
+        Some((view, number)) => (view, Some(number.parse().ok()?)),
+        None => (view, None),
+    };
+    Some((project.to_owned(), view.to_owned(), number))
+}

@@ -1,0 +1,417 @@
+//! The system views, schema `lineament`: what the log says, as tables.
+//!
+//! Each is a file in `sql/` over the relations that this module makes of the folded state. Those are not reachable by
+//! themselves, so that they may change; the views are what users rely on.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array,
+};
+use arrow::datatypes::{Field, Schema};
+use catalog::ingest::{quarantine_schema, read_quarantine};
+use catalog::records::Object;
+use catalog::state::Provenance;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::{MemTable, ViewTable};
+use feature::Name;
+use feature::definition::{About, KnownAt, Literal, Range};
+
+use crate::session::bare_context;
+use crate::snapshot::Snapshot;
+
+/// Name and definition of each view.
+const VIEWS: [(&str, &str); 10] = [
+    ("batches", include_str!("../../../sql/batches.sql")),
+    ("entities", include_str!("../../../sql/entities.sql")),
+    ("feature_services", include_str!("../../../sql/feature_services.sql")),
+    ("feature_views", include_str!("../../../sql/feature_views.sql")),
+    ("features", include_str!("../../../sql/features.sql")),
+    ("log", include_str!("../../../sql/log.sql")),
+    ("rejected_rows", include_str!("../../../sql/rejected_rows.sql")),
+    ("training_sets", include_str!("../../../sql/training_sets.sql")),
+    ("verifications", include_str!("../../../sql/verifications.sql")),
+    ("versions", include_str!("../../../sql/versions.sql")),
+];
+
+pub fn names() -> impl Iterator<Item = &'static str> {
+    VIEWS.iter().map(|(name, _)| *name)
+}
+
+/// A system view, planned over the relations that it names.
+pub async fn table(snapshot: &Snapshot, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    let Some((_, sql)) = VIEWS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
+    let context = bare_context();
+    for (relation, rows) in relations(snapshot, sql).await? {
+        context.register_table(relation, Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
+    }
+    let plan = context.sql(sql).await?.into_unoptimized_plan();
+    Ok(Some(Arc::new(ViewTable::new(plan, Some((*sql).to_owned())))))
+}
+
+/// The relations that a view's text mentions.
+async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, RecordBatch)>> {
+    let mut found = Vec::new();
+    let uses = |relation: &str| sql.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == relation);
+    if uses("state_entities") {
+        found.push(("state_entities", entities(snapshot)?));
+    }
+    if uses("state_versions") {
+        found.push(("state_versions", versions(snapshot)?));
+    }
+    if uses("state_features") {
+        found.push(("state_features", features(snapshot)?));
+    }
+    if uses("state_services") {
+        found.push(("state_services", services(snapshot)?));
+    }
+    if uses("state_batches") {
+        found.push(("state_batches", batches(snapshot)?));
+    }
+    if uses("state_training_sets") {
+        found.push(("state_training_sets", training_sets(snapshot)?));
+    }
+    if uses("state_verifications") {
+        found.push(("state_verifications", verifications(snapshot)?));
+    }
+    if uses("state_log") {
+        found.push(("state_log", log(snapshot)?));
+    }
+    if uses("state_rejections") {
+        found.push(("state_rejections", rejections(snapshot).await?));
+    }
+    Ok(found)
+}
+
+/// Columns of a relation under construction.
+#[derive(Default)]
+struct Columns {
+    fields: Vec<Field>,
+    arrays: Vec<ArrayRef>,
+}
+
+impl Columns {
+    fn add(mut self, name: &str, array: ArrayRef) -> Self {
+        self.fields.push(Field::new(name, array.data_type().clone(), true));
+        self.arrays.push(array);
+        self
+    }
+
+    fn text<T: ToString>(self, name: &str, values: impl Iterator<Item = Option<T>>) -> Self {
+        let array: StringArray = values.map(|value| value.map(|value| value.to_string())).collect();
+        self.add(name, Arc::new(array))
+    }
+
+    fn number(self, name: &str, values: impl Iterator<Item = u64>) -> Self {
+        self.add(name, Arc::new(UInt64Array::from_iter_values(values)))
+    }
+
+    fn small(self, name: &str, values: impl Iterator<Item = u32>) -> Self {
+        self.add(name, Arc::new(UInt32Array::from_iter_values(values)))
+    }
+
+    fn truth(self, name: &str, values: impl Iterator<Item = bool>) -> Self {
+        self.add(name, Arc::new(BooleanArray::from_iter(values.map(Some))))
+    }
+
+    fn time(self, name: &str, values: impl Iterator<Item = i64>) -> Self {
+        self.add(name, Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC")))
+    }
+
+    fn about<'a>(self, about: impl Iterator<Item = &'a About> + Clone) -> Self {
+        self.text("description", about.clone().map(|about| about.description.clone()))
+            .text("owner", about.clone().map(|about| about.owner.clone()))
+            .text("tags", about.map(|about| (!about.tags.is_empty()).then(|| about.tags.join(", "))))
+    }
+
+    fn by<'a>(self, by: impl Iterator<Item = &'a Arc<Provenance>> + Clone) -> Self {
+        self.number("sequence", by.clone().map(|by| by.sequence.0))
+            .time("committed_at", by.clone().map(|by| by.committed_at.micros()))
+            .text("principal", by.clone().map(|by| Some(by.principal.clone())))
+            .text("program", by.clone().map(|by| Some(by.program.clone())))
+            .text("run", by.clone().map(|by| by.run.clone()))
+            .text("experiment", by.map(|by| by.experiment.clone()))
+    }
+
+    fn finish(self) -> Result<RecordBatch> {
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(self.fields)), self.arrays)?)
+    }
+}
+
+fn entities(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let rows: Vec<_> =
+        snapshot.state.entities().filter(|entity| entity.by.sequence <= snapshot.sequence).collect();
+    let all = || rows.iter();
+    let keys = |entity: &feature::definition::Entity| {
+        let keys: Vec<String> = entity.keys.iter().map(|key| format!("{} {}", key.name, key.data_type)).collect();
+        keys.join(", ")
+    };
+    Columns::default()
+        .text("project", all().map(|entity| Some(&entity.definition.project)))
+        .text("entity", all().map(|entity| Some(&entity.definition.name)))
+        .small("version", all().map(|entity| entity.number))
+        .text("keys", all().map(|entity| Some(keys(&entity.definition))))
+        .about(all().map(|entity| &entity.definition.about))
+        .text("id", all().map(|entity| Some(entity.entity)))
+        .by(all().map(|entity| &entity.by))
+        .finish()
+}
+
+fn versions(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let rows: Vec<_> = snapshot.state.views().filter(|view| view.by.sequence <= snapshot.sequence).collect();
+    let in_force: Vec<feature::VersionId> =
+        snapshot.state.views_in_force(snapshot.sequence).map(|view| view.version).collect();
+    let all = || rows.iter();
+    let known_at = |rule: &KnownAt| match rule {
+        KnownAt::Column(column) => format!("column {column}"),
+        KnownAt::Delay(delay) => format!("valid_at + {delay}"),
+        KnownAt::Arrival => "arrival".to_owned(),
+        KnownAt::Assumed => "assumed".to_owned(),
+    };
+    let keys = |view: &catalog::state::ViewVersion| {
+        let keys: Vec<String> = view.keys().iter().map(|key| key.name.to_string()).collect();
+        keys.join(", ")
+    };
+    let stored = |view: &catalog::state::ViewVersion| -> (u64, u64) {
+        let batches = snapshot.state.batches_of(view, snapshot.sequence);
+        (batches.len() as u64, batches.iter().map(|batch| batch.record.rows).sum())
+    };
+    Columns::default()
+        .text("project", all().map(|view| Some(&view.definition.project)))
+        .text("feature_view", all().map(|view| Some(&view.definition.name)))
+        .small("version", all().map(|view| view.number))
+        .truth("in_force", all().map(|view| in_force.contains(&view.version)))
+        .text("entity", all().map(|view| Some(&view.definition.entity)))
+        .text("keys", all().map(|view| Some(keys(view))))
+        .text("ttl", all().map(|view| view.definition.ttl))
+        .text("known_at", all().map(|view| Some(known_at(&view.definition.time.known_at))))
+        .number("features", all().map(|view| view.definition.features.len() as u64))
+        .number("batches", all().map(|view| stored(view).0))
+        .number("rows", all().map(|view| stored(view).1))
+        .about(all().map(|view| &view.definition.about))
+        .text("view_id", all().map(|view| Some(view.view)))
+        .text("version_id", all().map(|view| Some(view.version)))
+        .text("line", all().map(|view| Some(view.line)))
+        .text("digest", all().map(|view| Some(&view.digest)))
+        .by(all().map(|view| &view.by))
+        .finish()
+}
+
+fn features(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let rows: Vec<_> = snapshot
+        .state
+        .views()
+        .filter(|view| view.by.sequence <= snapshot.sequence)
+        .flat_map(|view| view.definition.features.iter().map(move |feature| (view, feature)))
+        .collect();
+    let all = || rows.iter();
+    let literal = |literal: &Literal| match literal {
+        Literal::Bool(value) => value.to_string(),
+        Literal::Int(value) => value.to_string(),
+        Literal::Float(value) => value.to_string(),
+        Literal::Text(value) => value.clone(),
+    };
+    let end = |end: &Option<Literal>| end.as_ref().map(literal);
+    let range = |range: &Range| {
+        let (least, greatest) = (end(&range.least), end(&range.greatest));
+        format!("{}…{}", least.unwrap_or_default(), greatest.unwrap_or_default())
+    };
+    Columns::default()
+        .text("project", all().map(|(view, _)| Some(&view.definition.project)))
+        .text("feature_view", all().map(|(view, _)| Some(&view.definition.name)))
+        .small("version", all().map(|(view, _)| view.number))
+        .text("feature", all().map(|(_, feature)| Some(&feature.name)))
+        .text("type", all().map(|(_, feature)| Some(feature.data_type)))
+        .text("unit", all().map(|(_, feature)| feature.unit.clone()))
+        .text("accepted", all().map(|(_, feature)| feature.range.as_ref().map(range)))
+        .truth("nullable", all().map(|(_, feature)| feature.nullable))
+        .text("default_value", all().map(|(_, feature)| feature.default.as_ref().map(literal)))
+        .about(all().map(|(_, feature)| &feature.about))
+        .finish()
+}
+
+fn services(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let rows: Vec<_> =
+        snapshot.state.services().filter(|service| service.by.sequence <= snapshot.sequence).collect();
+    let all = || rows.iter();
+    let features = |service: &feature::definition::FeatureService| {
+        let features: Vec<String> = service.features.iter().map(ToString::to_string).collect();
+        features.join(", ")
+    };
+    Columns::default()
+        .text("project", all().map(|service| Some(&service.definition.project)))
+        .text("feature_service", all().map(|service| Some(&service.definition.name)))
+        .small("version", all().map(|service| service.number))
+        .text("features", all().map(|service| Some(features(&service.definition))))
+        .about(all().map(|service| &service.definition.about))
+        .by(all().map(|service| &service.by))
+        .finish()
+}
+
+/// A batch that counts, or one that was refused, with where its rejected rows lie.
+struct BatchLine<'a> {
+    view: feature::VersionId,
+    batch: feature::BatchId,
+    refused: bool,
+    rows: u64,
+    rejected: u64,
+    known_at: Option<String>,
+    digest: Option<String>,
+    quarantine: Option<&'a Object>,
+    by: &'a Arc<Provenance>,
+}
+
+fn batch_lines(snapshot: &Snapshot) -> Vec<BatchLine<'_>> {
+    let mut lines = Vec::new();
+    for batch in snapshot.state.batches() {
+        lines.push(BatchLine {
+            view: batch.record.version,
+            batch: batch.record.batch,
+            refused: false,
+            rows: batch.record.rows,
+            rejected: batch.record.rejected,
+            known_at: serde_json::to_value(batch.record.known_at)
+                .ok()
+                .and_then(|value| value.as_str().map(str::to_owned)),
+            digest: Some(batch.record.digest.to_string()),
+            quarantine: batch.record.quarantine.as_ref(),
+            by: &batch.by,
+        });
+    }
+    for batch in snapshot.state.refused() {
+        lines.push(BatchLine {
+            view: batch.record.version,
+            batch: batch.record.batch,
+            refused: true,
+            rows: 0,
+            rejected: batch.record.rejected,
+            known_at: None,
+            digest: None,
+            quarantine: Some(&batch.record.quarantine),
+            by: &batch.by,
+        });
+    }
+    lines.retain(|line| line.by.sequence <= snapshot.sequence);
+    lines.sort_by_key(|line| line.by.sequence);
+    lines
+}
+
+fn version_of(snapshot: &Snapshot, line: &BatchLine<'_>) -> (Name, Name, u32) {
+    match snapshot.state.view_version(line.view) {
+        Some(view) => (view.definition.project.clone(), view.definition.name.clone(), view.number),
+        None => (Name::default_project(), Name::default_project(), 0),
+    }
+}
+
+fn batches(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let rows = batch_lines(snapshot);
+    let all = || rows.iter();
+    Columns::default()
+        .text("project", all().map(|line| Some(version_of(snapshot, line).0)))
+        .text("feature_view", all().map(|line| Some(version_of(snapshot, line).1)))
+        .small("version", all().map(|line| version_of(snapshot, line).2))
+        .text("batch", all().map(|line| Some(line.batch)))
+        .text("status", all().map(|line| Some(if line.refused { "refused" } else { "committed" })))
+        .number("rows", all().map(|line| line.rows))
+        .number("rejected", all().map(|line| line.rejected))
+        .text("known_at", all().map(|line| line.known_at.clone()))
+        .text("digest", all().map(|line| line.digest.clone()))
+        .by(all().map(|line| line.by))
+        .finish()
+}
+
+fn training_sets(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let rows: Vec<_> =
+        snapshot.state.training_sets().filter(|set| set.by.sequence <= snapshot.sequence).collect();
+    let all = || rows.iter();
+    Columns::default()
+        .text("training_set", all().map(|set| Some(set.record.training_set)))
+        .number("snapshot", all().map(|set| set.record.sequence.0))
+        .number("rows", all().map(|set| set.record.rows))
+        .small("columns", all().map(|set| set.record.columns))
+        .text("digest", all().map(|set| Some(&set.record.digest)))
+        .text("manifest", all().map(|set| Some(&set.record.manifest.path)))
+        .by(all().map(|set| &set.by))
+        .finish()
+}
+
+fn verifications(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let rows: Vec<_> = snapshot
+        .state
+        .verifications()
+        .iter()
+        .filter(|verified| verified.by.sequence <= snapshot.sequence)
+        .collect();
+    let all = || rows.iter();
+    let verdict = |verdict| match verdict {
+        catalog::records::Verdict::Equal => "equal",
+        catalog::records::Verdict::Differs => "differs",
+    };
+    Columns::default()
+        .text("training_set", all().map(|verified| Some(verified.record.training_set)))
+        .text("verdict", all().map(|verified| Some(verdict(verified.record.verdict))))
+        .text("digest", all().map(|verified| Some(&verified.record.digest)))
+        .by(all().map(|verified| &verified.by))
+        .finish()
+}
+
+fn log(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let rows: Vec<_> = snapshot.state.log().iter().filter(|line| line.by.sequence <= snapshot.sequence).collect();
+    let all = || rows.iter();
+    let records = |line: &catalog::state::LogLine| {
+        let mut counted: Vec<(&str, usize)> = Vec::new();
+        for (_, name) in &line.records {
+            match counted.iter_mut().find(|(known, _)| known == name) {
+                Some((_, count)) => *count += 1,
+                None => counted.push((name, 1)),
+            }
+        }
+        let parts: Vec<String> = counted
+            .into_iter()
+            .map(|(name, count)| if count == 1 { name.to_owned() } else { format!("{count} × {name}") })
+            .collect();
+        parts.join(", ")
+    };
+    Columns::default()
+        .by(all().map(|line| &line.by))
+        .text("records", all().map(|line| Some(records(line))))
+        .text("digest", all().map(|line| Some(line.digest)))
+        .finish()
+}
+
+async fn rejections(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let mut all = Vec::new();
+    for line in batch_lines(snapshot) {
+        let Some(object) = line.quarantine else { continue };
+        let bytes =
+            snapshot.catalog.object(object).await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let (project, view, number) = version_of(snapshot, &line);
+        for rows in read_quarantine(bytes).map_err(|error| DataFusionError::ParquetError(Box::new(error)))? {
+            let count = rows.num_rows();
+            let same = |value: String| std::iter::repeat_n(Some(value), count);
+            let mut columns = Columns::default()
+                .text("project", same(project.to_string()))
+                .text("feature_view", same(view.to_string()))
+                .small("version", std::iter::repeat_n(number, count))
+                .text("batch", same(line.batch.to_string()));
+            for (field, column) in quarantine_schema().fields().iter().zip(rows.columns()) {
+                columns = columns.add(field.name(), column.clone());
+            }
+            all.push(columns.finish()?);
+        }
+    }
+    let empty = || {
+        let mut columns = Columns::default()
+            .text::<String>("project", std::iter::empty())
+            .text::<String>("feature_view", std::iter::empty())
+            .small("version", std::iter::empty())
+            .text::<String>("batch", std::iter::empty());
+        for field in quarantine_schema().fields() {
+            columns = columns.add(field.name(), arrow::array::new_empty_array(field.data_type()));
+        }
+        columns.finish()
+    };
+    let schema = empty()?.schema();
+    Ok(arrow::compute::concat_batches(&schema, &all)?)
+}

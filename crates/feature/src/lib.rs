@@ -1,0 +1,27 @@
+//! What a feature is: ids, names, times, types, definitions, versions, validation and digests.
+//!
+//! This crate is pure. It knows no clock, no random number, no object storage, no query engine and no
+//! network: everything here is a function of its arguments, so that the other crates can fold, replay
+//! and test it freely. Minting an id needs a clock and chance, and so happens in `storage`.
+
+pub mod datatype;
+pub mod definition;
+pub mod digest;
+pub mod evolution;
+pub mod id;
+pub mod inference;
+pub mod key;
+pub mod name;
+pub mod reference;
+pub mod time;
+pub mod validation;
+
+pub use datatype::FeatureType;
+pub use definition::Definition;
+pub use id::{
+    BatchId, BodyId, CommitId, EntityId, FileId, Id, ReadId, Sequence, ServiceId, SpineId, StoreId, TrainingSetId,
+    VersionId, ViewId,
+};
+pub use name::Name;
+pub use reference::Reference;
+pub use time::{Span, Timestamp};

@@ -1,0 +1,104 @@
+//! Column lineage: each output column's sources, pinned to versions, in OpenLineage's words.
+
+use feature::VersionId;
+use serde::{Deserialize, Serialize};
+
+/// A column that something is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "of")]
+pub enum Source {
+    /// A column of a feature view version; `valid_at` and `known_at` among them.
+    FeatureView { version: VersionId, label: String, column: String },
+    /// A column of the spine that was given.
+    Spine { column: String },
+}
+
+/// How a source bears on the output: directly, as its value, or indirectly, by choosing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Kind {
+    /// Direct: the value itself.
+    Identity,
+    /// Indirect: equality keys of a join.
+    Join,
+    /// Indirect: chose the row by order or limit in time.
+    Sort,
+    /// Indirect: decided whether the value or the default stands.
+    Conditional,
+}
+
+impl Kind {
+    pub fn is_direct(self) -> bool {
+        matches!(self, Self::Identity)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// The output column.
+    pub output: String,
+    pub source: Source,
+    pub kind: Kind,
+}
+
+/// The edges of a spine column: it is carried through.
+pub fn carried(column: &str) -> Edge {
+    Edge { output: column.to_owned(), source: Source::Spine { column: column.to_owned() }, kind: Kind::Identity }
+}
+
+/// The edges of one feature of a point-in-time join: its value, the keys that found it, and the times that chose it.
+pub fn looked_up(
+    output: &str,
+    version: VersionId,
+    label: &str,
+    feature: &str,
+    keys: &[&str],
+    at: &str,
+    has_default: bool,
+) -> Vec<Edge> {
+    let of_view = |column: &str, kind: Kind| Edge {
+        output: output.to_owned(),
+        source: Source::FeatureView { version, label: label.to_owned(), column: column.to_owned() },
+        kind,
+    };
+    let of_spine = |column: &str, kind: Kind| Edge {
+        output: output.to_owned(),
+        source: Source::Spine { column: column.to_owned() },
+        kind,
+    };
+    let mut edges = vec![of_view(feature, Kind::Identity)];
+    for key in keys {
+        edges.push(of_view(key, Kind::Join));
+        edges.push(of_spine(key, Kind::Join));
+    }
+    edges.push(of_view("valid_at", Kind::Sort));
+    edges.push(of_view("known_at", Kind::Sort));
+    edges.push(of_spine(at, Kind::Sort));
+    if has_default {
+        edges.push(of_view("valid_at", Kind::Conditional));
+    }
+    edges
+}
+
+#[cfg(test)]
+mod tests {
+    use feature::Id;
+
+    use super::*;
+
+    #[test]
+    fn a_feature_has_one_direct_source() {
+        let version = VersionId::from(feature::BatchId::from(uuid_of(7)).uuid());
+        let edges = looked_up("temp", version, "weather@1", "temp", &["origin"], "at", false);
+        let direct: Vec<&Edge> = edges.iter().filter(|edge| edge.kind.is_direct()).collect();
+        assert_eq!(direct.len(), 1);
+        assert_eq!(edges.len(), 6);
+        let json = serde_json::to_value(direct[0]).unwrap();
+        assert_eq!(json["kind"], "IDENTITY");
+        assert_eq!(json["source"]["of"], "feature_view");
+    }
+
+    fn uuid_of(number: u128) -> uuid::Uuid {
+        uuid::Uuid::from_u128(number)
+    }
+}

@@ -1,0 +1,11 @@
+//! What came from what.
+//!
+//! A training set's [`Manifest`] says what it was made of, whole enough to make it again; its column [`Edge`]s say which
+//! column of which version each of its columns comes from. This crate knows no query engine and no network: what was
+//! read and matched is handed to it.
+
+pub mod edges;
+pub mod manifest;
+
+pub use edges::{Edge, Kind, Source};
+pub use manifest::Manifest;

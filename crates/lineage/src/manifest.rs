@@ -1,0 +1,113 @@
+//! The manifest of a training set: `training_sets/{id}/manifest.json`.
+//!
+//! It names the spine, the references resolved to versions, the snapshot and the options: with these the set is made again.
+//! And it says what came out: schema, digests, and how many rows each batch answered. Fields are added, never given
+//! another meaning.
+
+use std::collections::BTreeMap;
+
+use catalog::records::Object;
+use feature::{BatchId, Sequence, Span, Timestamp, TrainingSetId, VersionId};
+use serde::{Deserialize, Serialize};
+
+use crate::edges::Edge;
+
+/// The format that this program writes.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    pub id: TrainingSetId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub created_at: Timestamp,
+    pub created_by: String,
+    pub program: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<String>,
+    /// The snapshot that was read.
+    pub sequence: Sequence,
+    pub knowledge: Knowledge,
+    pub spine: SpineManifest,
+    /// In the order of the output's columns after the spine's.
+    pub references: Vec<ReferenceManifest>,
+    pub views: Vec<ViewManifest>,
+    /// The plan as it was analysed, for people; replay plans anew.
+    pub plan: String,
+    pub rows: u64,
+    /// The content digest, `lmt1:…`.
+    pub digest: String,
+    pub columns: Vec<ColumnManifest>,
+    pub lineage: Vec<Edge>,
+    /// The machine that it was made on, as the compiler names it.
+    pub target: String,
+}
+
+/// What could be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Knowledge {
+    /// What was known at each row's own time.
+    AtRow,
+    /// What was known at one instant.
+    By(Timestamp),
+    /// Without a limit: the set leaks, on purpose.
+    Unlimited,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpineManifest {
+    pub object: Object,
+    pub digest: String,
+    pub rows: u64,
+    /// The column of the times that features were asked at.
+    pub at: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceManifest {
+    pub asked: String,
+    /// `weather@3.temp`
+    pub resolved: String,
+    pub version: VersionId,
+    pub feature: String,
+    pub output: String,
+    /// Null cells by reason.
+    pub nulls: BTreeMap<String, u64>,
+    pub defaulted: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewManifest {
+    pub version: VersionId,
+    pub label: String,
+    /// The ttl that was used: the version's own, or the one given for this retrieval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Span>,
+    /// Spine rows that found an observation.
+    pub matched: u64,
+    /// Every batch that counted.
+    pub batches: Vec<BatchId>,
+    /// Rows whose values came from a batch; cells are this times the columns taken from the view.
+    pub hits: Vec<Hit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hit {
+    pub batch: BatchId,
+    pub rows: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ColumnManifest {
+    pub name: String,
+    /// As `lmt1` names it.
+    #[serde(rename = "type")]
+    pub data_type: String,
+    pub digest: String,
+    /// One for each 65,536 rows, so that a difference is found by block.
+    pub leaves: Vec<String>,
+}

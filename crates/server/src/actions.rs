@@ -1,0 +1,147 @@
+//! Actions: what is neither a query nor an upload.
+
+use arrow_flight::ActionType;
+use arrow_flight::sql::{
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any, ProstMessageExt,
+};
+use catalog::Author;
+use feature::TrainingSetId;
+use feature::name::nearest;
+use prost::Message;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use serving::{ExplainRequest, Serving};
+use tonic::{Code, Status};
+
+use crate::flight_sql::prepared;
+use crate::reports;
+use crate::request;
+use crate::status;
+
+const CREATE_PREPARED: &str = "CreatePreparedStatement";
+const CLOSE_PREPARED: &str = "ClosePreparedStatement";
+
+/// Name and description of each.
+const ACTIONS: [(&str, &str); 7] = [
+    ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
+    ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
+    ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
+    (
+        "lineament.explain",
+        "why one cell of a training set has its value; body: {\"training_set\": \"<id>\", \"row\": 0, \"column\": \"temp\"}",
+    ),
+    ("lineament.status", "store, sequence and program; body: {}"),
+    (CREATE_PREPARED, "Flight SQL: prepares a statement"),
+    (CLOSE_PREPARED, "Flight SQL: forgets a prepared statement"),
+];
+
+/// What the standards name and this server does not do.
+const UNSUPPORTED: [&str; 11] = [
+    "CreatePreparedSubstraitPlan",
+    "BeginTransaction",
+    "EndTransaction",
+    "BeginSavepoint",
+    "EndSavepoint",
+    "CancelQuery",
+    "CancelFlightInfo",
+    "RenewFlightEndpoint",
+    "SetSessionOptions",
+    "GetSessionOptions",
+    "CloseSession",
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Files {
+    files: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replay {
+    training_set: TrainingSetId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+pub fn types() -> impl Iterator<Item = ActionType> {
+    ACTIONS
+        .iter()
+        .map(|(name, description)| ActionType { r#type: (*name).to_owned(), description: (*description).to_owned() })
+}
+
+/// Does an action. None where there is nothing to answer.
+pub async fn act(
+    serving: &Serving,
+    name: &str,
+    body: &[u8],
+    author: &Author,
+) -> Result<Option<Vec<u8>>, Status> {
+    let failed = |error: serving::Error| status::of(&error);
+    let report = match name {
+        "lineament.plan" => {
+            let plan = serving.plan(files(body)?).await.map_err(failed)?;
+            reports::json(&reports::plan(&plan, None))
+        }
+        "lineament.apply" => {
+            let applied = serving.apply(files(body)?, author).await.map_err(failed)?;
+            reports::json(&reports::plan(&applied.plan, applied.sequence))
+        }
+        "lineament.replay" => {
+            let Replay { training_set } = request::json("the body of `lineament.replay`", body)?;
+            let (report, _) = serving.replay(training_set, author).await.map_err(failed)?;
+            reports::json(&report)
+        }
+        "lineament.explain" => {
+            let wanted: ExplainRequest = request::json("the body of `lineament.explain`", body)?;
+            reports::json(&serving.explain(wanted, author).await.map_err(failed)?)
+        }
+        "lineament.status" => {
+            if !body.is_empty() {
+                let Nothing {} = request::json("the body of `lineament.status`", body)?;
+            }
+            let catalog = serving.catalog();
+            let state = catalog.refresh().await.map_err(|error| failed(error.into()))?;
+            reports::json(&reports::status(&state, &author.program))
+        }
+        CREATE_PREPARED => {
+            let wanted: ActionCreatePreparedStatementRequest = unpack(name, body)?;
+            Ok(prepared::create(serving, wanted).await?.as_any().encode_to_vec())
+        }
+        CLOSE_PREPARED => {
+            // The handle holds all that there is, so there is nothing to forget.
+            let _: ActionClosePreparedStatementRequest = unpack(name, body)?;
+            return Ok(None);
+        }
+        _ if UNSUPPORTED.contains(&name) => Err(status::unsupported(format!(
+            "the action `{name}` is not supported: queries here only read, one at a time, without transactions or sessions"
+        ))),
+        _ => {
+            let known = || ACTIONS.iter().map(|(name, _)| *name);
+            let hint = nearest(name, known()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+            let list = known().collect::<Vec<_>>().join(", ");
+            Err(status::status(Code::NotFound, format!("there is no action `{name}`{hint}; actions: {list}")))
+        }
+    };
+    report.map(Some)
+}
+
+/// Definition files by name, in the order in which they were sent.
+fn files(body: &[u8]) -> Result<Vec<(String, String)>, Status> {
+    let Files { files } = request::json("the body", body)?;
+    let mut texts = Vec::with_capacity(files.len());
+    for (name, text) in files {
+        match text {
+            Value::String(text) => texts.push((name, text)),
+            _ => return Err(status::invalid(format!("the body cannot be read: the file `{name}` is not a text"))),
+        }
+    }
+    Ok(texts)
+}
+
+fn unpack<T: ProstMessageExt>(name: &str, body: &[u8]) -> Result<T, Status> {
+    let read = Any::decode(body).ok().and_then(|any| any.unpack().ok().flatten());
+    read.ok_or_else(|| status::invalid(format!("the body of the action `{name}` is not the message that Flight SQL says")))
+}

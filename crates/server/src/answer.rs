@@ -1,0 +1,157 @@
+//! Rows on their way to a client: encoded as they come, in messages of a size that clients take.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow_flight::FlightData;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use serving::Retrieval;
+use tonic::Status;
+
+use crate::call::Rows;
+use crate::reports;
+use crate::status;
+
+/// The size of data that a message is cut to. Clients refuse messages over 4 MiB unless they are told otherwise.
+const MESSAGE_BYTES: usize = 2 << 20;
+
+/// Rows, and what is to be said after the last of them.
+pub struct Answer {
+    schema: SchemaRef,
+    rows: BoxStream<'static, Result<RecordBatch, Status>>,
+    report: Option<Bytes>,
+}
+
+impl Answer {
+    pub fn retrieval(retrieval: Retrieval) -> Self {
+        let rows = retrieval.stream.map(|batch| batch.map_err(|error| status::of(&error)));
+        Self { schema: retrieval.schema, rows: rows.boxed(), report: None }
+    }
+
+    pub fn batches(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        Self { schema, rows: futures::stream::iter(batches.into_iter().map(Ok)).boxed(), report: None }
+    }
+
+    /// A last message without rows that carries the report.
+    pub fn with_report(mut self, report: &impl serde::Serialize) -> Result<Self, Status> {
+        self.report = Some(reports::json(report)?.into());
+        Ok(self)
+    }
+
+    /// The messages: the schema, the rows, the report.
+    pub fn encode(self, counted: Rows) -> impl Stream<Item = Result<FlightData, Status>> + Send + use<> {
+        let state = Encoding {
+            encoder: Encoder::default(),
+            schema: Some(self.schema),
+            rows: self.rows,
+            report: self.report,
+            ready: VecDeque::new(),
+            counted,
+            ended: false,
+        };
+        futures::stream::try_unfold(state, |mut state| async move {
+            loop {
+                if let Some(message) = state.ready.pop_front() {
+                    return Ok(Some((message, state)));
+                }
+                if state.ended {
+                    return Ok(None);
+                }
+                state.advance().await?;
+            }
+        })
+    }
+}
+
+struct Encoding {
+    encoder: Encoder,
+    schema: Option<SchemaRef>,
+    rows: BoxStream<'static, Result<RecordBatch, Status>>,
+    report: Option<Bytes>,
+    ready: VecDeque<FlightData>,
+    counted: Rows,
+    ended: bool,
+}
+
+impl Encoding {
+    async fn advance(&mut self) -> Result<(), Status> {
+        if let Some(schema) = self.schema.take() {
+            self.ready.push_back(self.encoder.schema(&schema));
+            return Ok(());
+        }
+        match self.rows.next().await {
+            Some(batch) => {
+                let batch = batch?;
+                self.counted.add(batch.num_rows());
+                for part in parts(&batch) {
+                    self.encoder.batch(&part, &mut self.ready).map_err(|error| status::encoding(&error))?;
+                }
+            }
+            None => {
+                self.ended = true;
+                if let Some(report) = self.report.take() {
+                    self.ready.push_back(FlightData::new().with_app_metadata(report));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Encodes a schema and its batches. arrow-flight's own encoder either unfolds dictionaries, which changes the schema that was
+/// announced, or announces large lists as small ones; this one sends what there is.
+struct Encoder {
+    generator: IpcDataGenerator,
+    dictionaries: DictionaryTracker,
+    options: IpcWriteOptions,
+    context: IpcWriteContext,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self {
+            generator: IpcDataGenerator::default(),
+            dictionaries: DictionaryTracker::new(false),
+            options: IpcWriteOptions::default(),
+            context: IpcWriteContext::default(),
+        }
+    }
+}
+
+impl Encoder {
+    fn schema(&mut self, schema: &SchemaRef) -> FlightData {
+        self.generator
+            .schema_to_bytes_with_dictionary_tracker(schema, &mut self.dictionaries, &self.options)
+            .into()
+    }
+
+    fn batch(&mut self, batch: &RecordBatch, out: &mut VecDeque<FlightData>) -> Result<(), ArrowError> {
+        let (dictionaries, rows) =
+            self.generator.encode(batch, &mut self.dictionaries, &self.options, &mut self.context)?;
+        out.extend(dictionaries.into_iter().map(FlightData::from));
+        out.push_back(rows.into());
+        Ok(())
+    }
+}
+
+/// A batch in parts that fit a message, by its average row. One row is never cut.
+fn parts(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> + use<> {
+    let rows = batch.num_rows();
+    let bytes: usize = batch.columns().iter().map(size).sum();
+    let count = bytes.div_ceil(MESSAGE_BYTES).max(1);
+    let step = rows.div_ceil(count).max(1);
+    let batch = batch.clone();
+    // A batch without rows is sent too: it is as good as none, and costs nothing.
+    (0..rows.max(1)).step_by(step).map(move |start| batch.slice(start, step.min(rows - start)))
+}
+
+/// The bytes of the rows themselves, without what their buffers hold beside them.
+fn size(column: &Arc<dyn Array>) -> usize {
+    column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size())
+}

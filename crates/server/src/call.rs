@@ -1,0 +1,142 @@
+//! One call: who makes it, for which run, and the span that it is logged in.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use catalog::Author;
+use futures::Stream;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use tracing::{Instrument, Span};
+
+use crate::status;
+
+const RUN: &str = "lineament-run";
+const EXPERIMENT: &str = "lineament-experiment";
+/// The longest run or experiment name.
+const NAME_BYTES: usize = 512;
+
+/// A call in progress. It is logged when it is dropped, with what became of it.
+pub struct Call {
+    pub author: Author,
+    span: Span,
+    started: Instant,
+    rows: Rows,
+    outcome: Option<Code>,
+}
+
+/// Counts the rows that a call moves, either way.
+#[derive(Clone, Default)]
+pub struct Rows(Arc<AtomicU64>);
+
+impl Rows {
+    pub fn add(&self, rows: usize) {
+        self.0.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+}
+
+impl Call {
+    /// Begins a call: the server's author, with the run and experiment that the headers name.
+    pub fn begin(method: &'static str, author: &Author, headers: &MetadataMap) -> Result<Self, Status> {
+        let mut author = author.clone();
+        author.run = header(headers, RUN)?;
+        author.experiment = header(headers, EXPERIMENT)?;
+        let span = tracing::info_span!(
+            "call",
+            method,
+            principal = %author.principal,
+            rows = tracing::field::Empty,
+            duration_ms = tracing::field::Empty,
+            outcome = tracing::field::Empty,
+        );
+        Ok(Self { author, span, started: Instant::now(), rows: Rows::default(), outcome: None })
+    }
+
+    pub fn rows(&self) -> Rows {
+        self.rows.clone()
+    }
+
+    /// Does the work of a call that answers at once, within its span.
+    pub async fn answer<T>(mut self, work: impl AsyncFnOnce(&Author, &Rows) -> Result<T, Status>) -> Result<T, Status> {
+        let answer = self.work(work).await;
+        self.outcome = Some(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        answer
+    }
+
+    /// Does the first part of a call whose answer is a stream; the call ends with the stream.
+    pub async fn stream<S, T>(
+        mut self,
+        work: impl AsyncFnOnce(&Author, &Rows) -> Result<S, Status>,
+    ) -> Result<Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>, Status>
+    where
+        S: Stream<Item = Result<T, Status>> + Send + 'static,
+        T: 'static,
+    {
+        match self.work(work).await {
+            Ok(stream) => Ok(Box::pin(InCall { stream: Box::pin(stream), call: self })),
+            Err(status) => {
+                self.outcome = Some(status.code());
+                Err(status)
+            }
+        }
+    }
+
+    async fn work<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&Author, &Rows) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        let span = self.span.clone();
+        work(&self.author, &self.rows).instrument(span).await
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let rows = self.rows.0.load(Ordering::Relaxed);
+        let duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // A call that is dropped without an outcome was left by its client.
+        let outcome = self.outcome.map_or_else(|| "left by the client".to_owned(), |code| format!("{code:?}"));
+        self.span.record("rows", rows).record("duration_ms", duration).record("outcome", outcome.as_str());
+        self.span.in_scope(|| tracing::info!("ended"));
+    }
+}
+
+/// A stream that belongs to a call.
+struct InCall<S> {
+    stream: Pin<Box<S>>,
+    call: Call,
+}
+
+impl<S, T> Stream for InCall<S>
+where
+    S: Stream<Item = Result<T, Status>>,
+{
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let span = self.call.span.clone();
+        let polled = span.in_scope(|| self.stream.as_mut().poll_next(context));
+        match &polled {
+            Poll::Ready(None) if self.call.outcome.is_none() => self.call.outcome = Some(Code::Ok),
+            Poll::Ready(Some(Err(status))) => self.call.outcome = Some(status.code()),
+            _ => {}
+        }
+        polled
+    }
+}
+
+fn header(headers: &MetadataMap, name: &'static str) -> Result<Option<String>, Status> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| status::invalid(format!("the header `{name}` is not UTF-8 text")))?;
+    if text.len() > NAME_BYTES {
+        return Err(status::invalid(format!(
+            "the header `{name}` has {} bytes; at most {NAME_BYTES} are allowed",
+            text.len()
+        )));
+    }
+    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+}

@@ -1,0 +1,23 @@
+//! What can keep a server from starting or running.
+
+use std::net::SocketAddr;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address can be reached from other machines.
+    #[error(
+        "`{0}` can be reached from other machines, and this server has neither TLS nor logins yet; use a loopback address, as 127.0.0.1:{port}",
+        port = .0.port()
+    )]
+    NotLoopback(SocketAddr),
+    /// The address cannot be listened at.
+    #[error("cannot listen at `{address}`: {source}; is another server running there? port 0 takes any that is free")]
+    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("the server stopped: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Reads that were answered could not be recorded in the log at shutdown.
+    #[error("the reads of the last moments could not be recorded: {0}")]
+    Flush(#[source] serving::Error),
+}

@@ -1,0 +1,86 @@
+//! Flight SQL: statements, prepared statements and what tools ask about the store.
+//!
+//! Commands are told apart here and not by arrow-flight's `FlightSqlService`: its uploads take the network's stream, which cannot be
+//! checked before it is decoded, and it has no GetSchema.
+
+pub mod metadata;
+pub mod prepared;
+mod server_info;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::sql::{Command, CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
+use catalog::Author;
+use prost::Message;
+use serving::{Query, Serving};
+use tonic::Status;
+
+use crate::answer::Answer;
+use crate::put::short;
+use crate::request;
+use crate::status;
+
+/// What a command's rows will look like, and the ticket that fetches them.
+pub async fn info(serving: &Serving, command: Command, author: &Author) -> Result<(SchemaRef, Vec<u8>), Status> {
+    match command {
+        Command::CommandStatementQuery(statement) => {
+            let query = statement_query(statement)?;
+            let schema = describe(serving, &query).await?;
+            let handle = TicketStatementQuery { statement_handle: request::ticket(&query).into() };
+            Ok((schema, handle.as_any().encode_to_vec()))
+        }
+        Command::CommandPreparedStatementQuery(statement) => {
+            let query = request::handle(&statement.prepared_statement_handle)?;
+            let schema = describe(serving, &query).await?;
+            Ok((schema, statement.as_any().encode_to_vec()))
+        }
+        other => {
+            // The command itself is the ticket.
+            let ticket = other.clone().into_any().encode_to_vec();
+            let Some(schema) = metadata::schema(&other, serving, author).await? else { return Err(unknown(&other)) };
+            Ok((schema, ticket))
+        }
+    }
+}
+
+/// The rows of a command or of a ticket.
+pub async fn rows(serving: &Serving, command: Command, author: &Author) -> Result<Answer, Status> {
+    let query = match command {
+        Command::TicketStatementQuery(ticket) => request::handle(&ticket.statement_handle)?,
+        Command::CommandPreparedStatementQuery(statement) => request::handle(&statement.prepared_statement_handle)?,
+        Command::CommandStatementQuery(statement) => statement_query(statement)?,
+        other => {
+            return match metadata::rows(&other, serving, author).await? {
+                Some(batch) => Ok(Answer::batches(batch.schema(), vec![batch])),
+                None => Err(unknown(&other)),
+            };
+        }
+    };
+    let retrieval = serving.retrieve(query, author).await.map_err(|error| status::of(&error))?;
+    Ok(Answer::retrieval(retrieval))
+}
+
+async fn describe(serving: &Serving, query: &Query) -> Result<SchemaRef, Status> {
+    serving.describe(query).await.map_err(|error| status::of(&error))
+}
+
+fn statement_query(statement: CommandStatementQuery) -> Result<Query, Status> {
+    if statement.transaction_id.is_some_and(|id| !id.is_empty()) {
+        return Err(status::unsupported("transactions are not supported: queries here only read"));
+    }
+    request::sql(statement.query)
+}
+
+fn unknown(command: &Command) -> Status {
+    status::unsupported(format!(
+        "the Flight SQL command {} is not supported; statements, prepared statements, catalogs, schemas, tables, table types and SQL info are",
+        short(command.type_url())
+    ))
+}
+
+/// A schema as an encapsulated IPC message.
+pub fn schema_message(schema: &Schema) -> Result<bytes::Bytes, Status> {
+    let options = arrow::ipc::writer::IpcWriteOptions::default();
+    let message: arrow_flight::IpcMessage =
+        arrow_flight::SchemaAsIpc::new(schema, &options).try_into().map_err(|error| status::encoding(&error))?;
+    Ok(message.0)
+}

@@ -1,0 +1,56 @@
+//! Prepared statements. The handle is the statement itself, so that the server keeps nothing.
+
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow_flight::sql::{
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, CommandPreparedStatementQuery,
+    DoPutPreparedStatementResult,
+};
+use bytes::Bytes;
+use serving::Serving;
+use tonic::Status;
+
+use super::schema_message;
+use crate::parameters;
+use crate::request;
+use crate::status;
+use crate::upload::Received;
+
+/// Prepares a statement: it is planned, and refused here if it is wrong.
+pub async fn create(
+    serving: &Serving,
+    wanted: ActionCreatePreparedStatementRequest,
+) -> Result<ActionCreatePreparedStatementResult, Status> {
+    if wanted.transaction_id.is_some_and(|id| !id.is_empty()) {
+        return Err(status::unsupported("transactions are not supported: queries here only read"));
+    }
+    let query = request::sql(wanted.query)?;
+    let parameters = parameters::count(query.text()).map_err(|error| status::invalid(error.to_string()))?;
+    let described = serving.describe(&query).await;
+    let (dataset_schema, parameter_schema) = match described {
+        // With placeholders, the schema is a best guess, and there may be none before they are bound.
+        _ if parameters > 0 => {
+            let fields: Vec<Field> =
+                (1..=parameters).map(|number| Field::new(format!("${number}"), DataType::Null, true)).collect();
+            (Bytes::new(), schema_message(&Schema::new(fields))?)
+        }
+        Ok(schema) => (schema_message(&schema)?, Bytes::new()),
+        Err(error) => return Err(status::of(&error)),
+    };
+    let prepared_statement_handle = request::ticket(&query).into();
+    Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
+}
+
+/// Binds parameters: the answer is the handle of the statement with its values.
+pub fn bind(
+    statement: &CommandPreparedStatementQuery,
+    received: Received,
+) -> Result<DoPutPreparedStatementResult, Status> {
+    let query = request::handle(&statement.prepared_statement_handle)?;
+    let values = concat_batches(&received.schema, &received.batches)
+        .map_err(|error| status::invalid(format!("the parameters cannot be read: {error}")))?;
+    let bound =
+        parameters::bind(query.text(), &values).map_err(|error| status::invalid(error.to_string()))?;
+    let handle = request::ticket(&request::sql(bound)?);
+    Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.into()) })
+}

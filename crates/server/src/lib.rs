@@ -1,0 +1,25 @@
+//! Who may call, and how: Arrow Flight and Flight SQL over gRPC, on loopback.
+//!
+//! Everything that a call asks for is answered by `serving`; this crate reads requests, refuses uploads that would harm the
+//! process, and turns answers and errors into messages. The conventions are written in `docs/flight.md`.
+
+mod actions;
+mod answer;
+mod call;
+mod error;
+mod exchange;
+mod flight_sql;
+mod parameters;
+mod put;
+mod reports;
+mod request;
+mod server;
+mod service;
+mod status;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Result};
+pub use server::{ServeOptions, Server, serve};

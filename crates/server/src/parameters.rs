@@ -1,0 +1,217 @@
+//! Parameters of a prepared statement, written into its text.
+//!
+//! What is recorded of a read is its text, so a bound value belongs there. Placeholders are found by the tokenizer that the
+//! engine itself reads SQL with: one in a quoted text or a comment is none.
+
+use std::fmt::Write;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{DataType, TimeUnit};
+use arrow::util::display::array_value_to_string;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+
+/// Why parameters cannot be bound.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParameterError {
+    #[error("the statement cannot be read: {0}")]
+    Text(String),
+    #[error("`{0}` is not a placeholder that can be bound here; write ? or $1, $2, …")]
+    Placeholder(String),
+    #[error("the statement has {wanted} parameters, and {given} were given")]
+    Count { wanted: usize, given: usize },
+    #[error("parameters were given for {0} rows; a query takes one row of them: run it once a row")]
+    Rows(usize),
+    #[error(
+        "parameter {number} has the type {given}, which cannot be bound; bind a number, text, truth value, date or time"
+    )]
+    Type { number: usize, given: DataType },
+    #[error("parameter {number} cannot be written: {why}")]
+    Value { number: usize, why: String },
+}
+
+/// A placeholder: where it stands in the text, and which parameter it is for (0 is the first).
+struct Placeholder {
+    start: usize,
+    end: usize,
+    parameter: usize,
+}
+
+/// How many parameters a statement takes.
+pub fn count(sql: &str) -> Result<usize, ParameterError> {
+    Ok(wanted(&placeholders(sql)?))
+}
+
+/// The statement with the values of the batch's one row, a column a parameter, in place of its placeholders.
+pub fn bind(sql: &str, values: &RecordBatch) -> Result<String, ParameterError> {
+    let found = placeholders(sql)?;
+    let wanted = wanted(&found);
+    if wanted != values.num_columns() {
+        return Err(ParameterError::Count { wanted, given: values.num_columns() });
+    }
+    if values.num_rows() != 1 {
+        return Err(ParameterError::Rows(values.num_rows()));
+    }
+    let mut bound = String::new();
+    let mut written = 0;
+    for Placeholder { start, end, parameter } in found {
+        bound.push_str(sql.get(written..start).unwrap_or_default());
+        bound.push_str(&literal(parameter + 1, values.column(parameter))?);
+        written = end;
+    }
+    bound.push_str(sql.get(written..).unwrap_or_default());
+    Ok(bound)
+}
+
+fn wanted(placeholders: &[Placeholder]) -> usize {
+    placeholders.iter().map(|placeholder| placeholder.parameter + 1).max().unwrap_or(0)
+}
+
+fn placeholders(sql: &str) -> Result<Vec<Placeholder>, ParameterError> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(|error| ParameterError::Text(error.to_string()))?;
+    let lines = line_starts(sql);
+    let mut found = Vec::new();
+    let mut unnumbered = 0;
+    for token in tokens {
+        let Token::Placeholder(text) = &token.token else { continue };
+        let parameter = match text.strip_prefix('$').map(str::parse::<usize>) {
+            Some(Ok(number)) if (1..=1_000).contains(&number) => number - 1,
+            _ if text == "?" => {
+                unnumbered += 1;
+                unnumbered - 1
+            }
+            _ => return Err(ParameterError::Placeholder(text.clone())),
+        };
+        let start = offset(sql, &lines, token.span.start);
+        found.push(Placeholder { start, end: start + text.len(), parameter });
+    }
+    Ok(found)
+}
+
+fn line_starts(sql: &str) -> Vec<usize> {
+    std::iter::once(0).chain(sql.match_indices('\n').map(|(at, _)| at + 1)).collect()
+}
+
+/// The tokenizer counts lines and signs from 1.
+fn offset(sql: &str, lines: &[usize], at: Location) -> usize {
+    let line = usize::try_from(at.line).unwrap_or(usize::MAX).saturating_sub(1);
+    let column = usize::try_from(at.column).unwrap_or(usize::MAX).saturating_sub(1);
+    let start = lines.get(line).copied().unwrap_or(sql.len());
+    let rest = sql.get(start..).unwrap_or_default();
+    start + rest.char_indices().nth(column).map_or(rest.len(), |(bytes, _)| bytes)
+}
+
+/// A value as an SQL expression of exactly its type.
+fn literal(number: usize, column: &dyn Array) -> Result<String, ParameterError> {
+    let data_type = column.data_type();
+    if let DataType::Null = data_type {
+        return Ok("NULL".to_owned());
+    }
+    let bindable = data_type.is_integer()
+        || data_type.is_floating()
+        || matches!(
+            data_type,
+            DataType::Boolean
+                | DataType::Utf8
+                | DataType::LargeUtf8
+                | DataType::Utf8View
+                | DataType::Date32
+                | DataType::Decimal128(_, _)
+                | DataType::Timestamp(
+                    TimeUnit::Second | TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond,
+                    _
+                )
+        );
+    if !bindable {
+        return Err(ParameterError::Type { number, given: data_type.clone() });
+    }
+    if column.is_null(0) {
+        return Ok(format!("arrow_cast(NULL, {})", quoted(&data_type.to_string())));
+    }
+    let text = array_value_to_string(column, 0)
+        .map_err(|error| ParameterError::Value { number, why: error.to_string() })?;
+    Ok(match data_type {
+        DataType::Int64 | DataType::Boolean => text,
+        DataType::Utf8 => quoted(&text),
+        _ => format!("arrow_cast({}, {})", quoted(&text), quoted(&data_type.to_string())),
+    })
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('\'');
+    for sign in text.chars() {
+        if sign == '\'' {
+            quoted.push('\'');
+        }
+        // Writing to a text does not fail.
+        let _ = quoted.write_char(sign);
+    }
+    quoted.push('\'');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray,
+        TimestampMicrosecondArray,
+    };
+
+    use super::*;
+
+    fn row(columns: Vec<ArrayRef>) -> RecordBatch {
+        RecordBatch::try_from_iter(columns.into_iter().enumerate().map(|(at, column)| (format!("{at}"), column)))
+            .unwrap()
+    }
+
+    #[test]
+    fn values_take_the_place_of_placeholders_and_of_nothing_else() {
+        let values = row(vec![
+            Arc::new(StringArray::from(vec!["O'Hare"])),
+            Arc::new(Int64Array::from(vec![-3])),
+        ]);
+        let bound = |sql: &str| bind(sql, &values).unwrap();
+        assert_eq!(bound("SELECT ?, ?"), "SELECT 'O''Hare', -3");
+        assert_eq!(bound("SELECT $2, $1, $2"), "SELECT -3, 'O''Hare', -3");
+        assert_eq!(
+            bound("SELECT 'é?', \"?\", -- ?\n  ? /* $1 */ ,\n$2 AS \"ü?\""),
+            "SELECT 'é?', \"?\", -- ?\n  'O''Hare' /* $1 */ ,\n-3 AS \"ü?\""
+        );
+    }
+
+    #[test]
+    fn values_keep_their_type() {
+        let values = row(vec![
+            Arc::new(Int32Array::from(vec![7])),
+            Arc::new(Float64Array::from(vec![f64::NAN])),
+            Arc::new(BooleanArray::from(vec![true])),
+            Arc::new(TimestampMicrosecondArray::from(vec![1_000_001]).with_timezone("UTC")),
+            Arc::new(Float64Array::from(vec![None])),
+        ]);
+        assert_eq!(
+            bind("?,?,?,?,?", &values).unwrap(),
+            "arrow_cast('7', 'Int32'),arrow_cast('NaN', 'Float64'),true,\
+             arrow_cast('1970-01-01T00:00:01.000001Z', 'Timestamp(µs, \"UTC\")'),arrow_cast(NULL, 'Float64')"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_bound_is_named() {
+        let one = row(vec![Arc::new(Int64Array::from(vec![1]))]);
+        let two = row(vec![Arc::new(Int64Array::from(vec![1, 2]))]);
+        let bytes = row(vec![Arc::new(BinaryArray::from(vec![b"x".as_slice()]))]);
+        assert_eq!(bind("SELECT 1", &one), Err(ParameterError::Count { wanted: 0, given: 1 }));
+        assert_eq!(bind("SELECT $3", &one), Err(ParameterError::Count { wanted: 3, given: 1 }));
+        assert_eq!(bind("SELECT ?", &two), Err(ParameterError::Rows(2)));
+        assert_eq!(bind("SELECT $name", &one), Err(ParameterError::Placeholder("$name".to_owned())));
+        assert_eq!(bind("SELECT $0", &one), Err(ParameterError::Placeholder("$0".to_owned())));
+        assert!(matches!(bind("SELECT ?", &bytes), Err(ParameterError::Type { number: 1, .. })));
+        assert!(matches!(bind("SELECT 'open", &one), Err(ParameterError::Text(_))));
+        assert_eq!(count("SELECT $1, $2, '?'"), Ok(2));
+    }
+}

@@ -1,0 +1,142 @@
+//! What a descriptor, a ticket or a command asks for.
+
+use arrow_flight::FlightDescriptor;
+use arrow_flight::flight_descriptor::DescriptorType;
+use arrow_flight::sql::{Any, Command};
+use feature::TrainingSetId;
+use prost::Message;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serving::{HistoricalRequest, Query};
+use tonic::Status;
+
+use crate::status;
+
+const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
+/// The longest SQL text or JSON command.
+const TEXT_BYTES: usize = 1 << 20;
+
+/// What the bytes of a command or ticket are.
+#[derive(Debug)]
+pub enum Wanted {
+    /// A Flight SQL message.
+    FlightSql(Box<Command>),
+    /// JSON, not read yet.
+    Json(String),
+    /// SQL text.
+    Sql(String),
+    /// A path: the name of a feature view.
+    View(String),
+}
+
+/// A ticket in JSON.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ticket {
+    Sql(String),
+    TrainingSet(TrainingSetId),
+}
+
+/// A command in JSON that rows are sent with.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Put {
+    Ingest(Ingest),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingest {
+    pub view: String,
+    pub key: Option<String>,
+    pub claim: Option<Claim>,
+    #[serde(default)]
+    pub steps: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Claim {
+    BackFill,
+    Correction,
+}
+
+/// A command in JSON that rows are exchanged by.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Exchange {
+    HistoricalFeatures(HistoricalRequest),
+}
+
+/// Tells what a descriptor is.
+pub fn descriptor(descriptor: &FlightDescriptor) -> Result<Wanted, Status> {
+    let path = match descriptor.r#type() {
+        DescriptorType::Path => true,
+        DescriptorType::Cmd => false,
+        DescriptorType::Unknown => descriptor.cmd.is_empty(),
+    };
+    if !path {
+        return command(&descriptor.cmd);
+    }
+    match descriptor.path.as_slice() {
+        [view] if !view.is_empty() => Ok(Wanted::View(view.clone())),
+        parts => Err(status::invalid(format!(
+            "the descriptor's path has {} parts; it must have one, the name of a feature view, as `weather` or `weather@1`",
+            parts.len()
+        ))),
+    }
+}
+
+/// Tells what the bytes of a command or a ticket are.
+pub fn command(bytes: &[u8]) -> Result<Wanted, Status> {
+    if let Ok(any) = Any::decode(bytes)
+        && any.type_url.starts_with(FLIGHT_SQL)
+    {
+        let command = Command::try_from(any)
+            .map_err(|error| status::invalid(format!("the Flight SQL command cannot be read: {error}")))?;
+        return Ok(Wanted::FlightSql(Box::new(command)));
+    }
+    if bytes.len() > TEXT_BYTES {
+        return Err(status::invalid(format!(
+            "the command has {} bytes; at most {TEXT_BYTES} are allowed",
+            bytes.len()
+        )));
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| status::invalid("the command is neither a Flight SQL command nor UTF-8 text"))?;
+    if text.trim().is_empty() {
+        return Err(status::invalid("the command is empty; it must be SQL text, JSON or a Flight SQL command"));
+    }
+    let text = text.to_owned();
+    Ok(if text.trim_start().starts_with('{') { Wanted::Json(text) } else { Wanted::Sql(text) })
+}
+
+/// Reads JSON; `what` names it in errors.
+pub fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, Status> {
+    serde_json::from_slice(text).map_err(|error| status::invalid(format!("{what} cannot be read: {error}")))
+}
+
+/// A query of SQL text, if it is not too long.
+pub fn sql(text: impl Into<String>) -> Result<Query, Status> {
+    let text = text.into();
+    if text.len() > TEXT_BYTES {
+        return Err(status::invalid(format!(
+            "the SQL text has {} bytes; at most {TEXT_BYTES} are allowed",
+            text.len()
+        )));
+    }
+    Ok(Query::sql(text))
+}
+
+/// The ticket that runs a query: JSON, as in `docs/flight.md`.
+pub fn ticket(query: &Query) -> Vec<u8> {
+    serde_json::json!({ "sql": query.text() }).to_string().into_bytes()
+}
+
+/// The SQL of a ticket or handle that this server gave out.
+pub fn handle(bytes: &[u8]) -> Result<Query, Status> {
+    match json("the statement's handle", bytes)? {
+        Ticket::Sql(text) => sql(text),
+        Ticket::TrainingSet(_) => Err(status::invalid("the statement's handle names a training set, not a statement")),
+    }
+}

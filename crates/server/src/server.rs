@@ -1,0 +1,137 @@
+//! The listening server: bind, run, stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use catalog::Author;
+use serving::Serving;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+use tonic::transport::server::TcpIncoming;
+
+use crate::error::{Error, Result};
+use crate::service::Flight;
+
+/// The greatest message that a client may send. pyarrow sends a record batch as one message, however large it is.
+const MESSAGE_BYTES: usize = 64 << 20;
+/// The greatest headers that a request may have.
+const HEADER_BYTES: u32 = 16 << 10;
+/// Calls that one connection may have open.
+const CALLS_PER_CONNECTION: u32 = 256;
+/// How often the reads that were answered go to the log.
+const FLUSH_EVERY: Duration = Duration::from_secs(2);
+/// How long running streams may take to finish after shutdown began.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Where to listen and in whose name.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// A loopback address. Port 0 takes any that is free.
+    pub address: SocketAddr,
+    /// In whose name calls read and write, until callers log in.
+    pub principal: String,
+    /// Name and version of the program, as `lineament 0.1.0`.
+    pub program: String,
+}
+
+/// A server that listens and does not answer yet.
+pub struct Server {
+    serving: Serving,
+    options: ServeOptions,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Listens at the address.
+    ///
+    /// # Errors
+    /// `NotLoopback`, and `Bind` where the address is taken or is not this machine's.
+    pub async fn bind(serving: Serving, options: ServeOptions) -> Result<Self> {
+        let address = options.address;
+        if !address.ip().is_loopback() {
+            return Err(Error::NotLoopback(address));
+        }
+        let failed = |source| Error::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { serving, options, listener, address })
+    }
+
+    /// The address with its real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers calls until `shutdown` is done; then takes no new ones, lets running streams finish (for half a minute at
+    /// most) and records the last reads.
+    ///
+    /// # Errors
+    /// `Transport` where the network fails, `Flush` where the last reads could not be recorded.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let Self { serving, options, listener, address } = self;
+        let author =
+            Author { principal: options.principal, program: options.program, ..Author::default() };
+        let flight = FlightServiceServer::new(Flight::new(serving.clone(), author.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES);
+        let stopping = Arc::new(Notify::new());
+        let stopped = stopping.clone();
+        let calls = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .max_concurrent_streams(CALLS_PER_CONNECTION)
+            .http2_max_header_list_size(HEADER_BYTES)
+            .http2_adaptive_window(Some(true))
+            .add_service(flight)
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener), async move { stopped.notified().await });
+        tracing::info!(%address, "listening");
+
+        let last_flush = Arc::new(Notify::new());
+        let flusher = tokio::spawn(flush_now_and_then(serving.clone(), author.clone(), last_flush.clone()));
+        let ended = async {
+            shutdown.await;
+            tracing::info!("stopping: running streams may finish");
+            stopping.notify_one();
+            tokio::time::sleep(GRACE).await;
+        };
+        let outcome = tokio::select! {
+            outcome = calls => outcome,
+            () = ended => {
+                tracing::warn!("streams were still running {} s after shutdown began, and were cut off", GRACE.as_secs());
+                Ok(())
+            }
+        };
+        // A flush that runs must end by itself: cut off, it would forget the reads that it holds.
+        last_flush.notify_one();
+        if let Err(error) = flusher.await {
+            tracing::warn!(%error, "the task that records reads failed");
+        }
+        let flushed = serving.flush(&author).await.map_err(Error::Flush);
+        outcome?;
+        flushed
+    }
+}
+
+/// Binds and runs in one, for those who know their port.
+///
+/// # Errors
+/// Those of [`Server::bind`] and [`Server::run`].
+pub async fn serve(serving: Serving, options: ServeOptions, shutdown: impl Future<Output = ()>) -> Result<()> {
+    Server::bind(serving, options).await?.run(shutdown).await
+}
+
+async fn flush_now_and_then(serving: Serving, author: Author, stop: Arc<Notify>) {
+    let mut ticks = tokio::time::interval(FLUSH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.notified() => return,
+        }
+        if let Err(error) = serving.flush(&author).await {
+            tracing::warn!(%error, "reads could not be recorded yet; they are kept and tried again");
+        }
+    }
+}

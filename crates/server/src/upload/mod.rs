@@ -1,0 +1,99 @@
+//! Rows that a client sends: checked message by message before they are decoded.
+
+mod layout;
+mod limits;
+mod lz4;
+mod message;
+mod schema;
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use arrow_flight::{FlightData, FlightDescriptor};
+use futures::{Stream, StreamExt};
+use tonic::Status;
+
+use crate::call::Rows;
+use crate::status;
+use message::MessageCheck;
+
+/// Why an upload was refused. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+type Messages = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
+
+/// An upload whose first message has been read, for what it says of the rest.
+pub struct Upload {
+    pub descriptor: FlightDescriptor,
+    messages: Messages,
+}
+
+/// All rows of an upload.
+#[derive(Debug)]
+pub struct Received {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+}
+
+impl Upload {
+    /// Reads the first message, which must have a descriptor.
+    pub async fn begin(
+        messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    ) -> Result<Self, Status> {
+        let mut messages: Messages = Box::pin(messages);
+        let Some(first) = messages.next().await else {
+            return Err(status::invalid("nothing was sent; the first message must have a descriptor"));
+        };
+        let mut first = first?;
+        let Some(descriptor) = first.flight_descriptor.take() else {
+            return Err(status::invalid(
+                "the first message has no descriptor; give a path (a feature view's name) or a command",
+            ));
+        };
+        let messages = Box::pin(futures::stream::iter([Ok(first)]).chain(messages));
+        Ok(Self { descriptor, messages })
+    }
+
+    /// Receives the rows, to the end of the upload.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for messages that would harm the process, and for those that are not Arrow.
+    pub async fn receive(self, counted: &Rows) -> Result<Received, Status> {
+        let check = Arc::new(Mutex::new(MessageCheck::default()));
+        let checked = self.messages.filter_map(move |message| {
+            let checked = check_message(&check, message);
+            async move { checked.transpose() }
+        });
+        let mut rows = FlightRecordBatchStream::new_from_flight_data(checked);
+        let mut batches = Vec::new();
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(status::decoding)?;
+            counted.add(batch.num_rows());
+            batches.push(batch);
+        }
+        match rows.schema() {
+            Some(schema) => Ok(Received { schema: schema.clone(), batches }),
+            None => Err(status::invalid("no schema was sent; send the rows' schema first, even if there are no rows")),
+        }
+    }
+}
+
+/// The message to be decoded; none for those without data (clients send a descriptor or metadata alone).
+fn check_message(
+    check: &Mutex<MessageCheck>,
+    message: Result<FlightData, Status>,
+) -> Result<Option<FlightData>, FlightError> {
+    let message = message?;
+    if message.data_header.is_empty() && message.data_body.is_empty() {
+        return Ok(None);
+    }
+    let mut check = check.lock().unwrap_or_else(PoisonError::into_inner);
+    check.admit(&message).map_err(|refused| FlightError::from(status::invalid(refused.to_string())))?;
+    Ok(Some(message))
+}

@@ -1,0 +1,120 @@
+//! What can go wrong when features leave, by what the caller can do about it.
+
+use datafusion::common::DataFusionError;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Mend the request; the message says how.
+    Invalid,
+    /// Name something that exists; the message names the nearest.
+    NotFound,
+    /// Mend the data: too many of a batch's rows were rejected.
+    Refused,
+    /// It is not allowed.
+    Forbidden,
+    /// Something in the store was changed or is gone.
+    Damaged,
+    /// Try again.
+    Unavailable,
+    /// A fault of ours.
+    Internal,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: Kind,
+    message: String,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn internal(what: &str, error: impl std::fmt::Display) -> Self {
+        Self::new(Kind::Internal, format!("{what}: {error}"))
+    }
+}
+
+impl From<catalog::Error> for Error {
+    fn from(error: catalog::Error) -> Self {
+        let kind = match &error {
+            catalog::Error::Invalid(_) => Kind::Invalid,
+            catalog::Error::NotFound(_) => Kind::NotFound,
+            catalog::Error::Refused(_) => Kind::Refused,
+            catalog::Error::Damaged { .. } => Kind::Damaged,
+            catalog::Error::Storage(error) => return storage(error),
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+fn storage(error: &storage::Error) -> Error {
+    let kind = match error {
+        storage::Error::NotAStore { .. } | storage::Error::Location { .. } => Kind::NotFound,
+        storage::Error::Corrupt { .. } | storage::Error::Newer { .. } => Kind::Damaged,
+        storage::Error::Unavailable(object_store::Error::NotFound { path, .. }) => {
+            return Error::new(Kind::Damaged, format!("the object `{path}` is gone from the store"));
+        }
+        storage::Error::Unknown { .. } | storage::Error::Unavailable(_) => Kind::Unavailable,
+        storage::Error::Refused { .. } => Kind::Forbidden,
+        storage::Error::Invalid { .. } => Kind::Invalid,
+    };
+    Error::new(kind, error.to_string())
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::External(cause) => {
+                if let Some(known) = cause.downcast_ref::<catalog::Error>() {
+                    return match known {
+                        catalog::Error::Storage(error) => storage(error),
+                        other => Self::new(
+                            if matches!(other, catalog::Error::NotFound(_)) { Kind::NotFound } else { Kind::Damaged },
+                            other.to_string(),
+                        ),
+                    };
+                }
+                Self::new(Kind::Internal, cause.to_string())
+            }
+            DataFusionError::Plan(message) => {
+                let kind = if message.contains("is not allowed: SQL here can only read") || message.contains("not supported:") {
+                    Kind::Forbidden
+                } else {
+                    Kind::Invalid
+                };
+                Self::new(kind, message.clone())
+            }
+            DataFusionError::SchemaError(error, _) => Self::new(Kind::Invalid, lowered(&error.to_string())),
+            DataFusionError::SQL(error, _) => Self::new(Kind::Invalid, lowered(&error.to_string())),
+            DataFusionError::NotImplemented(message) => Self::new(Kind::Invalid, message.clone()),
+            DataFusionError::ResourcesExhausted(message) => Self::new(Kind::Unavailable, message.clone()),
+            DataFusionError::Execution(message) if message.contains("data file `") => {
+                Self::new(Kind::Damaged, message.clone())
+            }
+            DataFusionError::Execution(message) => Self::new(Kind::Invalid, message.clone()),
+            DataFusionError::ArrowError(error, _) => Self::new(Kind::Invalid, lowered(&error.to_string())),
+            other => Self::new(Kind::Internal, other.strip_backtrace()),
+        }
+    }
+}
+
+/// Messages begin in lower case, so that they can follow a colon.
+fn lowered(message: &str) -> String {
+    let mut characters = message.chars();
+    match (characters.next(), characters.clone().next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
+            first.to_lowercase().chain(characters).collect()
+        }
+        _ => message.to_owned(),
+    }
+}

@@ -1,0 +1,485 @@
+//! Historical features: what was known to each row of a spine. Recorded, it is a training set.
+//!
+//! A retrieval and its replay are one function with different inputs: both end in [`Serving::look_up`].
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use catalog::records::{Object, Record, TrainingSetRecorded};
+use catalog::{Author, Intent};
+use datafusion::logical_expr::LogicalPlan;
+use engine::Session;
+use engine::features::{self, Resolved};
+use engine::point_in_time::{Cut, LookupReport, exec};
+use feature::digest::{TableDigest, TableDigestResult};
+use feature::{Sequence, Span, SpineId, Timestamp, TrainingSetId};
+use futures::TryStreamExt;
+use lineage::manifest::{self, ColumnManifest, Hit, Knowledge, ReferenceManifest, SpineManifest, ViewManifest};
+use lineage::{Edge, Manifest, edges};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use serde::{Deserialize, Serialize};
+use storage::environment;
+
+use crate::error::{Error, Kind, Result};
+use crate::retrieve::Serving;
+
+/// The rows that want features: entity keys, a time, and whatever else is to be carried along.
+#[derive(Clone, Debug)]
+pub struct Spine {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+}
+
+impl Spine {
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// What is asked for; the JSON form of `historical_features` in docs/flight.md.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoricalRequest {
+    /// References and names of feature services.
+    pub features: Vec<String>,
+    /// The spine's time column, where it is not `at`, `event_timestamp` or the only one.
+    #[serde(default)]
+    pub at: Option<String>,
+    #[serde(default)]
+    pub full_feature_names: bool,
+    /// A ttl for this retrieval alone, by view.
+    #[serde(default)]
+    pub ttl: BTreeMap<String, Span>,
+    /// As we knew it then: one instant in place of each row's own time.
+    #[serde(default, with = "instant")]
+    pub known_by: Option<Timestamp>,
+    /// Drops the limit on known_at. Such a set leaks; it is for showing what a leak is worth.
+    #[serde(default)]
+    pub ignore_known_at: bool,
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Whether it is recorded as a training set.
+    #[serde(default = "yes")]
+    pub record: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl HistoricalRequest {
+    pub fn new(features: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            features: features.into_iter().map(Into::into).collect(),
+            at: None,
+            full_feature_names: false,
+            ttl: BTreeMap::new(),
+            known_by: None,
+            ignore_known_at: false,
+            name: None,
+            record: true,
+        }
+    }
+
+    fn cut(&self) -> Result<Cut> {
+        match (self.known_by, self.ignore_known_at) {
+            (Some(_), true) => Err(Error::new(
+                Kind::Invalid,
+                "known_by sets a limit on what was known and ignore_known_at drops it; leave one out",
+            )),
+            (Some(instant), false) => Ok(Cut::Instant(instant)),
+            (None, true) => Ok(Cut::None),
+            (None, false) => Ok(Cut::Row),
+        }
+    }
+}
+
+/// Instants as RFC 3339 text.
+mod instant {
+    use feature::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    #[allow(clippy::ref_option)]
+    pub fn serialize<S: Serializer>(instant: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        match instant {
+            Some(instant) => serializer.collect_str(instant),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        let text: Option<String> = Option::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
+    }
+}
+
+/// A retrieval's answer: the spine's columns as they came, then the features, in the spine's order.
+#[derive(Clone, Debug)]
+pub struct TrainingSet {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+    pub report: HistoricalReport,
+}
+
+/// What a retrieval says of itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct HistoricalReport {
+    /// Where it is recorded; none where that was not asked for.
+    pub training_set: Option<TrainingSetId>,
+    /// The content digest, `lmt1:…`.
+    pub digest: String,
+    pub rows: u64,
+    pub sequence: Sequence,
+    pub features: Vec<FeatureNulls>,
+    pub views: Vec<ViewMatches>,
+    /// Time in the store, without the client's.
+    pub seconds: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct FeatureNulls {
+    pub output: String,
+    pub reference: String,
+    /// Null cells by reason.
+    pub nulls: BTreeMap<String, u64>,
+    /// Cells that took the declared default.
+    pub defaulted: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ViewMatches {
+    pub version: String,
+    /// Spine rows that found an observation.
+    pub matched: u64,
+}
+
+/// What was looked up, before it is recorded or compared.
+pub(crate) struct LookedUp {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+    pub digest: TableDigestResult,
+    pub reports: Vec<LookupReport>,
+    pub plan: LogicalPlan,
+}
+
+impl Serving {
+    /// Retrieves historical features for a spine, and records them as a training set unless told not to.
+    ///
+    /// # Errors
+    /// An empty spine, one without time or key columns or with times that carry no zone; unknown features; two features
+    /// of one name.
+    pub async fn historical(&self, spine: Spine, request: HistoricalRequest, author: &Author) -> Result<TrainingSet> {
+        let started = Instant::now();
+        if spine.rows() == 0 {
+            return Err(Error::new(Kind::Invalid, "the spine has no rows; features are looked up for the rows of a spine"));
+        }
+        let cut = request.cut()?;
+        let session = self.session().await?;
+        let mut asked = features::Request::new(request.features.clone());
+        asked.full_feature_names = request.full_feature_names;
+        asked.ttl = request.ttl.clone();
+        asked.cut = cut;
+        let resolved = features::resolve(session.snapshot(), &asked).await?;
+        let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
+        let at = features::time_column(rows.schema(), request.at.as_deref())?;
+        refuse_naive(&spine.schema, &at)?;
+        let found = self.look_up(&session, rows, &at, &resolved).await?;
+        let mut report = report(&found, &resolved, session.snapshot().sequence);
+        if request.record {
+            let id = self.record(&session, &spine, &at, &request, &resolved, &found, author).await?;
+            report.training_set = Some(id);
+        }
+        report.seconds = started.elapsed().as_secs_f64();
+        Ok(TrainingSet { schema: found.schema, batches: found.batches, report })
+    }
+
+    /// The one function behind retrieval and replay: plan, run, digest.
+    pub(crate) async fn look_up(
+        &self,
+        session: &Session,
+        spine: LogicalPlan,
+        at: &str,
+        resolved: &Resolved,
+    ) -> Result<LookedUp> {
+        let plan = features::plan(spine, at, resolved)?;
+        let physical = session.prepare(&plan).await?;
+        let schema = physical.schema();
+        let batches: Vec<RecordBatch> = session.run(physical.clone())?.try_collect().await?;
+        let reports = exec::find(&physical).map(exec::PointInTimeExec::reports).unwrap_or_default();
+        let algorithm = session.snapshot().state.hash;
+        let (digest, schema, batches) = tokio::task::spawn_blocking(move || {
+            let mut table = TableDigest::new(algorithm, &schema)
+                .map_err(|error| Error::new(Kind::Invalid, format!("the spine cannot be digested: {error}")))?;
+            for batch in &batches {
+                table.update(batch).map_err(|error| Error::internal("the result cannot be digested", error))?;
+            }
+            Ok::<_, Error>((table.finish(), schema, batches))
+        })
+        .await
+        .map_err(|error| Error::internal("digesting stopped", error))??;
+        Ok(LookedUp { schema, batches, digest, reports, plan })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn record(
+        &self,
+        session: &Session,
+        spine: &Spine,
+        at: &str,
+        request: &HistoricalRequest,
+        resolved: &Resolved,
+        found: &LookedUp,
+        author: &Author,
+    ) -> Result<TrainingSetId> {
+        let id: TrainingSetId = environment::mint();
+        let spine_manifest = self.keep_spine(spine, at).await?;
+        let snapshot = session.snapshot();
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            id,
+            name: request.name.clone(),
+            created_at: self.catalog().store().clock().now(),
+            created_by: author.principal.clone(),
+            program: author.program.clone(),
+            run: author.run.clone(),
+            experiment: author.experiment.clone(),
+            sequence: snapshot.sequence,
+            knowledge: match resolved.cut {
+                Cut::Row => Knowledge::AtRow,
+                Cut::Instant(instant) => Knowledge::By(instant),
+                Cut::None => Knowledge::Unlimited,
+            },
+            references: references(resolved, found),
+            views: views(session, resolved, found),
+            plan: found.plan.display_indent().to_string(),
+            rows: found.digest.rows,
+            digest: found.digest.digest.to_string(),
+            columns: columns(&found.digest),
+            lineage: column_edges(spine, at, resolved),
+            spine: spine_manifest,
+            target: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
+        };
+        let bytes =
+            serde_json::to_vec(&manifest).map_err(|error| Error::internal("a manifest cannot be written", error))?;
+        let object = self.catalog().put_object(format!("training_sets/{id}/manifest.json"), bytes.into()).await?;
+        let record = Record::from(TrainingSetRecorded {
+            training_set: id,
+            sequence: snapshot.sequence,
+            rows: found.digest.rows,
+            columns: u32::try_from(found.digest.columns.len()).unwrap_or(u32::MAX),
+            digest: found.digest.digest.to_string(),
+            manifest: object,
+        });
+        self.catalog().commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone()]))).await?;
+        Ok(id)
+    }
+
+    async fn keep_spine(&self, spine: &Spine, at: &str) -> Result<SpineManifest> {
+        let id: SpineId = environment::mint();
+        let algorithm = self.catalog().state().hash;
+        let rows = spine.rows() as u64;
+        let (schema, batches) = (spine.schema.clone(), spine.batches.clone());
+        let (bytes, digest) = tokio::task::spawn_blocking(move || encode_spine(schema, &batches, algorithm))
+            .await
+            .map_err(|error| Error::internal("writing the spine stopped", error))??;
+        let object: Object = self.catalog().put_object(format!("spines/{id}.parquet"), bytes.into()).await?;
+        Ok(SpineManifest { object, digest, rows, at: at.to_owned() })
+    }
+
+    /// A stored spine, as it was given.
+    pub(crate) async fn stored_spine(&self, manifest: &Manifest) -> Result<Spine> {
+        let bytes = self.catalog().object(&manifest.spine.object).await?;
+        let wrong = |error: parquet::errors::ParquetError| {
+            Error::new(Kind::Damaged, format!("`{}` cannot be read: {error}", manifest.spine.object.path))
+        };
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(wrong)?;
+        let schema = builder.schema().clone();
+        let reader = builder.with_batch_size(65_536).build().map_err(wrong)?;
+        let batches = reader
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Error::new(Kind::Damaged, format!("`{}`: {error}", manifest.spine.object.path)))?;
+        Ok(Spine { schema, batches })
+    }
+
+    /// The manifest of a recorded training set.
+    pub async fn manifest(&self, id: TrainingSetId) -> Result<Manifest> {
+        let state = self.catalog().refresh().await?;
+        let Some(set) = state.training_set(id) else {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("there is no training set {id}; `SELECT * FROM lineament.training_sets` lists them"),
+            ));
+        };
+        let bytes = self.catalog().object(&set.record.manifest).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::new(Kind::Damaged, format!("`{}`: {error}", set.record.manifest.path)))
+    }
+}
+
+fn encode_spine(
+    schema: SchemaRef,
+    batches: &[RecordBatch],
+    algorithm: feature::digest::HashAlgorithm,
+) -> Result<(Vec<u8>, String)> {
+    let wrong = |error: &dyn std::fmt::Display| Error::new(Kind::Invalid, format!("the spine cannot be kept: {error}"));
+    let mut table = TableDigest::new(algorithm, &schema).map_err(|error| wrong(&error))?;
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::LZ4_RAW)
+        .set_created_by("lineament".to_owned())
+        .build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(|error| wrong(&error))?;
+    for batch in batches {
+        table.update(batch).map_err(|error| wrong(&error))?;
+        writer.write(batch).map_err(|error| wrong(&error))?;
+    }
+    writer.close().map_err(|error| wrong(&error))?;
+    Ok((bytes, table.finish().digest.to_string()))
+}
+
+/// A time without a zone would be guessed, and a wrong guess leaks hours.
+fn refuse_naive(spine: &Schema, at: &str) -> Result<()> {
+    let Ok(field) = spine.field_with_name(at) else { return Ok(()) };
+    match field.data_type() {
+        DataType::Timestamp(_, None) => Err(Error::new(
+            Kind::Invalid,
+            format!(
+                "the spine's `{at}` holds times without a zone; say which it is, in pandas by entity_df[\"{at}\"].dt.tz_localize(\"UTC\") or the zone of your clocks"
+            ),
+        )),
+        DataType::Timestamp(_, Some(_)) | DataType::Date32 | DataType::Date64 | DataType::Null => Ok(()),
+        other => Err(Error::new(
+            Kind::Invalid,
+            format!("the spine's `{at}` is {other}; the time at which features are wanted must be a timestamp with its zone, or a date"),
+        )),
+    }
+}
+
+pub(crate) fn report(found: &LookedUp, resolved: &Resolved, sequence: Sequence) -> HistoricalReport {
+    HistoricalReport {
+        training_set: None,
+        digest: found.digest.digest.to_string(),
+        rows: found.digest.rows,
+        sequence,
+        features: references(resolved, found)
+            .into_iter()
+            .map(|reference| FeatureNulls {
+                output: reference.output,
+                reference: reference.resolved,
+                nulls: reference.nulls,
+                defaulted: reference.defaulted,
+            })
+            .collect(),
+        views: found
+            .reports
+            .iter()
+            .map(|report| ViewMatches { version: report.version.clone(), matched: report.matched })
+            .collect(),
+        seconds: 0.0,
+    }
+}
+
+fn references(resolved: &Resolved, found: &LookedUp) -> Vec<ReferenceManifest> {
+    resolved
+        .features
+        .iter()
+        .map(|feature| {
+            let version = resolved.views[feature.view].table.version();
+            let name = version.definition.features[feature.feature].name.to_string();
+            let counted = found
+                .reports
+                .get(feature.view)
+                .and_then(|report| report.features.iter().find(|counted| counted.name == name));
+            ReferenceManifest {
+                asked: feature.asked.clone(),
+                resolved: feature.reference.clone(),
+                version: version.version,
+                feature: name,
+                output: feature.output.clone(),
+                nulls: counted
+                    .map(|counted| {
+                        counted.nulls.iter().map(|(reason, count)| (reason.to_string(), *count)).collect()
+                    })
+                    .unwrap_or_default(),
+                defaulted: counted.map_or(0, |counted| counted.defaulted),
+            }
+        })
+        .collect()
+}
+
+fn views(session: &Session, resolved: &Resolved, found: &LookedUp) -> Vec<ViewManifest> {
+    let snapshot = session.snapshot();
+    resolved
+        .views
+        .iter()
+        .zip(&found.reports)
+        .map(|(view, report)| {
+            let version = view.table.version();
+            ViewManifest {
+                version: version.version,
+                label: version.label(),
+                ttl: view.ttl,
+                matched: report.matched,
+                batches: snapshot
+                    .state
+                    .batches_of(version, snapshot.sequence)
+                    .iter()
+                    .map(|batch| batch.record.batch)
+                    .collect(),
+                hits: report.hits.iter().map(|(batch, rows)| Hit { batch: *batch, rows: *rows }).collect(),
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn columns(digest: &TableDigestResult) -> Vec<ColumnManifest> {
+    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    digest
+        .columns
+        .iter()
+        .map(|column| ColumnManifest {
+            name: column.name.clone(),
+            data_type: column.type_text.clone(),
+            digest: hex(&column.digest),
+            leaves: column.leaves.iter().map(hex).collect(),
+        })
+        .collect()
+}
+
+fn column_edges(spine: &Spine, at: &str, resolved: &Resolved) -> Vec<Edge> {
+    let mut all: Vec<Edge> = spine.schema.fields().iter().map(|field| edges::carried(field.name())).collect();
+    for feature in &resolved.features {
+        let version = resolved.views[feature.view].table.version();
+        let declared = &version.definition.features[feature.feature];
+        let keys: Vec<&str> = version.keys().iter().map(|key| key.name.as_str()).collect();
+        all.extend(edges::looked_up(
+            &feature.output,
+            version.version,
+            &version.label(),
+            declared.name.as_str(),
+            &keys,
+            at,
+            declared.default.is_some(),
+        ));
+    }
+    all
+}
+
+/// One row of a spine.
+pub(crate) fn row_of(spine: &Spine, row: u64) -> Option<RecordBatch> {
+    let mut before = 0u64;
+    for batch in &spine.batches {
+        let rows = batch.num_rows() as u64;
+        if row < before + rows {
+            return Some(batch.slice((row - before) as usize, 1));
+        }
+        before += rows;
+    }
+    None
+}
+

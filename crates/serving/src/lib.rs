@@ -1,0 +1,18 @@
+//! How features leave: the one way out.
+//!
+//! Every read goes through [`Serving::retrieve`] or [`Serving::historical`]: decide, plan, stream, record. Rebuilding a recorded training
+//! set and explaining a cell of it stand on the same. This crate knows no protobuf and no HTTP.
+
+mod error;
+mod explain;
+mod historical;
+mod reads;
+mod replay;
+mod retrieve;
+
+pub use error::{Error, Kind, Result};
+pub use explain::{Candidate, ExplainRequest, Explanation};
+pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
+pub use lineage::Manifest;
+pub use replay::{Difference, ReplayReport};
+pub use retrieve::{Query, Retrieval, Serving};

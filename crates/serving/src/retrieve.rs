@@ -1,0 +1,187 @@
+//! The gate: every read of features passes [`Serving::retrieve`] or what stands on the same session.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use catalog::plan::{Applied, Plan};
+use catalog::{Author, Catalog};
+use engine::{Engine, Session, SqlConditions};
+use feature::ReadId;
+use feature::definition::{Definitions, parse_files};
+use futures::{Stream, StreamExt};
+use storage::environment;
+
+use crate::error::{Error, Kind, Result};
+use crate::reads::{Read, Reads};
+
+/// An open store, ready to answer. Cheap to clone.
+#[derive(Clone)]
+pub struct Serving {
+    pub(crate) engine: Engine,
+    pub(crate) reads: Arc<Reads>,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Query {
+    text: String,
+}
+
+impl Query {
+    /// A statement that reads.
+    pub fn sql(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+
+    /// All of a feature view: `weather`, `weather@1`, `fraud.weather`.
+    pub fn view(name: &str) -> Self {
+        let quoted: Vec<String> =
+            name.splitn(2, '.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+        Self { text: format!("SELECT * FROM {}", quoted.join(".")) }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Rows on their way out. The read is on record before the stream ends; a stream that ends with an error has failed.
+pub struct Retrieval {
+    pub schema: SchemaRef,
+    pub stream: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
+}
+
+impl Retrieval {
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.stream.next().await {
+            batches.push(batch?);
+        }
+        Ok(batches)
+    }
+}
+
+impl Serving {
+    pub fn new(catalog: Catalog) -> Self {
+        Self { engine: Engine::new(catalog), reads: Arc::default() }
+    }
+
+    pub fn catalog(&self) -> &Catalog {
+        self.engine.catalog()
+    }
+
+    /// The columns that a query would give. Nothing is read.
+    pub async fn describe(&self, query: &Query) -> Result<SchemaRef> {
+        let session = self.session().await?;
+        let plan = session.plan(&query.text).await?;
+        Ok(Arc::new(plan.schema().as_arrow().clone()))
+    }
+
+    /// Answers a query: plan, stream, record.
+    pub async fn retrieve(&self, query: Query, author: &Author) -> Result<Retrieval> {
+        let session = self.session().await?;
+        self.retrieve_in(&session, query, author).await
+    }
+
+    /// Answers a query in a session that has tables of its own.
+    pub async fn retrieve_in(&self, session: &Session, query: Query, author: &Author) -> Result<Retrieval> {
+        let started = Instant::now();
+        let plan = session.plan(&query.text).await?;
+        let mut read = Read::new(environment::mint::<ReadId>(), author, session.snapshot().sequence);
+        read.at = self.catalog().store().clock().now();
+        read.see(&plan, &query.text)?;
+        // A full queue refuses the read rather than forget it.
+        let place = self.reads.reserve()?;
+        let physical = session.prepare(&plan).await?;
+        let schema = physical.schema();
+        let rows = session.run(physical)?;
+        let reads = self.reads.clone();
+        let mut rows = Box::pin(rows);
+        let stream = async_stream(move |mut emit| async move {
+            while let Some(batch) = rows.next().await {
+                match batch {
+                    Ok(batch) => {
+                        read.rows += batch.num_rows() as u64;
+                        if !emit.send(Ok(batch)).await {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        let error = Error::from(error);
+                        read.error = Some(error.to_string());
+                        emit.send(Err(error)).await;
+                        break;
+                    }
+                }
+            }
+            read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            reads.record(place, read);
+        });
+        Ok(Retrieval { schema, stream })
+    }
+
+    /// A session over the newest snapshot.
+    pub async fn session(&self) -> Result<Session> {
+        Ok(self.engine.session(self.engine.snapshot(None).await?)?)
+    }
+
+    /// What definition files (name and text) would change.
+    pub async fn plan(&self, files: Vec<(String, String)>) -> Result<Plan> {
+        self.plan_definitions(&parse(files)?).await
+    }
+
+    pub async fn plan_definitions(&self, definitions: &Definitions) -> Result<Plan> {
+        let state = self.catalog().refresh().await?;
+        Ok(catalog::plan::plan(&state, definitions, &SqlConditions)?)
+    }
+
+    /// Applies definition files as one entry of the log.
+    pub async fn apply(&self, files: Vec<(String, String)>, author: &Author) -> Result<Applied> {
+        self.apply_definitions(&parse(files)?, author).await
+    }
+
+    pub async fn apply_definitions(&self, definitions: &Definitions, author: &Author) -> Result<Applied> {
+        Ok(catalog::plan::apply(self.catalog(), definitions, &SqlConditions, author).await?)
+    }
+
+    /// Ingests rows; see [`catalog::ingest::ingest`].
+    pub async fn ingest(
+        &self,
+        request: catalog::ingest::Request,
+        author: &Author,
+        progress: Arc<dyn Fn(catalog::ingest::Progress) + Send + Sync>,
+    ) -> Result<catalog::ingest::Report> {
+        Ok(catalog::ingest::ingest(self.catalog(), request, Arc::new(SqlConditions), author, progress).await?)
+    }
+}
+
+fn parse(files: Vec<(String, String)>) -> Result<Definitions> {
+    parse_files(files).map_err(|errors| Error::new(Kind::Invalid, errors.to_string()))
+}
+
+/// The sending side of a stream that a task feeds.
+pub(crate) struct Emit(tokio::sync::mpsc::Sender<Result<RecordBatch>>);
+
+impl Emit {
+    /// False when nobody listens any more.
+    async fn send(&mut self, item: Result<RecordBatch>) -> bool {
+        self.0.send(item).await.is_ok()
+    }
+}
+
+/// A stream fed by a task of its own, one batch ahead. The task finishes its record even when the reader leaves.
+fn async_stream<F, W>(work: W) -> Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>
+where
+    F: Future<Output = ()> + Send + 'static,
+    W: FnOnce(Emit) -> F,
+{
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(work(Emit(sender)));
+    Box::pin(futures::stream::unfold(receiver, |mut receiver| async move {
+        let item = receiver.recv().await?;
+        Some((item, receiver))
+    }))
+}

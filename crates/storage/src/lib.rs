@@ -1,0 +1,24 @@
+//! Where a store's bytes lie: objects, the ordered log over them, and the files that hold features.
+//!
+//! - [`Store`] is one root in object storage; [`Log`](log::Log) its numbered, hash-chained entries.
+//! - [`DurableLocal`] makes local files as safe as object storage is.
+//! - [`conformance`] proves that a store can hold a log before one is written to it.
+//! - [`environment`] is the one place of clocks and chance.
+
+pub mod conformance;
+pub mod durable_local;
+pub mod entry;
+pub mod environment;
+pub mod error;
+pub mod log;
+pub mod manifest;
+pub mod partition;
+pub mod store;
+
+#[cfg(test)]
+mod splitmix;
+
+pub use durable_local::DurableLocal;
+pub use environment::Clock;
+pub use error::{Error, Result};
+pub use store::Store;

@@ -1,0 +1,179 @@
+//! How the log is read: forward, by number, and checked as a chain.
+
+use bytes::Bytes;
+use feature::digest::{Digest, hash};
+use feature::{Sequence, StoreId, Timestamp};
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use super::{FOLDER, Log, path, sequence_of};
+use crate::entry::{Entry, digest};
+use crate::error::{Error, Result};
+
+/// Entries asked for at once when many are expected.
+const WIDEST: u64 = 32;
+
+impl Log {
+    /// One entry and its digest, checked for itself alone; `None` where the log does not reach so far.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Newer` where the object is no entry that this program can read.
+    pub async fn read(&self, sequence: Sequence) -> Result<Option<(Entry, Digest)>> {
+        let Some(bytes) = self.read_bytes(sequence).await? else { return Ok(None) };
+        let entry = Entry::decode(sequence, &bytes)?;
+        let digest = digest(entry.algorithm()?, &bytes);
+        self.settle().await?;
+        Ok(Some((entry, digest)))
+    }
+
+    /// Every entry after `head` (all of them for `None`) in order, with its digest, as one whole chain; `head` itself
+    /// is read again and must have kept its digest. In local files the entries are durable when this returns.
+    ///
+    /// The chain shows every alteration but one: that of the newest entry, whose digest no other holds yet. Who has
+    /// seen its digest before (as `head`, in a checkpoint, on a replica) finds that too.
+    ///
+    /// # Errors
+    /// `Corrupt` names the sequence that was altered or is missing; `Newer` that which another program wrote.
+    pub async fn entries_after(&self, head: Option<(Sequence, Digest)>) -> Result<Vec<(Entry, Digest)>> {
+        let mut chain = Chain { head, last: None, found: Vec::new() };
+        let mut next = head.map_or(Sequence::ZERO, |(sequence, _)| sequence);
+        // Who follows the log asks for the head and one more; who opens it expects many.
+        let mut width = if head.is_some() { 2 } else { WIDEST };
+        loop {
+            let window = self.window(next, width).await?;
+            let mut later = false;
+            let mut end = None;
+            for (offset, bytes) in (0..width).zip(window) {
+                let sequence = Sequence(next.0 + offset);
+                match bytes {
+                    Some(bytes) if end.is_none() => self.accept(&mut chain, sequence, &bytes).await?,
+                    Some(_) => later = true,
+                    None => end = end.or(Some(sequence)),
+                }
+            }
+            next = match end {
+                None => Sequence(next.0 + width),
+                Some(end) if head.is_some_and(|(head, _)| head == end) => {
+                    return Err(Error::corrupt_entry(
+                        end,
+                        format!("log entry {end} was read before and is missing now"),
+                    ));
+                }
+                // A list of a long log takes long, so only who opens it asks for one.
+                Some(end) if later || (head.is_none() && self.lists_later_than(end).await?) => {
+                    // The entries may have been appended after this one was asked for.
+                    if self.read_bytes(end).await?.is_none() {
+                        let why = format!(
+                            "log entry {end} is missing, though later entries are there; entries are never deleted"
+                        );
+                        return Err(Error::corrupt_entry(end, why));
+                    }
+                    end
+                }
+                Some(_) => break,
+            };
+            width = (width * 2).min(WIDEST);
+        }
+        if !chain.found.is_empty() {
+            self.settle().await?;
+        }
+        Ok(chain.found)
+    }
+
+    async fn window(&self, from: Sequence, width: u64) -> Result<Vec<Option<Bytes>>> {
+        futures::stream::iter((0..width).map(|offset| self.read_bytes(Sequence(from.0 + offset))))
+            .buffered(WIDEST as usize)
+            .try_collect()
+            .await
+    }
+
+    /// A hint: a list may lag behind, so what it leaves out proves nothing.
+    async fn lists_later_than(&self, end: Sequence) -> Result<bool> {
+        let mut listed = self.objects.list_with_offset(Some(&Path::from(FOLDER)), &path(end));
+        while let Some(object) = listed.next().await {
+            if sequence_of(&object?.location).is_some_and(|sequence| sequence > end) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn accept(&self, chain: &mut Chain, sequence: Sequence, bytes: &Bytes) -> Result<()> {
+        if let Some((_, expected)) = chain.head.filter(|(head, _)| *head == sequence) {
+            let actual = hash(expected.algorithm(), bytes);
+            if actual != expected {
+                let why = format!(
+                    "log entry {sequence} was altered: its digest was {expected} when it was read before and is {actual} now"
+                );
+                return Err(Error::corrupt_entry(sequence, why));
+            }
+        }
+        let entry = Entry::decode(sequence, bytes)?;
+        let digest = digest(entry.algorithm()?, bytes);
+        if let Some(last) = &chain.last {
+            if entry.previous != Some(last.digest) {
+                return Err(self.broken_link(chain, last, &entry, digest).await?);
+            }
+            if entry.store != last.store {
+                let why = format!(
+                    "log entry {sequence} is of store {}, and the entry before it of store {}; two stores were mixed",
+                    entry.store, last.store
+                );
+                return Err(Error::corrupt_entry(sequence, why));
+            }
+            if entry.committed_at <= last.committed_at {
+                let why = format!(
+                    "log entry {sequence} is dated {}, which is not after the entry before it ({})",
+                    entry.committed_at, last.committed_at
+                );
+                return Err(Error::corrupt_entry(sequence, why));
+            }
+        }
+        chain.last = Some(Last { sequence, digest, store: entry.store, committed_at: entry.committed_at });
+        if chain.head.is_none_or(|(head, _)| head != sequence) {
+            chain.found.push((entry, digest));
+        }
+        Ok(())
+    }
+
+    /// Either of two entries that do not fit may have been altered; the next but one tells which.
+    async fn broken_link(&self, chain: &Chain, last: &Last, entry: &Entry, digest: Digest) -> Result<Error> {
+        let (before, sequence) = (last.sequence, entry.sequence);
+        let expected = entry.previous.map_or_else(|| "none".to_owned(), |expected| expected.to_string());
+        let actual = last.digest;
+        let known = chain.head.is_some_and(|(head, _)| head == before);
+        let after = sequence.next();
+        let witness = match self.read_bytes(after).await? {
+            Some(bytes) => Entry::decode(after, &bytes).ok(),
+            None => None,
+        };
+        let later_altered = known || witness.is_some_and(|witness| witness.previous != Some(digest));
+        if later_altered {
+            let why = format!(
+                "log entry {sequence} was altered: it expects digest {expected} of entry {before}, which gives {actual}"
+            );
+            return Ok(Error::corrupt_entry(sequence, why));
+        }
+        let why = format!(
+            "log entry {before} was altered: entry {sequence} expects digest {expected}, its bytes give {actual}"
+        );
+        Ok(Error::corrupt_entry(before, why))
+    }
+}
+
+/// What was read so far.
+struct Chain {
+    /// The entry that the caller has read before.
+    head: Option<(Sequence, Digest)>,
+    last: Option<Last>,
+    found: Vec<(Entry, Digest)>,
+}
+
+/// What the next entry must follow.
+struct Last {
+    sequence: Sequence,
+    digest: Digest,
+    store: StoreId,
+    committed_at: Timestamp,
+}

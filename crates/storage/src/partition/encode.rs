@@ -1,0 +1,215 @@
+//! One file: its rows sorted, described, digested and encoded.
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{take, take_record_batch};
+use arrow::datatypes::{DataType, Schema, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
+use bytes::Bytes;
+use feature::FileId;
+use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
+use feature::key::statistic::{StatisticError, bounds_of};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression as Codec, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::schema::types::ColumnPath;
+
+use super::arrange::{Arranged, Group};
+use super::layout::{Compression, Layout};
+use super::{Target, invalid};
+use crate::Result;
+use crate::manifest::{BLOCK_BYTES, ColumnStatistics, DataFile, Piece};
+
+/// Most rows of a row group: what one reader of a file takes at least.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+
+pub(super) fn encode(
+    arranged: &Arranged,
+    index: usize,
+    id: FileId,
+    target: &Target,
+    layout: &Layout,
+    what: &str,
+) -> Result<(DataFile, Bytes)> {
+    let group = &arranged.groups[index];
+    let rows = sorted(arranged, group).map_err(|error| invalid(what, error.to_string()))?;
+    let statistics = statistics(&rows).map_err(|(column, error)| {
+        invalid(what, format!("its column `{column}` cannot be stored: {error}"))
+    })?;
+    let content = digest_batches(target.hash, rows.schema_ref(), [&rows])
+        .map_err(|error| invalid(what, error.to_string()))?;
+    let bytes = parquet(arranged, &rows, layout).map_err(|error| invalid(what, error.to_string()))?;
+
+    let Group { partition, bucket, buckets, rows: taken } = group;
+    let time = partition_time(arranged, group);
+    let path = format!(
+        "data/{}/v{}/{}/{bucket}-of-{buckets}/{id}.parquet",
+        target.view,
+        target.version,
+        arranged.granularity.name(time),
+    );
+    let piece = Piece {
+        batch: target.batch,
+        from: partition.from,
+        until: partition.until,
+        bucket: *bucket,
+        buckets: *buckets,
+        rows: taken.len() as u64,
+        digest: content.digest,
+    };
+    let file = DataFile {
+        id,
+        path,
+        version: target.version,
+        from: partition.from,
+        until: partition.until,
+        bucket: *bucket,
+        buckets: *buckets,
+        rows: taken.len() as u64,
+        bytes: bytes.len() as u64,
+        statistics,
+        pieces: vec![piece],
+        digest: hash(target.hash, &bytes),
+        blocks: blocks(target.hash, &bytes),
+    };
+    Ok((file, bytes))
+}
+
+fn blocks(algorithm: HashAlgorithm, bytes: &[u8]) -> Vec<Digest> {
+    bytes.chunks(BLOCK_BYTES).map(|block| hash(algorithm, block)).collect()
+}
+
+/// An instant within the partition, to name it by. Its beginning would not do: at the end of time it is cut short.
+fn partition_time(arranged: &Arranged, group: &Group) -> i64 {
+    let times = arranged.rows.column(arranged.sort[arranged.keys]);
+    let row = group.rows.first().map_or(0, |row| *row as usize);
+    times
+        .as_primitive_opt::<TimestampMicrosecondType>()
+        .map_or(group.partition.from, |times| times.value(row))
+}
+
+/// The rows of the group by key, valid_at and known_at; equals stay in the order of arrival.
+fn sorted(arranged: &Arranged, group: &Group) -> Result<RecordBatch, ArrowError> {
+    let all = group.rows.len() == arranged.rows.num_rows();
+    let arrived = UInt32Array::from(group.rows.clone());
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(arranged.sort.len());
+    let mut fields = Vec::with_capacity(arranged.sort.len());
+    for position in &arranged.sort {
+        let column = arranged.rows.column(*position);
+        fields.push(SortField::new(column.data_type().clone()));
+        columns.push(if all { column.clone() } else { take(column.as_ref(), &arrived, None)? });
+    }
+    let mut order = order(&columns, fields)?;
+    if all && order.is_sorted() {
+        return Ok(arranged.rows.clone());
+    }
+    for place in &mut order {
+        *place = group.rows[*place as usize];
+    }
+    take_record_batch(&arranged.rows, &UInt32Array::from(order))
+}
+
+/// The places of the rows in sorted order.
+fn order(columns: &[ArrayRef], fields: Vec<SortField>) -> Result<Vec<u32>, ArrowError> {
+    let values = RowConverter::new(fields)?.convert_columns(columns)?;
+    // The first bytes of each row are compared where they are moved; the rest, far away, only decides between equals.
+    let mut rows = Vec::with_capacity(values.num_rows());
+    for (place, row) in values.iter().enumerate() {
+        let bytes = row.data();
+        let mut first = [0; 16];
+        let length = bytes.len().min(16);
+        first[..length].copy_from_slice(&bytes[..length]);
+        rows.push((u128::from_be_bytes(first), place as u32));
+    }
+    // Stable, because places differ; linear for rows that arrive sorted.
+    rows.sort_unstable_by(|(first, place), (other_first, other)| {
+        first
+            .cmp(other_first)
+            .then_with(|| values.row(*place as usize).cmp(&values.row(*other as usize)))
+            .then_with(|| place.cmp(other))
+    });
+    Ok(rows.into_iter().map(|(_, place)| place).collect())
+}
+
+fn statistics(rows: &RecordBatch) -> Result<Vec<ColumnStatistics>, (String, StatisticError)> {
+    let mut statistics = Vec::with_capacity(rows.num_columns());
+    for (field, array) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        let bounds = bounds_of(array).map_err(|error| (field.name().clone(), error))?;
+        statistics.push(ColumnStatistics::new(field.name(), bounds));
+    }
+    Ok(statistics)
+}
+
+fn parquet(arranged: &Arranged, rows: &RecordBatch, layout: &Layout) -> Result<Bytes, ParquetError> {
+    // The types of Arrow are not embedded: what Parquet says of a column is all that a reader needs, and the files
+    // then do not depend on how a writer held its text.
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties(rows.schema_ref(), &arranged.sort, layout)?)
+        .with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), rows.schema(), options)?;
+    writer.write(rows)?;
+    Ok(writer.into_inner()?.into())
+}
+
+/// Integers, dates and times are packed as differences (a few bits each where they are sorted); floats lie plainly,
+/// for their bits seldom repeat; text and bytes share a dictionary as long as it stays small.
+fn properties(schema: &Schema, sort: &[usize], layout: &Layout) -> Result<WriterProperties, ParquetError> {
+    let codec = match layout.compression {
+        Compression::None => Codec::UNCOMPRESSED,
+        Compression::Lz4 => Codec::LZ4_RAW,
+        Compression::Zstd => Codec::ZSTD(ZstdLevel::try_new(1)?),
+    };
+    let sorting = sort
+        .iter()
+        .map(|position| SortingColumn { column_idx: *position as i32, descending: false, nulls_first: false })
+        .collect();
+    let page_rows = layout.page_rows.max(1);
+    let mut properties = WriterProperties::builder()
+        .set_created_by(concat!("lineament version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_writer_version(WriterVersion::PARQUET_2_0)
+        .set_compression(codec)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(page_rows)
+        // Pages end only between batches of the writer.
+        .set_write_batch_size(page_rows.min(1024))
+        .set_sorting_columns(Some(sorting));
+    for (position, field) in schema.fields().iter().enumerate() {
+        let column = ColumnPath::new(vec![field.name().clone()]);
+        match field.data_type() {
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::UInt64
+            | DataType::Date32
+            | DataType::Timestamp(_, _) => {
+                properties = properties.set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED);
+                if sort.contains(&position) {
+                    properties = properties.set_column_compression(column, Codec::UNCOMPRESSED);
+                }
+            }
+            DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView => {
+                // The encoding is what the column falls back to when its dictionary grows too large.
+                properties = properties
+                    .set_column_dictionary_enabled(column.clone(), true)
+                    .set_column_encoding(column, Encoding::PLAIN);
+            }
+            DataType::Boolean => properties = properties.set_column_encoding(column, Encoding::RLE),
+            _ => properties = properties.set_column_encoding(column, Encoding::PLAIN),
+        }
+    }
+    Ok(properties.build())
+}

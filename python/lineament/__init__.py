@@ -1,0 +1,53 @@
+"""Client of the Lineament feature store.
+
+>>> import lineament, pandas
+>>> client = lineament.connect("grpc://127.0.0.1:8815")
+>>> flights = pandas.DataFrame({"origin": ["EWR"], "at": pandas.to_datetime(["2013-07-01T12:00:00Z"])})
+>>> training_set = client.get_historical_features(flights, ["weather.temp"])
+>>> training_set.to_df()                                # doctest: +SKIP
+  origin                        at   temp
+0    EWR 2013-07-01 12:00:00+00:00  73.04
+"""
+
+from .client import Client, connect
+from .definition import DefinedView, DefinitionWarning
+from .errors import (
+    Damaged,
+    Error,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Refused,
+    Unavailable,
+)
+from .explanation import Candidate, Explanation
+from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport
+from .rows import Rows
+from .training_set import Feature, TrainingSet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Candidate",
+    "Change",
+    "Client",
+    "Damaged",
+    "DefinedView",
+    "DefinitionWarning",
+    "Difference",
+    "Error",
+    "Explanation",
+    "Feature",
+    "Forbidden",
+    "IngestReport",
+    "InvalidRequest",
+    "NotFound",
+    "Plan",
+    "Refused",
+    "Rejections",
+    "ReplayReport",
+    "Rows",
+    "TrainingSet",
+    "Unavailable",
+    "connect",
+]

@@ -1,0 +1,475 @@
+"""The connection to a server, and everything that can be asked of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pyarrow
+import pyarrow.flight as flight
+
+from . import definition
+from .definition import DefinedView, read_definitions, span
+from .errors import Damaged, Error, InvalidRequest, translated
+from .explanation import Explanation
+from .frames import check_same, messages, named_index, to_reader, to_table
+from .reports import IngestReport, Plan, ReplayReport
+from .rows import Rows
+from .training_set import TrainingSet
+
+
+def connect(url: str = "grpc://127.0.0.1:8815", *, run: str | None = None, experiment: str | None = None) -> Client:
+    """Connects to a server that `lineament --store URL serve` started.
+
+    `run` and `experiment` are free text (an MLflow run id, a job's name); the log keeps them with whatever this client
+    writes. Raises `Unavailable` where no server answers.
+
+    >>> with lineament.connect("grpc://127.0.0.1:8815", experiment="delays") as client:
+    ...     client.sql("SELECT count(*) AS rows FROM weather")      # doctest: +SKIP
+    """
+    if "://" not in url:
+        url = f"grpc://{url}"
+    with translated(url):
+        connection = flight.connect(url)
+    client = Client(connection, url, run=run, experiment=experiment)
+    try:
+        client.status()
+    except BaseException:
+        connection.close()
+        raise
+    return client
+
+
+class Client:
+    """A connection to a Lineament server; `lineament.connect` makes one. As a context manager it closes itself.
+
+    It may be used by several threads at once.
+    """
+
+    def __init__(
+        self, connection: flight.FlightClient, url: str, *, run: str | None = None, experiment: str | None = None
+    ) -> None:
+        self._connection = connection
+        self._url = url
+        self.run = run
+        self.experiment = experiment
+        headers = [("lineament-run", run), ("lineament-experiment", experiment)]
+        self._options = flight.FlightCallOptions(
+            headers=[(name.encode(), _header(name, value)) for name, value in headers if value is not None]
+        )
+
+    # -------------------------------------------------------------------------------------------------- connection
+
+    def close(self) -> None:
+        """Closes the connection. Clients made by `with_run` share it."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        names = [("run", self.run), ("experiment", self.experiment)]
+        return f"<lineament.Client {self._url}{''.join(f' {name}={value!r}' for name, value in names if value)}>"
+
+    def with_run(self, run: str | None = None, experiment: str | None = None) -> Client:
+        """The same connection on behalf of a run or an experiment, which the log keeps with what is written.
+
+        >>> client.with_run(run="2f1c", experiment="delays").get_historical_features(flights, "delay")   # doctest: +SKIP
+        """
+        return Client(self._connection, self._url, run=run or self.run, experiment=experiment or self.experiment)
+
+    def status(self) -> dict[str, Any]:
+        """The store, its sequence (the number of its last log entry) and the server's version.
+
+        >>> client.status()                             # doctest: +SKIP
+        {'store': 'file:///data/store', 'sequence': 7, 'version': '0.1.0'}
+        """
+        return self._action("lineament.status", {})
+
+    # ------------------------------------------------------------------------------------------------- definitions
+
+    def plan(self, definitions: str | Path | Iterable[str | Path] | Mapping[str, str]) -> Plan:
+        """What applying these definitions would change. Nothing is written.
+
+        `definitions`: a folder (all its `*.toml`), a file, several files, or a mapping of file name to text.
+
+        >>> client.plan("features/").changes            # doctest: +SKIP
+        [Change(subject='entity', project='default', name='airport', action='create', text='entity airport')]
+        """
+        return Plan.of(self._action("lineament.plan", {"files": read_definitions(definitions)}))
+
+    def apply(self, definitions: str | Path | Iterable[str | Path] | Mapping[str, str]) -> Plan:
+        """Makes these definitions the ones in force, in one log entry. Doing it again changes nothing.
+
+        Takes what `plan` takes. What they do not name stays as it is. The files of a `[source]` are not read here: `lineament
+        ingest` on the command line does that, and `ingest` sends rows.
+
+        >>> client.apply("features/")                   # doctest: +SKIP
+        7 changes, applied at sequence 2
+        """
+        return Plan.of(self._action("lineament.apply", {"files": read_definitions(definitions)}))
+
+    def define_view(
+        self,
+        df: Any,
+        *,
+        key: str | Sequence[str],
+        time: str,
+        name: str | None = None,
+        known_at: str | timedelta | None = None,
+        entity: str | None = None,
+        folder: str | Path | None = None,
+        ttl: str | timedelta | None = None,
+        zone: str | None = None,
+        description: str | None = None,
+        owner: str | None = None,
+        overwrite: bool = False,
+    ) -> DefinedView:
+        """Writes and applies a first definition of a feature view whose rows look like this frame. No rows are sent.
+
+        - `key`: the column, or columns, that tell one entity from another. `time`: the column that says when a row is true.
+        - `known_at`: when a row could first have been known: a column of the frame, a delay after `time` (`"30m"` or a
+          timedelta), `"arrival"`, or `"assumed"` (at `time` itself), which it is where none is given.
+        - `name`, `entity`: made from the key where left out. An entity that the folder or the store knows is used as it is.
+        - `folder`: where the two TOML files go; a file that says something else is left alone unless `overwrite`.
+        - `ttl`: how far a retrieval looks back (`"3h"`, a timedelta); for ever where left out, and never zero.
+        - `zone`: the IANA zone of times that carry none.
+
+        Every other column becomes a feature of its own type; all may be null. Least and greatest values stand as
+        comments, for a person to widen into a range. What the author should know comes as `DefinitionWarning`s.
+
+        >>> view = client.define_view(frame, key="origin", time="time_hour", known_at="30m", ttl="3h", name="weather")
+        >>> client.ingest(view.name, frame)             # doctest: +SKIP
+        """
+        table = to_table(df)
+        place = None if folder is None else Path(folder)
+        wanted = definition.draft(
+            table, key=key, time=time, name=name, known_at=known_at, entity=entity, entity_text=None,
+            ttl=ttl, zone=zone, description=description, owner=owner,
+        )  # fmt: skip
+        existing = self._entity(wanted.entity, place)
+        if existing is not None:
+            wanted = definition.draft(
+                table, key=key, time=time, name=name, known_at=known_at, entity=wanted.entity, entity_text=existing[1],
+                ttl=ttl, zone=zone, description=description, owner=owner,
+            )  # fmt: skip
+        files = {
+            existing[0] if existing is not None else f"entity_{wanted.entity}.toml": wanted.entity_text,
+            f"{wanted.name}.toml": wanted.text,
+        }
+        if place is not None and not overwrite:
+            for file, text in files.items():
+                path = place / file
+                if path.exists() and path.read_text(encoding="utf-8") != text:
+                    raise InvalidRequest(
+                        f"{path} holds another definition; edit it and apply({str(folder)!r}), give another name, or overwrite=True"
+                    )
+        definition.warn(wanted.warnings, stacklevel=2)
+        plan = self.apply(files)
+        written = []
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+            for file, text in files.items():
+                (place / file).write_text(text, encoding="utf-8")
+                written.append(place / file)
+        return DefinedView(wanted.name, wanted.entity, wanted.text, wanted.entity_text, plan, written, wanted.warnings)
+
+    def _entity(self, name: str, folder: Path | None) -> tuple[str, str] | None:
+        """The file name and text of an entity that the folder or the store has."""
+        if folder is not None and folder.is_dir():
+            for file, text in ((path.name, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.toml"))):
+                declared = definition.declared(text)
+                if declared.get("kind") == "entity" and declared.get("name") == name:
+                    return file, text
+        literal = name.replace("'", "''")
+        known = self.sql(
+            "SELECT keys, description, owner, tags FROM lineament.entities "
+            f"WHERE project = 'default' AND entity = '{literal}' ORDER BY version DESC LIMIT 1"
+        ).to_arrow()
+        if known.num_rows == 0:
+            return None
+        return f"entity_{name}.toml", definition.entity_text(name, **known.to_pylist()[0])
+
+    # ------------------------------------------------------------------------------------------------------ rows in
+
+    def ingest(
+        self,
+        view: str,
+        df: Any,
+        *,
+        key: str | None = None,
+        claim: Literal["back_fill", "correction"] | None = None,
+        steps: Sequence[str] | None = None,
+    ) -> IngestReport:
+        """Sends rows into a feature view. Either all accepted rows are visible when it returns, or it raises and none is.
+
+        `df`: a pandas or Polars frame, an Arrow table, batch or reader, with the columns that the view's definition
+        names. Other columns are ignored. pandas' missing values (None, NaN, NaT, NA) are sent as nulls; NaN of Polars and Arrow
+        is sent as NaN. Times without a zone are sent as they are; the view's `zone` says what they mean.
+
+        - `key`: an idempotency key. The same key with the same rows is answered as the first time, and nothing is written again.
+        - `claim`: what rows are whose times the view covers already: a `"back_fill"` was known when the view's rule says, a
+          `"correction"` is known from now on.
+        - `steps`: what made the rows, in words, kept with the batch.
+
+        Rows that break a rule are rejected one by one, and reported. Raises `Refused` where there are more of them than the view
+        bears, `InvalidRequest` where columns or types do not fit, `NotFound` where there is no such view.
+
+        >>> report = client.ingest("weather", frame, key="weather-2013-07-01")
+        >>> print(report.rows, report.rejected)         # doctest: +SKIP
+        72 0
+        """
+        if isinstance(steps, str):
+            steps = [steps]
+        request: dict[str, Any] = {"view": view}
+        for name, value in (("key", key), ("claim", claim), ("steps", None if steps is None else list(steps))):
+            if value is not None:
+                request[name] = value
+        reader = to_reader(df)
+        descriptor = flight.FlightDescriptor.for_command(_json({"ingest": request}))
+        with translated(self._url):
+            writer, answers = self._connection.do_put(descriptor, reader.schema, self._options)
+            # pyarrow cannot cancel a put; rows that a message without rows follows are refused whole.
+            with _closing(writer, lambda: writer.write_metadata(b"given up")):
+                for batch in messages(reader):
+                    writer.write_batch(batch)
+                writer.done_writing()
+                answer = answers.read()
+        if answer is None:
+            raise Error("the server ended the ingest without an answer; send the rows again with the same key")
+        return IngestReport.of(_parsed(answer))
+
+    # ----------------------------------------------------------------------------------------------------- rows out
+
+    def get_historical_features(
+        self,
+        entity_df: Any,
+        features: str | Sequence[str],
+        full_feature_names: bool = False,
+        *,
+        at: str | None = None,
+        ttl: Mapping[str, str | timedelta] | None = None,
+        known_by: str | datetime | None = None,
+        name: str | None = None,
+        record: bool = True,
+    ) -> TrainingSet:
+        """Features as they were known of each row's entity at the row's time: a training set.
+
+        `entity_df` is the spine: the entities' key columns, one time column, and whatever else you want beside the features,
+        such as labels; a pandas or Polars frame, or an Arrow table, batch or reader. All its rows come back, as
+        often, in the order and with the types that they had.
+
+        - `features`: references (`"weather.temp"`, `"weather@1.temp"`, `"weather.*"`, Feast's `"weather:temp"`), names of
+          feature services, or one name of a service.
+        - `full_feature_names`: columns are called `weather__temp` in place of `temp`.
+        - `at`: the spine's time column. Where left out it is `at`, else `event_timestamp`, else the only column of times.
+        - `ttl`: how far back to look, by view, for this retrieval alone (`{"weather": "2h"}`).
+        - `known_by`: one instant in place of each row's own as the limit on what was known ("as we knew it then").
+        - `record`: whether the set is recorded, so that it has an id and can be rebuilt and explained.
+
+        A cell is null where nothing was known, or what was known has no value; `null_reasons` counts why. Null keys and null
+        times match nothing.
+
+        >>> flights = pandas.DataFrame({"origin": ["EWR"], "at": pandas.to_datetime(["2013-07-01T12:00:00Z"])})
+        >>> client.get_historical_features(flights, ["weather.temp", "weather.visib"]).to_df()      # doctest: +SKIP
+          origin                        at   temp  visib
+        0    EWR 2013-07-01 12:00:00+00:00  73.04    5.0
+        """
+        index = named_index(entity_df)
+        if index is not None:
+            definition.warn([f"the index ({index}) is not sent; reset_index() makes it a column"], stacklevel=2)
+        spine = to_table(entity_df)
+        request: dict[str, Any] = {"features": [features] if isinstance(features, str) else list(features)}
+        if full_feature_names:
+            request["full_feature_names"] = True
+        if at is not None:
+            request["at"] = at
+        if ttl:
+            request["ttl"] = {view: span(length) for view, length in ttl.items()}
+        if known_by is not None:
+            request["known_by"] = _instant(known_by)
+        if name is not None:
+            request["name"] = name
+        if not record:
+            request["record"] = False
+        descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
+        with translated(self._url):
+            writer, reader = self._connection.do_exchange(descriptor, self._options)
+            with _closing(writer, reader.cancel):
+                writer.begin(spine.schema)
+                for batch in messages(spine.to_reader()):
+                    writer.write_batch(batch)
+                writer.done_writing()
+                returned, report = _read(reader)
+        if report is None:
+            raise Error("the features came without their report, so they may not be all; ask again")
+        check_same(spine, returned)
+        columns = [*spine.columns, *returned.columns[spine.num_columns :]]
+        fields = [*spine.schema, *list(returned.schema)[spine.num_columns :]]
+        table = pyarrow.table(columns, schema=pyarrow.schema(fields, metadata=spine.schema.metadata))
+        return TrainingSet.of(table, report)
+
+    def training_set(self, id: str) -> TrainingSet:
+        """Rebuilds a recorded training set from its id, proves its digest, and gives its rows again in the same order.
+
+        Raises `Damaged` where the rebuilt rows are not those that were recorded, `NotFound` where there is no such set.
+
+        >>> client.training_set("0197b1a2-…").to_df()   # doctest: +SKIP
+        """
+        table, report = self._get({"training_set": str(id)})
+        if report is None:
+            raise Error("the training set came without its report, so it may not be all; ask again")
+        replay = ReplayReport.of(report)
+        if not replay.equal:
+            raise Damaged(repr(replay))
+        if table.num_rows != replay.rows:
+            raise Damaged(f"training set {id} has {replay.rows:,} rows, but {table.num_rows:,} came; ask again")
+        return TrainingSet(
+            table, id=replay.training_set, digest=replay.digest, sequence=None, features=None, report=report
+        )
+
+    def replay(self, training_set: str | TrainingSet) -> ReplayReport:
+        """Rebuilds a training set on the server and compares the digest. Its rows are not sent.
+
+        >>> client.replay(training_set.id).verdict
+        'equal'
+        """
+        return ReplayReport.of(self._action("lineament.replay", {"training_set": _id(training_set)}))
+
+    def explain(self, training_set: str | TrainingSet, row: int, column: str) -> Explanation:
+        """Why one cell of a training set has its value: batch, file, row, version, and the candidates that lost.
+
+        `row` is counted from 0 in the training set's order; `column` is a feature's column.
+
+        >>> client.explain(training_set, 0, "temp").winner.valid_at     # doctest: +SKIP
+        '2013-07-01T11:00:00Z'
+        """
+        request = {"training_set": _id(training_set), "row": _whole(row), "column": column}
+        return Explanation.of(self._action("lineament.explain", request))
+
+    def sql(self, query: str) -> Rows:
+        """Runs a query that only reads. Feature views are tables (`weather`, `"weather@1"`); the schema `lineament` says what
+        the store holds. Raises `Forbidden` for anything that would write.
+
+        >>> client.sql("SELECT feature_view, version, rows FROM lineament.feature_views").to_df()    # doctest: +SKIP
+          feature_view  version   rows
+        0      weather        1  26114
+        """
+        table, _ = self._get({"sql": query})
+        return Rows(table)
+
+    # ---------------------------------------------------------------------------------------------------- transport
+
+    def _action(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        with translated(self._url):
+            results = list(self._connection.do_action(flight.Action(name, _json(body)), self._options))
+        if len(results) != 1:
+            raise Error(f"the server gave {len(results)} answers to {name}, where one is due")
+        return _parsed(results[0].body)
+
+    def _get(self, ticket: Mapping[str, Any]) -> tuple[pyarrow.Table, dict[str, Any] | None]:
+        with translated(self._url):
+            return _read(self._connection.do_get(flight.Ticket(_json(ticket)), self._options))
+
+
+def _read(reader: flight.FlightStreamReader) -> tuple[pyarrow.Table, dict[str, Any] | None]:
+    """The rows of a stream, and what its last message says of them."""
+    batches: list[pyarrow.RecordBatch] = []
+    last = None
+    while True:
+        try:
+            chunk = reader.read_chunk()
+        except StopIteration:
+            break
+        if chunk.data is not None and chunk.data.num_rows:
+            batches.append(chunk.data)
+        last = chunk.app_metadata
+    table = pyarrow.Table.from_batches(batches, reader.schema)
+    return table, None if last is None else _parsed(last)
+
+
+@contextmanager
+def _closing(writer: flight.FlightStreamWriter, give_up: Callable[[], Any]) -> Iterator[None]:
+    """Closes the writer. Where the server stopped listening, only closing tells why; that error is the one to show.
+
+    Whatever else goes wrong must not look like the end of the rows, which closing would: `give_up` tells the server.
+    """
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError):
+        _quietly(give_up)
+        writer.close()
+        raise
+    except BaseException:
+        _quietly(give_up)
+        _quietly(writer.close)
+        raise
+    writer.close()
+
+
+def _quietly(act: Callable[[], Any]) -> None:
+    try:
+        act()
+    except (pyarrow.ArrowException, OSError):
+        pass
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _parsed(answer: pyarrow.Buffer) -> dict[str, Any]:
+    try:
+        parsed = json.loads(answer.to_pybytes())
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise Error("the server's answer is not what this client knows; is it a Lineament server?")
+    return parsed
+
+
+def _id(training_set: str | TrainingSet) -> str:
+    if isinstance(training_set, TrainingSet):
+        if training_set.id is None:
+            raise InvalidRequest(
+                "this training set was not recorded, so that it cannot be rebuilt; ask for it with record=True"
+            )
+        return training_set.id
+    return str(training_set)
+
+
+def _whole(row: Any) -> int:
+    try:
+        return row.__index__()
+    except AttributeError:
+        raise InvalidRequest(f"row is {row!r}; it is a whole number, counted from 0") from None
+
+
+def _instant(time: str | datetime) -> str:
+    if isinstance(time, str):
+        return time
+    if not isinstance(time, datetime):
+        raise InvalidRequest(
+            f"known_by is {time!r}; it is a datetime with a zone, or text such as 2013-07-01T00:00:00Z"
+        )
+    if time.tzinfo is None:
+        raise InvalidRequest(f"known_by is {time}, which has no zone; give one, as in datetime(…, tzinfo=timezone.utc)")
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _header(name: str, value: str) -> bytes:
+    if not (value.isascii() and value.isprintable()):
+        raise InvalidRequest(
+            f"{name.removeprefix('lineament-')} is {value!r}; it travels as a header, which takes printable ASCII only"
+        )
+    return value.encode()

@@ -1,0 +1,106 @@
+"""What can go wrong, by what to do about it. Every message is the server's own sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow
+import pyarrow.flight as flight
+
+
+class Error(Exception):
+    """Anything that went wrong; the classes below say what to do about it.
+
+    >>> try:
+    ...     client.sql("SELECT temp FROM wether")
+    ... except lineament.NotFound as error:
+    ...     print(error)
+    ... except lineament.Error as error:
+    ...     print("something else:", error)
+    """
+
+
+class InvalidRequest(Error, ValueError):
+    """The request, its definitions or its rows are not right; the message says how to mend them."""
+
+
+class NotFound(Error, LookupError):
+    """There is no such view, feature, training set or file; the message names the nearest there is."""
+
+
+class Refused(Error):
+    """More rows of a batch were rejected than its feature view bears, so that none was taken."""
+
+
+class Forbidden(Error):
+    """SQL that does more than read."""
+
+
+class Damaged(Error):
+    """An object of the store was changed or is gone, or an answer is not what it claims to be."""
+
+
+class Unavailable(Error):
+    """The server or its object storage does not answer; try again."""
+
+
+# What pyarrow puts before a message, by gRPC status.
+_STATUSES: tuple[tuple[str, type[Error]], ...] = (
+    ("Flight returned invalid argument error", InvalidRequest),
+    ("gRPC returned out-of-range error", InvalidRequest),
+    ("gRPC returned resource exhausted error", InvalidRequest),
+    ("Flight returned not found error", NotFound),
+    ("gRPC returned precondition failed error", Refused),
+    ("Flight returned unauthorized error", Forbidden),
+    ("Flight returned unauthenticated error", Forbidden),
+    ("gRPC returned data loss error", Damaged),
+    ("Flight returned unavailable error", Unavailable),
+    ("Flight returned timeout error", Unavailable),
+)
+# And where it puts nothing, by class.
+_CLASSES: tuple[tuple[type[BaseException], type[Error]], ...] = (
+    (flight.FlightUnauthorizedError, Forbidden),
+    (flight.FlightUnauthenticatedError, Forbidden),
+    (flight.FlightUnavailableError, Unavailable),
+    (flight.FlightTimedOutError, Unavailable),
+)
+_PREFIX = re.compile(r"\A(?:Unknown: )?(?:Flight|gRPC) [a-zA-Z -]+?,? with message: ")
+_CONTEXT = ". gRPC client debug context: "
+_DETAIL = re.compile(r"\. Detail: \w+\Z")
+_UNREACHABLE = (
+    "failed to connect to all addresses",
+    "Socket closed",
+    "Connection reset",
+    "recvmsg:",
+    "Connection refused",
+)
+
+
+def from_flight(error: BaseException, url: str) -> Error:
+    """The error that a failed Flight call stands for, with pyarrow's and gRPC's own words taken off."""
+    # str() of an ArrowKeyError may quote the message.
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    kind = next((kind for prefix, kind in _STATUSES if prefix in text[:80]), None)
+    if kind is None:
+        kind = next((kind for raised, kind in _CLASSES if isinstance(error, raised)), Error)
+        text = _DETAIL.sub("", text)
+    message = _PREFIX.sub("", text).split(_CONTEXT, 1)[0].strip()
+    if kind is Unavailable and any(sign in message for sign in _UNREACHABLE):
+        message = (
+            f"no server answers at {url}; start one with `lineament --store URL serve`, "
+            "or give connect() the address that it printed"
+        )
+    return kind(message or type(error).__name__)
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turns what pyarrow raises within into errors of this module."""
+    try:
+        yield
+    except Error:
+        raise
+    except (pyarrow.ArrowException, OSError) as error:
+        raise from_flight(error, url) from None

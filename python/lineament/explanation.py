@@ -1,0 +1,118 @@
+"""Why one cell of a training set has its value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from .reports import known
+from .rows import aligned
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An observation that could have given the value. Times are UTC, in RFC 3339."""
+
+    valid_at: str | None = None
+    known_at: str | None = None
+    #: None where the observation itself has no value.
+    value: Any = None
+    batch: str | None = None
+    sequence: int | None = None
+    #: The feature view's version, as in `weather@1`.
+    version: str | None = None
+    #: The data file, and the row in it, counted from 0.
+    file: str | None = None
+    row: int | None = None
+    #: Who wrote it, with which program, for which run, from what.
+    principal: str | None = None
+    program: str | None = None
+    run: str | None = None
+    origin: Any = None
+    #: What was done to the rows before, as the writer stated.
+    steps: list[str] = field(default_factory=list)
+    #: Why it lost; None for the winner.
+    reason: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """One value, its observation, and the candidates that lost.
+
+    >>> client.explain(training_set, row=0, column="temp")      # doctest: +SKIP
+    temp = 39.02 in row 0 of training set 0197…
+      weather@1.temp of origin = EWR, wanted at 2013-01-01T09:15:00Z
+      won: valid at 2013-01-01T08:00:00Z, known at 2013-01-01T08:30:00Z
+        batch 0197… (sequence 4), row 8 of data/…/….parquet
+        written by ana with lineament 0.1.0 from weather.parquet
+      lost: 3 older, 1 not_yet_known
+        not_yet_known  valid at 2013-01-01T09:00:00Z  known at 2013-01-01T09:30:00Z  39.02
+    """
+
+    training_set: str
+    row: int
+    column: str
+    value: Any = None
+    #: Why the cell is null: `expired`, `later`, `unknown_entity`, …; None where it has a value.
+    null_reason: str | None = None
+    #: Whether the value is the feature's declared default.
+    defaulted: bool = False
+    #: The feature with its version, as in `weather@1.temp`.
+    reference: str | None = None
+    #: The entity's key in this row.
+    key: dict[str, Any] = field(default_factory=dict)
+    #: The time at which the value was wanted.
+    at: str | None = None
+    winner: Candidate | None = None
+    #: Newest first; there may be more than are listed.
+    losers: list[Candidate] = field(default_factory=list)
+    #: How many candidates lost for each reason: exact.
+    losers_by_reason: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        members = {name: value for name, value in known(cls, answer).items() if value is not None}
+        if answer.get("winner"):
+            members["winner"] = Candidate(**known(Candidate, answer["winner"]))
+        members["losers"] = [Candidate(**known(Candidate, loser)) for loser in answer.get("losers") or []]
+        return cls(**members)
+
+    def __repr__(self) -> str:
+        value = f"null ({self.null_reason})" if self.value is None else str(self.value)
+        default = ", its default" if self.defaulted else ""
+        lines = [f"{self.column} = {value}{default} in row {self.row} of training set {self.training_set}"]
+        key = ", ".join(f"{name} = {'null' if part is None else part}" for name, part in self.key.items())
+        lines.append(f"  {self.reference} of {key}, wanted at {self.at}")
+        if self.winner is None:
+            lines.append("  no observation won")
+        else:
+            lines.extend(_winner(self.winner))
+        if self.losers_by_reason:
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in self.losers_by_reason.items())
+            lines.append(f"  lost: {counts}")
+        if self.losers:
+            cells = [
+                [loser.reason or "", f"valid at {loser.valid_at}", f"known at {loser.known_at}", _shown(loser.value)]
+                for loser in self.losers
+            ]
+            lines.append(aligned(cells, indent="    "))
+        return "\n".join(lines)
+
+
+def _winner(winner: Candidate) -> list[str]:
+    lines = [f"  won: valid at {winner.valid_at}, known at {winner.known_at}"]
+    lines.append(f"    batch {winner.batch} (sequence {winner.sequence}), row {winner.row} of {winner.file}")
+    written = f"    written by {winner.principal} with {winner.program}"
+    if winner.run:
+        written += f" for run {winner.run}"
+    if winner.origin:
+        origin = winner.origin if isinstance(winner.origin, str) else ", ".join(map(str, winner.origin))
+        written += f" from {origin}"
+    lines.append(written)
+    lines.extend(f"      {step}" for step in winner.steps)
+    return lines
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)

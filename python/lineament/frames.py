@@ -1,0 +1,143 @@
+"""Frames of any library as Arrow, and Arrow in pieces that fit a Flight message."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow
+import pyarrow.compute as compute
+
+from .errors import Damaged, InvalidRequest
+
+# gRPC servers take messages of 4 MiB; a row or two more must fit too.
+_MESSAGE_BYTES = 2 << 20
+_MESSAGE_ROWS = 1 << 16
+
+
+def to_table(frame: Any) -> pyarrow.Table:
+    """A pandas or Polars frame, an Arrow table, batch or reader, or whatever exports an Arrow stream, as an Arrow table.
+
+    Column types stay as they are. In pandas, missing values (`None`, `NaN`, `NaT`, `pandas.NA`) become nulls, and the index
+    is left out. `NaN` of Polars and Arrow stays `NaN`.
+    """
+    try:
+        return _plain(_table(frame))
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, InvalidRequest):
+            raise
+        # pyarrow gives the reason and the column as two arguments.
+        reason = "; ".join(str(part) for part in error.args) or type(error).__name__
+        raise InvalidRequest(f"the frame cannot be read as Arrow: {reason}") from error
+
+
+def to_reader(frame: Any) -> pyarrow.RecordBatchReader:
+    """As `to_table`, but a reader stays a reader, so that its rows need not fit into memory."""
+    if isinstance(frame, pyarrow.RecordBatchReader):
+        return frame
+    return to_table(frame).to_reader()
+
+
+def _table(frame: Any) -> pyarrow.Table:
+    if isinstance(frame, pyarrow.Table):
+        return frame
+    if isinstance(frame, pyarrow.RecordBatch):
+        return pyarrow.Table.from_batches([frame])
+    if isinstance(frame, pyarrow.RecordBatchReader):
+        return frame.read_all()
+    library = type(frame).__module__.partition(".")[0]
+    kind = type(frame).__name__
+    if kind == "LazyFrame":
+        raise InvalidRequest("a LazyFrame has no rows yet; give frame.collect()")
+    if kind == "Series":
+        raise InvalidRequest("a Series is one column; give a frame, as to_frame() makes one")
+    if library == "pandas" and kind == "DataFrame":
+        doubled = [name for name, times in Counter(map(str, frame.columns)).items() if times > 1]
+        if doubled:
+            raise InvalidRequest(f"the frame has several columns named `{doubled[0]}`; rename all but one")
+        return pyarrow.Table.from_pandas(frame, preserve_index=False)
+    if library == "polars" and kind == "DataFrame":
+        # Without string views, whose buffers every slice would carry whole.
+        return frame.to_arrow(compat_level=sys.modules["polars"].CompatLevel.oldest())
+    if isinstance(frame, str) or hasattr(frame, "__fspath__"):
+        raise InvalidRequest(
+            f"rows are wanted, not the path {frame}; read it first, for example with pyarrow.parquet.read_table(…), "
+            "or use `lineament ingest` on the command line"
+        )
+    if hasattr(frame, "__arrow_c_stream__"):
+        return pyarrow.RecordBatchReader.from_stream(frame).read_all()
+    raise InvalidRequest(
+        f"{library}.{kind} is not a frame; give a pandas or Polars DataFrame, or an Arrow table, batch or reader"
+    )
+
+
+def _plain(table: pyarrow.Table) -> pyarrow.Table:
+    """Text and bytes with offsets in place of views."""
+    plain = {pyarrow.string_view(): pyarrow.large_string(), pyarrow.binary_view(): pyarrow.large_binary()}
+    if not any(field.type in plain for field in table.schema):
+        return table
+    fields = [field.with_type(plain.get(field.type, field.type)) for field in table.schema]
+    return table.cast(pyarrow.schema(fields, metadata=table.schema.metadata))
+
+
+def messages(reader: pyarrow.RecordBatchReader) -> Iterator[pyarrow.RecordBatch]:
+    """The same rows in batches that fit a Flight message."""
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (pyarrow.ArrowException, OSError) as error:
+            raise InvalidRequest(f"the rows cannot be read to their end, so none was taken: {error}") from error
+        if batch.num_rows == 0:
+            continue
+        bytes_a_row = max(1, batch.nbytes // batch.num_rows)
+        rows = max(1, min(_MESSAGE_ROWS, _MESSAGE_BYTES // bytes_a_row))
+        for start in range(0, batch.num_rows, rows):
+            yield batch.slice(start, rows)
+
+
+def named_index(frame: Any) -> str | None:
+    """The names of a pandas index that somebody gave one."""
+    if type(frame).__module__.partition(".")[0] != "pandas":
+        return None
+    names = [str(name) for name in getattr(frame.index, "names", []) if name is not None]
+    return ", ".join(names) or None
+
+
+def check_same(sent: pyarrow.Table, returned: pyarrow.Table) -> None:
+    """That the spine came back as it was sent: every row, once, in its place.
+
+    Raises `Damaged` otherwise: features would stand beside rows that they do not belong to.
+    """
+    if returned.num_rows != sent.num_rows:
+        raise Damaged(f"the spine has {sent.num_rows:,} rows, but {returned.num_rows:,} came back; ask again")
+    if returned.column_names[: sent.num_columns] != sent.column_names:
+        raise Damaged(
+            f"the spine's columns are {', '.join(sent.column_names)}, but {', '.join(returned.column_names)} came back"
+        )
+    for position, name in enumerate(sent.column_names):
+        if not _same_values(sent.column(position), returned.column(position)):
+            raise Damaged(f"column `{name}` of the spine came back with other values than were sent; ask again")
+
+
+def _same_values(sent: pyarrow.ChunkedArray, returned: pyarrow.ChunkedArray) -> bool:
+    if pyarrow.types.is_dictionary(sent.type):
+        sent = sent.cast(sent.type.value_type)
+    if pyarrow.types.is_nested(sent.type):
+        # pyarrow has no comparison in which NaN within a list equals itself.
+        return sent.null_count == returned.null_count
+    if sent.type != returned.type:
+        sent = sent.cast(returned.type)
+    if sent.equals(returned):
+        return True
+    if not pyarrow.types.is_floating(sent.type):
+        return False
+    if pyarrow.types.is_float16(sent.type):
+        sent, returned = sent.cast(pyarrow.float32()), returned.cast(pyarrow.float32())
+    both_null = compute.and_(compute.is_null(sent), compute.is_null(returned))
+    both_nan = compute.fill_null(compute.and_(compute.is_nan(sent), compute.is_nan(returned)), False)
+    equal = compute.fill_null(compute.equal(sent, returned), False)
+    return compute.all(compute.or_(compute.or_(equal, both_nan), both_null)).as_py() is not False

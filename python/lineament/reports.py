@@ -1,0 +1,175 @@
+"""What the server reports of what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
+
+from .rows import aligned, counted
+
+
+def known(kind: type[Any], members: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that a dataclass has; a later server may send more."""
+    return {field.name: members[field.name] for field in fields(kind) if field.name in members}
+
+
+@dataclass(frozen=True)
+class Rejections:
+    """How many rows were rejected for one reason in one column."""
+
+    reason: str
+    column: str
+    rows: int
+
+
+@dataclass(frozen=True, repr=False)
+class IngestReport:
+    """What became of rows that were sent in.
+
+    >>> report = client.ingest("weather", frame)
+    >>> report.rows, report.rejected                    # doctest: +SKIP
+    (26114, 1)
+    >>> print(report)                                   # doctest: +SKIP
+    26,114 rows into weather@1, 1 rejected (batch 0197…, sequence 4)
+      above_range in wind_speed: 1 row
+      row 1009, column `wind_speed`: 1048.36058 is above 200
+    """
+
+    #: The version that took them, as in `weather@2`.
+    view_version: str
+    #: The batch's id; None where there was nothing new.
+    batch: str | None = None
+    #: The sequence from which the rows are visible.
+    sequence: int | None = None
+    #: Rows that were accepted.
+    rows: int = 0
+    #: Rows that were rejected; `SELECT * FROM lineament.rejected_rows` lists them.
+    rejected: int = 0
+    #: Rows that the source's `where` left out.
+    filtered: int = 0
+    #: Files of the source that the view had before.
+    skipped_files: int = 0
+    #: Whether an earlier request with the same key did this, and nothing was done now.
+    repeated: bool = False
+    #: Most frequent first. One row may have several reasons.
+    reasons: list[Rejections] = field(default_factory=list)
+    #: The first few rejections in words.
+    examples: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        members = known(cls, answer)
+        members["reasons"] = [Rejections(**known(Rejections, reason)) for reason in answer.get("reasons", [])]
+        return cls(**members)
+
+    def __repr__(self) -> str:
+        text = f"{counted(self.rows, 'row')} into {self.view_version}, {self.rejected:,} rejected"
+        if self.filtered:
+            text += f", {self.filtered:,} left out by the source's where"
+        if self.batch is not None:
+            text += f" (batch {self.batch}, sequence {self.sequence})"
+        if self.repeated:
+            text += "; the same request was answered before, so nothing was written now"
+        for reason in self.reasons:
+            text += f"\n  {reason.reason} in {reason.column}: {counted(reason.rows, 'row')}"
+        for example in self.examples:
+            text += f"\n  {example}"
+        return text
+
+
+@dataclass(frozen=True)
+class Change:
+    """What applying definitions does to one entity, feature view or feature service."""
+
+    #: What kind of thing it is.
+    subject: str
+    project: str
+    name: str
+    #: `create`, `next_version`, `describe` (words for people only) or `keep`.
+    action: Literal["create", "next_version", "describe", "keep"]
+    #: The change in words.
+    text: str
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """What definitions change, or have changed.
+
+    >>> client.plan("features/")                        # doctest: +SKIP
+    2 changes, not applied
+      create        entity airport
+      create        feature view weather
+    """
+
+    changes: list[Change]
+    #: The log entry that made it so; None for a plan, and where nothing changed.
+    sequence: int | None = None
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        changes = [Change(**known(Change, change)) for change in answer.get("changes", [])]
+        return cls(changes, answer.get("sequence"))
+
+    def __repr__(self) -> str:
+        made = [change for change in self.changes if change.action != "keep"]
+        if not made:
+            return f"no changes ({counted(len(self.changes), 'definition')} as they were)"
+        state = "not applied" if self.sequence is None else f"applied at sequence {self.sequence}"
+        lines = [[change.action, change.text] for change in made]
+        return f"{counted(len(made), 'change')}, {state}\n{aligned(lines)}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A column of a rebuilt training set that is not as it was recorded."""
+
+    column: str
+    #: The column's digest as recorded, and as built now; None where there was, or is, no such column.
+    recorded: str | None = None
+    rebuilt: str | None = None
+    #: The first block of 65,536 rows that differs.
+    first_block: int | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class ReplayReport:
+    """Whether a training set, rebuilt from its id, is the same.
+
+    >>> report = client.replay(training_set.id)
+    >>> report.equal
+    True
+    """
+
+    training_set: str
+    verdict: Literal["equal", "differs"]
+    #: The digest that was recorded.
+    digest: str
+    #: The digest of what was built now.
+    rebuilt: str
+    rows: int
+    differences: list[Difference] = field(default_factory=list)
+    #: How long rebuilding took.
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        members = known(cls, answer)
+        differences = answer.get("differences") or []
+        members["differences"] = [Difference(**known(Difference, difference)) for difference in differences]
+        return cls(**members)
+
+    @property
+    def equal(self) -> bool:
+        return self.verdict == "equal"
+
+    def __bool__(self) -> bool:
+        return self.equal
+
+    def __repr__(self) -> str:
+        text = f"training set {self.training_set}: {self.verdict}, {counted(self.rows, 'row')} rebuilt in {self.seconds:.2f} s"
+        text += f"\n  recorded {self.digest}\n  rebuilt  {self.rebuilt}"
+        for difference in self.differences:
+            block = "" if difference.first_block is None else f" from row {difference.first_block * 65536:,} on"
+            text += f"\n  column {difference.column} differs{block}"
+        return text

@@ -1,0 +1,150 @@
+"""Rows that came from the store, for whichever library the caller works in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+_PREVIEW = 10
+
+
+class Rows:
+    """The answer to a query, held as one Arrow table.
+
+    >>> rows = client.sql("SELECT origin, avg(temp) AS temp FROM weather GROUP BY origin ORDER BY origin")
+    >>> rows.to_df()                                    # doctest: +SKIP
+      origin       temp
+    0    EWR  55.525500
+    1    JFK  54.481226
+    2    LGA  55.755067
+
+    Whatever reads Arrow streams reads it as it is: `pyarrow.table(rows)`, `polars.DataFrame(rows)`, DuckDB.
+    """
+
+    def __init__(self, table: pyarrow.Table) -> None:
+        self._table = table
+
+    @property
+    def num_rows(self) -> int:
+        return self._table.num_rows
+
+    @property
+    def num_columns(self) -> int:
+        return self._table.num_columns
+
+    @property
+    def column_names(self) -> list[str]:
+        return self._table.column_names
+
+    @property
+    def schema(self) -> pyarrow.Schema:
+        return self._table.schema
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The rows with the store's own types; nulls are nulls. No copy."""
+        return self._table
+
+    def to_df(self, *, dtype_backend: Literal["numpy", "pyarrow"] = "numpy") -> pandas.DataFrame:
+        """The rows as a pandas frame with a plain index.
+
+        pandas' own types have no null integer or bool: a whole number with nulls becomes float64 with NaN, and a bool with nulls
+        becomes object. `dtype_backend="pyarrow"` keeps every type, and null apart from NaN.
+        """
+        if dtype_backend == "numpy":
+            return self._table.to_pandas()
+        if dtype_backend != "pyarrow":
+            raise ValueError(f'dtype_backend is {dtype_backend!r}; it is "numpy" or "pyarrow"')
+        import pandas
+
+        return self._table.replace_schema_metadata(None).to_pandas(types_mapper=pandas.ArrowDtype)
+
+    def to_polars(self) -> polars.DataFrame:
+        """The rows as a Polars frame; nulls are nulls, and NaN is NaN."""
+        import polars
+
+        frame = polars.from_arrow(self._table)
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+    def _title(self) -> str:
+        return f"{counted(self.num_rows, 'row')}, {counted(self.num_columns, 'column')}"
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{preview(self._table)}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escaped(self._title())}</p>{html_preview(self._table)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `26,114 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def cell(value: object, width: int = 32) -> str:
+    """A value as it stands in a preview: null in words, long text cut."""
+    if value is None:
+        return "null"
+    if isinstance(value, float):
+        return f"{value:g}" if value == value else "NaN"
+    text = value.isoformat(" ") if hasattr(value, "isoformat") else str(value)
+    text = text.replace("\n", " ")
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def aligned(lines: list[list[str]], indent: str = "  ") -> str:
+    """Lines of cells as columns of text."""
+    if not lines:
+        return ""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        indent + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def preview(table: pyarrow.Table) -> str:
+    """The first rows as text."""
+    head = table.slice(0, _PREVIEW)
+    columns = [
+        [name, *(cell(value) for value in _values(head.column(at)))] for at, name in enumerate(table.column_names)
+    ]
+    lines = [list(line) for line in zip(*columns, strict=True)]
+    more = table.num_rows - head.num_rows
+    return aligned(lines) + (f"\n  … {more:,} more" if more > 0 else "")
+
+
+def html_preview(table: pyarrow.Table) -> str:
+    """The first rows as an HTML table."""
+    head = table.slice(0, _PREVIEW)
+    names = "".join(f"<th>{escaped(name)}</th>" for name in table.column_names)
+    columns = [[escaped(cell(value)) for value in _values(head.column(at))] for at in range(table.num_columns)]
+    body = "".join(
+        "<tr>" + "".join(f"<td>{text}</td>" for text in line) + "</tr>" for line in zip(*columns, strict=True)
+    )
+    more = table.num_rows - head.num_rows
+    tail = f"<p>… {more:,} more</p>" if more > 0 else ""
+    return f"<table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>{tail}"
+
+
+def _values(column: pyarrow.ChunkedArray) -> list[object]:
+    try:
+        return column.to_pylist()
+    except (ValueError, pyarrow.ArrowException):
+        # Nanoseconds have no type of their own in plain Python.
+        return column.cast(pyarrow.string()).to_pylist()
+
+
+def escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

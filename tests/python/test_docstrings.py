@@ -1,0 +1,45 @@
+"""The examples in the package's documentation run as they stand."""
+
+import doctest
+import importlib
+import pkgutil
+
+import lineament
+import pandas
+import polars
+import pyarrow.parquet
+import pytest
+
+from program import FLIGHTS, Server
+
+MODULES = ["lineament", *(f"lineament.{module.name}" for module in pkgutil.iter_modules(lineament.__path__))]
+
+
+@pytest.fixture(scope="module")
+def names(flights_store, tmp_path_factory):
+    """What the examples take as given: a store with the flights, and no server but this on the usual port."""
+    import shutil
+
+    store = tmp_path_factory.mktemp("documented") / "store"
+    shutil.copytree(flights_store, store)
+    with Server(store) as server, lineament.connect(server.url) as client:
+        flights = (
+            pyarrow.parquet.read_table(FLIGHTS / "flights.parquet", columns=["origin", "tailnum", "at"])
+            .slice(0, 1000)
+            .to_pandas()
+        )
+        frame = pyarrow.parquet.read_table(FLIGHTS / "weather.parquet").to_pandas()
+        training_set = client.get_historical_features(flights, ["weather.temp", "plane.seats"])
+        yield {
+            "lineament": lineament, "pandas": pandas, "polars": polars, "client": client, "flights": flights, "frame": frame,
+            "training_set": training_set, "url": server.url, "features": str(FLIGHTS / "features"),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples(names, module, monkeypatch):
+    connect = lineament.connect
+    monkeypatch.setattr(lineament, "connect", lambda url="", **options: connect(names["url"], **options))
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.testmod(importlib.import_module(module), extraglobs=names, optionflags=flags, report=True)
+    assert result.failed == 0

@@ -1,0 +1,163 @@
+"""Killed at any moment: what was acknowledged is there, and nothing is there by half."""
+
+import json
+import random
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import lineament
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from program import Server, command, run
+
+ROWS = 2_000
+DEFINITIONS = {
+    "meter.toml": 'kind = "entity"\nname = "meter"\n[[keys]]\nname = "meter"\ntype = "int64"\n',
+    "tick.toml": """
+kind = "feature_view"
+name = "tick"
+entity = "meter"
+
+[time]
+valid_at = "time"
+known_at = "arrival"
+
+[[features]]
+name = "delivery"
+type = "int64"
+
+[[features]]
+name = "value"
+type = "float64"
+range = [0, 1e6]
+
+[source]
+files = "deliveries/*.parquet"
+""",
+}
+
+
+def delivery(number: int) -> pyarrow.Table:
+    """Rows that no other delivery has; the last is out of range."""
+    times = pyarrow.array([(number * ROWS + row) * 1_000_000 for row in range(ROWS)], pyarrow.timestamp("us", "UTC"))
+    values = pyarrow.array([float(row) for row in range(ROWS - 1)] + [-1.0])
+    return pyarrow.table(
+        {"meter": [row % 7 for row in range(ROWS)], "time": times, "delivery": [number] * ROWS, "value": values}
+    )
+
+
+def check(store: Path, acknowledged: set[int], possible: set[int]) -> set[int]:
+    """Opens the store anew. Every delivery is whole or absent, the acknowledged ones are whole, and log, batches, quarantine
+    and rows agree. Gives the deliveries that are there."""
+    with Server(store) as server, lineament.connect(server.url) as client:
+        counts = client.sql(
+            "SELECT delivery, count(*) AS n, sum(value) AS total FROM history('tick') GROUP BY delivery"
+        )
+        for counted in counts.to_arrow().to_pylist():
+            assert (counted["n"], counted["total"]) == (ROWS - 1, float(sum(range(ROWS - 1)))), counted
+        visible = set(counts.to_arrow()["delivery"].to_pylist())
+        assert acknowledged <= visible <= possible
+        batches = client.sql("""SELECT batch, status, "rows", rejected FROM lineament.batches""").to_arrow().to_pylist()
+        assert sum(batch["rows"] for batch in batches) == len(visible) * (ROWS - 1)
+        assert sum(batch["rejected"] for batch in batches) == len(visible)
+        assert {batch["status"] for batch in batches} <= {"committed"}
+        log = client.sql("SELECT sequence, records FROM lineament.log ORDER BY sequence").to_arrow()
+        first = log["sequence"][0].as_py()
+        assert log["sequence"].to_pylist() == list(range(first, first + log.num_rows))
+        assert sum("batch" in records for records in log["records"].to_pylist()) == len(batches)
+        rejected = client.sql("SELECT DISTINCT batch FROM lineament.rejected_rows").to_arrow()["batch"].to_pylist()
+        assert sorted(rejected) == sorted(batch["batch"] for batch in batches)
+    # No entry is torn, and each names its own place. (That each holds the digest of the one before, opening has checked.)
+    for entry in (store / "log").glob("*.json"):
+        assert json.loads(entry.read_bytes())["sequence"] == int(entry.stem)
+    return visible
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_ingest_on_the_command_line(tmp_path, seed):
+    """A scheduler's command, killed at random moments and begun again. It takes what the source has and the view has not."""
+    folder, store = tmp_path / "features", tmp_path / "store"
+    (folder / "deliveries").mkdir(parents=True)
+    for name, text in DEFINITIONS.items():
+        (folder / name).write_text(text)
+    run(store, "apply", folder)
+
+    def deliver(number: int) -> None:
+        pyarrow.parquet.write_table(delivery(number), folder / "deliveries" / f"{number}.parquet")
+
+    deliver(0)
+    started = time.monotonic()
+    run(store, "ingest", "tick")
+    usual = time.monotonic() - started
+    moments = random.Random(seed)
+    acknowledged, delivered, kills, landed = {0}, {0}, 0, 0
+    while kills < 24:
+        number = len(delivered)
+        deliver(number)
+        delivered.add(number)
+        process = subprocess.Popen(command(store, "ingest", "tick"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # From the first instant to somewhat past the usual end.
+        time.sleep(moments.uniform(0, 1.1 * usual))
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.communicate(timeout=60)
+        if process.returncode == 0:
+            acknowledged = set(delivered)
+        # Every file that the source had may have been taken as one batch, so rows are told apart by delivery.
+        visible = check(store, acknowledged, delivered)
+        landed += number in visible
+    print(f"{kills} kills, {landed} of {len(delivered) - 1} deliveries were in after their first attempt")
+    run(store, "ingest", "tick")
+    assert check(store, delivered, delivered) == delivered
+    run(store, "ingest", "tick")
+    assert check(store, delivered, delivered) == delivered
+
+
+@pytest.mark.parametrize("seed", [2])
+def test_the_server(tmp_path, seed):
+    """The server itself, killed while a client sends rows with idempotency keys and repeats what was not answered."""
+    store = tmp_path / "store"
+    moments = random.Random(seed)
+    without_source = {**DEFINITIONS, "tick.toml": DEFINITIONS["tick.toml"].partition("\n[source]")[0]}
+    with Server(store) as server, lineament.connect(server.url) as client:
+        client.apply(without_source)
+    acknowledged: set[int] = set()
+    sent: set[int] = set()
+    repeated = []
+
+    def send(url: str) -> None:
+        try:
+            with lineament.connect(url) as client:
+                while True:
+                    # What was sent and not answered goes first, under its own key.
+                    number = min(sent - acknowledged, default=len(sent))
+                    sent.add(number)
+                    report = client.ingest("tick", delivery(number), key=f"delivery-{number}")
+                    assert (report.rows, report.rejected) == (ROWS - 1, 1)
+                    if report.repeated:
+                        repeated.append(number)
+                    acknowledged.add(number)
+        except lineament.Error as error:
+            failures.append(error)
+
+    for _ in range(20):
+        failures: list[Exception] = []
+        server = Server(store)
+        sender = threading.Thread(target=send, args=(server.url,))
+        sender.start()
+        time.sleep(moments.uniform(0.02, 0.4))
+        server.kill()
+        sender.join(timeout=60)
+        assert not sender.is_alive() and len(failures) == 1, failures
+        check(store, acknowledged, sent)
+    assert len(acknowledged) > 5, "the server never lived long enough to answer"
+    with Server(store) as server, lineament.connect(server.url) as client:
+        for number in sorted(sent):
+            client.ingest("tick", delivery(number), key=f"delivery-{number}")
+    assert check(store, sent, sent) == sent
+    print(f"20 kills, {len(sent)} deliveries, {len(repeated)} of them landed unanswered and were told so")
