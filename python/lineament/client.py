@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from . import definition
 from .definition import DefinedView, read_definitions, span
 from .errors import Damaged, Error, InvalidRequest, translated
 from .explanation import Explanation
-from .frames import check_same, messages, named_index, to_reader, to_table
+from .frames import check_same, named_index, rows_a_message, to_table
 from .reports import IngestReport, Plan, ReplayReport
 from .rows import Rows
 from .training_set import TrainingSet
@@ -89,10 +89,10 @@ class Client:
         return Client(self._connection, self._url, run=run or self.run, experiment=experiment or self.experiment)
 
     def status(self) -> dict[str, Any]:
-        """The store, its sequence (the number of its last log entry) and the server's version.
+        """The store's id, its sequence (the number of its last log entry) and the server's program.
 
-        >>> client.status()                             # doctest: +SKIP
-        {'store': 'file:///data/store', 'sequence': 7, 'version': '0.1.0'}
+        >>> client.status()
+        {'store': '...', 'sequence': ..., 'program': 'lineament ...'}
         """
         return self._action("lineament.status", {})
 
@@ -235,14 +235,14 @@ class Client:
         for name, value in (("key", key), ("claim", claim), ("steps", None if steps is None else list(steps))):
             if value is not None:
                 request[name] = value
-        reader = to_reader(df)
+        # All rows are at hand before the first is sent, and one call sends them all. For whatever ends a put, a failing
+        # source or Ctrl-C, looks to the server like the end of the rows, and pyarrow cannot cancel one.
+        table = to_table(df)
         descriptor = flight.FlightDescriptor.for_command(_json({"ingest": request}))
         with translated(self._url):
-            writer, answers = self._connection.do_put(descriptor, reader.schema, self._options)
-            # pyarrow cannot cancel a put; rows that a message without rows follows are refused whole.
-            with _closing(writer, lambda: writer.write_metadata(b"given up")):
-                for batch in messages(reader):
-                    writer.write_batch(batch)
+            writer, answers = self._connection.do_put(descriptor, table.schema, self._options)
+            with _closing(writer):
+                writer.write_table(table, max_chunksize=rows_a_message(table))
                 writer.done_writing()
                 answer = answers.read()
         if answer is None:
@@ -305,10 +305,9 @@ class Client:
         descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
         with translated(self._url):
             writer, reader = self._connection.do_exchange(descriptor, self._options)
-            with _closing(writer, reader.cancel):
+            with _closing(writer):
                 writer.begin(spine.schema)
-                for batch in messages(spine.to_reader()):
-                    writer.write_batch(batch)
+                writer.write_table(spine, max_chunksize=rows_a_message(spine))
                 writer.done_writing()
                 returned, report = _read(reader)
         if report is None:
@@ -399,29 +398,18 @@ def _read(reader: flight.FlightStreamReader) -> tuple[pyarrow.Table, dict[str, A
 
 
 @contextmanager
-def _closing(writer: flight.FlightStreamWriter, give_up: Callable[[], Any]) -> Iterator[None]:
-    """Closes the writer. Where the server stopped listening, only closing tells why; that error is the one to show.
-
-    Whatever else goes wrong must not look like the end of the rows, which closing would: `give_up` tells the server.
-    """
+def _closing(writer: flight.FlightStreamWriter) -> Iterator[None]:
+    """Closes the writer. Where the server stopped listening, only closing tells why; that error is the one to show."""
     try:
         yield
     except (pyarrow.ArrowException, OSError):
-        _quietly(give_up)
         writer.close()
         raise
     except BaseException:
-        _quietly(give_up)
-        _quietly(writer.close)
+        with suppress(pyarrow.ArrowException, OSError):
+            writer.close()
         raise
     writer.close()
-
-
-def _quietly(act: Callable[[], Any]) -> None:
-    try:
-        act()
-    except (pyarrow.ArrowException, OSError):
-        pass
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow
@@ -12,7 +11,7 @@ import pyarrow.compute as compute
 
 from .errors import Damaged, InvalidRequest
 
-# gRPC servers take messages of 4 MiB; a row or two more must fit too.
+# The server takes messages of 64 MiB at most; rows that are larger than most leave room.
 _MESSAGE_BYTES = 2 << 20
 _MESSAGE_ROWS = 1 << 16
 
@@ -25,19 +24,12 @@ def to_table(frame: Any) -> pyarrow.Table:
     """
     try:
         return _plain(_table(frame))
-    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, OSError) as error:
         if isinstance(error, InvalidRequest):
             raise
         # pyarrow gives the reason and the column as two arguments.
         reason = "; ".join(str(part) for part in error.args) or type(error).__name__
-        raise InvalidRequest(f"the frame cannot be read as Arrow: {reason}") from error
-
-
-def to_reader(frame: Any) -> pyarrow.RecordBatchReader:
-    """As `to_table`, but a reader stays a reader, so that its rows need not fit into memory."""
-    if isinstance(frame, pyarrow.RecordBatchReader):
-        return frame
-    return to_table(frame).to_reader()
+        raise InvalidRequest(f"the frame cannot be read: {reason}") from error
 
 
 def _table(frame: Any) -> pyarrow.Table:
@@ -82,21 +74,10 @@ def _plain(table: pyarrow.Table) -> pyarrow.Table:
     return table.cast(pyarrow.schema(fields, metadata=table.schema.metadata))
 
 
-def messages(reader: pyarrow.RecordBatchReader) -> Iterator[pyarrow.RecordBatch]:
-    """The same rows in batches that fit a Flight message."""
-    while True:
-        try:
-            batch = reader.read_next_batch()
-        except StopIteration:
-            return
-        except (pyarrow.ArrowException, OSError) as error:
-            raise InvalidRequest(f"the rows cannot be read to their end, so none was taken: {error}") from error
-        if batch.num_rows == 0:
-            continue
-        bytes_a_row = max(1, batch.nbytes // batch.num_rows)
-        rows = max(1, min(_MESSAGE_ROWS, _MESSAGE_BYTES // bytes_a_row))
-        for start in range(0, batch.num_rows, rows):
-            yield batch.slice(start, rows)
+def rows_a_message(table: pyarrow.Table) -> int:
+    """How many rows to send in one message."""
+    bytes_a_row = max(1, table.nbytes // max(1, table.num_rows))
+    return max(1, min(_MESSAGE_ROWS, _MESSAGE_BYTES // bytes_a_row))
 
 
 def named_index(frame: Any) -> str | None:
@@ -124,8 +105,7 @@ def check_same(sent: pyarrow.Table, returned: pyarrow.Table) -> None:
 
 
 def _same_values(sent: pyarrow.ChunkedArray, returned: pyarrow.ChunkedArray) -> bool:
-    if pyarrow.types.is_dictionary(sent.type):
-        sent = sent.cast(sent.type.value_type)
+    sent, returned = _decoded(sent), _decoded(returned)
     if pyarrow.types.is_nested(sent.type):
         # pyarrow has no comparison in which NaN within a list equals itself.
         return sent.null_count == returned.null_count
@@ -141,3 +121,7 @@ def _same_values(sent: pyarrow.ChunkedArray, returned: pyarrow.ChunkedArray) -> 
     both_nan = compute.fill_null(compute.and_(compute.is_nan(sent), compute.is_nan(returned)), False)
     equal = compute.fill_null(compute.equal(sent, returned), False)
     return compute.all(compute.or_(compute.or_(equal, both_nan), both_null)).as_py() is not False
+
+
+def _decoded(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    return column.cast(column.type.value_type) if pyarrow.types.is_dictionary(column.type) else column

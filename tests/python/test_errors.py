@@ -65,8 +65,8 @@ def test_a_cell_that_is_not_there(readings_client):
 
 
 def test_invalid_requests_say_how_to_mend_them(readings_client):
-    message = message_of(lineament.InvalidRequest, lambda: readings_client.sql("SELECT FROM WHERE"))
-    assert "FROM" in message or "WHERE" in message
+    message = message_of(lineament.InvalidRequest, lambda: readings_client.sql("SELECT value FRM reading WHERE"))
+    assert "WHERE" in message or "reading" in message
     message = message_of(lineament.InvalidRequest, lambda: readings_client.replay("not an id"))
     assert "not an id" in message
     assert isinstance(pytest.raises(ValueError, readings_client.replay, "x").value, lineament.Error)

@@ -10,7 +10,7 @@ import pytest
 import log
 import readings
 
-SQL = "SELECT sensor, value FROM reading WHERE sensor <> 'd' ORDER BY sensor, valid_at"
+SQL = "SELECT sensor, value FROM reading WHERE sensor IN ('a', 'b') ORDER BY sensor, valid_at"
 ANSWER = {"sensor": ["a", "a", "b"], "value": [1.0, 2.5, 5.0]}
 
 

@@ -61,8 +61,15 @@ impl Engine {
         Ok(Snapshot::new(self.catalog.clone(), state, sequence, self.files.clone()))
     }
 
+    /// A session that uses all cores. Rows come in any order that their query does not fix.
     pub fn session(&self, snapshot: Snapshot) -> Result<Session> {
-        Session::new(snapshot, self.files.clone())
+        Session::new(snapshot, self.files.clone(), SessionConfig::new())
+    }
+
+    /// A session whose plans are one partition from end to end, so that rows stay in the order of their source and the
+    /// same plan gives the same rows in the same order each time.
+    pub fn ordered_session(&self, snapshot: Snapshot) -> Result<Session> {
+        Session::new(snapshot, self.files.clone(), SessionConfig::new().with_target_partitions(1))
     }
 }
 
@@ -78,8 +85,8 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(snapshot: Snapshot, files: DataFiles) -> Result<Self> {
-        let config = SessionConfig::new()
+    fn new(snapshot: Snapshot, files: DataFiles, config: SessionConfig) -> Result<Self> {
+        let config = config
             .with_default_catalog_and_schema(CATALOG, "default")
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)

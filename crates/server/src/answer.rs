@@ -48,6 +48,7 @@ impl Answer {
     pub fn encode(self, counted: Rows) -> impl Stream<Item = Result<FlightData, Status>> + Send + use<> {
         let state = Encoding {
             encoder: Encoder::default(),
+            columns: self.schema.clone(),
             schema: Some(self.schema),
             rows: self.rows,
             report: self.report,
@@ -71,6 +72,8 @@ impl Answer {
 
 struct Encoding {
     encoder: Encoder,
+    columns: SchemaRef,
+    /// Until it is announced.
     schema: Option<SchemaRef>,
     rows: BoxStream<'static, Result<RecordBatch, Status>>,
     report: Option<Bytes>,
@@ -96,7 +99,12 @@ impl Encoding {
             None => {
                 self.ended = true;
                 if let Some(report) = self.report.take() {
-                    self.ready.push_back(FlightData::new().with_app_metadata(report));
+                    // A batch without rows carries it: not every client takes a message that is metadata alone.
+                    let empty = RecordBatch::new_empty(self.columns.clone());
+                    self.encoder.batch(&empty, &mut self.ready).map_err(|error| status::encoding(&error))?;
+                    if let Some(last) = self.ready.pop_back() {
+                        self.ready.push_back(last.with_app_metadata(report));
+                    }
                 }
             }
         }

@@ -55,10 +55,6 @@ impl Call {
         Ok(Self { author, span, started: Instant::now(), rows: Rows::default(), outcome: None })
     }
 
-    pub fn rows(&self) -> Rows {
-        self.rows.clone()
-    }
-
     /// Does the work of a call that answers at once, within its span.
     pub async fn answer<T>(mut self, work: impl AsyncFnOnce(&Author, &Rows) -> Result<T, Status>) -> Result<T, Status> {
         let answer = self.work(work).await;

@@ -179,7 +179,7 @@ impl Serving {
             return Err(Error::new(Kind::Invalid, "the spine has no rows; features are looked up for the rows of a spine"));
         }
         let cut = request.cut()?;
-        let session = self.session().await?;
+        let session = self.engine.ordered_session(self.engine.snapshot(None).await?)?;
         let mut asked = features::Request::new(request.features.clone());
         asked.full_feature_names = request.full_feature_names;
         asked.ttl = request.ttl.clone();

@@ -83,7 +83,7 @@ impl Serving {
     /// The session and the references of a recorded set; nothing is resolved anew.
     pub(crate) async fn as_recorded(&self, manifest: &Manifest) -> Result<(Session, Resolved)> {
         let snapshot: Snapshot = self.engine.snapshot(Some(manifest.sequence)).await?;
-        let session = self.engine.session(snapshot)?;
+        let session = self.engine.ordered_session(snapshot)?;
         let pinned: Vec<Pinned> = manifest
             .references
             .iter()

@@ -135,6 +135,10 @@ impl ExecutionPlan for PointInTimeExec {
         (0..self.inputs.len()).map(|input| input == 0).collect()
     }
 
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false; self.inputs.len()]
+    }
+
     fn apply_expressions(
         &self,
         visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
