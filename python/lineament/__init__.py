@@ -4,9 +4,9 @@
 >>> client = lineament.connect("grpc://127.0.0.1:8815")
 >>> flights = pandas.DataFrame({"origin": ["EWR"], "at": pandas.to_datetime(["2013-07-01T12:00:00Z"])})
 >>> training_set = client.get_historical_features(flights, ["weather.temp"])
->>> training_set.to_df()                                # doctest: +SKIP
+>>> training_set.to_df()
   origin                        at   temp
-0    EWR 2013-07-01 12:00:00+00:00  73.04
+0    EWR 2013-07-01 12:00:00+00:00  75.92
 """
 
 from .client import Client, connect

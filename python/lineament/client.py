@@ -17,7 +17,7 @@ from . import definition
 from .definition import DefinedView, read_definitions, span
 from .errors import Damaged, Error, InvalidRequest, translated
 from .explanation import Explanation
-from .frames import check_same, named_index, rows_a_message, to_table
+from .frames import check_same, named_index, rows_a_message, to_table, without_views
 from .reports import IngestReport, Plan, ReplayReport
 from .rows import Rows
 from .training_set import TrainingSet
@@ -30,7 +30,8 @@ def connect(url: str = "grpc://127.0.0.1:8815", *, run: str | None = None, exper
     writes. Raises `Unavailable` where no server answers.
 
     >>> with lineament.connect("grpc://127.0.0.1:8815", experiment="delays") as client:
-    ...     client.sql("SELECT count(*) AS rows FROM weather")      # doctest: +SKIP
+    ...     client.sql("SELECT count(*) AS hours FROM weather").to_arrow()["hours"][0].as_py()
+    26114
     """
     if "://" not in url:
         url = f"grpc://{url}"
@@ -84,7 +85,10 @@ class Client:
     def with_run(self, run: str | None = None, experiment: str | None = None) -> Client:
         """The same connection on behalf of a run or an experiment, which the log keeps with what is written.
 
-        >>> client.with_run(run="2f1c", experiment="delays").get_historical_features(flights, "delay")   # doctest: +SKIP
+        >>> training_set = client.with_run(run="2f1c", experiment="delays").get_historical_features(flights, "delay")
+        >>> client.sql(f"SELECT run FROM lineament.training_sets WHERE training_set = '{training_set.id}'").to_df()
+            run
+        0  2f1c
         """
         return Client(self._connection, self._url, run=run or self.run, experiment=experiment or self.experiment)
 
@@ -103,19 +107,26 @@ class Client:
 
         `definitions`: a folder (all its `*.toml`), a file, several files, or a mapping of file name to text.
 
-        >>> client.plan("features/").changes            # doctest: +SKIP
-        [Change(subject='entity', project='default', name='airport', action='create', text='entity airport')]
+        >>> client.plan("features/")
+        no changes (7 definitions as they were)
         """
         return Plan.of(self._action("lineament.plan", {"files": read_definitions(definitions)}))
 
     def apply(self, definitions: str | Path | Iterable[str | Path] | Mapping[str, str]) -> Plan:
         """Makes these definitions the ones in force, in one log entry. Doing it again changes nothing.
 
-        Takes what `plan` takes. What they do not name stays as it is. The files of a `[source]` are not read here: `lineament
-        ingest` on the command line does that, and `ingest` sends rows.
+        Takes what `plan` takes. What they do not name stays as it is. The files of a `[source]`, relative to the folder of
+        their definition, become absolute; a mapping is sent as it is. They are read where `lineament ingest` runs.
 
-        >>> client.apply("features/")                   # doctest: +SKIP
-        7 changes, applied at sequence 2
+        >>> client.apply({"runway.toml": '''
+        ... kind = "entity"
+        ... name = "runway"
+        ... [[keys]]
+        ... name = "runway"
+        ... type = "string"
+        ... '''})
+        1 change, applied at sequence ...
+          + entity runway@1
         """
         return Plan.of(self._action("lineament.apply", {"files": read_definitions(definitions)}))
 
@@ -148,8 +159,10 @@ class Client:
         Every other column becomes a feature of its own type; all may be null. Least and greatest values stand as
         comments, for a person to widen into a range. What the author should know comes as `DefinitionWarning`s.
 
-        >>> view = client.define_view(frame, key="origin", time="time_hour", known_at="30m", ttl="3h", name="weather")
-        >>> client.ingest(view.name, frame)             # doctest: +SKIP
+        >>> hourly = frame[["origin", "time_hour", "temp", "visib"]]
+        >>> view = client.define_view(hourly, key="origin", time="time_hour", known_at="30m", ttl="3h", name="hourly")
+        >>> client.ingest(view.name, hourly).rows
+        26115
         """
         table = to_table(df)
         place = None if folder is None else Path(folder)
@@ -225,9 +238,9 @@ class Client:
         Rows that break a rule are rejected one by one, and reported. Raises `Refused` where there are more of them than the view
         bears, `InvalidRequest` where columns or types do not fit, `NotFound` where there is no such view.
 
-        >>> report = client.ingest("weather", frame, key="weather-2013-07-01")
-        >>> print(report.rows, report.rejected)         # doctest: +SKIP
-        72 0
+        >>> report = client.ingest("weather", frame, key="weather of 2013, once more", claim="back_fill")
+        >>> report.rows, report.rejected
+        (26114, 1)
         """
         if isinstance(steps, str):
             steps = [steps]
@@ -237,7 +250,7 @@ class Client:
                 request[name] = value
         # All rows are at hand before the first is sent, and one call sends them all. For whatever ends a put, a failing
         # source or Ctrl-C, looks to the server like the end of the rows, and pyarrow cannot cancel one.
-        table = to_table(df)
+        table = without_views(to_table(df))
         descriptor = flight.FlightDescriptor.for_command(_json({"ingest": request}))
         with translated(self._url):
             writer, answers = self._connection.do_put(descriptor, table.schema, self._options)
@@ -281,14 +294,15 @@ class Client:
         times match nothing.
 
         >>> flights = pandas.DataFrame({"origin": ["EWR"], "at": pandas.to_datetime(["2013-07-01T12:00:00Z"])})
-        >>> client.get_historical_features(flights, ["weather.temp", "weather.visib"]).to_df()      # doctest: +SKIP
+        >>> client.get_historical_features(flights, ["weather.temp", "weather.visib"]).to_df()
           origin                        at   temp  visib
-        0    EWR 2013-07-01 12:00:00+00:00  73.04    5.0
+        0    EWR 2013-07-01 12:00:00+00:00  75.92   10.0
         """
         index = named_index(entity_df)
         if index is not None:
             definition.warn([f"the index ({index}) is not sent; reset_index() makes it a column"], stacklevel=2)
-        spine = to_table(entity_df)
+        given = to_table(entity_df)
+        spine = without_views(given)
         request: dict[str, Any] = {"features": [features] if isinstance(features, str) else list(features)}
         if full_feature_names:
             request["full_feature_names"] = True
@@ -313,9 +327,9 @@ class Client:
         if report is None:
             raise Error("the features came without their report, so they may not be all; ask again")
         check_same(spine, returned)
-        columns = [*spine.columns, *returned.columns[spine.num_columns :]]
-        fields = [*spine.schema, *list(returned.schema)[spine.num_columns :]]
-        table = pyarrow.table(columns, schema=pyarrow.schema(fields, metadata=spine.schema.metadata))
+        columns = [*given.columns, *returned.columns[given.num_columns :]]
+        fields = [*given.schema, *list(returned.schema)[given.num_columns :]]
+        table = pyarrow.table(columns, schema=pyarrow.schema(fields, metadata=given.schema.metadata))
         return TrainingSet.of(table, report)
 
     def training_set(self, id: str) -> TrainingSet:
@@ -323,7 +337,8 @@ class Client:
 
         Raises `Damaged` where the rebuilt rows are not those that were recorded, `NotFound` where there is no such set.
 
-        >>> client.training_set("0197b1a2-…").to_df()   # doctest: +SKIP
+        >>> client.training_set(training_set.id).to_arrow().equals(training_set.to_arrow())
+        True
         """
         table, report = self._get({"training_set": str(id)})
         if report is None:
@@ -350,8 +365,8 @@ class Client:
 
         `row` is counted from 0 in the training set's order; `column` is a feature's column.
 
-        >>> client.explain(training_set, 0, "temp").winner.valid_at     # doctest: +SKIP
-        '2013-07-01T11:00:00Z'
+        >>> client.explain(training_set, row=0, column="temp").winner.known_at
+        '2013-01-01T08:30:00Z'
         """
         request = {"training_set": _id(training_set), "row": _whole(row), "column": column}
         return Explanation.of(self._action("lineament.explain", request))
@@ -360,9 +375,10 @@ class Client:
         """Runs a query that only reads. Feature views are tables (`weather`, `"weather@1"`); the schema `lineament` says what
         the store holds. Raises `Forbidden` for anything that would write.
 
-        >>> client.sql("SELECT feature_view, version, rows FROM lineament.feature_views").to_df()    # doctest: +SKIP
-          feature_view  version   rows
-        0      weather        1  26114
+        >>> client.sql("SELECT feature_view, version, keys FROM lineament.feature_views WHERE entity = 'plane'").to_df()
+          feature_view  version     keys
+        0          leg        1  tailnum
+        1        plane        1  tailnum
         """
         table, _ = self._get({"sql": query})
         return Rows(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import tomllib
 import warnings
@@ -86,8 +87,30 @@ def read_definitions(source: Any) -> dict[str, str]:
             raise NotFound(f"there is no file or folder {path}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"the definition file {path} cannot be read: {error}") from None
-        files[path.name if names.count(path.name) == 1 else str(path)] = text
+        files[path.name if names.count(path.name) == 1 else str(path)] = with_absolute_source(text, path.parent)
     return files
+
+
+def with_absolute_source(text: str, folder: Path) -> str:
+    """The same definition, with the files of its `[source]` found from anywhere, as `lineament apply` has it.
+
+    All lines stay where they are, so that messages name them right. A text that is not understood stays as it is, for the
+    server says what is wrong with it.
+    """
+    parsed = declared(text)
+    source = parsed.get("source")
+    if not isinstance(source, dict) or not isinstance(source.get("files"), str):
+        return text
+    absolute = os.path.normpath(os.path.join(os.path.abspath(folder), source["files"]))
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        found = re.match(r"""(.*?\bfiles\s*=\s*)("(?:[^"\\]|\\.)*"|'[^']*')(.*)""", line, re.DOTALL)
+        if found is None:
+            continue
+        changed = "\n".join([*lines[:number], f"{found[1]}{quoted(absolute)}{found[3]}", *lines[number + 1 :]])
+        if declared(changed) == {**parsed, "source": {**source, "files": absolute}}:
+            return changed
+    return text
 
 
 # --------------------------------------------------------------------------------------------------------------- writing

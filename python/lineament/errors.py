@@ -14,11 +14,10 @@ class Error(Exception):
     """Anything that went wrong; the classes below say what to do about it.
 
     >>> try:
-    ...     client.sql("SELECT temp FROM wether")
+    ...     client.ingest("wether", frame)
     ... except lineament.NotFound as error:
     ...     print(error)
-    ... except lineament.Error as error:
-    ...     print("something else:", error)
+    there is no feature view `wether` (did you mean `weather`?); there are: ...
     """
 
 

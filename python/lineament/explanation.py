@@ -40,14 +40,13 @@ class Candidate:
 class Explanation:
     """One value, its observation, and the candidates that lost.
 
-    >>> client.explain(training_set, row=0, column="temp")      # doctest: +SKIP
-    temp = 39.02 in row 0 of training set 0197…
+    >>> client.explain(training_set, row=0, column="temp")
+    temp = 39.02 in row 0 of training set ...
       weather@1.temp of origin = EWR, wanted at 2013-01-01T09:15:00Z
       won: valid at 2013-01-01T08:00:00Z, known at 2013-01-01T08:30:00Z
-        batch 0197… (sequence 4), row 8 of data/…/….parquet
-        written by ana with lineament 0.1.0 from weather.parquet
-      lost: 3 older, 1 not_yet_known
-        not_yet_known  valid at 2013-01-01T09:00:00Z  known at 2013-01-01T09:30:00Z  39.02
+        batch ... (sequence ...), row ... of data/....parquet
+        written by ... with lineament ... from weather.parquet
+      lost: ...
     """
 
     training_set: str

@@ -23,7 +23,7 @@ def to_table(frame: Any) -> pyarrow.Table:
     is left out. `NaN` of Polars and Arrow stays `NaN`.
     """
     try:
-        return _plain(_table(frame))
+        return _table(frame)
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, OSError) as error:
         if isinstance(error, InvalidRequest):
             raise
@@ -51,7 +51,7 @@ def _table(frame: Any) -> pyarrow.Table:
             raise InvalidRequest(f"the frame has several columns named `{doubled[0]}`; rename all but one")
         return pyarrow.Table.from_pandas(frame, preserve_index=False)
     if library == "polars" and kind == "DataFrame":
-        # Without string views, whose buffers every slice would carry whole.
+        # With offsets from the start, which is one copy less.
         return frame.to_arrow(compat_level=sys.modules["polars"].CompatLevel.oldest())
     if isinstance(frame, str) or hasattr(frame, "__fspath__"):
         raise InvalidRequest(
@@ -65,8 +65,8 @@ def _table(frame: Any) -> pyarrow.Table:
     )
 
 
-def _plain(table: pyarrow.Table) -> pyarrow.Table:
-    """Text and bytes with offsets in place of views."""
+def without_views(table: pyarrow.Table) -> pyarrow.Table:
+    """Text and bytes with offsets in place of views, whose buffers every slice would carry whole."""
     plain = {pyarrow.string_view(): pyarrow.large_string(), pyarrow.binary_view(): pyarrow.large_binary()}
     if not any(field.type in plain for field in table.schema):
         return table

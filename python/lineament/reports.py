@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
-from .rows import aligned, counted
+from .rows import counted
 
 
 def known(kind: type[Any], members: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,13 +27,10 @@ class Rejections:
 class IngestReport:
     """What became of rows that were sent in.
 
-    >>> report = client.ingest("weather", frame)
-    >>> report.rows, report.rejected                    # doctest: +SKIP
-    (26114, 1)
-    >>> print(report)                                   # doctest: +SKIP
-    26,114 rows into weather@1, 1 rejected (batch 0197…, sequence 4)
+    >>> client.ingest("weather", frame, claim="back_fill")
+    26,114 rows into weather@1, 1 rejected (batch ..., sequence ...)
       above_range in wind_speed: 1 row
-      row 1009, column `wind_speed`: 1048.36058 is above 200
+      rows, row 1009, column `wind_speed`: 1048.36058 mph is above 200 mph, the greatest that `weather` accepts
     """
 
     #: The version that took them, as in `weather@2`.
@@ -96,10 +93,15 @@ class Change:
 class Plan:
     """What definitions change, or have changed.
 
-    >>> client.plan("features/")                        # doctest: +SKIP
-    2 changes, not applied
-      create        entity airport
-      create        feature view weather
+    >>> client.plan({"gate.toml": '''
+    ... kind = "entity"
+    ... name = "gate"
+    ... [[keys]]
+    ... name = "gate"
+    ... type = "string"
+    ... '''})
+    1 change, not applied
+      + entity gate@1
     """
 
     changes: list[Change]
@@ -116,8 +118,8 @@ class Plan:
         if not made:
             return f"no changes ({counted(len(self.changes), 'definition')} as they were)"
         state = "not applied" if self.sequence is None else f"applied at sequence {self.sequence}"
-        lines = [[change.action, change.text] for change in made]
-        return f"{counted(len(made), 'change')}, {state}\n{aligned(lines)}"
+        lines = "".join(f"\n  {change.text}" for change in made)
+        return f"{counted(len(made), 'change')}, {state}{lines}"
 
 
 @dataclass(frozen=True)

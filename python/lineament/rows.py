@@ -17,11 +17,11 @@ class Rows:
     """The answer to a query, held as one Arrow table.
 
     >>> rows = client.sql("SELECT origin, avg(temp) AS temp FROM weather GROUP BY origin ORDER BY origin")
-    >>> rows.to_df()                                    # doctest: +SKIP
-      origin       temp
-    0    EWR  55.525500
-    1    JFK  54.481226
-    2    LGA  55.755067
+    >>> rows.to_df().round(2)
+      origin   temp
+    0    EWR  55.55
+    1    JFK  54.47
+    2    LGA  55.76
 
     Whatever reads Arrow streams reads it as it is: `pyarrow.table(rows)`, `polars.DataFrame(rows)`, DuckDB.
     """

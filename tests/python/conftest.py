@@ -7,7 +7,6 @@ import lineament
 import pyarrow
 import pyarrow.parquet
 import pytest
-
 import readings
 from program import FLIGHTS, Server, run
 

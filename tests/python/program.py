@@ -12,7 +12,8 @@ STARTUP = 60
 
 
 def binary() -> Path:
-    path = Path(os.environ.get("LINEAMENT_BIN", REPOSITORY / "target" / "release" / "lineament")).resolve()
+    # A relative path is one of the repository, wherever a test has gone.
+    path = REPOSITORY / os.environ.get("LINEAMENT_BIN", "target/release/lineament")
     assert path.exists(), f"there is no {path}; build it with `cargo build --release`, or name it by LINEAMENT_BIN"
     return path
 

@@ -1,12 +1,11 @@
 """Input that is wrong, one kind after another: refused clearly, and nothing of it or of what was there is lost."""
 
 import lineament
+import log
 import pandas
 import polars
 import pyarrow
 import pytest
-
-import log
 import readings
 
 FEATURES = ["reading.value"]

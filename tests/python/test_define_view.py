@@ -5,12 +5,11 @@ import warnings
 from datetime import date, timedelta
 
 import lineament
+import log
 import pandas
 import polars
 import pyarrow
 import pytest
-
-import log
 
 TIMES = pandas.to_datetime(["2024-03-01T10:00:00Z", "2024-03-01T11:00:00Z", "2024-03-01T12:00:00Z"])
 

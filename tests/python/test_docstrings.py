@@ -3,14 +3,14 @@
 import doctest
 import importlib
 import pkgutil
+import shutil
 
 import lineament
 import pandas
 import polars
 import pyarrow.parquet
 import pytest
-
-from program import FLIGHTS, Server
+from program import FLIGHTS, REPOSITORY, Server
 
 MODULES = ["lineament", *(f"lineament.{module.name}" for module in pkgutil.iter_modules(lineament.__path__))]
 
@@ -18,8 +18,6 @@ MODULES = ["lineament", *(f"lineament.{module.name}" for module in pkgutil.iter_
 @pytest.fixture(scope="module")
 def names(flights_store, tmp_path_factory):
     """What the examples take as given: a store with the flights, and no server but this on the usual port."""
-    import shutil
-
     store = tmp_path_factory.mktemp("documented") / "store"
     shutil.copytree(flights_store, store)
     with Server(store) as server, lineament.connect(server.url) as client:
@@ -36,9 +34,23 @@ def names(flights_store, tmp_path_factory):
         }  # fmt: skip
 
 
+def test_the_readme(tmp_path, monkeypatch):
+    """The example of python/README.md, on a store of its own."""
+    text = (REPOSITORY / "python" / "README.md").read_text()
+    (example,) = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
+    (tmp_path / "testdata").symlink_to(REPOSITORY / "testdata")
+    monkeypatch.chdir(tmp_path)
+    with Server(tmp_path / "store") as server:
+        connect = lineament.connect
+        monkeypatch.setattr(lineament, "connect", lambda url, **options: connect(server.url, **options))
+        exec(compile(example, "README.md", "exec"), {})
+    assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["entity_origin.toml", "weather.toml"]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_examples(names, module, monkeypatch):
     connect = lineament.connect
+    monkeypatch.chdir(FLIGHTS)
     monkeypatch.setattr(lineament, "connect", lambda url="", **options: connect(names["url"], **options))
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     result = doctest.testmod(importlib.import_module(module), extraglobs=names, optionflags=flags, report=True)

@@ -6,7 +6,6 @@ import shutil
 import lineament
 import pyarrow.parquet
 import pytest
-
 import readings
 from program import Server, fails
 

@@ -8,7 +8,6 @@ import sys
 import zipfile
 
 import pandas
-
 from program import REPOSITORY
 
 # The raw files as they lie in the archive that tests/expected/make.py names.

@@ -3,11 +3,10 @@
 import json
 
 import adbc_driver_flightsql.dbapi as flightsql
+import log
 import pyarrow
 import pyarrow.flight as flight
 import pytest
-
-import log
 import readings
 
 SQL = "SELECT sensor, value FROM reading WHERE sensor IN ('a', 'b') ORDER BY sensor, valid_at"
@@ -135,6 +134,30 @@ def test_adbc(readings_client, server):
         assert {"reading", "batches"} <= tables
         with pytest.raises(Exception, match="did you mean `reading`"):
             cursor.execute("SELECT * FROM readin")
+
+
+@pytest.mark.parametrize(
+    ("sql", "answer"),
+    [
+        ("SELECT now() > TIMESTAMP '2024-01-01T00:00:00Z' AS x", True),
+        ("SELECT current_date > DATE '2024-01-01' AS x", True),
+        ("SELECT sum(value) AS x FROM reading WHERE sensor = 'a'", 3.5),
+        ("SELECT count(*) AS x FROM history('reading') WHERE sensor = 'a'", 3),
+        ("SELECT count(*) AS x FROM \"reading@1\" WHERE sensor = 'a'", 2),
+        (
+            "SELECT value AS x FROM historical_features((SELECT 'a' AS sensor, TIMESTAMP '2024-01-01T11:45:00Z' AS at), "
+            "features => ['reading.value'])",
+            2.0,
+        ),
+        (
+            "SELECT r.value AS x FROM (SELECT 'a' AS sensor, TIMESTAMP '2024-01-01T11:45:00Z' AS t) s "
+            "ASOF JOIN reading r MATCH_CONDITION (s.t >= r.valid_at) ON s.sensor = r.sensor",
+            2.0,
+        ),
+    ],
+)
+def test_what_sql_can_ask(readings_client, sql, answer):
+    assert readings_client.sql(sql).to_arrow()["x"].to_pylist() == [answer]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pyarrow
 import pyarrow.compute as compute
 import pyarrow.parquet
 import pytest
-
 from program import FLIGHTS, REPOSITORY, Server
 
 EXPECTED = json.loads((REPOSITORY / "tests" / "expected" / "nycflights13.json").read_text())

@@ -1,13 +1,16 @@
 """Rows in: from every library, once, with reasons for what is rejected."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import lineament
+import log
 import pandas
 import polars
 import pyarrow
+import pyarrow.parquet
 import pytest
-
-import log
 import readings
+from program import Server, run
 
 
 def shifted(days: int) -> pyarrow.Table:
@@ -119,6 +122,38 @@ def test_many_rows_go_in_pieces(empty):
     assert counted.to_pylist() == [{"n": count, "total": float(sum(number % 100 for number in range(count)))}]
 
 
+def at_once(*jobs) -> list:
+    """Runs them at the same time, and gives what they give."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return [future.result() for future in [pool.submit(job) for job in jobs]]
+
+
+def test_one_key_from_many_clients_at_once(empty):
+    given = shifted(150)
+    reports = at_once(*[lambda: empty.ingest("reading", given, key="delivery-150")] * 8)
+    assert len({report.batch for report in reports}) == 1
+    assert sorted(report.repeated for report in reports) == [False] + [True] * 7
+
+
+def test_writers_in_several_processes_at_once(empty, server, tmp_path):
+    """The server and the command line take turns in one log; nobody's rows are lost, or taken twice."""
+    for number in range(4):
+        pyarrow.parquet.write_table(shifted(170 + number), tmp_path / f"{number}.parquet")
+    before = empty.sql("SELECT count(*) AS n FROM lineament.batches").to_arrow()["n"][0].as_py()
+    by_command = [lambda n=n: run(server.store, "ingest", "reading", tmp_path / f"{n}.parquet") for n in range(4)]
+    by_client = [lambda n=n: empty.ingest("reading", shifted(180 + n)) for n in range(4)]
+    at_once(*by_command, *by_client)
+    after = empty.sql("SELECT count(*) AS n FROM lineament.batches").to_arrow()["n"][0].as_py()
+    assert after == before + 8
+    stored = empty.sql(
+        "SELECT CAST(date_trunc('day', valid_at) AS DATE) AS day, count(*) AS n FROM history('reading') "
+        "WHERE valid_at >= TIMESTAMP '2024-06-19T00:00:00Z' AND valid_at < TIMESTAMP '2024-07-04T00:00:00Z' GROUP BY 1"
+    ).to_arrow()
+    assert sorted(stored["n"].to_pylist()) == [7] * 8
+    sequences = empty.sql("SELECT sequence FROM lineament.log ORDER BY 1").to_arrow()["sequence"].to_pylist()
+    assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
+
+
 RULED = {
     "sensor.toml": readings.DEFINITIONS["sensor.toml"],
     "strict.toml": """
@@ -165,3 +200,33 @@ def test_rows_over_old_times_must_say_what_they_are(empty):
     assert empty.get_historical_features(spine, ["strict.value"]).to_arrow()["value"].to_pylist() == [5.0]
     empty.ingest("strict", changed, claim="back_fill")
     assert empty.get_historical_features(spine, ["strict.value"]).to_arrow()["value"].to_pylist() == [6.0]
+
+
+def test_sources_are_found_from_where_their_definition_lies(tmp_path):
+    """What Python applies, the command line ingests, from any folder; and each finds the other's work unchanged."""
+    folder, store = tmp_path / "features", tmp_path / "store"
+    folder.mkdir()
+    (tmp_path / "data").mkdir()
+    pyarrow.parquet.write_table(shifted(0), tmp_path / "data" / "day.parquet")
+    for name, text in readings.DEFINITIONS.items():
+        (folder / name).write_text(text)
+    sources = {
+        "plain": '[source]\n# where it is\nfiles = "../data/*.parquet"  # all of them\n',
+        "inline": "source = { files = '../data/./*.parquet' }\n",
+    }
+    for kind, source in sources.items():
+        text = readings.DEFINITIONS["reading.toml"].replace('name = "reading"', f'name = "{kind}"')
+        text = text + source if kind == "plain" else text.replace("ttl", f"{source}ttl", 1)
+        (folder / f"{kind}.toml").write_text(text)
+    with Server(store) as server, lineament.connect(server.url) as client:
+        client.apply(folder)
+        assert {change.action for change in client.plan(folder).changes} == {"keep"}
+    for kind in sources:
+        assert "7 rows" in run(store, "ingest", kind)
+    with Server(store) as server, lineament.connect(server.url) as client:
+        before = log.writes(client)
+    run(store, "apply", folder)
+    with Server(store) as server, lineament.connect(server.url) as client:
+        assert log.writes(client) == before
+        assert client.plan(folder).sequence is None
+        assert client.sql("SELECT count(*) AS n FROM inline").to_arrow()["n"].to_pylist() == [4]

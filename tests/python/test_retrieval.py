@@ -1,14 +1,14 @@
 """Retrieval on rows that can be worked out by hand, from every library and with every option."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 
 import lineament
+import log
 import pandas
 import polars
 import pyarrow
 import pytest
-
-import log
 import readings
 
 FEATURES = ["reading.value", "reading.quality"]
@@ -91,6 +91,46 @@ def test_all_kinds_of_frames_have_one_digest(readings_client, given):
     expected = readings_client.get_historical_features(spine, FEATURES).digest
     assert expected.startswith("lmt1:blake3:")
     assert readings_client.get_historical_features(given(spine), FEATURES).digest == expected
+
+
+COLUMNS = {
+    "list": pyarrow.array([[1.0, float("nan")], None] * 6 + [[]]),
+    "fixed list": pyarrow.array([[1, 2], None] * 6 + [[3, 4]], pyarrow.list_(pyarrow.int32(), 2)),
+    "struct": pyarrow.array([{"a": 1, "b": "x"}, None] * 6 + [{"a": None, "b": None}]),
+    "null": pyarrow.nulls(13),
+    "duration": pyarrow.array([1, None] * 6 + [3], pyarrow.duration("us")),
+    "decimal": pyarrow.array([Decimal("1.20"), None] * 6 + [Decimal("-3.45")], pyarrow.decimal128(9, 2)),
+    "wide decimal": pyarrow.array([Decimal("1.20"), None] * 6 + [Decimal("-3.45")], pyarrow.decimal256(50, 2)),
+    "half": pyarrow.array([1.5, None] * 6 + [2.0], pyarrow.float16()),
+    "signed zeros and NaN": pyarrow.array([-0.0, 0.0] * 6 + [float("nan")]),
+    "bytes": pyarrow.array([b"ab", None] * 6 + [b""], pyarrow.large_binary()),
+    "fixed bytes": pyarrow.array([b"ab", None] * 6 + [b"cd"], pyarrow.binary(2)),
+    "date": pyarrow.array([date(2024, 1, 1), None] * 6 + [None]),
+    "time": pyarrow.array([time(1, 2, 3), None] * 6 + [None]),
+    "naive nanoseconds": pyarrow.array([1, None] * 6 + [None], pyarrow.timestamp("ns")),
+    "seconds in a zone": pyarrow.array([1, None] * 6 + [None], pyarrow.timestamp("s", "Europe/Berlin")),
+    "dictionary": pyarrow.array(["x", None] * 6 + ["y"]).dictionary_encode(),
+    "null in a dictionary": pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array([0, 1] * 6 + [1], pyarrow.int8()), pyarrow.array(["x", None])
+    ),
+    "text view": pyarrow.array(["short", None] * 6 + ["too long to lie within a view"], pyarrow.string_view()),
+    "greatest integer": pyarrow.array([2**64 - 1, None] * 6 + [0], pyarrow.uint64()),
+    "": pyarrow.array(range(13)),
+    "Größe; DROP TABLE --": pyarrow.array(range(13)),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_columns_of_any_type_come_along(readings_client, name):
+    column = COLUMNS[name]
+    training_set = readings_client.get_historical_features(readings.spine().append_column(name, column), FEATURES)
+    table = training_set.to_arrow()
+    assert table.schema.field(name).type == column.type
+    assert str(table[name].to_pylist()) == str(column.to_pylist())
+    assert table["value"].to_pylist() == readings.VALUES
+    assert readings_client.replay(training_set).equal
+    again = readings_client.training_set(training_set.id).to_arrow()
+    assert str(again[name].to_pylist()) == str(column.to_pylist())
 
 
 def test_what_reads_arrow_streams_reads_a_training_set(readings_client):

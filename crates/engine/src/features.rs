@@ -235,6 +235,8 @@ pub fn time_column(spine: &DFSchema, named: Option<&str>) -> Result<String> {
 /// # Errors
 /// A key column that the spine lacks; a feature that would have the name of a spine column.
 pub fn plan(spine: LogicalPlan, at: &str, resolved: &Resolved) -> Result<LogicalPlan> {
+    // Under one name of its own, so that its columns cannot be taken for those of a view.
+    let spine = LogicalPlanBuilder::from(spine).alias("spine")?.build()?;
     let schema = spine.schema().clone();
     let find = |name: &str| -> Result<Option<Column>> {
         let mut found = schema.iter().filter(|(_, field)| field.name() == name);

@@ -5,11 +5,12 @@ use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::sql::{Any, Command};
 use feature::TrainingSetId;
 use prost::Message;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
 use serving::{HistoricalRequest, Query};
 use tonic::Status;
 
+use crate::reports;
 use crate::status;
 
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
@@ -119,13 +120,15 @@ pub fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, Status> {
 /// A query of SQL text, if it is not too long.
 pub fn sql(text: impl Into<String>) -> Result<Query, Status> {
     let text = text.into();
-    if text.len() > TEXT_BYTES {
-        return Err(status::invalid(format!(
-            "the SQL text has {} bytes; at most {TEXT_BYTES} are allowed",
-            text.len()
-        )));
-    }
+    limited(&text)?;
     Ok(Query::sql(text))
+}
+
+fn limited(text: &str) -> Result<(), Status> {
+    if text.len() <= TEXT_BYTES {
+        return Ok(());
+    }
+    Err(status::invalid(format!("the SQL text has {} bytes; at most {TEXT_BYTES} are allowed", text.len())))
 }
 
 /// The ticket that runs a query: JSON, as in `docs/flight.md`.
@@ -133,10 +136,29 @@ pub fn ticket(query: &Query) -> Vec<u8> {
     serde_json::json!({ "sql": query.text() }).to_string().into_bytes()
 }
 
-/// The SQL of a ticket or handle that this server gave out.
-pub fn handle(bytes: &[u8]) -> Result<Query, Status> {
-    match json("the statement's handle", bytes)? {
-        Ticket::Sql(text) => sql(text),
-        Ticket::TrainingSet(_) => Err(status::invalid("the statement's handle names a training set, not a statement")),
+/// The handle of a Flight SQL statement. It holds all that there is to know, so that the server keeps nothing.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handle {
+    /// The statement as it will run.
+    pub sql: String,
+    /// The statement as it was prepared, where parameters were bound since: other parameters may be bound next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<String>,
+}
+
+impl Handle {
+    pub fn read(bytes: &[u8]) -> Result<Self, Status> {
+        let handle: Self = json("the statement's handle", bytes)?;
+        limited(&handle.sql)?;
+        Ok(handle)
+    }
+
+    pub fn write(&self) -> Result<Vec<u8>, Status> {
+        reports::json(self)
+    }
+
+    pub fn query(self) -> Query {
+        Query::sql(self.sql)
     }
 }

@@ -42,7 +42,7 @@ pub struct Explanation {
     pub key: BTreeMap<String, Option<String>>,
     pub at: Option<String>,
     pub winner: Option<Candidate>,
-    /// The first few that lost, newest first.
+    /// The first few that lost, nearest to the asked time first.
     pub losers: Vec<Candidate>,
     /// How many lost, by reason. Exact.
     pub losers_by_reason: BTreeMap<String, u64>,
@@ -244,7 +244,7 @@ struct Judgement {
     ttl: Option<feature::Span>,
 }
 
-/// Every candidate with the first reason for which it lost; the winner has none. Newest first.
+/// Every candidate with the first reason for which it lost; the winner has none.
 fn judge<'a>(
     rows: &'a [CandidateRow],
     files: &[VisibleFile],
@@ -298,7 +298,11 @@ fn judge<'a>(
             });
         }
     }
-    judged.sort_by_key(|(row, _)| std::cmp::Reverse((row.valid_at, row.known_at, row.file, row.row)));
+    // Nearest to the asked time first: those are the ones that a reader would have expected to win.
+    let at = judgement.at.map_or(0, Timestamp::micros);
+    judged.sort_by_key(|(row, _)| {
+        (row.valid_at.micros().abs_diff(at), std::cmp::Reverse((row.valid_at, row.known_at, row.file, row.row)))
+    });
     judged
 }
 

@@ -54,7 +54,7 @@ pub async fn rows(command: &Command, serving: &Serving, author: &Author) -> Resu
         }
         Command::CommandGetTables(wanted) => return tables(wanted, serving, author).await.map(Some),
         Command::CommandGetTableTypes(wanted) => {
-            let mut builder = wanted.clone().into_builder();
+            let mut builder = wanted.into_builder();
             builder.append(TABLE);
             builder.append(VIEW);
             builder.build()

@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::answer::Answer;
 use crate::put::short;
-use crate::request;
+use crate::request::{self, Handle};
 use crate::status;
 
 /// What a command's rows will look like, and the ticket that fetches them.
@@ -25,11 +25,12 @@ pub async fn info(serving: &Serving, command: Command, author: &Author) -> Resul
         Command::CommandStatementQuery(statement) => {
             let query = statement_query(statement)?;
             let schema = describe(serving, &query).await?;
-            let handle = TicketStatementQuery { statement_handle: request::ticket(&query).into() };
+            let handle = Handle { sql: query.text().to_owned(), prepared: None };
+            let handle = TicketStatementQuery { statement_handle: handle.write()?.into() };
             Ok((schema, handle.as_any().encode_to_vec()))
         }
         Command::CommandPreparedStatementQuery(statement) => {
-            let query = request::handle(&statement.prepared_statement_handle)?;
+            let query = Handle::read(&statement.prepared_statement_handle)?.query();
             let schema = describe(serving, &query).await?;
             Ok((schema, statement.as_any().encode_to_vec()))
         }
@@ -45,8 +46,8 @@ pub async fn info(serving: &Serving, command: Command, author: &Author) -> Resul
 /// The rows of a command or of a ticket.
 pub async fn rows(serving: &Serving, command: Command, author: &Author) -> Result<Answer, Status> {
     let query = match command {
-        Command::TicketStatementQuery(ticket) => request::handle(&ticket.statement_handle)?,
-        Command::CommandPreparedStatementQuery(statement) => request::handle(&statement.prepared_statement_handle)?,
+        Command::TicketStatementQuery(ticket) => Handle::read(&ticket.statement_handle)?.query(),
+        Command::CommandPreparedStatementQuery(statement) => Handle::read(&statement.prepared_statement_handle)?.query(),
         Command::CommandStatementQuery(statement) => statement_query(statement)?,
         other => {
             return match metadata::rows(&other, serving, author).await? {

@@ -1,4 +1,4 @@
-//! Prepared statements. The handle is the statement itself, so that the server keeps nothing.
+//! Prepared statements: planned once, with parameters bound into their handle.
 
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema};
@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::schema_message;
 use crate::parameters;
-use crate::request;
+use crate::request::{self, Handle};
 use crate::status;
 use crate::upload::Received;
 
@@ -37,7 +37,8 @@ pub async fn create(
         Ok(schema) => (schema_message(&schema)?, Bytes::new()),
         Err(error) => return Err(status::of(&error)),
     };
-    let prepared_statement_handle = request::ticket(&query).into();
+    let handle = Handle { sql: query.text().to_owned(), prepared: None };
+    let prepared_statement_handle = handle.write()?.into();
     Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
 }
 
@@ -46,11 +47,11 @@ pub fn bind(
     statement: &CommandPreparedStatementQuery,
     received: Received,
 ) -> Result<DoPutPreparedStatementResult, Status> {
-    let query = request::handle(&statement.prepared_statement_handle)?;
+    let Handle { sql, prepared } = Handle::read(&statement.prepared_statement_handle)?;
+    let prepared = prepared.unwrap_or(sql);
     let values = concat_batches(&received.schema, &received.batches)
         .map_err(|error| status::invalid(format!("the parameters cannot be read: {error}")))?;
-    let bound =
-        parameters::bind(query.text(), &values).map_err(|error| status::invalid(error.to_string()))?;
-    let handle = request::ticket(&request::sql(bound)?);
-    Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.into()) })
+    let bound = parameters::bind(&prepared, &values).map_err(|error| status::invalid(error.to_string()))?;
+    let handle = Handle { sql: bound, prepared: Some(prepared) };
+    Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.write()?.into()) })
 }
