@@ -23,7 +23,9 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let applied = serving.apply_definitions(&definitions, &place.author()).await?;
     plan::print(&applied.plan);
     match applied.sequence {
-        Some(sequence) => println!("applied at sequence {sequence} of {}", serving.catalog().store().location()),
+        Some(sequence) => {
+            println!("applied at sequence {sequence} of {}", serving.catalog().store().location())
+        }
         None => println!("nothing to do"),
     }
     Ok(ExitCode::SUCCESS)

@@ -21,11 +21,8 @@ pub struct Arguments {
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open().await?;
-    let request = ExplainRequest {
-        training_set: arguments.training_set,
-        row: arguments.row,
-        column: arguments.column,
-    };
+    let request =
+        ExplainRequest { training_set: arguments.training_set, row: arguments.row, column: arguments.column };
     print(&serving.explain(request, &place.author()).await?, "");
     Ok(ExitCode::SUCCESS)
 }

@@ -81,7 +81,8 @@ pub fn print(report: &Report) {
         println!("{}: nothing new ({} files were taken before)", report.version, report.skipped);
         return;
     };
-    let repeated = if report.repeated { " (answered before under this key; nothing was written again)" } else { "" };
+    let repeated =
+        if report.repeated { " (answered before under this key; nothing was written again)" } else { "" };
     println!(
         "{}: {} rows accepted, {} rejected; batch {batch}, sequence {sequence}{repeated}",
         report.version,

@@ -32,8 +32,8 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let invalid = |error: &dyn std::fmt::Display| Error::new(Kind::Invalid, error.to_string());
     let rows = catalog::ingest::read_file(&arguments.from, None)?;
-    let mut inference =
-        Inference::new(rows.schema.clone(), &arguments.key, &arguments.time).map_err(|error| invalid(&error))?;
+    let mut inference = Inference::new(rows.schema.clone(), &arguments.key, &arguments.time)
+        .map_err(|error| invalid(&error))?;
     let stem = arguments.from.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     inference = inference.view_name(match arguments.name {
         Some(name) => name,

@@ -42,4 +42,3 @@ pub fn print(plan: &Plan) {
         println!("  {kept} unchanged");
     }
 }
-

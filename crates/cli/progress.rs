@@ -8,7 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// A bar for one ingest.
 pub fn bar(what: &str) -> (ProgressBar, Arc<dyn Fn(Progress) + Send + Sync>) {
     let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("  {prefix:<12} {bar:32} {human_pos:>9}/{human_len:<9} {msg}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("  {prefix:<12} {bar:32} {human_pos:>9}/{human_len:<9} {msg}")
+    {
         bar.set_style(style);
     }
     bar.set_prefix(what.to_owned());

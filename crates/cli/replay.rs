@@ -32,7 +32,9 @@ pub fn print(report: &ReplayReport) {
             println!("differs: recorded {}, rebuilt {}", report.digest, report.rebuilt);
             for difference in &report.differences {
                 let place = match difference.first_block {
-                    Some(block) => format!(", first in rows {} to {}", block * 65_536, (block + 1) * 65_536 - 1),
+                    Some(block) => {
+                        format!(", first in rows {} to {}", block * 65_536, (block + 1) * 65_536 - 1)
+                    }
                     None => String::new(),
                 };
                 println!("  column `{}` differs{place}", difference.column);

@@ -95,8 +95,12 @@ pub fn read_spine(path: &std::path::Path, columns: &[String]) -> Result<Spine> {
     }
     let wrong = |error: arrow::error::ArrowError| file_error(path, error);
     let schema = std::sync::Arc::new(rows.schema.project(&indices).map_err(wrong)?);
-    let batches =
-        rows.batches.iter().map(|batch| batch.project(&indices)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    let batches = rows
+        .batches
+        .iter()
+        .map(|batch| batch.project(&indices))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(wrong)?;
     Ok(Spine { schema, batches })
 }
 

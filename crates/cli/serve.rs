@@ -32,8 +32,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
 }
 
 pub async fn bind(place: &Place, serving: Serving, address: SocketAddr) -> Result<Server> {
-    let options =
-        ServeOptions { address, principal: place.author().principal, program: PROGRAM.to_owned() };
+    let options = ServeOptions { address, principal: place.author().principal, program: PROGRAM.to_owned() };
     Server::bind(serving, options).await.map_err(|error| Error::new(Kind::Invalid, error.to_string()))
 }
 

@@ -18,7 +18,8 @@ pub fn print(schema: &SchemaRef, batches: &[RecordBatch], most: usize) -> Result
 }
 
 pub fn to_text(schema: &SchemaRef, batches: &[RecordBatch], most: usize) -> Result<String> {
-    let mut lines: Vec<Vec<String>> = vec![schema.fields().iter().map(|field| field.name().clone()).collect()];
+    let mut lines: Vec<Vec<String>> =
+        vec![schema.fields().iter().map(|field| field.name().clone()).collect()];
     for batch in batches {
         if lines.len() > most {
             break;
@@ -107,7 +108,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position) % 3 == 0 {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -119,7 +120,9 @@ pub fn grouped(number: u64) -> String {
 mod tests {
     #[test]
     fn thousands_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (336_776, "336,776"), (12_345_678, "12,345,678")] {
+        for (number, text) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (336_776, "336,776"), (12_345_678, "12,345,678")]
+        {
             assert_eq!(super::grouped(number), text);
         }
     }

@@ -120,7 +120,11 @@ impl Catalog {
 
     /// Opens the store at this place, and makes it first where there is none yet.
     pub async fn open_or_create(store: Store, author: &Author) -> Result<Self> {
-        if store.is_initialized().await? { Self::open(store).await } else { Self::create(store, author).await }
+        if store.is_initialized().await? {
+            Self::open(store).await
+        } else {
+            Self::create(store, author).await
+        }
     }
 
     pub fn store(&self) -> &Store {
@@ -231,7 +235,12 @@ impl Catalog {
     }
 
     /// The files of a version at a sequence, in the order of the log.
-    pub async fn files(&self, state: &State, version: &ViewVersion, at: Sequence) -> Result<Vec<VisibleFile>> {
+    pub async fn files(
+        &self,
+        state: &State,
+        version: &ViewVersion,
+        at: Sequence,
+    ) -> Result<Vec<VisibleFile>> {
         let mut files = Vec::new();
         for batch in state.batches_of(version, at) {
             for file in self.batch_files(&batch).await?.iter() {

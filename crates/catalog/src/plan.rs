@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use feature::definition::{Declared, Definition, Definitions, Entity, FeatureService, FeatureView, canonical};
+use feature::definition::{
+    Declared, Definition, Definitions, Entity, FeatureService, FeatureView, canonical,
+};
 use feature::evolution::{self, Change, Difference};
 use feature::name::nearest;
 use feature::{Name, Reference, Sequence, VersionId};
@@ -36,10 +38,17 @@ pub struct Planned {
 pub enum Action {
     Create,
     /// The next version. A new line of batches starts empty and needs a back-fill.
-    NextVersion { number: u32, starts_empty: bool, differences: Vec<String>, services: Vec<String> },
+    NextVersion {
+        number: u32,
+        starts_empty: bool,
+        differences: Vec<String>,
+        services: Vec<String>,
+    },
     /// Other words for people, or another place to read from; no new version.
     Describe,
-    Keep { number: u32 },
+    Keep {
+        number: u32,
+    },
 }
 
 impl Plan {
@@ -87,9 +96,19 @@ pub async fn apply(
     Ok(Applied { plan: applied, sequence })
 }
 
-fn prepare(state: &State, definitions: &Definitions, conditions: &dyn Conditions) -> Result<(Plan, Vec<Record>)> {
-    let mut preparation =
-        Preparation { state, definitions, conditions, plan: Plan::default(), records: Vec::new(), entities: Vec::new() };
+fn prepare(
+    state: &State,
+    definitions: &Definitions,
+    conditions: &dyn Conditions,
+) -> Result<(Plan, Vec<Record>)> {
+    let mut preparation = Preparation {
+        state,
+        definitions,
+        conditions,
+        plan: Plan::default(),
+        records: Vec::new(),
+        entities: Vec::new(),
+    };
     for Declared { definition, .. } in &definitions.entities {
         preparation.entity(definition)?;
     }
@@ -143,8 +162,13 @@ impl Preparation<'_> {
                 (current.entity, number, action)
             }
         };
-        let defined =
-            EntityDefined { entity: id, version: environment::mint(), number, digest, definition: Definition::Entity(entity.clone()).to_json() };
+        let defined = EntityDefined {
+            entity: id,
+            version: environment::mint(),
+            number,
+            digest,
+            definition: Definition::Entity(entity.clone()).to_json(),
+        };
         self.entities.push(defined.clone());
         self.records.push(defined.into());
         self.push(Subject::Entity, &entity.project, &entity.name, action);
@@ -169,7 +193,11 @@ impl Preparation<'_> {
                     return Ok(());
                 }
                 Change::AboutOnly => {
-                    self.describe(Subject::FeatureView, current.version, Definition::FeatureView(view.clone()));
+                    self.describe(
+                        Subject::FeatureView,
+                        current.version,
+                        Definition::FeatureView(view.clone()),
+                    );
                     self.push(Subject::FeatureView, &view.project, &view.name, Action::Describe);
                     return Ok(());
                 }
@@ -211,10 +239,18 @@ impl Preparation<'_> {
         Change::NewLine(differences)
     }
 
-    fn next_version(&self, view: &FeatureView, number: u32, starts_empty: bool, differences: &[Difference]) -> Action {
+    fn next_version(
+        &self,
+        view: &FeatureView,
+        number: u32,
+        starts_empty: bool,
+        differences: &[Difference],
+    ) -> Action {
         let affected = |service: &&crate::state::ServiceVersion| {
             let names = &service.definition.features;
-            names.iter().any(|named| named.project == view.project && named.view == view.name && named.version.is_none())
+            names.iter().any(|named| {
+                named.project == view.project && named.view == view.name && named.version.is_none()
+            })
         };
         Action::NextVersion {
             number,
@@ -242,7 +278,9 @@ impl Preparation<'_> {
             .find(|entity| entity.project == view.project && entity.name == view.entity);
         if let Some(entity) = declared {
             let digest = canonical::digest(entity);
-            if let Some(new) = self.entities.iter().find(|new| new.digest == digest && is_named(new, &view.entity)) {
+            if let Some(new) =
+                self.entities.iter().find(|new| new.digest == digest && is_named(new, &view.entity))
+            {
                 return Ok((entity.clone(), new.entity, new.version));
             }
         }
@@ -290,7 +328,11 @@ impl Preparation<'_> {
                 let action = if *current.definition == *service {
                     Action::Keep { number: current.number }
                 } else {
-                    self.describe(Subject::FeatureService, current.version, Definition::FeatureService(service.clone()));
+                    self.describe(
+                        Subject::FeatureService,
+                        current.version,
+                        Definition::FeatureService(service.clone()),
+                    );
                     Action::Describe
                 };
                 self.push(Subject::FeatureService, &service.project, &service.name, action);
@@ -306,8 +348,13 @@ impl Preparation<'_> {
                 (current.service, number, action)
             }
         };
-        let record =
-            ServiceDefined { service: id, version: environment::mint(), number, digest, definition: Definition::FeatureService(service.clone()).to_json() };
+        let record = ServiceDefined {
+            service: id,
+            version: environment::mint(),
+            number,
+            digest,
+            definition: Definition::FeatureService(service.clone()).to_json(),
+        };
         self.records.push(record.into());
         self.push(Subject::FeatureService, &service.project, &service.name, action);
         Ok(())
@@ -365,7 +412,6 @@ fn is_named(defined: &EntityDefined, name: &Name) -> bool {
     defined.definition.get("name").and_then(serde_json::Value::as_str) == Some(name.as_str())
 }
 
-
 /// ` (did you mean …?)`, or nothing when no known name is near.
 pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(wrong, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
@@ -392,7 +438,11 @@ impl fmt::Display for Planned {
             Action::NextVersion { number, starts_empty, differences, services } => {
                 write!(f, "+ {subject} {name}@{number}: {}", differences.join("; "))?;
                 if *starts_empty {
-                    write!(f, "\n    starts empty: back-fill it with `lineament ingest {name}`; {name}@{} keeps its rows", number - 1)?;
+                    write!(
+                        f,
+                        "\n    starts empty: back-fill it with `lineament ingest {name}`; {name}@{} keeps its rows",
+                        number - 1
+                    )?;
                 }
                 if !services.is_empty() {
                     write!(f, "\n    read without a pinned version by: {}", services.join(", "))?;

@@ -182,7 +182,9 @@ impl State {
             what: "the store",
             id: "(the first record must be store_created)".to_owned(),
         };
-        let Some((Record::StoreCreated(StoreCreated { store, hash, .. }), rest)) = entry.records.split_first() else {
+        let Some((Record::StoreCreated(StoreCreated { store, hash, .. }), rest)) =
+            entry.records.split_first()
+        else {
             return Err(unresolved());
         };
         let mut state = Self {
@@ -266,7 +268,8 @@ impl State {
 
     fn define_entity(&mut self, body: &EntityDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let definition: Entity = read_definition(&body.definition, by)?;
-        let versions = self.entities.entry((definition.project.clone(), definition.name.clone())).or_default();
+        let versions =
+            self.entities.entry((definition.project.clone(), definition.name.clone())).or_default();
         if body.number as usize != versions.len() + 1 {
             return Err(repeated(by, "the version number of entity", definition.name.to_string()));
         }
@@ -312,7 +315,8 @@ impl State {
 
     fn define_service(&mut self, body: &ServiceDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let definition: FeatureService = read_definition(&body.definition, by)?;
-        let versions = self.services.entry((definition.project.clone(), definition.name.clone())).or_default();
+        let versions =
+            self.services.entry((definition.project.clone(), definition.name.clone())).or_default();
         if body.number as usize != versions.len() + 1 {
             return Err(repeated(by, "the version number of feature service", definition.name.to_string()));
         }

@@ -45,7 +45,12 @@ SELECT CAST(sum(pos * (2 * below + neg)) AS BIGINT) AS twice_wins, CAST(2 * sum(
 FROM stacked";
 
 /// Prints the two by two table.
-pub async fn show(serving: &Serving, honest: &TrainingSet, leaky: &TrainingSet, author: &Author) -> Result<()> {
+pub async fn show(
+    serving: &Serving,
+    honest: &TrainingSet,
+    leaky: &TrainingSet,
+    author: &Author,
+) -> Result<()> {
     let session = serving.session().await?;
     session.register("honest", honest.schema.clone(), honest.batches.clone())?;
     session.register("leaky", leaky.schema.clone(), leaky.batches.clone())?;
@@ -64,7 +69,9 @@ pub async fn show(serving: &Serving, honest: &TrainingSet, leaky: &TrainingSet, 
     let leaky_production = score("leaky", "honest").await?;
     let honest_score = score("honest", "honest").await?;
 
-    println!("\n  The leaderboard: \"more than 30 minutes late\", trained on January to September, tested on October to December,");
+    println!(
+        "\n  The leaderboard: \"more than 30 minutes late\", trained on January to September, tested on October to December,"
+    );
     println!("  by a model that is one GROUP BY. Area under the ROC curve:\n");
     let line = |name: &str, offline: f64, production: f64| {
         vec![name.to_owned(), format!("{offline:.4}"), format!("{production:.4}")]
@@ -80,8 +87,14 @@ pub async fn show(serving: &Serving, honest: &TrainingSet, leaky: &TrainingSet, 
     }
     let flips = leaky_offline > honest_score && leaky_production < honest_score;
     if flips {
-        println!("\n  By the offline score you would have shipped the worse model: the leaky one wins by {:.4} where it can see", leaky_offline - honest_score);
-        println!("  the future, and loses by {:.4} where it cannot. The honest one scores the same in both.", honest_score - leaky_production);
+        println!(
+            "\n  By the offline score you would have shipped the worse model: the leaky one wins by {:.4} where it can see",
+            leaky_offline - honest_score
+        );
+        println!(
+            "  the future, and loses by {:.4} where it cannot. The honest one scores the same in both.",
+            honest_score - leaky_production
+        );
     }
     Ok(())
 }

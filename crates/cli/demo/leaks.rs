@@ -16,14 +16,24 @@ const FEATURES: [(&str, &str, &str, &str); 4] = [
 ];
 
 /// Prints the count a view, and gives the training set that leaks: our own rule without its limit on known_at.
-pub async fn show(serving: &Serving, spine: &Spine, honest: &TrainingSet, author: &Author) -> Result<TrainingSet> {
+pub async fn show(
+    serving: &Serving,
+    spine: &Spine,
+    honest: &TrainingSet,
+    author: &Author,
+) -> Result<TrainingSet> {
     let mut request = HistoricalRequest::new(["delay"]);
     request.ignore_known_at = true;
     request.record = false;
     let leaky = serving.historical(spine.clone(), request, author).await?;
 
-    println!("  Most tools join on event time alone. The same rule without its limit on `known_at` would have used,");
-    println!("  in this many of the {} rows, a value that nobody could have known yet:\n", grouped(honest.report.rows));
+    println!(
+        "  Most tools join on event time alone. The same rule without its limit on `known_at` would have used,"
+    );
+    println!(
+        "  in this many of the {} rows, a value that nobody could have known yet:\n",
+        grouped(honest.report.rows)
+    );
     let session = serving.session().await?;
     session.register("spine", spine.schema.clone(), spine.batches.clone())?;
     session.register("honest", honest.schema.clone(), honest.batches.clone())?;

@@ -172,7 +172,11 @@ async fn ingest(
         report.version,
         grouped(report.rows),
         grouped(report.rejected),
-        if report.filtered > 0 { format!(", {} not taken (where)", grouped(report.filtered)) } else { String::new() }
+        if report.filtered > 0 {
+            format!(", {} not taken (where)", grouped(report.filtered))
+        } else {
+            String::new()
+        }
     );
     for example in &report.examples {
         println!("      rejected: {example}");
@@ -181,13 +185,17 @@ async fn ingest(
 }
 
 fn preview(set: &TrainingSet) -> Result<()> {
-    let shown: Vec<usize> = ["origin", "tailnum", "at", "temp", "wind_speed", "dep_delay", "delay", "seats", "arr_delay"]
-        .iter()
-        .filter_map(|name| set.schema.index_of(name).ok())
-        .collect();
+    let shown: Vec<usize> =
+        ["origin", "tailnum", "at", "temp", "wind_speed", "dep_delay", "delay", "seats", "arr_delay"]
+            .iter()
+            .filter_map(|name| set.schema.index_of(name).ok())
+            .collect();
     let wrong = |error: arrow::error::ArrowError| Error::new(Kind::Internal, error.to_string());
     let schema = std::sync::Arc::new(set.schema.project(&shown).map_err(wrong)?);
-    let first = set.batches.iter().map(|batch| batch.slice(batch.num_rows().saturating_sub(6), 6.min(batch.num_rows())));
+    let first = set
+        .batches
+        .iter()
+        .map(|batch| batch.slice(batch.num_rows().saturating_sub(6), 6.min(batch.num_rows())));
     let rows =
         first.take(1).map(|batch| batch.project(&shown)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
     let text = table::to_text(&schema, &rows, 6)?;
@@ -230,7 +238,9 @@ fn cell_to_explain(set: &TrainingSet) -> Result<u64> {
     let mut best: Option<(i32, u64)> = None;
     let mut row = 0;
     for batch in &set.batches {
-        let column = batch.column_by_name("dep_delay").and_then(|column| column.as_primitive_opt::<arrow::datatypes::Int32Type>());
+        let column = batch
+            .column_by_name("dep_delay")
+            .and_then(|column| column.as_primitive_opt::<arrow::datatypes::Int32Type>());
         let Some(delays) = column else {
             return Err(Error::new(Kind::Internal, "the training set has no dep_delay"));
         };
@@ -247,14 +257,19 @@ fn cell_to_explain(set: &TrainingSet) -> Result<u64> {
 fn next_steps(address: &str, url: &str, id: feature::TrainingSetId, serving: bool) {
     println!("  lineament=target/release/lineament; export LINEAMENT_STORE={address}");
     println!("  $lineament sql \"SELECT origin, count(*), avg(temp) FROM weather GROUP BY origin\"");
-    println!("  $lineament sql \"SELECT f.flight, w.temp FROM (VALUES ('UA1545', 'EWR', TIMESTAMP '2013-07-01 12:00:00')) f(flight, origin, at)");
-    println!("                  ASOF JOIN weather w MATCH_CONDITION (f.at >= w.valid_at) ON f.origin = w.origin\"");
+    println!(
+        "  $lineament sql \"SELECT f.flight, w.temp FROM (VALUES ('UA1545', 'EWR', TIMESTAMP '2013-07-01 12:00:00')) f(flight, origin, at)"
+    );
+    println!(
+        "                  ASOF JOIN weather w MATCH_CONDITION (f.at >= w.valid_at) ON f.origin = w.origin\""
+    );
     println!("  $lineament sql \"SELECT reason, message FROM lineament.rejected_rows\"");
     println!("  $lineament replay {id}");
     if !serving {
         println!("  $lineament serve          # then, from Python (pip install ./python):");
     }
     let url = if serving { url } else { "grpc://127.0.0.1:8815" };
-    println!("  python -c \"import lineament; print(lineament.connect('{url}').training_set('{id}').to_df())\"");
+    println!(
+        "  python -c \"import lineament; print(lineament.connect('{url}').training_set('{id}').to_df())\""
+    );
 }
-

@@ -17,7 +17,8 @@ const MESSAGE_BYTES: usize = 64 << 20;
 
 /// Reads the set through the server and compares digests.
 pub async fn read_back(url: &str, id: TrainingSetId, expected: &TrainingSet) -> Result<()> {
-    let failed = |error: &dyn std::fmt::Display| Error::new(Kind::Unavailable, format!("over Flight: {error}"));
+    let failed =
+        |error: &dyn std::fmt::Display| Error::new(Kind::Unavailable, format!("over Flight: {error}"));
     let address = url.replacen("grpc://", "http://", 1);
     let channel = Endpoint::from_shared(address)
         .map_err(|error| failed(&error))?
@@ -38,9 +39,15 @@ pub async fn read_back(url: &str, id: TrainingSetId, expected: &TrainingSet) -> 
         .digest
         .to_string();
     println!("  {url}");
-    println!("  {} rows read back in {seconds:.2} s, rebuilt on the way; digest {digest}", grouped(rows as u64));
+    println!(
+        "  {} rows read back in {seconds:.2} s, rebuilt on the way; digest {digest}",
+        grouped(rows as u64)
+    );
     if digest != expected.report.digest {
-        return Err(Error::new(Kind::Damaged, "what came over Flight is not the training set that was recorded"));
+        return Err(Error::new(
+            Kind::Damaged,
+            "what came over Flight is not the training set that was recorded",
+        ));
     }
     println!("  equal to the one above");
     Ok(())

@@ -41,7 +41,9 @@ fn refuse(expression: &Expr) -> Result<(), String> {
     let mut refused = None;
     let walked = expression.apply(|part| {
         refused = match part {
-            Expr::AggregateFunction(_) | Expr::WindowFunction(_) => Some("it looks at more than one row".to_owned()),
+            Expr::AggregateFunction(_) | Expr::WindowFunction(_) => {
+                Some("it looks at more than one row".to_owned())
+            }
             Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
                 Some("it holds a subquery".to_owned())
             }

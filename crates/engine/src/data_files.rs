@@ -12,9 +12,9 @@ use arrow::compute::concat_batches;
 use bytes::{Bytes, BytesMut};
 use catalog::VisibleFile;
 use datafusion::common::{DataFusionError, Result};
+use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use datafusion::parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
-use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use feature::FileId;
@@ -87,8 +87,12 @@ impl DataFiles {
         let file = &file.file;
         let footer = self.footer(file).await?;
         let schema = footer.schema().clone();
-        let wanted: Vec<usize> =
-            names.iter().filter_map(|name| schema.index_of(name).ok()).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        let wanted: Vec<usize> = names
+            .iter()
+            .filter_map(|name| schema.index_of(name).ok())
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect();
         let projected = Arc::new(schema.project(&wanted)?);
         let mask = ProjectionMask::roots(footer.parquet_schema(), wanted);
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader(file), footer)
@@ -98,7 +102,8 @@ impl DataFiles {
             builder = builder.with_row_selection(selection);
         }
         let stream = builder.build().map_err(|error| unreadable(file, &error))?;
-        let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(|error| unreadable(file, &error))?;
+        let batches: Vec<RecordBatch> =
+            stream.try_collect().await.map_err(|error| unreadable(file, &error))?;
         Ok(concat_batches(&projected, &batches)?)
     }
 
@@ -163,7 +168,10 @@ impl AsyncFileReader for CheckedReader {
         async move { self.read(range).await }.boxed()
     }
 
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         async move {
             let merged = merge(&ranges);
             let mut fetched = Vec::with_capacity(merged.len());
@@ -190,7 +198,8 @@ impl AsyncFileReader for CheckedReader {
         _options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
         async move {
-            let footer = self.files.footer(&self.file).await.map_err(|error| ParquetError::External(error.into()))?;
+            let footer =
+                self.files.footer(&self.file).await.map_err(|error| ParquetError::External(error.into()))?;
             Ok(footer.metadata().clone())
         }
         .boxed()

@@ -116,7 +116,8 @@ impl TableProvider for FeatureViewTable {
             same.push(column(occurrence.name.as_str()));
         }
         same.push(column("valid_at"));
-        let newest_first = ["known_at", "sequence", "row"].map(|name| column(name).sort(false, false)).to_vec();
+        let newest_first =
+            ["known_at", "sequence", "row"].map(|name| column(name).sort(false, false)).to_vec();
         let rank = row_number().partition_by(same).order_by(newest_first).build()?.alias("_rank");
         let columns: Vec<Expr> = match projection {
             Some(projection) => {

@@ -87,7 +87,9 @@ pub async fn resolve(snapshot: &Snapshot, request: &Request) -> Result<Resolved>
             None => {
                 let ttl = match request.ttl.get(version.definition.name.as_str()) {
                     Some(ttl) if ttl.micros() == 0 => {
-                        return plan_err!("a ttl of zero finds nothing; leave it out, or give a length of time");
+                        return plan_err!(
+                            "a ttl of zero finds nothing; leave it out, or give a length of time"
+                        );
                     }
                     Some(ttl) => Some(*ttl),
                     None => version.definition.ttl,
@@ -150,7 +152,8 @@ fn expand_services(snapshot: &Snapshot, features: &[String]) -> Result<Vec<(Stri
             continue;
         }
         let project = feature::Name::default_project();
-        let service = asked.parse().ok().and_then(|name| snapshot.state.service(&project, &name, snapshot.sequence));
+        let service =
+            asked.parse().ok().and_then(|name| snapshot.state.service(&project, &name, snapshot.sequence));
         match service {
             Some(service) => {
                 for reference in &service.definition.features {
@@ -210,14 +213,19 @@ pub fn time_column(spine: &DFSchema, named: Option<&str>) -> Result<String> {
     let times: Vec<&str> = spine
         .fields()
         .iter()
-        .filter(|field| matches!(field.data_type(), DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64))
+        .filter(|field| {
+            matches!(field.data_type(), DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64)
+        })
         .map(|field| field.name().as_str())
         .collect();
     match times.as_slice() {
         [only] => Ok((*only).to_owned()),
         [] => {
-            let columns: Vec<String> =
-                spine.fields().iter().map(|field| format!("{} ({})", field.name(), field.data_type())).collect();
+            let columns: Vec<String> = spine
+                .fields()
+                .iter()
+                .map(|field| format!("{} ({})", field.name(), field.data_type()))
+                .collect();
             plan_err!(
                 "the spine has no time column; add one named `at` that holds timestamps. Its columns: {}",
                 columns.join(", ")
@@ -269,7 +277,8 @@ pub fn plan(spine: LogicalPlan, at: &str, resolved: &Resolved) -> Result<Logical
             keys.push(Expr::Column(column));
         }
         let alias = TableReference::bare(version.label());
-        let scan = LogicalPlanBuilder::scan(alias.clone(), provider_as_source(view.table.clone()), None)?.build()?;
+        let scan =
+            LogicalPlanBuilder::scan(alias.clone(), provider_as_source(view.table.clone()), None)?.build()?;
         rights.push(Right {
             plan: scan,
             at: Expr::Column(at.clone()),

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt64Array,
-    new_null_array,
+    ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray,
+    UInt64Array, new_null_array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -151,7 +151,10 @@ impl ExecutionPlan for HistoryExec {
         Ok(self)
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
@@ -164,8 +167,9 @@ impl ExecutionPlan for HistoryExec {
         let batches = stream::once(async move { read(&data, &file, schema).await })
             .map_ok(move |whole| {
                 let rows = whole.num_rows();
-                let slices =
-                    (0..rows).step_by(batch_rows).map(move |from| Ok(whole.slice(from, batch_rows.min(rows - from))));
+                let slices = (0..rows)
+                    .step_by(batch_rows)
+                    .map(move |from| Ok(whole.slice(from, batch_rows.min(rows - from))));
                 stream::iter(slices.collect::<Vec<_>>())
             })
             .try_flatten()
@@ -180,7 +184,9 @@ async fn read(data: &DataFiles, file: &VisibleFile, schema: SchemaRef) -> Result
     names.push("_retracted");
     let stored = data.columns(file, &names, None).await?;
     let rows = usize::try_from(file.file.rows).unwrap_or(usize::MAX);
-    let text = |value: String| -> ArrayRef { Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows))) };
+    let text = |value: String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)))
+    };
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let column: ArrayRef = match (field.name().as_str(), stored.column_by_name(field.name())) {

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use catalog::Catalog;
+use catalog::state::ViewVersion;
 use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider, TableProvider,
 };
@@ -19,6 +20,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use feature::Sequence;
+use feature::name::nearest;
 use object_store::ObjectStore;
 
 use crate::data_files::DataFiles;
@@ -56,7 +58,9 @@ impl Engine {
         let head = state.head.sequence;
         let sequence = at.unwrap_or(head);
         if sequence > head {
-            return Err(DataFusionError::Plan(format!("the log ends at sequence {head}; there is no {sequence} yet")));
+            return Err(DataFusionError::Plan(format!(
+                "the log ends at sequence {head}; there is no {sequence} yet"
+            )));
         }
         Ok(Snapshot::new(self.catalog.clone(), state, sequence, self.files.clone()))
     }
@@ -91,7 +95,8 @@ impl Session {
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)
             .set_bool("datafusion.sql_parser.collect_spans", false);
-        let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(NoObjectStores)).build_arc()?;
+        let runtime =
+            RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(NoObjectStores)).build_arc()?;
         let temporary = Arc::new(MemorySchemaProvider::new());
         let catalogs = Arc::new(MemoryCatalogProviderList::new());
         let provider = StoreCatalog { snapshot: snapshot.clone(), temporary: temporary.clone() };
@@ -100,12 +105,14 @@ impl Session {
             CATALOG.to_owned(),
             Arc::new(provider),
         );
-        let state = SessionStateBuilder::new_with_default_features()
+        let mut state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_catalog_list(catalogs)
             .with_query_planner(Arc::new(LineamentQueryPlanner::new(files)))
             .build();
+        // now() and its kin are bound once, when the session begins.
+        state.mark_start_execution();
         Ok(Self { state, snapshot, temporary })
     }
 
@@ -130,9 +137,29 @@ impl Session {
                 .with_relation_planners(vec![Arc::new(TableFunctions { prepared })])
                 .build();
         }
-        let plan = planners.statement_to_plan(statement).await?;
+        let plan = planners.statement_to_plan(statement).await.map_err(|error| self.name_nearest(error))?;
         sql::verify_read_only(&plan)?;
         Ok(plan)
+    }
+
+    /// An unknown table's error, with the nearest table that there is.
+    fn name_nearest(&self, error: DataFusionError) -> DataFusionError {
+        let DataFusionError::Plan(message) = error.find_root() else { return error };
+        let asked = message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"));
+        let Some(asked) = asked else { return error };
+        let asked = asked.strip_prefix(&format!("{CATALOG}.")).unwrap_or(asked);
+        let asked = asked.strip_prefix("default.").unwrap_or(asked);
+        let mut known: Vec<String> =
+            self.snapshot.state.views_in_force(self.snapshot.sequence).map(table_name).collect();
+        let views = known.len();
+        known.extend(system::names().map(|name| format!("{SYSTEM_SCHEMA}.{name}")));
+        let hint = nearest(asked, known.iter().map(String::as_str))
+            .map(|near| format!(" (did you mean `{near}`?)"))
+            .unwrap_or_default();
+        let list = if views == 0 { "none is defined yet".to_owned() } else { known[..views].join(", ") };
+        DataFusionError::Plan(format!(
+            "there is no table `{asked}`{hint}; feature views: {list}; what the log knows is in {SYSTEM_SCHEMA}.*"
+        ))
     }
 
     /// A table that lives as long as this session, as `session.{name}`.
@@ -156,6 +183,16 @@ impl Session {
 
     pub fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {
         execute_stream(plan, Arc::new(TaskContext::from(&self.state)))
+    }
+}
+
+/// What a feature view is called in SQL.
+fn table_name(view: &ViewVersion) -> String {
+    let definition = &view.definition;
+    if definition.project == feature::Name::default_project() {
+        definition.name.to_string()
+    } else {
+        format!("{}.{}", definition.project, definition.name)
     }
 }
 
@@ -278,4 +315,3 @@ impl ObjectStoreRegistry for NoObjectStores {
 pub(crate) fn bare_context() -> SessionContext {
     SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1))
 }
-

@@ -53,7 +53,8 @@ pub async fn table(snapshot: &Snapshot, name: &str) -> Result<Option<Arc<dyn Tab
 /// The relations that a view's text mentions.
 async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, RecordBatch)>> {
     let mut found = Vec::new();
-    let uses = |relation: &str| sql.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == relation);
+    let uses =
+        |relation: &str| sql.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == relation);
     if uses("state_entities") {
         found.push(("state_entities", entities(snapshot)?));
     }
@@ -144,7 +145,8 @@ fn entities(snapshot: &Snapshot) -> Result<RecordBatch> {
         snapshot.state.entities().filter(|entity| entity.by.sequence <= snapshot.sequence).collect();
     let all = || rows.iter();
     let keys = |entity: &feature::definition::Entity| {
-        let keys: Vec<String> = entity.keys.iter().map(|key| format!("{} {}", key.name, key.data_type)).collect();
+        let keys: Vec<String> =
+            entity.keys.iter().map(|key| format!("{} {}", key.name, key.data_type)).collect();
         keys.join(", ")
     };
     Columns::default()
@@ -357,7 +359,8 @@ fn verifications(snapshot: &Snapshot) -> Result<RecordBatch> {
 }
 
 fn log(snapshot: &Snapshot) -> Result<RecordBatch> {
-    let rows: Vec<_> = snapshot.state.log().iter().filter(|line| line.by.sequence <= snapshot.sequence).collect();
+    let rows: Vec<_> =
+        snapshot.state.log().iter().filter(|line| line.by.sequence <= snapshot.sequence).collect();
     let all = || rows.iter();
     let records = |line: &catalog::state::LogLine| {
         let mut counted: Vec<(&str, usize)> = Vec::new();
@@ -384,8 +387,11 @@ async fn rejections(snapshot: &Snapshot) -> Result<RecordBatch> {
     let mut all = Vec::new();
     for line in batch_lines(snapshot) {
         let Some(object) = line.quarantine else { continue };
-        let bytes =
-            snapshot.catalog.object(object).await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let bytes = snapshot
+            .catalog
+            .object(object)
+            .await
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
         let (project, view, number) = version_of(snapshot, &line);
         for rows in read_quarantine(bytes).map_err(|error| DataFusionError::ParquetError(Box::new(error)))? {
             let count = rows.num_rows();

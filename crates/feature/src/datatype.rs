@@ -118,7 +118,9 @@ impl FromStr for FeatureType {
             .strip_prefix("decimal(")
             .and_then(|rest| rest.strip_suffix(')'))
             .and_then(|inside| inside.split_once(','))
-            .and_then(|(precision, scale)| Some((precision.trim().parse().ok()?, scale.trim().parse().ok()?)));
+            .and_then(|(precision, scale)| {
+                Some((precision.trim().parse().ok()?, scale.trim().parse().ok()?))
+            });
         match decimal {
             Some((precision @ 1..=38, scale)) if (0..=precision as i8).contains(&scale) => {
                 Ok(Self::Decimal { precision, scale })

@@ -137,10 +137,16 @@ mod tests {
         assert_eq!("wind_speed".parse::<Name>().unwrap().as_str(), "wind_speed");
         for (text, message) in [
             ("", "a name cannot be empty"),
-            ("Wind Speed", "`Wind Speed` holds 'W'; a name has only a to z, 0 to 9 and _; `wind_speed` would do"),
+            (
+                "Wind Speed",
+                "`Wind Speed` holds 'W'; a name has only a to z, 0 to 9 and _; `wind_speed` would do",
+            ),
             ("9lives", "`9lives` does not begin with a letter from a to z"),
             ("a__b", "`a__b` holds `__`, which joins a view's name to a feature's in full names"),
-            ("at", "`at` is reserved: every feature view has columns named at, valid_at, known_at and sequence"),
+            (
+                "at",
+                "`at` is reserved: every feature view has columns named at, valid_at, known_at and sequence",
+            ),
             ("../etc", "`../etc` holds '.'; a name has only a to z, 0 to 9 and _; `etc` would do"),
         ] {
             assert_eq!(text.parse::<Name>().unwrap_err().to_string(), message);

@@ -106,7 +106,10 @@ mod tests {
                 "weather@0.temp",
                 "in the feature reference `weather@0.temp`: `0` is not a version; versions are 1, 2, 3, …",
             ),
-            ("weather.", "`weather.` is not a feature reference; write view.feature, view@version.feature or view.*"),
+            (
+                "weather.",
+                "`weather.` is not a feature reference; write view.feature, view@version.feature or view.*",
+            ),
         ] {
             assert_eq!(text.parse::<Reference>().unwrap_err().to_string(), message);
         }

@@ -78,7 +78,9 @@ impl Span {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a length of time: write a whole number and a unit, as in 30m, 7d or 1h30m (units: w d h m s ms us)")]
+#[error(
+    "`{text}` is not a length of time: write a whole number and a unit, as in 30m, 7d or 1h30m (units: w d h m s ms us)"
+)]
 pub struct SpanError {
     text: String,
 }

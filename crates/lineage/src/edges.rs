@@ -43,7 +43,11 @@ pub struct Edge {
 
 /// The edges of a spine column: it is carried through.
 pub fn carried(column: &str) -> Edge {
-    Edge { output: column.to_owned(), source: Source::Spine { column: column.to_owned() }, kind: Kind::Identity }
+    Edge {
+        output: column.to_owned(),
+        source: Source::Spine { column: column.to_owned() },
+        kind: Kind::Identity,
+    }
 }
 
 /// The edges of one feature of a point-in-time join: its value, the keys that found it, and the times that chose it.

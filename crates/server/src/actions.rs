@@ -67,9 +67,10 @@ struct Replay {
 struct Nothing {}
 
 pub fn types() -> impl Iterator<Item = ActionType> {
-    ACTIONS
-        .iter()
-        .map(|(name, description)| ActionType { r#type: (*name).to_owned(), description: (*description).to_owned() })
+    ACTIONS.iter().map(|(name, description)| ActionType {
+        r#type: (*name).to_owned(),
+        description: (*description).to_owned(),
+    })
 }
 
 /// Does an action. None where there is nothing to answer.
@@ -120,7 +121,8 @@ pub async fn act(
         ))),
         _ => {
             let known = || ACTIONS.iter().map(|(name, _)| *name);
-            let hint = nearest(name, known()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+            let hint =
+                nearest(name, known()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
             let list = known().collect::<Vec<_>>().join(", ");
             Err(status::status(Code::NotFound, format!("there is no action `{name}`{hint}; actions: {list}")))
         }
@@ -135,7 +137,11 @@ fn files(body: &[u8]) -> Result<Vec<(String, String)>, Status> {
     for (name, text) in files {
         match text {
             Value::String(text) => texts.push((name, text)),
-            _ => return Err(status::invalid(format!("the body cannot be read: the file `{name}` is not a text"))),
+            _ => {
+                return Err(status::invalid(format!(
+                    "the body cannot be read: the file `{name}` is not a text"
+                )));
+            }
         }
     }
     Ok(texts)
@@ -143,5 +149,7 @@ fn files(body: &[u8]) -> Result<Vec<(String, String)>, Status> {
 
 fn unpack<T: ProstMessageExt>(name: &str, body: &[u8]) -> Result<T, Status> {
     let read = Any::decode(body).ok().and_then(|any| any.unpack().ok().flatten());
-    read.ok_or_else(|| status::invalid(format!("the body of the action `{name}` is not the message that Flight SQL says")))
+    read.ok_or_else(|| {
+        status::invalid(format!("the body of the action `{name}` is not the message that Flight SQL says"))
+    })
 }

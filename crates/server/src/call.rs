@@ -56,7 +56,10 @@ impl Call {
     }
 
     /// Does the work of a call that answers at once, within its span.
-    pub async fn answer<T>(mut self, work: impl AsyncFnOnce(&Author, &Rows) -> Result<T, Status>) -> Result<T, Status> {
+    pub async fn answer<T>(
+        mut self,
+        work: impl AsyncFnOnce(&Author, &Rows) -> Result<T, Status>,
+    ) -> Result<T, Status> {
         let answer = self.work(work).await;
         self.outcome = Some(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
         answer
@@ -94,7 +97,8 @@ impl Drop for Call {
         let rows = self.rows.0.load(Ordering::Relaxed);
         let duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         // A call that is dropped without an outcome was left by its client.
-        let outcome = self.outcome.map_or_else(|| "left by the client".to_owned(), |code| format!("{code:?}"));
+        let outcome =
+            self.outcome.map_or_else(|| "left by the client".to_owned(), |code| format!("{code:?}"));
         self.span.record("rows", rows).record("duration_ms", duration).record("outcome", outcome.as_str());
         self.span.in_scope(|| tracing::info!("ended"));
     }

@@ -13,7 +13,9 @@ pub enum Error {
     )]
     NotLoopback(SocketAddr),
     /// The address cannot be listened at.
-    #[error("cannot listen at `{address}`: {source}; is another server running there? port 0 takes any that is free")]
+    #[error(
+        "cannot listen at `{address}`: {source}; is another server running there? port 0 takes any that is free"
+    )]
     Bind { address: SocketAddr, source: std::io::Error },
     #[error("the server stopped: {0}")]
     Transport(#[from] tonic::transport::Error),

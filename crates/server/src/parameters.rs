@@ -165,16 +165,16 @@ mod tests {
     use super::*;
 
     fn row(columns: Vec<ArrayRef>) -> RecordBatch {
-        RecordBatch::try_from_iter(columns.into_iter().enumerate().map(|(at, column)| (format!("{at}"), column)))
-            .unwrap()
+        RecordBatch::try_from_iter(
+            columns.into_iter().enumerate().map(|(at, column)| (format!("{at}"), column)),
+        )
+        .unwrap()
     }
 
     #[test]
     fn values_take_the_place_of_placeholders_and_of_nothing_else() {
-        let values = row(vec![
-            Arc::new(StringArray::from(vec!["O'Hare"])),
-            Arc::new(Int64Array::from(vec![-3])),
-        ]);
+        let values =
+            row(vec![Arc::new(StringArray::from(vec!["O'Hare"])), Arc::new(Int64Array::from(vec![-3]))]);
         let bound = |sql: &str| bind(sql, &values).unwrap();
         assert_eq!(bound("SELECT ?, ?"), "SELECT 'O''Hare', -3");
         assert_eq!(bound("SELECT $2, $1, $2"), "SELECT -3, 'O''Hare', -3");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow_flight::PutResult;
-use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
 use arrow_flight::sql::{Command, CommandStatementIngest, DoPutUpdateResult};
+use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
 use catalog::Author;
 use catalog::ingest::{Claim, Input, Report, Request, Rows as InputRows};
 use prost::Message;
@@ -19,7 +19,12 @@ use crate::status;
 use crate::upload::{Received, Upload};
 
 /// Answers an upload.
-pub async fn put(serving: &Serving, upload: Upload, author: &Author, counted: &Rows) -> Result<PutResult, Status> {
+pub async fn put(
+    serving: &Serving,
+    upload: Upload,
+    author: &Author,
+    counted: &Rows,
+) -> Result<PutResult, Status> {
     let ingest = match request::descriptor(&upload.descriptor)? {
         Wanted::View(view) => Ingest { view, key: None, claim: None, steps: Vec::new() },
         Wanted::Json(text) => {
@@ -45,7 +50,8 @@ async fn take(
     counted: &Rows,
 ) -> Result<Report, Status> {
     let Received { schema, batches } = upload.receive(counted).await?;
-    let mut request = Request::new(ingest.view, Input::Rows(InputRows::from_batches("rows", schema, batches)));
+    let mut request =
+        Request::new(ingest.view, Input::Rows(InputRows::from_batches("rows", schema, batches)));
     request.key = ingest.key;
     request.claim = ingest.claim.map(|claim| match claim {
         request::Claim::BackFill => Claim::BackFill,
@@ -78,7 +84,10 @@ async fn flight_sql(
             ));
         }
         other => {
-            return Err(status::unsupported(format!("rows cannot be put by {} here", short(other.type_url()))));
+            return Err(status::unsupported(format!(
+                "rows cannot be put by {} here",
+                short(other.type_url())
+            )));
         }
     };
     Ok(PutResult { app_metadata: app_metadata.into() })
@@ -87,14 +96,17 @@ async fn flight_sql(
 /// Flight SQL's bulk ingest, as far as it is the same: rows that are appended to a feature view that exists.
 fn ingest_of(command: CommandStatementIngest) -> Result<Ingest, Status> {
     if let Some(options) = &command.table_definition_options
-        && (options.if_exists() != TableExistsOption::Append || options.if_not_exist() == TableNotExistOption::Create)
+        && (options.if_exists() != TableExistsOption::Append
+            || options.if_not_exist() == TableNotExistOption::Create)
     {
         return Err(status::unsupported(
             "bulk ingest can only append to a feature view that is defined (mode `append`); define views by `lineament apply`",
         ));
     }
     if command.temporary || command.transaction_id.is_some() {
-        return Err(status::unsupported("bulk ingest into temporary tables or in transactions is not supported"));
+        return Err(status::unsupported(
+            "bulk ingest into temporary tables or in transactions is not supported",
+        ));
     }
     let view = match command.schema.filter(|schema| !schema.is_empty()) {
         Some(project) => format!("{project}.{}", command.table),

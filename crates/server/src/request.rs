@@ -5,8 +5,8 @@ use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::sql::{Any, Command};
 use feature::TrainingSetId;
 use prost::Message;
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serving::{HistoricalRequest, Query};
 use tonic::Status;
 
@@ -106,7 +106,9 @@ pub fn command(bytes: &[u8]) -> Result<Wanted, Status> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| status::invalid("the command is neither a Flight SQL command nor UTF-8 text"))?;
     if text.trim().is_empty() {
-        return Err(status::invalid("the command is empty; it must be SQL text, JSON or a Flight SQL command"));
+        return Err(status::invalid(
+            "the command is empty; it must be SQL text, JSON or a Flight SQL command",
+        ));
     }
     let text = text.to_owned();
     Ok(if text.trim_start().starts_with('{') { Wanted::Json(text) } else { Wanted::Sql(text) })

@@ -73,8 +73,7 @@ impl Server {
     /// `Transport` where the network fails, `Flush` where the last reads could not be recorded.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         let Self { serving, options, listener, address } = self;
-        let author =
-            Author { principal: options.principal, program: options.program, ..Author::default() };
+        let author = Author { principal: options.principal, program: options.program, ..Author::default() };
         let flight = FlightServiceServer::new(Flight::new(serving.clone(), author.clone()))
             .max_decoding_message_size(MESSAGE_BYTES);
         let stopping = Arc::new(Notify::new());
@@ -85,7 +84,10 @@ impl Server {
             .http2_max_header_list_size(HEADER_BYTES)
             .http2_adaptive_window(Some(true))
             .add_service(flight)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), async move { stopped.notified().await });
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(listener),
+                async move { stopped.notified().await },
+            );
         tracing::info!(%address, "listening");
 
         let last_flush = Arc::new(Notify::new());
@@ -118,7 +120,11 @@ impl Server {
 ///
 /// # Errors
 /// Those of [`Server::bind`] and [`Server::run`].
-pub async fn serve(serving: Serving, options: ServeOptions, shutdown: impl Future<Output = ()>) -> Result<()> {
+pub async fn serve(
+    serving: Serving,
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
     Server::bind(serving, options).await?.run(shutdown).await
 }
 

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
-    HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use catalog::Author;
 use catalog::records::Verdict;
@@ -43,7 +43,11 @@ impl Flight {
     }
 
     /// The columns of what a descriptor names, and the ticket for its rows.
-    async fn plan(&self, descriptor: &FlightDescriptor, author: &Author) -> Result<(SchemaRef, Vec<u8>), Status> {
+    async fn plan(
+        &self,
+        descriptor: &FlightDescriptor,
+        author: &Author,
+    ) -> Result<(SchemaRef, Vec<u8>), Status> {
         let query = match request::descriptor(descriptor)? {
             Wanted::FlightSql(command) => return flight_sql::info(&self.serving, *command, author).await,
             Wanted::Sql(text) => Query::sql(text),
@@ -106,14 +110,22 @@ impl Flight {
             };
             let query = Query::view(&name);
             let schema = self.serving.describe(&query).await.map_err(|error| status::of(&error))?;
-            flights.push(flight_info(&schema, request::ticket(&query), FlightDescriptor::new_path(vec![name]))?);
+            flights.push(flight_info(
+                &schema,
+                request::ticket(&query),
+                FlightDescriptor::new_path(vec![name]),
+            )?);
         }
         Ok(flights)
     }
 }
 
 /// One endpoint without a location: the rows are here.
-fn flight_info(schema: &SchemaRef, ticket: Vec<u8>, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+fn flight_info(
+    schema: &SchemaRef,
+    ticket: Vec<u8>,
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo, Status> {
     let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
     let info = FlightInfo::new().try_with_schema(schema).map_err(|error| status::encoding(&error))?;
     Ok(info.with_endpoint(endpoint).with_descriptor(descriptor).with_ordered(true))
@@ -136,7 +148,10 @@ impl FlightService for Flight {
         Err(status::unsupported("there are no logins yet: connect without user and password"))
     }
 
-    async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+    async fn list_flights(
+        &self,
+        request: Request<Criteria>,
+    ) -> Result<Response<Self::ListFlightsStream>, Status> {
         let call = self.call("ListFlights", &request)?;
         let flights = call
             .stream(async |_: &Author, _: &Rows| {
@@ -149,7 +164,10 @@ impl FlightService for Flight {
         Ok(Response::new(flights))
     }
 
-    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         let call = self.call("GetFlightInfo", &request)?;
         let descriptor = request.into_inner();
         let info = call
@@ -171,7 +189,8 @@ impl FlightService for Flight {
             .answer(async |author: &Author, _: &Rows| {
                 let (schema, _) = self.plan(request.get_ref(), author).await?;
                 let options = arrow::ipc::writer::IpcWriteOptions::default();
-                SchemaResult::try_from(SchemaAsIpc::new(&schema, &options)).map_err(|error| status::encoding(&error))
+                SchemaResult::try_from(SchemaAsIpc::new(&schema, &options))
+                    .map_err(|error| status::encoding(&error))
             })
             .await?;
         Ok(Response::new(schema))
@@ -221,13 +240,18 @@ impl FlightService for Flight {
         let call = self.call("DoAction", &request)?;
         let Action { r#type, body } = request.into_inner();
         let result = call
-            .answer(async |author: &Author, _: &Rows| actions::act(&self.serving, &r#type, &body, author).await)
+            .answer(async |author: &Author, _: &Rows| {
+                actions::act(&self.serving, &r#type, &body, author).await
+            })
             .await?;
         let results = result.into_iter().map(|body| Ok(arrow_flight::Result { body: body.into() }));
         Ok(Response::new(futures::stream::iter(results.collect::<Vec<_>>()).boxed()))
     }
 
-    async fn list_actions(&self, request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+    async fn list_actions(
+        &self,
+        request: Request<Empty>,
+    ) -> Result<Response<Self::ListActionsStream>, Status> {
         let call = self.call("ListActions", &request)?;
         let types = call
             .stream(async |_: &Author, _: &Rows| {

@@ -75,8 +75,11 @@ mod tests {
         assert_eq!(invalid("short").message(), "short");
         for sign in ["a", " ", "é", "→", "\n"] {
             let status = invalid(sign.repeat(20_000));
-            let travels: usize =
-                status.message().chars().map(|c| if c.is_ascii_alphanumeric() { 1 } else { 3 * c.len_utf8() }).sum();
+            let travels: usize = status
+                .message()
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { 1 } else { 3 * c.len_utf8() })
+                .sum();
             assert!(travels < 6_100, "{sign:?}: {travels}");
             assert!(status.message().ends_with('…'));
         }

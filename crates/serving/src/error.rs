@@ -79,7 +79,11 @@ impl From<DataFusionError> for Error {
                     return match known {
                         catalog::Error::Storage(error) => storage(error),
                         other => Self::new(
-                            if matches!(other, catalog::Error::NotFound(_)) { Kind::NotFound } else { Kind::Damaged },
+                            if matches!(other, catalog::Error::NotFound(_)) {
+                                Kind::NotFound
+                            } else {
+                                Kind::Damaged
+                            },
                             other.to_string(),
                         ),
                     };
@@ -87,8 +91,12 @@ impl From<DataFusionError> for Error {
                 Self::new(Kind::Internal, cause.to_string())
             }
             DataFusionError::Plan(message) => {
-                let kind = if message.contains("is not allowed: SQL here can only read") || message.contains("not supported:") {
+                let kind = if message.contains("is not allowed: SQL here can only read")
+                    || message.contains("not supported:")
+                {
                     Kind::Forbidden
+                } else if message.starts_with("there is no ") {
+                    Kind::NotFound
                 } else {
                     Kind::Invalid
                 };

@@ -86,7 +86,11 @@ impl Serving {
         if request.row >= manifest.rows {
             return Err(Error::new(
                 Kind::NotFound,
-                format!("the training set has rows 0 to {}, not {}", manifest.rows.saturating_sub(1), request.row),
+                format!(
+                    "the training set has rows 0 to {}, not {}",
+                    manifest.rows.saturating_sub(1),
+                    request.row
+                ),
             ));
         }
         let (session, _) = self.as_recorded(&manifest).await?;
@@ -96,7 +100,10 @@ impl Serving {
             return Err(Error::new(Kind::Damaged, format!("the stored spine has no row {}", request.row)));
         };
         let Some(version) = snapshot.state.view_version(reference.version) else {
-            return Err(Error::new(Kind::Damaged, format!("the store knows no version {}", reference.version)));
+            return Err(Error::new(
+                Kind::Damaged,
+                format!("the store knows no version {}", reference.version),
+            ));
         };
         let version = std::sync::Arc::new(version.clone());
         let mut key: Vec<(String, ArrayRef)> = Vec::new();
@@ -116,8 +123,10 @@ impl Serving {
         let newest = self.engine.snapshot(None).await?;
         let files = newest.visible_files(&version).await?;
         let rows = candidates(&newest.files, &version, &files, &key, &reference.feature).await?;
-        let ttl = manifest.views.iter().find(|view| view.version == reference.version).and_then(|view| view.ttl);
-        let judged = judge(&rows, &files, &Judgement { sequence: manifest.sequence, at, cut: cut_of(&manifest), ttl });
+        let ttl =
+            manifest.views.iter().find(|view| view.version == reference.version).and_then(|view| view.ttl);
+        let judgement = Judgement { sequence: manifest.sequence, at, cut: cut_of(&manifest), ttl };
+        let judged = judge(&rows, &files, &judgement);
 
         let mut losers_by_reason = BTreeMap::new();
         let mut shown_losers = Vec::new();
@@ -128,7 +137,8 @@ impl Serving {
                 Some(reason) => {
                     *losers_by_reason.entry((*reason).to_owned()).or_default() += 1;
                     if shown_losers.len() < LOSERS_SHOWN {
-                        shown_losers.push(self.candidate(row, &files, &newest, Some(reason), &mut bodies).await?);
+                        shown_losers
+                            .push(self.candidate(row, &files, &newest, Some(reason), &mut bodies).await?);
                     }
                 }
                 None => winner = Some((*row, self.candidate(row, &files, &newest, None, &mut bodies).await?)),
@@ -148,7 +158,7 @@ impl Serving {
             Some((row, _)) => (row.value.clone(), None, false),
             None => match default {
                 Some(default) => (serde_json::to_string(default).ok(), None, true),
-                None => (None, Some(furthest(null_key, &judged)), false),
+                None => (None, Some(furthest(null_key, &rows, &files, &judgement)), false),
             },
         };
         Ok(Explanation {
@@ -172,12 +182,16 @@ impl Serving {
         if manifest.columns.iter().any(|known| known.name == *column) {
             return Error::new(
                 Kind::Invalid,
-                format!("`{column}` is a column of the spine, carried through as it was given; features can be explained"),
+                format!(
+                    "`{column}` is a column of the spine, carried through as it was given; features can be explained"
+                ),
             );
         }
-        let known: Vec<&str> = manifest.references.iter().map(|reference| reference.output.as_str()).collect();
-        let hint =
-            nearest(column, known.iter().copied()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        let known: Vec<&str> =
+            manifest.references.iter().map(|reference| reference.output.as_str()).collect();
+        let hint = nearest(column, known.iter().copied())
+            .map(|near| format!(" (did you mean `{near}`?)"))
+            .unwrap_or_default();
         Error::new(
             Kind::NotFound,
             format!("the training set has no feature `{column}`{hint}; it has {}", known.join(", ")),
@@ -244,6 +258,17 @@ struct Judgement {
     ttl: Option<feature::Span>,
 }
 
+impl Judgement {
+    fn cut_at(&self) -> Timestamp {
+        match (self.cut, self.at) {
+            (Cut::Row, Some(at)) => at,
+            (Cut::Row, None) => Timestamp(i64::MIN),
+            (Cut::Instant(instant), _) => instant,
+            (Cut::None, _) => Timestamp(i64::MAX),
+        }
+    }
+}
+
 /// Every candidate with the first reason for which it lost; the winner has none.
 fn judge<'a>(
     rows: &'a [CandidateRow],
@@ -254,12 +279,7 @@ fn judge<'a>(
     let sequence = |row: &CandidateRow| files[row.file].batch.by.sequence;
     let mut best: Option<usize> = None;
     for (index, row) in rows.iter().enumerate() {
-        let cut = match (judgement.cut, judgement.at) {
-            (Cut::Row, Some(at)) => at,
-            (Cut::Row, None) => Timestamp(i64::MIN),
-            (Cut::Instant(instant), _) => instant,
-            (Cut::None, _) => Timestamp(i64::MAX),
-        };
+        let cut = judgement.cut_at();
         let oldest = judgement
             .at
             .zip(judgement.ttl)
@@ -301,22 +321,30 @@ fn judge<'a>(
     // Nearest to the asked time first: those are the ones that a reader would have expected to win.
     let at = judgement.at.map_or(0, Timestamp::micros);
     judged.sort_by_key(|(row, _)| {
-        (row.valid_at.micros().abs_diff(at), std::cmp::Reverse((row.valid_at, row.known_at, row.file, row.row)))
+        (
+            row.valid_at.micros().abs_diff(at),
+            std::cmp::Reverse((row.valid_at, row.known_at, row.file, row.row)),
+        )
     });
     judged
 }
 
-fn furthest(null_key: bool, judged: &[(&CandidateRow, Option<&'static str>)]) -> NullReason {
-    if null_key {
-        return NullReason::NullKeyOrTime;
-    }
+/// Of all candidates of the snapshot, the reason of the one that came furthest.
+fn furthest(
+    null_key: bool,
+    rows: &[CandidateRow],
+    files: &[VisibleFile],
+    judgement: &Judgement,
+) -> NullReason {
+    let Some(at) = judgement.at.filter(|_| !null_key) else { return NullReason::NullKeyOrTime };
     let mut reason = NullReason::UnknownEntity;
-    for (_, lost) in judged {
-        let reached = match lost {
-            Some("later") => NullReason::Later,
-            Some("not_yet_known") => NullReason::NotYetKnown,
-            Some("expired") => NullReason::Expired,
-            _ => continue,
+    for row in rows.iter().filter(|row| files[row.file].batch.by.sequence <= judgement.sequence) {
+        let reached = if row.valid_at > at {
+            NullReason::Later
+        } else if row.known_at > judgement.cut_at() {
+            NullReason::NotYetKnown
+        } else {
+            NullReason::Expired
         };
         reason = reason.max(reached);
     }

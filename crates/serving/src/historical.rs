@@ -16,7 +16,9 @@ use engine::point_in_time::{Cut, LookupReport, exec};
 use feature::digest::{TableDigest, TableDigestResult};
 use feature::{Sequence, Span, SpineId, Timestamp, TrainingSetId};
 use futures::TryStreamExt;
-use lineage::manifest::{self, ColumnManifest, Hit, Knowledge, ReferenceManifest, SpineManifest, ViewManifest};
+use lineage::manifest::{
+    self, ColumnManifest, Hit, Knowledge, ReferenceManifest, SpineManifest, ViewManifest,
+};
 use lineage::{Edge, Manifest, edges};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -173,10 +175,18 @@ impl Serving {
     /// # Errors
     /// An empty spine, one without time or key columns or with times that carry no zone; unknown features; two features
     /// of one name.
-    pub async fn historical(&self, spine: Spine, request: HistoricalRequest, author: &Author) -> Result<TrainingSet> {
+    pub async fn historical(
+        &self,
+        spine: Spine,
+        request: HistoricalRequest,
+        author: &Author,
+    ) -> Result<TrainingSet> {
         let started = Instant::now();
         if spine.rows() == 0 {
-            return Err(Error::new(Kind::Invalid, "the spine has no rows; features are looked up for the rows of a spine"));
+            return Err(Error::new(
+                Kind::Invalid,
+                "the spine has no rows; features are looked up for the rows of a spine",
+            ));
         }
         let cut = request.cut()?;
         let session = self.engine.ordered_session(self.engine.snapshot(None).await?)?;
@@ -213,10 +223,13 @@ impl Serving {
         let reports = exec::find(&physical).map(exec::PointInTimeExec::reports).unwrap_or_default();
         let algorithm = session.snapshot().state.hash;
         let (digest, schema, batches) = tokio::task::spawn_blocking(move || {
-            let mut table = TableDigest::new(algorithm, &schema)
-                .map_err(|error| Error::new(Kind::Invalid, format!("the spine cannot be digested: {error}")))?;
+            let mut table = TableDigest::new(algorithm, &schema).map_err(|error| {
+                Error::new(Kind::Invalid, format!("the spine cannot be digested: {error}"))
+            })?;
             for batch in &batches {
-                table.update(batch).map_err(|error| Error::internal("the result cannot be digested", error))?;
+                table
+                    .update(batch)
+                    .map_err(|error| Error::internal("the result cannot be digested", error))?;
             }
             Ok::<_, Error>((table.finish(), schema, batches))
         })
@@ -264,9 +277,10 @@ impl Serving {
             spine: spine_manifest,
             target: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
         };
-        let bytes =
-            serde_json::to_vec(&manifest).map_err(|error| Error::internal("a manifest cannot be written", error))?;
-        let object = self.catalog().put_object(format!("training_sets/{id}/manifest.json"), bytes.into()).await?;
+        let bytes = serde_json::to_vec(&manifest)
+            .map_err(|error| Error::internal("a manifest cannot be written", error))?;
+        let object =
+            self.catalog().put_object(format!("training_sets/{id}/manifest.json"), bytes.into()).await?;
         let record = Record::from(TrainingSetRecorded {
             training_set: id,
             sequence: snapshot.sequence,
@@ -300,9 +314,9 @@ impl Serving {
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(wrong)?;
         let schema = builder.schema().clone();
         let reader = builder.with_batch_size(65_536).build().map_err(wrong)?;
-        let batches = reader
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Error::new(Kind::Damaged, format!("`{}`: {error}", manifest.spine.object.path)))?;
+        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| {
+            Error::new(Kind::Damaged, format!("`{}`: {error}", manifest.spine.object.path))
+        })?;
         Ok(Spine { schema, batches })
     }
 
@@ -326,14 +340,17 @@ fn encode_spine(
     batches: &[RecordBatch],
     algorithm: feature::digest::HashAlgorithm,
 ) -> Result<(Vec<u8>, String)> {
-    let wrong = |error: &dyn std::fmt::Display| Error::new(Kind::Invalid, format!("the spine cannot be kept: {error}"));
+    let wrong = |error: &dyn std::fmt::Display| {
+        Error::new(Kind::Invalid, format!("the spine cannot be kept: {error}"))
+    };
     let mut table = TableDigest::new(algorithm, &schema).map_err(|error| wrong(&error))?;
     let properties = WriterProperties::builder()
         .set_compression(Compression::LZ4_RAW)
         .set_created_by("lineament".to_owned())
         .build();
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(|error| wrong(&error))?;
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(|error| wrong(&error))?;
     for batch in batches {
         table.update(batch).map_err(|error| wrong(&error))?;
         writer.write(batch).map_err(|error| wrong(&error))?;
@@ -355,7 +372,9 @@ fn refuse_naive(spine: &Schema, at: &str) -> Result<()> {
         DataType::Timestamp(_, Some(_)) | DataType::Date32 | DataType::Date64 | DataType::Null => Ok(()),
         other => Err(Error::new(
             Kind::Invalid,
-            format!("the spine's `{at}` is {other}; the time at which features are wanted must be a timestamp with its zone, or a date"),
+            format!(
+                "the spine's `{at}` is {other}; the time at which features are wanted must be a timestamp with its zone, or a date"
+            ),
         )),
     }
 }
@@ -482,4 +501,3 @@ pub(crate) fn row_of(spine: &Spine, row: u64) -> Option<RecordBatch> {
     }
     None
 }
-

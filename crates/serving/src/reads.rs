@@ -165,7 +165,9 @@ impl Serving {
 }
 
 fn encode(reads: &[Read]) -> Result<Vec<u8>, parquet::errors::ParquetError> {
-    let text = |of: fn(&Read) -> Option<String>| -> ArrayRef { Arc::new(reads.iter().map(of).collect::<StringArray>()) };
+    let text = |of: fn(&Read) -> Option<String>| -> ArrayRef {
+        Arc::new(reads.iter().map(of).collect::<StringArray>())
+    };
     let columns = |read: &Read| {
         let all: Vec<String> = read
             .columns
@@ -176,7 +178,16 @@ fn encode(reads: &[Read]) -> Result<Vec<u8>, parquet::errors::ParquetError> {
     };
     let arrays: Vec<(&str, ArrayRef)> = vec![
         ("read", text(|read| Some(read.id.to_string()))),
-        ("at", Arc::new(reads.iter().map(|read| Some(read.at.micros())).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))),
+        (
+            "at",
+            Arc::new(
+                reads
+                    .iter()
+                    .map(|read| Some(read.at.micros()))
+                    .collect::<TimestampMicrosecondArray>()
+                    .with_timezone("UTC"),
+            ),
+        ),
         ("principal", text(|read| Some(read.principal.clone()))),
         ("program", text(|read| Some(read.program.clone()))),
         ("run", text(|read| read.run.clone())),

@@ -74,7 +74,11 @@ impl Serving {
             digest: manifest.digest,
             rebuilt,
             rows: found.digest.rows,
-            differences: if equal { Vec::new() } else { differences(&manifest.columns, &columns(&found.digest)) },
+            differences: if equal {
+                Vec::new()
+            } else {
+                differences(&manifest.columns, &columns(&found.digest))
+            },
             seconds: started.elapsed().as_secs_f64(),
         };
         Ok((replayed, TrainingSet { schema: found.schema, batches: found.batches, report: set_report }))

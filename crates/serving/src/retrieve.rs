@@ -154,7 +154,8 @@ impl Serving {
         author: &Author,
         progress: Arc<dyn Fn(catalog::ingest::Progress) + Send + Sync>,
     ) -> Result<catalog::ingest::Report> {
-        Ok(catalog::ingest::ingest(self.catalog(), request, Arc::new(SqlConditions), author, progress).await?)
+        Ok(catalog::ingest::ingest(self.catalog(), request, Arc::new(SqlConditions), author, progress)
+            .await?)
     }
 }
 

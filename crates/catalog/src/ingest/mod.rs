@@ -120,17 +120,19 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub struct Refusal {
     pub report: Report,
+    /// Rows that were offered, the rejected ones among them.
+    pub offered: u64,
     pub threshold: f64,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { version, rows, rejected, examples, .. } = &self.report;
-        let total = rows + rejected;
+        let Report { version, rejected, examples, .. } = &self.report;
         write!(
             f,
-            "{rejected} of {total} rows were rejected, more than the {}% that `{version}` bears (reject_above), so none was taken; \
+            "{rejected} of {} rows were rejected, more than the {}% that `{version}` bears (reject_above), so none was taken; \
              `SELECT * FROM lineament.rejected_rows` lists them",
+            self.offered,
             self.threshold * 100.0
         )?;
         for example in examples {
@@ -197,16 +199,21 @@ pub async fn ingest(
 
     let offered: u64 = rows.iter().map(Rows::count).sum();
     if offered == 0 {
-        return Err(Error::Invalid(format!("there are no rows to ingest into `{}`: the input is empty", version.label())));
+        return Err(Error::Invalid(format!(
+            "there are no rows to ingest into `{}`: the input is empty",
+            version.label()
+        )));
     }
     let sources: Vec<SourceFile> = rows.iter().filter_map(|rows| rows.file.clone()).collect();
     let origins: Vec<String> = rows.iter().map(|rows| rows.origin.clone()).collect();
     let checked = {
         let (version, conditions, progress) = (version.clone(), conditions.clone(), progress.clone());
         let filter = matches!(request.input, Input::Source);
-        tokio::task::spawn_blocking(move || check_rows(&version, rows, filter, conditions.as_ref(), &*progress))
-            .await
-            .map_err(|error| Error::internal("validation stopped", error))??
+        tokio::task::spawn_blocking(move || {
+            check_rows(&version, rows, filter, conditions.as_ref(), &*progress)
+        })
+        .await
+        .map_err(|error| Error::internal("validation stopped", error))??
     };
 
     let batch: BatchId = environment::mint();
@@ -218,7 +225,8 @@ pub async fn ingest(
     };
     let threshold = version.definition.reject_above.unwrap_or(1.0);
     let total = report.rows + report.rejected;
-    let refused = report.rows == 0 && report.rejected > 0 || report.rejected as f64 > threshold * total as f64;
+    let refused =
+        report.rows == 0 && report.rejected > 0 || report.rejected as f64 > threshold * total as f64;
     if let (true, Some(quarantine)) = (refused, quarantine.clone()) {
         let record = BatchRefused {
             batch,
@@ -232,7 +240,7 @@ pub async fn ingest(
         };
         catalog.commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone().into()]))).await?;
         report.rows = 0;
-        return Err(Error::Refused(Box::new(Refusal { report, threshold })));
+        return Err(Error::Refused(Box::new(Refusal { report, offered: total, threshold })));
     }
     if total == 0 {
         return Err(Error::Invalid(format!(
@@ -331,7 +339,9 @@ async fn read_input(
             progress(Progress { stage: Stage::Reading, rows: read as u64, of });
             let (bytes, file) = sources::open(path, state.hash)?;
             let known = state.has_source(line, file.digest)
-                || all.iter().any(|rows: &Rows| rows.file.as_ref().is_some_and(|seen| seen.digest == file.digest));
+                || all
+                    .iter()
+                    .any(|rows: &Rows| rows.file.as_ref().is_some_and(|seen| seen.digest == file.digest));
             if only_new && known {
                 skipped += 1;
             } else {
@@ -387,7 +397,9 @@ fn nothing_new(version: &ViewVersion, skipped: usize) -> Report {
 fn first_answer(state: &State, version: &ViewVersion, sequence: Sequence) -> Result<Report> {
     let batch = state.batches().find(|batch| batch.by.sequence == sequence);
     let Some(batch) = batch else {
-        return Err(Error::Invalid(format!("the request key was used at sequence {sequence} for something else")));
+        return Err(Error::Invalid(format!(
+            "the request key was used at sequence {sequence} for something else"
+        )));
     };
     Ok(Report {
         batch: Some(batch.record.batch),
@@ -411,11 +423,8 @@ struct CheckedRows {
 
 impl CheckedRows {
     fn report(&self, version: &ViewVersion, batch: BatchId, skipped: usize) -> Report {
-        let mut reasons: Vec<_> = self
-            .reasons
-            .iter()
-            .map(|((reason, column), count)| (*reason, column.clone(), *count))
-            .collect();
+        let mut reasons: Vec<_> =
+            self.reasons.iter().map(|((reason, column), count)| (*reason, column.clone(), *count)).collect();
         reasons.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
         Report {
             batch: Some(batch),
@@ -454,8 +463,9 @@ fn check_rows(
     };
     let mut done = 0;
     for rows in inputs {
-        let validator = Validator::new(&version.entity, view, &rows.schema)
-            .map_err(|errors| Error::Invalid(format!("{} does not fit `{}`: {errors}", rows.origin, version.label())))?;
+        let validator = Validator::new(&version.entity, view, &rows.schema).map_err(|errors| {
+            Error::Invalid(format!("{} does not fit `{}`: {errors}", rows.origin, version.label()))
+        })?;
         let condition = match view.source.as_ref().and_then(|source| source.filter.as_ref()) {
             Some(sql) if filter => Some(conditions.compile(sql, &rows.schema).map_err(|why| {
                 Error::Invalid(format!("the `where` of `{}`'s source, `{sql}`: {why}", version.label()))
@@ -468,9 +478,9 @@ fn check_rows(
                 .checks
                 .iter()
                 .map(|check| {
-                    conditions
-                        .compile(&check.sql, &output)
-                        .map_err(|why| Error::Invalid(format!("check `{}` of `{}`: {why}", check.name, version.label())))
+                    conditions.compile(&check.sql, &output).map_err(|why| {
+                        Error::Invalid(format!("check `{}` of `{}`: {why}", check.name, version.label()))
+                    })
                 })
                 .collect::<Result<Vec<_>>>()?;
             checks = Some((output.clone(), compiled));
@@ -490,7 +500,8 @@ fn check_rows(
             let (kept, keep) = match &condition {
                 Some(condition) => {
                     let keep = condition.evaluate(batch).map_err(Error::Invalid)?;
-                    let kept = filter_record_batch(batch, &keep).map_err(|error| Error::internal("filtering", error))?;
+                    let kept = filter_record_batch(batch, &keep)
+                        .map_err(|error| Error::internal("filtering", error))?;
                     checked.filtered += count - kept.num_rows() as u64;
                     (kept, Some(keep))
                 }
@@ -521,8 +532,8 @@ fn check_rows(
         }
     }
     if let Some(schema) = schema {
-        checked.rows =
-            concat_batches(&schema, &accepted).map_err(|error| Error::internal("joining accepted rows", error))?;
+        checked.rows = concat_batches(&schema, &accepted)
+            .map_err(|error| Error::internal("joining accepted rows", error))?;
     }
     if checked.rejected > 0 {
         let bytes = quarantine.finish().map_err(|error| Error::internal("writing rejected rows", error))?;
@@ -563,7 +574,8 @@ async fn settle_known_at(
     match claim {
         Some(Claim::BackFill) => Ok((rows, usual)),
         Some(Claim::Correction) => {
-            let index = rows.schema().index_of("known_at").map_err(|error| Error::internal("known_at", error))?;
+            let index =
+                rows.schema().index_of("known_at").map_err(|error| Error::internal("known_at", error))?;
             let mut rows = rows;
             rows.remove_column(index);
             Ok((rows, KnownAtSource::Arrival))
@@ -572,8 +584,8 @@ async fn settle_known_at(
             if let Some((from, until)) = overlap(catalog, state, version, &rows).await? {
                 return Err(Error::Invalid(format!(
                     "`{}` already has observations between {from} and {until}, the time of these rows, and it dates what is known by a rule; \
-                     say what they are: a back-fill (--back-fill: they could have been known when the rule says) or a correction \
-                     (--correction: they are known from now on)",
+                     say what they are by a claim: `back_fill` (--back-fill) where they could have been known when the rule says, \
+                     `correction` (--correction) where they are known from now on",
                     version.label()
                 )));
             }
@@ -630,7 +642,8 @@ async fn stage(
     };
     let hash_algorithm = catalog.state().hash;
     let mut mint = || environment::mint::<FileId>();
-    let target = partition::Target { view: version.view, version: version.number, batch, hash: hash_algorithm };
+    let target =
+        partition::Target { view: version.view, version: version.number, batch, hash: hash_algorithm };
     let files =
         partition::write(&catalog.store().objects(), &target, rows, &columns, layout, &mut mint).await?;
     progress(Progress { stage: Stage::Writing, rows: of, of });
@@ -648,6 +661,7 @@ async fn write_body(catalog: &Catalog, author: &Author, origins: &[String]) -> R
     }
     let body = serde_json::json!({ "origins": origins, "steps": author.steps });
     let id: BodyId = environment::mint();
-    let bytes = serde_json::to_vec(&body).map_err(|error| Error::internal("a body cannot be written", error))?;
+    let bytes =
+        serde_json::to_vec(&body).map_err(|error| Error::internal("a body cannot be written", error))?;
     Ok(Some(catalog.put_object(format!("bodies/{id}.json"), bytes.into()).await?))
 }

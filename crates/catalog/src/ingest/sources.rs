@@ -95,7 +95,9 @@ pub fn decode(
             name_of(format)
         ))
     })?;
-    let origin = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let origin = path
+        .file_name()
+        .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
     Ok(Rows { origin, schema, batches, file: Some(file) })
 }
 

@@ -41,7 +41,9 @@ pub struct Object {
 /// Why a record of an entry cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    #[error("record number {0} is unknown to this program; a newer Lineament wrote it: upgrade to open this store")]
+    #[error(
+        "record number {0} is unknown to this program; a newer Lineament wrote it: upgrade to open this store"
+    )]
     Unknown(u32),
     #[error("record number {number} ({name}) cannot be read: {source}")]
     Body { number: u32, name: &'static str, source: serde_json::Error },

@@ -53,7 +53,9 @@ pub async fn candidates(
             key_columns.push(arrow::compute::cast(column, kind)?);
         }
         let times = |name: &str| {
-            columns.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+            columns
+                .column_by_name(name)
+                .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
         };
         let Some(valid_at) = times("valid_at") else {
             return exec_err!("data file `{}` has no column `valid_at`", file.file.path);
@@ -71,7 +73,8 @@ pub async fn candidates(
                     file: index,
                     row: row as u64,
                     valid_at: Timestamp(valid_at.value(row)),
-                    known_at: known_at.map_or(file.batch.by.committed_at, |known| Timestamp(known.value(row))),
+                    known_at: known_at
+                        .map_or(file.batch.by.committed_at, |known| Timestamp(known.value(row))),
                     retracted: retracted.is_some_and(|retracted| retracted.value(row)),
                     value,
                     in_batch: stored.is_some(),

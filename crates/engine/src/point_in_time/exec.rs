@@ -19,22 +19,30 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
-    InputDistributionRequirements, Partitioning, PlanProperties, ReplaceChildrenOptions, collect,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan,
+    ExecutionPlanProperties, InputDistributionRequirements, Partitioning, PlanProperties,
+    ReplaceChildrenOptions, collect,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{Cut, Direction, Found, Lookup, LookupReport, SpineOrder, in_memory, look_up};
 use crate::data_files::DataFiles;
 
+/// Expressions of the left and of the right side that must be equal.
+type KeyPair = (Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>);
+
 /// A right side, compiled.
 #[derive(Clone, Debug)]
 pub enum Side {
-    View { lookup: Lookup, keys: Vec<Arc<dyn PhysicalExpr>>, at: Arc<dyn PhysicalExpr> },
+    View {
+        lookup: Lookup,
+        keys: Vec<Arc<dyn PhysicalExpr>>,
+        at: Arc<dyn PhysicalExpr>,
+    },
     /// `input` is the position of the right side among the children.
     Plain {
         input: usize,
-        keys: Vec<(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)>,
+        keys: Vec<KeyPair>,
         at: Arc<dyn PhysicalExpr>,
         time: Arc<dyn PhysicalExpr>,
         direction: Direction,
@@ -54,7 +62,12 @@ pub struct PointInTimeExec {
 }
 
 impl PointInTimeExec {
-    pub fn new(inputs: Vec<Arc<dyn ExecutionPlan>>, sides: Vec<Side>, files: DataFiles, schema: SchemaRef) -> Self {
+    pub fn new(
+        inputs: Vec<Arc<dyn ExecutionPlan>>,
+        sides: Vec<Side>,
+        files: DataFiles,
+        schema: SchemaRef,
+    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema.clone()),
             Partitioning::UnknownPartitioning(1),
@@ -105,8 +118,14 @@ impl DisplayAs for PointInTimeExec {
                     write!(f, ", files={}", lookup.files.len())?;
                 }
                 Side::Plain { at, time, direction, keys, .. } => {
-                    let keys: Vec<String> = keys.iter().map(|(left, right)| format!("{left} = {right}")).collect();
-                    write!(f, "nearest, on=[{}], match=[{at} {} {time}]", keys.join(", "), direction.operator())?;
+                    let keys: Vec<String> =
+                        keys.iter().map(|(left, right)| format!("{left} = {right}")).collect();
+                    write!(
+                        f,
+                        "nearest, on=[{}], match=[{at} {} {time}]",
+                        keys.join(", "),
+                        direction.operator()
+                    )?;
                 }
             }
         }
@@ -173,7 +192,10 @@ impl ExecutionPlan for PointInTimeExec {
         Ok(Arc::new(replaced))
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
@@ -220,7 +242,9 @@ struct Run {
 impl Run {
     async fn run(self, context: Arc<TaskContext>) -> Result<RecordBatch> {
         let reservation = MemoryConsumer::new("PointInTime").register(context.memory_pool());
-        let Some(left) = self.inputs.first() else { return internal_err!("a point-in-time join lost its spine") };
+        let Some(left) = self.inputs.first() else {
+            return internal_err!("a point-in-time join lost its spine");
+        };
         let spine = collect_one(left, &context).await?;
         reservation.try_grow(spine.get_array_memory_size())?;
 
@@ -327,7 +351,7 @@ fn micros(times: &ArrayRef) -> Result<Int64Array> {
 fn nearest(
     spine: &RecordBatch,
     right: &RecordBatch,
-    keys: &[(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)],
+    keys: &[KeyPair],
     at: &Arc<dyn PhysicalExpr>,
     time: &Arc<dyn PhysicalExpr>,
     direction: Direction,

@@ -140,8 +140,9 @@ pub(crate) fn type_of(lookup: &Lookup, output: Output) -> DataType {
 fn default_of(lookup: &Lookup, output: Output, kind: &DataType) -> Result<Option<ArrayRef>> {
     let Output::Feature(index) = output else { return Ok(None) };
     let Some(feature) = lookup.version.definition.features.get(index) else { return Ok(None) };
-    let default =
-        feature.default_constant().map_err(|error| exec_datafusion_err!("default of `{}`: {error}", feature.name))?;
+    let default = feature
+        .default_constant()
+        .map_err(|error| exec_datafusion_err!("default of `{}`: {error}", feature.name))?;
     default.map(|default| constant(&default, feature.data_type, kind)).transpose()
 }
 
@@ -153,11 +154,15 @@ fn constant(constant: &Constant, data_type: FeatureType, kind: &DataType) -> Res
         Constant::Int(value) if data_type == FeatureType::Uint64 => {
             Arc::new(UInt64Array::from(vec![u64::try_from(*value).map_err(|_| out_of_range())?]))
         }
-        Constant::Int(value) => Arc::new(Int64Array::from(vec![i64::try_from(*value).map_err(|_| out_of_range())?])),
+        Constant::Int(value) => {
+            Arc::new(Int64Array::from(vec![i64::try_from(*value).map_err(|_| out_of_range())?]))
+        }
         Constant::Float(value) => Arc::new(Float64Array::from(vec![*value])),
         Constant::Text(value) => Arc::new(StringArray::from(vec![value.as_str()])),
         Constant::Date(days) => Arc::new(Date32Array::from(vec![*days])),
-        Constant::Timestamp(at) => Arc::new(TimestampMicrosecondArray::from(vec![at.micros()]).with_timezone("UTC")),
+        Constant::Timestamp(at) => {
+            Arc::new(TimestampMicrosecondArray::from(vec![at.micros()]).with_timezone("UTC"))
+        }
         Constant::Decimal(unscaled) => {
             Arc::new(Decimal128Array::from(vec![*unscaled]).with_data_type(kind.clone()))
         }

@@ -1,9 +1,9 @@
 //! The match: for each spine row the best candidate, from key and time columns alone.
 
+use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::{SortColumn, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
-use arrow::array::cast::AsArray;
 use catalog::VisibleFile;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 
@@ -47,7 +47,9 @@ pub async fn match_files(files: &DataFiles, lookup: &Lookup, spine: &SpineOrder)
             })
             .collect::<Result<Vec<ArrayRef>>>()?;
         let times = |name: &str| {
-            columns.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+            columns
+                .column_by_name(name)
+                .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
         };
         let valid_at = times("valid_at").ok_or_else(|| lacks(file, "valid_at"))?;
         let known_at = times("known_at").map(|column| column.values().as_ref());
@@ -87,8 +89,11 @@ pub fn in_memory(
     let order: Vec<SortColumn> =
         columns.iter().map(|values| SortColumn { values: values.clone(), options: None }).collect();
     let order = lexsort_to_indices(&order, None)?;
-    let mut sorted = columns.iter().map(|column| take(column, &order, None)).collect::<Result<Vec<_>, _>>()?;
-    let (Some(original), Some(times)) = (sorted.pop(), sorted.pop()) else { return Ok(vec![None; spine.rows()]) };
+    let mut sorted =
+        columns.iter().map(|column| take(column, &order, None)).collect::<Result<Vec<_>, _>>()?;
+    let (Some(original), Some(times)) = (sorted.pop(), sorted.pop()) else {
+        return Ok(vec![None; spine.rows()]);
+    };
     let original = original.as_primitive::<arrow::datatypes::UInt32Type>().clone();
     let times = times.as_primitive::<arrow::datatypes::Int64Type>().clone();
 
@@ -225,8 +230,8 @@ impl<'a> Matching<'a> {
         for &(at, row) in self.spine.grouped() {
             let Some(best) = self.best[row as usize] else { continue };
             // The newest known candidate is too old: then all are.
-            let expired = self.direction.looks_back()
-                && ttl.is_some_and(|ttl| best.valid_at < at.saturating_sub(ttl));
+            let expired =
+                self.direction.looks_back() && ttl.is_some_and(|ttl| best.valid_at < at.saturating_sub(ttl));
             answers[row as usize] = if expired {
                 Answer::None(NullReason::Expired)
             } else if best.retracted {
@@ -303,7 +308,8 @@ const KNOWN_BLOCK: usize = 64;
 
 impl<'a> KnownTimes<'a> {
     fn new(times: &'a [i64]) -> Self {
-        let least = times.chunks(KNOWN_BLOCK).map(|block| block.iter().copied().min().unwrap_or(i64::MAX)).collect();
+        let least =
+            times.chunks(KNOWN_BLOCK).map(|block| block.iter().copied().min().unwrap_or(i64::MAX)).collect();
         Self { times, least }
     }
 

@@ -152,7 +152,8 @@ impl UserDefinedLogicalNodeCore for PointInTime {
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let mut needed: Vec<Vec<usize>> = Vec::with_capacity(1 + self.rights.len());
         let left_width = self.left.schema().fields().len();
-        let mut left: Vec<usize> = output_columns.iter().copied().filter(|column| *column < left_width).collect();
+        let mut left: Vec<usize> =
+            output_columns.iter().copied().filter(|column| *column < left_width).collect();
         let mut offset = left_width;
         let mut rights = Vec::with_capacity(self.rights.len());
         for right in &self.rights {
@@ -207,7 +208,12 @@ impl fmt::Display for Right {
         match &self.rule {
             Rule::FeatureView { keys, ttl, cut } => {
                 let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-                write!(f, "rule=feature view, keys=[{}], match=[{} {operator} valid_at]", keys.join(", "), self.at)?;
+                write!(
+                    f,
+                    "rule=feature view, keys=[{}], match=[{} {operator} valid_at]",
+                    keys.join(", "),
+                    self.at
+                )?;
                 match cut {
                     Cut::Row => write!(f, ", known_at<={}", self.at)?,
                     Cut::Instant(instant) => write!(f, ", known_at<={instant}")?,
@@ -219,7 +225,8 @@ impl fmt::Display for Right {
                 Ok(())
             }
             Rule::Plain { keys, time } => {
-                let keys: Vec<String> = keys.iter().map(|(left, right)| format!("{left} = {right}")).collect();
+                let keys: Vec<String> =
+                    keys.iter().map(|(left, right)| format!("{left} = {right}")).collect();
                 write!(f, "rule=nearest, on=[{}], match=[{} {operator} {time}]", keys.join(", "), self.at)
             }
         }

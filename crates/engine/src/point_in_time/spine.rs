@@ -10,6 +10,9 @@ use arrow::datatypes::DataType;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result, plan_err};
 
+/// A run of equal keys in a file, from and until a row, with the (time, spine row) pairs of that key.
+type SpineRun<'a> = (usize, usize, &'a [(i64, u32)]);
+
 /// Rows of the spine by key and time. Rows with a null key or a null time stand in no group.
 pub struct SpineOrder {
     rows: usize,
@@ -69,7 +72,9 @@ impl SpineOrder {
     }
 
     #[allow(clippy::type_complexity)]
-    fn group(keys: &[ArrayRef]) -> Result<(Option<RowConverter>, Option<(HashMap<OwnedRow, u32>, Vec<u32>)>)> {
+    fn group(
+        keys: &[ArrayRef],
+    ) -> Result<(Option<RowConverter>, Option<(HashMap<OwnedRow, u32>, Vec<u32>)>)> {
         let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
         let converter = RowConverter::new(fields)?;
         let converted = converter.convert_columns(keys)?;
@@ -98,7 +103,11 @@ impl SpineOrder {
     }
 
     /// The spine rows of a key, ascending by time: for each run of equal keys of a sorted file, `(from, until, rows)`.
-    pub(super) fn runs<'a>(&'a self, keys: &[ArrayRef], rows: usize) -> Result<Vec<(usize, usize, &'a [(i64, u32)])>> {
+    pub(super) fn runs<'a>(
+        &'a self,
+        keys: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Vec<SpineRun<'a>>> {
         let Some(converter) = &self.converter else {
             return Ok(if rows == 0 { Vec::new() } else { vec![(0, rows, &self.entries[..])] });
         };
@@ -146,11 +155,16 @@ fn cast_key(name: &str, key: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
     }
     let text = |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let bytes = |kind: &DataType| {
-        matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
+        matches!(
+            kind,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
+        )
     };
     let time = |kind: &DataType| matches!(kind, DataType::Timestamp(_, _));
     let date = |kind: &DataType| matches!(kind, DataType::Date32 | DataType::Date64);
-    let decimal = |kind: &DataType| matches!(kind, DataType::Decimal128(_, _) | DataType::Decimal64(_, _) | DataType::Decimal32(_, _));
+    let decimal = |kind: &DataType| {
+        matches!(kind, DataType::Decimal128(_, _) | DataType::Decimal64(_, _) | DataType::Decimal32(_, _))
+    };
     let alike = values == wanted
         || values.is_null()
         || values.is_integer() && wanted.is_integer()

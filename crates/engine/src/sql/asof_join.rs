@@ -10,9 +10,12 @@ use datafusion::common::{Column, DFSchema, Result, plan_datafusion_err, plan_err
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlannerContext};
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, Operator};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, Operator,
+};
 use datafusion::sql::sqlparser::ast::{
-    self, Join, JoinConstraint, JoinOperator, Select, Statement, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    self, Join, JoinConstraint, JoinOperator, Select, Statement, TableFactor, TableWithJoins, VisitMut,
+    VisitorMut,
 };
 use std::sync::Arc;
 
@@ -51,7 +54,8 @@ fn fold(from: &mut TableWithJoins, keep_last: usize) {
         let foldable = from.joins.len().saturating_sub(keep_last);
         let Some(position) = from.joins[..foldable].iter().position(is_asof) else { return };
         let rest = from.joins.split_off(position + 1);
-        let inner = TableWithJoins { relation: from.relation.clone(), joins: std::mem::take(&mut from.joins) };
+        let inner =
+            TableWithJoins { relation: from.relation.clone(), joins: std::mem::take(&mut from.joins) };
         from.relation = TableFactor::NestedJoin { table_with_joins: Box::new(inner), alias: None };
         from.joins = rest;
     }
@@ -62,13 +66,17 @@ fn is_asof(join: &Join) -> bool {
 }
 
 /// Plans a parenthesised join whose last join is an ASOF JOIN; gives anything else back.
-pub fn plan(relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<Result<PlannedRelation, TableFactor>> {
+pub fn plan(
+    relation: TableFactor,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Result<PlannedRelation, TableFactor>> {
     let TableFactor::NestedJoin { mut table_with_joins, alias } = relation else { return Ok(Err(relation)) };
     if !table_with_joins.joins.last().is_some_and(is_asof) {
         return Ok(Err(TableFactor::NestedJoin { table_with_joins, alias }));
     }
-    let Some(Join { relation: right, join_operator: JoinOperator::AsOf { match_condition, constraint }, .. }) =
-        table_with_joins.joins.pop()
+    let Some(Join {
+        relation: right, join_operator: JoinOperator::AsOf { match_condition, constraint }, ..
+    }) = table_with_joins.joins.pop()
     else {
         return plan_err!("ASOF JOIN lost its right side");
     };
@@ -91,7 +99,8 @@ fn join(
     context: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
     let both = left.schema().join(right.schema())?;
-    let (at, direction, time) = match_of(context.sql_to_expr(match_condition, &both)?, left.schema(), right.schema())?;
+    let (at, direction, time) =
+        match_of(context.sql_to_expr(match_condition, &both)?, left.schema(), right.schema())?;
     let mut hidden = Vec::new();
     let keys = match constraint {
         JoinConstraint::None => Vec::new(),
@@ -103,7 +112,9 @@ fn join(
                 let find = |schema: &DFSchema, side: &str| {
                     let found = schema.qualified_field_with_unqualified_name(&name);
                     found.map(|(qualifier, field)| Column::from((qualifier, field))).map_err(|_| {
-                        plan_datafusion_err!("USING ({name}): the {side} side of the ASOF JOIN has no column `{name}`")
+                        plan_datafusion_err!(
+                            "USING ({name}): the {side} side of the ASOF JOIN has no column `{name}`"
+                        )
                     })
                 };
                 let right_key = find(right.schema(), "right")?;
@@ -139,7 +150,9 @@ fn join(
 /// The one comparison of MATCH_CONDITION: left expression, direction, right expression.
 fn match_of(condition: Expr, left: &DFSchema, right: &DFSchema) -> Result<(Expr, Direction, Expr)> {
     let Expr::BinaryExpr(BinaryExpr { left: at, op, right: time }) = condition else {
-        return plan_err!("MATCH_CONDITION must be one comparison of the left side's time with the right side's");
+        return plan_err!(
+            "MATCH_CONDITION must be one comparison of the left side's time with the right side's"
+        );
     };
     let direction = match op {
         Operator::GtEq => Direction::AtOrBefore,
@@ -190,7 +203,12 @@ pub fn feature_view(plan: &LogicalPlan) -> Option<FeatureViewTable> {
     }
 }
 
-fn view_rule(table: &FeatureViewTable, keys: Vec<(Expr, Expr)>, time: &Expr, direction: Direction) -> Result<Rule> {
+fn view_rule(
+    table: &FeatureViewTable,
+    keys: Vec<(Expr, Expr)>,
+    time: &Expr,
+    direction: Direction,
+) -> Result<Rule> {
     let version = table.version();
     let name = &version.definition.name;
     match time {
@@ -204,7 +222,8 @@ fn view_rule(table: &FeatureViewTable, keys: Vec<(Expr, Expr)>, time: &Expr, dir
     let wanted: Vec<&str> = version.keys().iter().map(|key| key.name.as_str()).collect();
     let mut ordered = Vec::with_capacity(wanted.len());
     for key in &wanted {
-        let found = keys.iter().find(|(_, right)| matches!(right, Expr::Column(column) if column.name == *key));
+        let found =
+            keys.iter().find(|(_, right)| matches!(right, Expr::Column(column) if column.name == *key));
         let Some((left, _)) = found else {
             return plan_err!(
                 "ON must equate all keys of the feature view `{name}` ({}), `{key}` is missing; for plain semantics join history('{name}')",

@@ -11,9 +11,12 @@ use std::sync::Arc;
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlanBuilder;
-use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::planner::{
+    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
+};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Statement, TableFactor, Value, Visit, Visitor,
+    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Statement, TableFactor, Value, Visit,
+    Visitor,
 };
 use feature::Span;
 
@@ -85,7 +88,9 @@ impl Calls {
         }
         for view in &self.history {
             let Some((project, name, number)) = split_name(view) else {
-                return plan_err!("history('{view}'): write the name of a feature view, as weather or weather@2");
+                return plan_err!(
+                    "history('{view}'): write the name of a feature view, as weather or weather@2"
+                );
             };
             let version = snapshot.version(&project, &name, number)?;
             let table = snapshot.table(version).await?;
@@ -136,7 +141,8 @@ impl RelationPlanner for TableFunctions {
                 let Some(table) = self.prepared.history.get(&view) else {
                     return plan_err!("{HISTORY} cannot stand here");
                 };
-                let plan = LogicalPlanBuilder::scan(HISTORY, provider_as_source(table.clone()), None)?.build()?;
+                let plan =
+                    LogicalPlanBuilder::scan(HISTORY, provider_as_source(table.clone()), None)?.build()?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
             _ => Ok(match asof_join::plan(relation, context)? {
@@ -169,28 +175,33 @@ fn parse_features(args: &[FunctionArg]) -> Result<FeaturesCall, String> {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Subquery(query))) if spine.is_none() => {
                 spine = Some(query.clone());
             }
-            FunctionArg::Named { name: Ident { value: name, .. }, arg: FunctionArgExpr::Expr(value), .. } => {
-                match name.as_str() {
-                    "features" => request.features = texts(value).ok_or_else(|| wrong("features is not a list of texts".to_owned()))?,
-                    "at" => at = Some(text(value).ok_or_else(|| wrong("at is not a text".to_owned()))?),
-                    "full_feature_names" => {
-                        request.full_feature_names =
-                            truth(value).ok_or_else(|| wrong("full_feature_names is not true or false".to_owned()))?;
-                    }
-                    "ttl" => {
-                        let texts = texts(value).ok_or_else(|| wrong("ttl is not a list of texts".to_owned()))?;
-                        request.ttl = ttls(&texts).map_err(wrong)?;
-                    }
-                    "known_by" => {
-                        let instant = text(value).ok_or_else(|| wrong("known_by is not a text".to_owned()))?;
-                        let instant: feature::Timestamp =
-                            instant.parse().map_err(|error| wrong(format!("known_by: {error}")))?;
-                        request.cut = Cut::Instant(instant);
-                    }
-                    other => return Err(wrong(format!("historical_features has no argument `{other}`"))),
+            FunctionArg::Named {
+                name: Ident { value: name, .. }, arg: FunctionArgExpr::Expr(value), ..
+            } => match name.as_str() {
+                "features" => {
+                    request.features =
+                        texts(value).ok_or_else(|| wrong("features is not a list of texts".to_owned()))?
                 }
+                "at" => at = Some(text(value).ok_or_else(|| wrong("at is not a text".to_owned()))?),
+                "full_feature_names" => {
+                    request.full_feature_names = truth(value)
+                        .ok_or_else(|| wrong("full_feature_names is not true or false".to_owned()))?;
+                }
+                "ttl" => {
+                    let texts = texts(value).ok_or_else(|| wrong("ttl is not a list of texts".to_owned()))?;
+                    request.ttl = ttls(&texts).map_err(wrong)?;
+                }
+                "known_by" => {
+                    let instant = text(value).ok_or_else(|| wrong("known_by is not a text".to_owned()))?;
+                    let instant: feature::Timestamp =
+                        instant.parse().map_err(|error| wrong(format!("known_by: {error}")))?;
+                    request.cut = Cut::Instant(instant);
+                }
+                other => return Err(wrong(format!("historical_features has no argument `{other}`"))),
+            },
+            other => {
+                return Err(wrong(format!("`{other}` is not an argument that historical_features takes")));
             }
-            other => return Err(wrong(format!("`{other}` is not an argument that historical_features takes"))),
         }
     }
     let spine = spine.ok_or_else(|| wrong("historical_features lacks its spine".to_owned()))?;
@@ -204,8 +215,9 @@ fn parse_features(args: &[FunctionArg]) -> Result<FeaturesCall, String> {
 pub fn ttls(texts: &[String]) -> Result<BTreeMap<String, Span>, String> {
     let mut ttls = BTreeMap::new();
     for text in texts {
-        let (view, span) =
-            text.split_once('=').ok_or_else(|| format!("`{text}` is not a view and a length of time, as in weather=2h"))?;
+        let (view, span) = text
+            .split_once('=')
+            .ok_or_else(|| format!("`{text}` is not a view and a length of time, as in weather=2h"))?;
         ttls.insert(view.trim().to_owned(), span.trim().parse::<Span>().map_err(|error| error.to_string())?);
     }
     Ok(ttls)

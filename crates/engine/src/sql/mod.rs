@@ -5,8 +5,8 @@ mod calls;
 mod planning;
 mod read_only;
 
-pub use planning::LineamentQueryPlanner;
 pub use calls::ttls;
+pub use planning::LineamentQueryPlanner;
 pub use read_only::{verify as verify_read_only, verify_statement};
 
 pub(crate) use asof_join::fold_asof_joins;

@@ -32,7 +32,11 @@ impl LineamentQueryPlanner {
 
 #[async_trait]
 impl QueryPlanner for LineamentQueryPlanner {
-    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         super::verify_read_only(plan)?;
         let extension = PointInTimePlanner { files: self.files.clone() };
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(extension)]);
@@ -68,7 +72,9 @@ impl ExtensionPlanner for PointInTimePlanner {
             match &right.rule {
                 Rule::FeatureView { keys, ttl, cut } => {
                     let Some(table) = scanned(logical) else {
-                        return internal_err!("the feature view of a point-in-time join was planned away: {logical}");
+                        return internal_err!(
+                            "the feature view of a point-in-time join was planned away: {logical}"
+                        );
                     };
                     let mut outputs = Vec::new();
                     for field in logical.schema().fields() {

@@ -38,10 +38,16 @@ pub fn verify_statement(statement: &Statement) -> Result<()> {
 
 /// Refuses plans that hold anything but reading, at any depth.
 pub fn verify(plan: &LogicalPlan) -> Result<()> {
-    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(plan)?;
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(plan)?;
     let mut refused = None;
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Copy(_) | LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Statement(_) = node {
+        if let LogicalPlan::Copy(_) | LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Statement(_) =
+            node
+        {
             refused = Some(node.display().to_string());
             return Ok(TreeNodeRecursion::Stop);
         }

@@ -21,7 +21,11 @@ const TABLE: &str = "TABLE";
 const VIEW: &str = "VIEW";
 
 /// The schema of a listing; none for commands that are no listing of ours.
-pub async fn schema(command: &Command, serving: &Serving, author: &Author) -> Result<Option<SchemaRef>, Status> {
+pub async fn schema(
+    command: &Command,
+    serving: &Serving,
+    author: &Author,
+) -> Result<Option<SchemaRef>, Status> {
     Ok(match command {
         Command::CommandGetTables(tables) => Some(tables.clone().into_builder().schema()),
         Command::CommandGetDbSchemas(schemas) => Some(schemas.clone().into_builder().schema()),
@@ -31,11 +35,18 @@ pub async fn schema(command: &Command, serving: &Serving, author: &Author) -> Re
 }
 
 /// The rows of a listing; none for commands that are no listing of ours.
-pub async fn rows(command: &Command, serving: &Serving, author: &Author) -> Result<Option<RecordBatch>, Status> {
+pub async fn rows(
+    command: &Command,
+    serving: &Serving,
+    author: &Author,
+) -> Result<Option<RecordBatch>, Status> {
     let built = match command {
         Command::CommandGetCatalogs(_) => {
-            let mut catalogs: Vec<String> =
-                listing(serving, author, SCHEMATA).await?.into_iter().filter_map(|row| row.into_iter().next()).collect();
+            let mut catalogs: Vec<String> = listing(serving, author, SCHEMATA)
+                .await?
+                .into_iter()
+                .filter_map(|row| row.into_iter().next())
+                .collect();
             catalogs.dedup();
             let mut builder = GetCatalogsBuilder::new();
             for catalog in catalogs {
@@ -65,7 +76,11 @@ pub async fn rows(command: &Command, serving: &Serving, author: &Author) -> Resu
     built.map(Some).map_err(failed)
 }
 
-async fn tables(wanted: &CommandGetTables, serving: &Serving, author: &Author) -> Result<RecordBatch, Status> {
+async fn tables(
+    wanted: &CommandGetTables,
+    serving: &Serving,
+    author: &Author,
+) -> Result<RecordBatch, Status> {
     let mut builder = wanted.clone().into_builder();
     for row in listing(serving, author, TABLES).await? {
         let [catalog, schema, table, kind] = row.as_slice() else { continue };
@@ -84,7 +99,8 @@ async fn tables(wanted: &CommandGetTables, serving: &Serving, author: &Author) -
 /// The rows of a query whose columns are texts.
 async fn listing(serving: &Serving, author: &Author, sql: &str) -> Result<Vec<Vec<String>>, Status> {
     let retrieval = serving.retrieve(Query::sql(sql), author).await.map_err(|error| status::of(&error))?;
-    let batches: Vec<RecordBatch> = retrieval.stream.try_collect().await.map_err(|error| status::of(&error))?;
+    let batches: Vec<RecordBatch> =
+        retrieval.stream.try_collect().await.map_err(|error| status::of(&error))?;
     let mut rows = Vec::new();
     for batch in batches {
         let mut columns = Vec::with_capacity(batch.num_columns());

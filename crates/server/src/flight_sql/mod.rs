@@ -20,7 +20,11 @@ use crate::request::{self, Handle};
 use crate::status;
 
 /// What a command's rows will look like, and the ticket that fetches them.
-pub async fn info(serving: &Serving, command: Command, author: &Author) -> Result<(SchemaRef, Vec<u8>), Status> {
+pub async fn info(
+    serving: &Serving,
+    command: Command,
+    author: &Author,
+) -> Result<(SchemaRef, Vec<u8>), Status> {
     match command {
         Command::CommandStatementQuery(statement) => {
             let query = statement_query(statement)?;
@@ -37,7 +41,9 @@ pub async fn info(serving: &Serving, command: Command, author: &Author) -> Resul
         other => {
             // The command itself is the ticket.
             let ticket = other.clone().into_any().encode_to_vec();
-            let Some(schema) = metadata::schema(&other, serving, author).await? else { return Err(unknown(&other)) };
+            let Some(schema) = metadata::schema(&other, serving, author).await? else {
+                return Err(unknown(&other));
+            };
             Ok((schema, ticket))
         }
     }
@@ -47,7 +53,9 @@ pub async fn info(serving: &Serving, command: Command, author: &Author) -> Resul
 pub async fn rows(serving: &Serving, command: Command, author: &Author) -> Result<Answer, Status> {
     let query = match command {
         Command::TicketStatementQuery(ticket) => Handle::read(&ticket.statement_handle)?.query(),
-        Command::CommandPreparedStatementQuery(statement) => Handle::read(&statement.prepared_statement_handle)?.query(),
+        Command::CommandPreparedStatementQuery(statement) => {
+            Handle::read(&statement.prepared_statement_handle)?.query()
+        }
         Command::CommandStatementQuery(statement) => statement_query(statement)?,
         other => {
             return match metadata::rows(&other, serving, author).await? {
@@ -81,7 +89,8 @@ fn unknown(command: &Command) -> Status {
 /// A schema as an encapsulated IPC message.
 pub fn schema_message(schema: &Schema) -> Result<bytes::Bytes, Status> {
     let options = arrow::ipc::writer::IpcWriteOptions::default();
-    let message: arrow_flight::IpcMessage =
-        arrow_flight::SchemaAsIpc::new(schema, &options).try_into().map_err(|error| status::encoding(&error))?;
+    let message: arrow_flight::IpcMessage = arrow_flight::SchemaAsIpc::new(schema, &options)
+        .try_into()
+        .map_err(|error| status::encoding(&error))?;
     Ok(message.0)
 }

@@ -30,8 +30,9 @@ pub async fn create(
     let (dataset_schema, parameter_schema) = match described {
         // With placeholders, the schema is a best guess, and there may be none before they are bound.
         _ if parameters > 0 => {
-            let fields: Vec<Field> =
-                (1..=parameters).map(|number| Field::new(format!("${number}"), DataType::Null, true)).collect();
+            let fields: Vec<Field> = (1..=parameters)
+                .map(|number| Field::new(format!("${number}"), DataType::Null, true))
+                .collect();
             (Bytes::new(), schema_message(&Schema::new(fields))?)
         }
         Ok(schema) => (schema_message(&schema)?, Bytes::new()),

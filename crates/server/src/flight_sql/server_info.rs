@@ -3,9 +3,7 @@
 use std::sync::LazyLock;
 
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
-use arrow_flight::sql::{
-    SqlInfo, SqlSupportedCaseSensitivity, SqlSupportedTransaction,
-};
+use arrow_flight::sql::{SqlInfo, SqlSupportedCaseSensitivity, SqlSupportedTransaction};
 use tonic::Status;
 
 use crate::status;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, DictionaryArray, Float64Array, Int32Array, LargeListArray, LargeStringArray, RecordBatch, StringArray,
+    Array, AsArray, DictionaryArray, Float64Array, Int32Array, LargeListArray, LargeStringArray, RecordBatch,
+    StringArray,
 };
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
 use arrow_flight::encode::DictionaryHandling;
@@ -34,10 +35,16 @@ async fn definitions_are_planned_and_applied() {
     assert_eq!(again["sequence"], json!(null));
     assert_eq!(again["changes"][1]["action"], "keep");
     let described = WEATHER.replace("ttl", "description = \"hourly\"\nttl");
-    let plan = server.act("lineament.plan", &json!({ "files": { "a.toml": AIRPORT, "w.toml": described } })).await.unwrap();
+    let plan = server
+        .act("lineament.plan", &json!({ "files": { "a.toml": AIRPORT, "w.toml": described } }))
+        .await
+        .unwrap();
     assert_eq!(plan["changes"][1]["action"], "describe");
     let shorter = WEATHER.replace("3h", "2h");
-    let plan = server.act("lineament.plan", &json!({ "files": { "a.toml": AIRPORT, "w.toml": shorter } })).await.unwrap();
+    let plan = server
+        .act("lineament.plan", &json!({ "files": { "a.toml": AIRPORT, "w.toml": shorter } }))
+        .await
+        .unwrap();
     assert_eq!(plan["changes"][1]["action"], "next_version");
 
     let status = server.act("lineament.status", &json!({})).await.unwrap();
@@ -47,9 +54,21 @@ async fn definitions_are_planned_and_applied() {
 
     let wrong = WEATHER.replace("float64", "flot64");
     let body = json!({ "files": { "airport.toml": AIRPORT, "weather.toml": wrong } });
-    refused(server.act("lineament.apply", &body).await, Code::InvalidArgument, &["weather.toml", "flot64", "float64"]);
-    refused(server.act("lineament.plan", &json!({ "file": {} })).await, Code::InvalidArgument, &["`file`", "`files`"]);
-    refused(server.act("lineament.plan", &json!({ "files": { "a": 1 } })).await, Code::InvalidArgument, &["`a`", "text"]);
+    refused(
+        server.act("lineament.apply", &body).await,
+        Code::InvalidArgument,
+        &["weather.toml", "flot64", "float64"],
+    );
+    refused(
+        server.act("lineament.plan", &json!({ "file": {} })).await,
+        Code::InvalidArgument,
+        &["`file`", "`files`"],
+    );
+    refused(
+        server.act("lineament.plan", &json!({ "files": { "a": 1 } })).await,
+        Code::InvalidArgument,
+        &["`a`", "text"],
+    );
     refused(server.act("lineament.status", &json!({ "x": 1 })).await, Code::InvalidArgument, &["`x`"]);
     refused(server.act("lineament.aply", &files).await, Code::NotFound, &["did you mean `lineament.apply`"]);
     refused(server.act("BeginTransaction", &json!({})).await, Code::Unimplemented, &["transactions"]);
@@ -59,9 +78,12 @@ async fn definitions_are_planned_and_applied() {
 #[tokio::test(flavor = "multi_thread")]
 async fn actions_are_listed() {
     let mut server = Running::empty().await;
-    let types: Vec<_> = server.client.list_actions(Empty {}).await.unwrap().into_inner().try_collect().await.unwrap();
+    let types: Vec<_> =
+        server.client.list_actions(Empty {}).await.unwrap().into_inner().try_collect().await.unwrap();
     let names: Vec<&str> = types.iter().map(|action| action.r#type.as_str()).collect();
-    for name in ["lineament.plan", "lineament.apply", "lineament.replay", "lineament.explain", "lineament.status"] {
+    for name in
+        ["lineament.plan", "lineament.apply", "lineament.replay", "lineament.explain", "lineament.status"]
+    {
         assert!(names.contains(&name), "{names:?}");
     }
 }
@@ -90,10 +112,22 @@ async fn rows_are_put_into_a_view() {
     // Too many are, and nothing is taken.
     columns[2] = Arc::new(Float64Array::from(vec![1_001.0, 1_048.0, 2_000.0, 3.0]));
     let most = RecordBatch::try_new(weather(2).schema(), columns).unwrap();
-    refused(server.put(path("weather"), vec![most]).await, Code::FailedPrecondition, &["3 of 4 rows", "reject_above"]);
+    refused(
+        server.put(path("weather"), vec![most]).await,
+        Code::FailedPrecondition,
+        &["3 of 4 rows", "reject_above"],
+    );
 
-    refused(server.put(path("wether"), vec![weather(1)]).await, Code::NotFound, &["`wether`", "did you mean `weather`"]);
-    refused(server.put(path("weather@1"), vec![weather(1)]).await, Code::InvalidArgument, &["version in force"]);
+    refused(
+        server.put(path("wether"), vec![weather(1)]).await,
+        Code::NotFound,
+        &["`wether`", "did you mean `weather`"],
+    );
+    refused(
+        server.put(path("weather@1"), vec![weather(1)]).await,
+        Code::InvalidArgument,
+        &["version in force"],
+    );
     refused(server.put(command("SELECT 1"), vec![weather(1)]).await, Code::InvalidArgument, &["path"]);
     let no_key = weather(1).project(&[1, 2, 3]).unwrap();
     refused(server.put(path("weather"), vec![no_key]).await, Code::InvalidArgument, &["origin"]);
@@ -123,7 +157,11 @@ async fn an_ingest_command_has_key_claim_and_steps() {
         (json!({ "ingets": { "view": "weather" } }), "`ingets`"),
         (json!({ "ingest": {} }), "`view`"),
     ] {
-        refused(server.put(command(&wrong.to_string()), vec![weather(1)]).await, Code::InvalidArgument, &[part]);
+        refused(
+            server.put(command(&wrong.to_string()), vec![weather(1)]).await,
+            Code::InvalidArgument,
+            &[part],
+        );
     }
 }
 
@@ -199,8 +237,15 @@ async fn an_error_amid_the_rows_is_a_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn views_are_listed() {
     let mut server = Running::with_weather().await;
-    let flights: Vec<_> =
-        server.client.list_flights(Criteria::default()).await.unwrap().into_inner().try_collect().await.unwrap();
+    let flights: Vec<_> = server
+        .client
+        .list_flights(Criteria::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .try_collect()
+        .await
+        .unwrap();
     assert_eq!(flights.len(), 1);
     assert_eq!(flights[0].flight_descriptor.as_ref().unwrap().path, ["weather"]);
     let ticket = flights[0].endpoint[0].ticket.clone().unwrap();
@@ -246,7 +291,8 @@ async fn columns_of_a_spine_come_back_as_they_went() {
     }
 
     // Downwards, the large list stays large: our encoder, the library's decoder.
-    let encoded = crate::answer::Answer::batches(spine.schema(), vec![spine.clone()]).encode(Default::default());
+    let encoded =
+        crate::answer::Answer::batches(spine.schema(), vec![spine.clone()]).encode(Default::default());
     let decoded: Vec<RecordBatch> = arrow_flight::decode::FlightRecordBatchStream::new_from_flight_data(
         encoded.map_err(arrow_flight::error::FlightError::from),
     )
@@ -272,7 +318,10 @@ async fn great_batches_travel_in_small_messages() {
     assert!(messages.iter().all(|message| message.data_body.len() < 3 << 20));
     let stream = futures::stream::iter(messages.into_iter().map(Ok));
     let decoded: Vec<RecordBatch> =
-        arrow_flight::decode::FlightRecordBatchStream::new_from_flight_data(stream).try_collect().await.unwrap();
+        arrow_flight::decode::FlightRecordBatchStream::new_from_flight_data(stream)
+            .try_collect()
+            .await
+            .unwrap();
     assert_eq!(arrow::compute::concat_batches(&wide.schema(), &decoded).unwrap(), wide);
     assert_eq!(wide.column(1).data_type(), &DataType::Utf8);
     assert_eq!(decoded[0].column(0).null_count(), 0);

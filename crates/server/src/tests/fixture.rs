@@ -75,9 +75,15 @@ pub fn options(address: &str) -> ServeOptions {
 }
 
 pub async fn empty_store() -> Serving {
-    let author = Author { principal: "ada".to_owned(), program: "lineament test".to_owned(), ..Author::default() };
+    let author =
+        Author { principal: "ada".to_owned(), program: "lineament test".to_owned(), ..Author::default() };
     let store = Store::open("memory://", Clock::System).unwrap();
     Serving::new(Catalog::create(store, &author).await.unwrap())
+}
+
+async fn connect(address: SocketAddr) -> FlightServiceClient<Channel> {
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    FlightServiceClient::new(channel)
 }
 
 impl Running {
@@ -90,7 +96,7 @@ impl Running {
         let done = tokio::spawn(server.run(async move {
             let _ = stopped.await;
         }));
-        let client = FlightServiceClient::connect(format!("http://{address}")).await.unwrap();
+        let client = FlightServiceClient::new(channel(address).await);
         Self { address, serving, client, stop, done }
     }
 
@@ -104,7 +110,7 @@ impl Running {
     }
 
     pub async fn connect(&self) -> FlightServiceClient<Channel> {
-        FlightServiceClient::connect(format!("http://{}", self.address)).await.unwrap()
+        FlightServiceClient::new(channel(self.address).await)
     }
 
     pub fn begin_to_stop(self) -> JoinHandle<Result<()>> {
@@ -177,13 +183,15 @@ impl Answer {
 /// Reads an answer: rows, and a last message that has metadata and nothing else.
 pub async fn read(messages: Streaming<FlightData>) -> Result<Answer, Status> {
     let messages: Vec<FlightData> = messages.try_collect().await?;
-    let (rows, rest): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| !message.data_header.is_empty());
+    let (rows, rest): (Vec<_>, Vec<_>) =
+        messages.into_iter().partition(|message| !message.data_header.is_empty());
     assert!(rest.len() <= 1);
     let report = rest.first().map(|message| {
         assert!(message.data_body.is_empty());
         serde_json::from_slice(&message.app_metadata).unwrap()
     });
-    let mut stream = FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(rows.into_iter().map(Ok)));
+    let mut stream =
+        FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(rows.into_iter().map(Ok)));
     let mut batches = Vec::new();
     while let Some(batch) = stream.next().await {
         batches.push(batch.unwrap());
@@ -199,7 +207,10 @@ pub fn command(text: &str) -> FlightDescriptor {
     FlightDescriptor::new_cmd(text.to_owned())
 }
 
-pub fn upload(to: FlightDescriptor, batches: Vec<RecordBatch>) -> impl Stream<Item = FlightData> + Send + 'static {
+pub fn upload(
+    to: FlightDescriptor,
+    batches: Vec<RecordBatch>,
+) -> impl Stream<Item = FlightData> + Send + 'static {
     let schema = batches[0].schema();
     FlightDataEncoderBuilder::new()
         .with_schema(schema)
@@ -209,7 +220,8 @@ pub fn upload(to: FlightDescriptor, batches: Vec<RecordBatch>) -> impl Stream<It
 }
 
 pub fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .unwrap()
 }
 
 pub fn times(hours: impl Iterator<Item = i64>) -> ArrayRef {
@@ -219,7 +231,10 @@ pub fn times(hours: impl Iterator<Item = i64>) -> ArrayRef {
 pub fn weather(hours: i64) -> RecordBatch {
     let both = || (0..2 * hours).map(|row| (row % 2, row / 2));
     batch(vec![
-        ("origin", Arc::new(StringArray::from_iter_values(both().map(|(at, _)| ["EWR", "JFK"][at as usize])))),
+        (
+            "origin",
+            Arc::new(StringArray::from_iter_values(both().map(|(at, _)| ["EWR", "JFK"][at as usize]))),
+        ),
         ("at", times(both().map(|(_, hour)| hour))),
         (
             "temp",
@@ -244,4 +259,8 @@ pub fn with_header<T>(message: T, name: &'static str, value: &str) -> Request<T>
     let mut request = Request::new(message);
     request.metadata_mut().insert(name, value.parse().unwrap());
     request
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
-    CommandGetDbSchemas, CommandGetTables, CommandStatementIngest, SqlInfo, TableDefinitionOptions, TableExistsOption,
-    TableNotExistOption,
+    CommandGetDbSchemas, CommandGetTables, CommandStatementIngest, SqlInfo, TableDefinitionOptions,
+    TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::{FlightInfo, IpcMessage};
 use futures::TryStreamExt;
@@ -52,11 +52,20 @@ async fn statements_are_answered_with_the_schema_that_was_announced() {
     let mut client = client(&server).await;
     for (sql, count) in [
         ("SELECT * FROM weather", 24),
-        ("SELECT origin, count(*) AS n, avg(temp), max(at) FROM (SELECT *, valid_at AS at FROM weather) GROUP BY 1", 2),
+        (
+            "SELECT origin, count(*) AS n, avg(temp), max(at) FROM (SELECT *, valid_at AS at FROM weather) GROUP BY 1",
+            2,
+        ),
         ("SELECT temp, sum(temp) OVER (PARTITION BY origin ORDER BY valid_at) FROM weather", 24),
-        ("SELECT a.temp, b.temp AS other FROM weather a LEFT JOIN weather b ON a.valid_at = b.valid_at AND b.temp > 20", 24),
+        (
+            "SELECT a.temp, b.temp AS other FROM weather a LEFT JOIN weather b ON a.valid_at = b.valid_at AND b.temp > 20",
+            24,
+        ),
         ("SELECT origin FROM weather UNION ALL SELECT NULL", 25),
-        ("SELECT arrow_cast(origin, 'Dictionary(Int32, Utf8)') AS d, arrow_cast(origin, 'Utf8View') AS v FROM weather", 24),
+        (
+            "SELECT arrow_cast(origin, 'Dictionary(Int32, Utf8)') AS d, arrow_cast(origin, 'Utf8View') AS v FROM weather",
+            24,
+        ),
         ("SELECT DISTINCT origin, NULL AS nothing, 1.5 AS number, make_array(temp) AS list FROM weather", 24),
         ("SELECT * FROM weather WHERE false", 0),
         ("WITH w AS (SELECT * FROM weather) SELECT * FROM w ORDER BY temp LIMIT 3", 3),
@@ -91,7 +100,8 @@ async fn statements_are_prepared_and_run_with_parameters() {
     let mut bound = client.prepare(sql.to_owned(), None).await.unwrap();
     assert_eq!(bound.parameter_schema().unwrap().fields().len(), 2);
     // The same statement with other parameters, one after another.
-    for (origin, least, count) in [("JFK", 30.0, 2), ("EWR", 20.0, 2), ("'; DROP TABLE weather; --", 0.0, 0)] {
+    for (origin, least, count) in [("JFK", 30.0, 2), ("EWR", 20.0, 2), ("'; DROP TABLE weather; --", 0.0, 0)]
+    {
         let parameters = batch(vec![
             ("0", Arc::new(StringArray::from(vec![origin]))),
             ("1", Arc::new(Float64Array::from(vec![least]))),
@@ -137,7 +147,8 @@ async fn tools_find_their_way() {
     assert_eq!(texts(&rows(&mut client, info).await, "catalog_name"), ["store"]);
 
     let info = client.get_db_schemas(CommandGetDbSchemas::default()).await.unwrap();
-    let schemas: BTreeSet<String> = texts(&rows(&mut client, info).await, "db_schema_name").into_iter().collect();
+    let schemas: BTreeSet<String> =
+        texts(&rows(&mut client, info).await, "db_schema_name").into_iter().collect();
     assert!(schemas.contains("default") && schemas.contains("lineament"), "{schemas:?}");
 
     let wanted = CommandGetTables {
@@ -154,16 +165,23 @@ async fn tools_find_their_way() {
     let info = client.execute("SELECT * FROM weather".to_owned(), None).await.unwrap();
     assert_eq!(schema, info.try_decode_schema().unwrap());
 
-    let info = client.get_tables(CommandGetTables { include_schema: true, ..Default::default() }).await.unwrap();
+    let info =
+        client.get_tables(CommandGetTables { include_schema: true, ..Default::default() }).await.unwrap();
     let all = rows(&mut client, info).await;
     assert!(texts(&all, "table_name").contains(&"training_sets".to_owned()));
-    let info = client.get_tables(CommandGetTables { table_types: vec!["TABLE".into()], ..Default::default() }).await.unwrap();
+    let info = client
+        .get_tables(CommandGetTables { table_types: vec!["TABLE".into()], ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(texts(&rows(&mut client, info).await, "table_name"), ["weather"]);
 
     let info = client.get_table_types().await.unwrap();
     assert_eq!(texts(&rows(&mut client, info).await, "table_type"), ["TABLE", "VIEW"]);
 
-    let info = client.get_sql_info(vec![SqlInfo::FlightSqlServerName, SqlInfo::FlightSqlServerReadOnly]).await.unwrap();
+    let info = client
+        .get_sql_info(vec![SqlInfo::FlightSqlServerName, SqlInfo::FlightSqlServerReadOnly])
+        .await
+        .unwrap();
     let told = rows(&mut client, info).await;
     assert_eq!(told.num_rows(), 2);
     assert_eq!(told.column(1).as_union().value(0).as_string::<i32>().value(0), "Lineament");
@@ -210,5 +228,9 @@ async fn bulk_ingest_appends_to_a_view() {
         refused(status(answer), Code::Unimplemented, &["append"]);
     }
     let elsewhere = CommandStatementIngest { table: "wether".to_owned(), ..append };
-    refused(status(client.execute_ingest(elsewhere, late(1)).await), Code::NotFound, &["did you mean `weather`"]);
+    refused(
+        status(client.execute_ingest(elsewhere, late(1)).await),
+        Code::NotFound,
+        &["did you mean `weather`"],
+    );
 }

@@ -144,7 +144,10 @@ async fn statements_that_do_more_than_read_are_refused() {
     let after = server.serving.catalog().refresh().await.unwrap();
     let written: Vec<_> = after.log().iter().filter(|line| line.by.sequence > before).collect();
     // The last query and no other may have been recorded meanwhile.
-    assert!(written.iter().all(|line| line.records.iter().all(|(_, name)| *name == "reads_recorded")), "{written:?}");
+    assert!(
+        written.iter().all(|line| line.records.iter().all(|(_, name)| *name == "reads_recorded")),
+        "{written:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +172,7 @@ async fn deep_and_long_statements_are_refused_or_answered() {
     let mut server = Running::with_weather().await;
     for text in [
         format!("SELECT {}1{}", "(".repeat(20_000), ")".repeat(20_000)),
-        format!("SELECT {}1", "-".repeat(1)).replace("-1", &"- ".repeat(20_000)) + "1",
+        format!("SELECT {}1", "-").replace("-1", &"- ".repeat(20_000)) + "1",
         format!("SELECT {}true", "NOT ".repeat(20_000)),
         format!("SELECT 1{}", " + 1".repeat(3_000)),
         format!("SELECT {} 1", "SELECT (".repeat(5_000)),

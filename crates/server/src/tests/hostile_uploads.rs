@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, FixedSizeBinaryArray,
-    FixedSizeListArray, Float64Array, Int32Array, Int64Array, LargeListArray, LargeStringArray, ListArray, NullArray,
-    RecordBatch, RunArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray, UnionArray,
+    FixedSizeListArray, Float64Array, Int32Array, Int64Array, LargeListArray, LargeStringArray, ListArray,
+    NullArray, RecordBatch, RunArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
+    UnionArray,
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int32Type, Int64Type, UnionFields};
@@ -14,7 +15,7 @@ use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, I
 use arrow::ipc::{CompressionType, root_as_message};
 use arrow_flight::FlightData;
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use tonic::{Code, Status};
 
 use super::fixture::{Running, batch, command, path, refused, weather};
@@ -25,15 +26,22 @@ use crate::upload::{Received, Upload};
 fn everything(rows: usize) -> RecordBatch {
     let n = i32::try_from(rows).unwrap();
     let some = |row: i32| (row % 3 != 1).then_some(row);
-    let texts = || (0..n).map(|row| some(row).map(|row| format!("a text that is longer than twelve signs {row}")));
+    let texts =
+        || (0..n).map(|row| some(row).map(|row| format!("a text that is longer than twelve signs {row}")));
     let structs = StructArray::from((
         vec![(
             Arc::new(Field::new("inner", DataType::Int32, true)),
             Arc::new(Int32Array::from_iter((0..n).map(some))) as ArrayRef,
         )],
-        (0..n).map(|row| row % 2 == 0).collect::<Vec<_>>().into_iter().collect::<arrow::buffer::BooleanBuffer>().into_inner(),
+        (0..n)
+            .map(|row| row % 2 == 0)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect::<arrow::buffer::BooleanBuffer>()
+            .into_inner(),
     ));
-    let codes: DictionaryArray<Int32Type> = (0..n).map(|row| some(row).map(|row| ["x", "y"][row as usize % 2])).collect();
+    let codes: DictionaryArray<Int32Type> =
+        (0..n).map(|row| some(row).map(|row| ["x", "y"][row as usize % 2])).collect();
     let lists = || (0..n).map(|row| some(row).map(|row| vec![Some(i64::from(row)), None]));
     let fixed = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(
         (0..n).map(|row| some(row).map(|row| vec![Some(f64::from(row)), None])),
@@ -48,9 +56,15 @@ fn everything(rows: usize) -> RecordBatch {
         ("large", Arc::new(texts().collect::<LargeStringArray>())),
         ("view", Arc::new(texts().collect::<StringViewArray>())),
         ("bytes", Arc::new((0..n).map(|row| some(row).map(|_| b"bytes")).collect::<BinaryArray>())),
-        ("fixed", Arc::new(FixedSizeBinaryArray::try_from_iter((0..n).map(|row| row.to_le_bytes())).unwrap())),
+        (
+            "fixed",
+            Arc::new(FixedSizeBinaryArray::try_from_iter((0..n).map(|row| row.to_le_bytes())).unwrap()),
+        ),
         ("date", Arc::new(Date32Array::from_iter((0..n).map(some)))),
-        ("time", Arc::new(TimestampMicrosecondArray::from_iter_values((0..n).map(i64::from)).with_timezone("UTC"))),
+        (
+            "time",
+            Arc::new(TimestampMicrosecondArray::from_iter_values((0..n).map(i64::from)).with_timezone("UTC")),
+        ),
         ("decimal", Arc::new(Decimal128Array::from_iter_values((0..n).map(i128::from)))),
         ("code", Arc::new(codes)),
         ("list", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists()))),
@@ -81,7 +95,8 @@ fn receive(mut messages: Vec<FlightData>) -> Result<Received, Status> {
     futures::executor::block_on(async { Upload::begin(stream).await?.receive(&Rows::default()).await })
 }
 
-const CODECS: [Option<CompressionType>; 3] = [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)];
+const CODECS: [Option<CompressionType>; 3] =
+    [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)];
 
 #[test]
 fn every_type_that_can_be_sent_is_received() {
@@ -112,7 +127,7 @@ fn claims_of_compressed_buffers_are_checked_before_anything_is_reserved() {
     let numbers = batch(vec![("n", Arc::new(Int64Array::from_iter_values((0..4_096).map(|n| n % 7))))]);
     for codec in [CompressionType::LZ4_FRAME, CompressionType::ZSTD] {
         let sent = messages(&numbers, Some(codec));
-        assert_eq!(receive(sent.clone()).unwrap().batches, [numbers.clone()]);
+        assert_eq!(receive(sent.clone()).unwrap().batches, std::slice::from_ref(&numbers));
         let rows = sent.last().unwrap();
         assert!(rows.data_body.len() < 1_000);
         let claim = (8 * 4_096i64).to_le_bytes();
@@ -188,7 +203,8 @@ fn lengths_and_places_are_checked() {
     let header = &sent[1].data_header;
     let node = find(header, 3, 1);
     let rows = root_as_message(header).unwrap().header_as_record_batch().unwrap();
-    let buffers: Vec<_> = rows.buffers().unwrap().iter().map(|buffer| (buffer.offset(), buffer.length())).collect();
+    let buffers: Vec<_> =
+        rows.buffers().unwrap().iter().map(|buffer| (buffer.offset(), buffer.length())).collect();
     let validity = find(header, buffers[0].0, buffers[0].1);
     let values = find(header, buffers[1].0, buffers[1].1);
     for (at, value, part) in [
@@ -238,7 +254,14 @@ fn the_order_and_kind_of_messages_is_checked() {
     refused(receive(vec![schema.clone(), rows.clone()]), Code::InvalidArgument, &[]);
     // Metadata alone, and nothing, are skipped.
     let note = FlightData::new().with_app_metadata("note");
-    let received = receive(vec![note.clone(), schema.clone(), note, dictionary.clone(), rows.clone(), FlightData::new()]);
+    let received = receive(vec![
+        note.clone(),
+        schema.clone(),
+        note,
+        dictionary.clone(),
+        rows.clone(),
+        FlightData::new(),
+    ]);
     assert_eq!(received.unwrap().batches, [everything(5)]);
 }
 
@@ -265,10 +288,19 @@ fn types_that_uploads_have_no_use_for_are_refused_by_name() {
     for (schema, part) in [
         (arrow::datatypes::Schema::new(vec![deep]), "deep"),
         (arrow::datatypes::Schema::new(wide), "10000 columns"),
-        (arrow::datatypes::Schema::new(vec![Field::new("x", DataType::FixedSizeBinary(0), true)]), "FixedSizeBinary"),
-        (arrow::datatypes::Schema::new(vec![Field::new("x", DataType::FixedSizeBinary(-1), true)]), "FixedSizeBinary"),
+        (
+            arrow::datatypes::Schema::new(vec![Field::new("x", DataType::FixedSizeBinary(0), true)]),
+            "FixedSizeBinary",
+        ),
+        (
+            arrow::datatypes::Schema::new(vec![Field::new("x", DataType::FixedSizeBinary(-1), true)]),
+            "FixedSizeBinary",
+        ),
         (arrow::datatypes::Schema::new(vec![Field::new("x", DataType::Decimal128(200, 3), true)]), "Decimal"),
-        (arrow::datatypes::Schema::new(vec![Field::new("x".repeat(17 << 20), DataType::Int8, true)]), "16777216 bytes"),
+        (
+            arrow::datatypes::Schema::new(vec![Field::new("x".repeat(17 << 20), DataType::Int8, true)]),
+            "16777216 bytes",
+        ),
     ] {
         let sent = messages(&RecordBatch::new_empty(Arc::new(schema)), None);
         refused(receive(sent[..1].to_vec()), Code::InvalidArgument, &[part]);
@@ -313,7 +345,8 @@ fn no_change_of_a_header_stops_the_process() {
                     }
                     let mut hostile = sent.clone();
                     hostile[message].data_header = patched(&header, at, &[with]);
-                    let what = || format!("{codec:?}, message {message}, byte {at} of its header set to {with}");
+                    let what =
+                        || format!("{codec:?}, message {message}, byte {at} of its header set to {with}");
                     if survive(hostile, &what) { admitted += 1 } else { refused += 1 }
                 }
             }
@@ -321,7 +354,9 @@ fn no_change_of_a_header_stops_the_process() {
                 for with in [-1i64, 0, 1, 8, 9, 1 << 20, 1 << 32, 1 << 40, i64::MAX, i64::MIN, i64::MAX / 2] {
                     let mut hostile = sent.clone();
                     hostile[message].data_header = patched(&header, at, &with.to_le_bytes());
-                    let what = || format!("{codec:?}, message {message}, 8 bytes at {at} of its header set to {with}");
+                    let what = || {
+                        format!("{codec:?}, message {message}, 8 bytes at {at} of its header set to {with}")
+                    };
                     if survive(hostile, &what) { admitted += 1 } else { refused += 1 }
                 }
             }
@@ -374,16 +409,19 @@ async fn the_server_stays_up() {
         last.data_body = patched(&last.data_body, at, &(1i64 << 46).to_le_bytes());
         for to in [path("weather"), command(r#"{"historical_features": {"features": ["weather.temp"]}}"#)] {
             hostile[0].flight_descriptor = Some(to);
-            let put = server.put_messages(futures::stream::iter(hostile.clone())).boxed().await;
+            let put = server.put_messages(futures::stream::iter(hostile.clone())).await;
             refused(put, Code::InvalidArgument, &[]);
-            let exchanged = server.client.do_exchange(futures::stream::iter(hostile.clone())).await.map(|_| ());
+            let exchanged =
+                server.client.do_exchange(futures::stream::iter(hostile.clone())).await.map(|_| ());
             refused(exchanged, Code::InvalidArgument, &[]);
         }
     }
     // A message that is greater than any may be.
     let mut huge = messages(&weather(1), None);
     huge[0].flight_descriptor = Some(path("weather"));
-    huge.push(FlightData::new().with_data_header(huge[1].data_header.clone()).with_data_body(vec![0u8; 65 << 20]));
+    huge.push(
+        FlightData::new().with_data_header(huge[1].data_header.clone()).with_data_body(vec![0u8; 65 << 20]),
+    );
     let put = server.put_messages(futures::stream::iter(huge)).await;
     assert!(put.is_err());
     // And one that is great and may be.

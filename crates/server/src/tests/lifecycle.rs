@@ -21,7 +21,8 @@ async fn only_loopback_is_served() {
     }
     let first = Server::bind(empty_store().await, options("127.0.0.1:0")).await.unwrap();
     assert_ne!(first.address().port(), 0);
-    let taken = serve(empty_store().await, options(&first.address().to_string()), async {}).await.unwrap_err();
+    let taken =
+        serve(empty_store().await, options(&first.address().to_string()), async {}).await.unwrap_err();
     assert!(matches!(taken, Error::Bind { .. }), "{taken}");
     assert!(taken.to_string().contains("another server"), "{taken}");
 }
@@ -30,7 +31,8 @@ async fn only_loopback_is_served() {
 async fn running_streams_finish_after_shutdown_began() {
     let mut server = Running::with_weather().await;
     let address = server.address;
-    let mut rows = server.client.do_get(Ticket::new(json!({ "sql": MANY }).to_string())).await.unwrap().into_inner();
+    let mut rows =
+        server.client.do_get(Ticket::new(json!({ "sql": MANY }).to_string())).await.unwrap().into_inner();
     let mut count = 0;
     let schema = rows.message().await.unwrap().unwrap();
     assert!(!schema.data_header.is_empty());
@@ -49,7 +51,8 @@ async fn work_stops_when_a_client_leaves() {
     let server = Running::with_weather().await;
     let mut leaving = server.connect().await;
     // Millions of times more rows than anybody could send in the time that this test has.
-    let endless = format!("{MANY} CROSS JOIN weather f CROSS JOIN weather g CROSS JOIN weather h CROSS JOIN weather i");
+    let endless =
+        format!("{MANY} CROSS JOIN weather f CROSS JOIN weather g CROSS JOIN weather h CROSS JOIN weather i");
     let rows = leaving.do_get(Ticket::new(json!({ "sql": endless }).to_string())).await.unwrap().into_inner();
     let mut rows = Box::pin(rows);
     for _ in 0..3 {
@@ -71,7 +74,8 @@ async fn reads_are_on_record_after_shutdown() {
     let done = server.begin_to_stop();
     done.await.unwrap().unwrap();
     let state = serving.catalog().refresh().await.unwrap();
-    let recorded = state.log().iter().filter(|line| line.records.iter().any(|(_, name)| *name == "reads_recorded"));
+    let recorded =
+        state.log().iter().filter(|line| line.records.iter().any(|(_, name)| *name == "reads_recorded"));
     assert_eq!(recorded.count(), 1);
 }
 

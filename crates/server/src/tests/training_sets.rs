@@ -11,7 +11,10 @@ use super::fixture::{Running, batch, command, path, refused, times, upload, weat
 
 fn spine() -> RecordBatch {
     batch(vec![
-        ("origin", Arc::new(StringArray::from(vec![Some("JFK"), Some("EWR"), None, Some("LGA"), Some("EWR")]))),
+        (
+            "origin",
+            Arc::new(StringArray::from(vec![Some("JFK"), Some("EWR"), None, Some("LGA"), Some("EWR")])),
+        ),
         ("at", times([5, 3, 5, 5, 400].into_iter())),
         ("label", Arc::new(Int64Array::from(vec![1, 2, 3, 4, 5]))),
     ])
@@ -20,7 +23,8 @@ fn spine() -> RecordBatch {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spine_goes_up_and_its_features_come_down() {
     let mut server = Running::with_weather().await;
-    let wanted = json!({ "historical_features": { "features": ["weather.temp"], "at": "at", "name": "late" } });
+    let wanted =
+        json!({ "historical_features": { "features": ["weather.temp"], "at": "at", "name": "late" } });
     let answer = server.exchange(&wanted, vec![spine().slice(0, 2), spine().slice(2, 3)]).await.unwrap();
     let names: Vec<&str> = answer.schema.fields().iter().map(|field| field.name().as_str()).collect();
     assert_eq!(names, ["origin", "at", "label", "temp"]);
@@ -63,7 +67,11 @@ async fn a_spine_goes_up_and_its_features_come_down() {
         &["`column`"],
     );
     let nobody = "01890000-0000-7000-8000-000000000000";
-    refused(server.act("lineament.replay", &json!({ "training_set": nobody })).await, Code::NotFound, &[nobody]);
+    refused(
+        server.act("lineament.replay", &json!({ "training_set": nobody })).await,
+        Code::NotFound,
+        &[nobody],
+    );
     refused(server.get(json!({ "training_set": nobody }).to_string()).await, Code::NotFound, &[nobody]);
     refused(
         server.client.get_flight_info(command(&json!({ "training_set": id }).to_string())).await,
@@ -78,19 +86,34 @@ async fn wrong_requests_for_features_are_refused() {
     for (wanted, code, part) in [
         (json!({ "historical_features": { "features": ["weather.tmp"] } }), Code::InvalidArgument, "temp"),
         (json!({ "historical_features": { "features": ["wether.temp"] } }), Code::InvalidArgument, "weather"),
-        (json!({ "historical_features": { "features": ["weather.temp"], "at": "when" } }), Code::InvalidArgument, "when"),
-        (json!({ "historical_features": { "features": ["weather.temp"], "tll": {} } }), Code::InvalidArgument, "`tll`"),
+        (
+            json!({ "historical_features": { "features": ["weather.temp"], "at": "when" } }),
+            Code::InvalidArgument,
+            "when",
+        ),
+        (
+            json!({ "historical_features": { "features": ["weather.temp"], "tll": {} } }),
+            Code::InvalidArgument,
+            "`tll`",
+        ),
         (json!({ "historical_features": { "features": "weather.temp" } }), Code::InvalidArgument, "sequence"),
         (json!({ "historical_features": {} }), Code::InvalidArgument, "`features`"),
         (json!({ "features": {} }), Code::InvalidArgument, "`historical_features`"),
     ] {
         let answer = server.exchange(&wanted, vec![spine()]).await;
         let status = answer.expect_err(&wanted.to_string());
-        assert!(matches!(status.code(), found if found == code || found == Code::NotFound), "{wanted}: {status:?}");
+        assert!(
+            matches!(status.code(), found if found == code || found == Code::NotFound),
+            "{wanted}: {status:?}"
+        );
         assert!(status.message().contains(part), "{wanted}: {status:?}");
     }
     let good = json!({ "historical_features": { "features": ["weather.temp"] } });
-    refused(server.exchange(&good, vec![spine().project(&[1, 2]).unwrap()]).await, Code::InvalidArgument, &["origin"]);
+    refused(
+        server.exchange(&good, vec![spine().project(&[1, 2]).unwrap()]).await,
+        Code::InvalidArgument,
+        &["origin"],
+    );
     let to_a_path = server.client.do_exchange(upload(path("weather"), vec![spine()])).await;
     refused(to_a_path, Code::InvalidArgument, &["historical_features"]);
     let nothing = server.client.do_exchange(futures::stream::empty()).await;

@@ -180,7 +180,8 @@ impl<'a> Layout<'a> {
         let claim = match i64::from_le_bytes(*claim) {
             -1 => return Ok(rest.len() as u64),
             0 => return Ok(0),
-            claim => u64::try_from(claim).map_err(|_| Refused("a compressed buffer claims a negative length".to_owned()))?,
+            claim => u64::try_from(claim)
+                .map_err(|_| Refused("a compressed buffer claims a negative length".to_owned()))?,
         };
         self.claimed = self.claimed.saturating_add(claim);
         if codec == CompressionType::LZ4_FRAME {

@@ -37,7 +37,9 @@ impl MessageCheck {
         }
         match message.header_type() {
             MessageHeader::Schema => {
-                let Some(header) = message.header_as_schema() else { return refuse("a schema message has no schema") };
+                let Some(header) = message.header_as_schema() else {
+                    return refuse("a schema message has no schema");
+                };
                 if self.schema.is_some() {
                     return refuse("a second schema was sent; all rows of an upload have one schema");
                 }
@@ -73,7 +75,8 @@ impl MessageCheck {
     ) -> Result<(), Refused> {
         let refuse = |why: &str| Err(Refused(why.to_owned()));
         let Some(schema) = &self.schema else { return refuse("a dictionary was sent before the schema") };
-        let Some((id, values, delta)) = header.and_then(|header| Some((header.id(), header.data()?, header.isDelta())))
+        let Some((id, values, delta)) =
+            header.and_then(|header| Some((header.id(), header.data()?, header.isDelta())))
         else {
             return refuse("a dictionary message has no values");
         };

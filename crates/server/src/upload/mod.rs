@@ -79,7 +79,9 @@ impl Upload {
         }
         match rows.schema() {
             Some(schema) => Ok(Received { schema: schema.clone(), batches }),
-            None => Err(status::invalid("no schema was sent; send the rows' schema first, even if there are no rows")),
+            None => Err(status::invalid(
+                "no schema was sent; send the rows' schema first, even if there are no rows",
+            )),
         }
     }
 }

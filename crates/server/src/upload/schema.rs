@@ -65,9 +65,14 @@ impl Seen {
             | ipc::Type::Utf8
             | ipc::Type::LargeUtf8
             | ipc::Type::Utf8View => true,
-            ipc::Type::Int => field.type_as_int().is_some_and(|int| matches!(int.bitWidth(), 8 | 16 | 32 | 64)),
+            ipc::Type::Int => {
+                field.type_as_int().is_some_and(|int| matches!(int.bitWidth(), 8 | 16 | 32 | 64))
+            }
             ipc::Type::FloatingPoint => field.type_as_floating_point().is_some_and(|float| {
-                matches!(float.precision(), ipc::Precision::HALF | ipc::Precision::SINGLE | ipc::Precision::DOUBLE)
+                matches!(
+                    float.precision(),
+                    ipc::Precision::HALF | ipc::Precision::SINGLE | ipc::Precision::DOUBLE
+                )
             }),
             ipc::Type::Date => field
                 .type_as_date()
@@ -80,7 +85,9 @@ impl Seen {
                 )
             }),
             ipc::Type::Timestamp => {
-                let Some(timestamp) = field.type_as_timestamp() else { return wrong(name, "an unknown type") };
+                let Some(timestamp) = field.type_as_timestamp() else {
+                    return wrong(name, "an unknown type");
+                };
                 self.text(timestamp.timezone().unwrap_or_default())?;
                 is_unit(timestamp.unit())
             }
@@ -88,7 +95,9 @@ impl Seen {
             ipc::Type::Interval => field.type_as_interval().is_some_and(|interval| {
                 matches!(
                     interval.unit(),
-                    ipc::IntervalUnit::YEAR_MONTH | ipc::IntervalUnit::DAY_TIME | ipc::IntervalUnit::MONTH_DAY_NANO
+                    ipc::IntervalUnit::YEAR_MONTH
+                        | ipc::IntervalUnit::DAY_TIME
+                        | ipc::IntervalUnit::MONTH_DAY_NANO
                 )
             }),
             ipc::Type::Decimal => field.type_as_decimal().is_some_and(|decimal| {
@@ -101,9 +110,9 @@ impl Seen {
                 };
                 (1..=digits).contains(&decimal.precision()) && (-digits..=digits).contains(&decimal.scale())
             }),
-            ipc::Type::FixedSizeBinary => {
-                field.type_as_fixed_size_binary().is_some_and(|fixed| (1..=FIXED_SIZE).contains(&fixed.byteWidth()))
-            }
+            ipc::Type::FixedSizeBinary => field
+                .type_as_fixed_size_binary()
+                .is_some_and(|fixed| (1..=FIXED_SIZE).contains(&fixed.byteWidth())),
             ipc::Type::FixedSizeList => {
                 children == 1
                     && field
@@ -141,7 +150,10 @@ impl Seen {
 fn is_unit(unit: ipc::TimeUnit) -> bool {
     matches!(
         unit,
-        ipc::TimeUnit::SECOND | ipc::TimeUnit::MILLISECOND | ipc::TimeUnit::MICROSECOND | ipc::TimeUnit::NANOSECOND
+        ipc::TimeUnit::SECOND
+            | ipc::TimeUnit::MILLISECOND
+            | ipc::TimeUnit::MICROSECOND
+            | ipc::TimeUnit::NANOSECOND
     )
 }
 
