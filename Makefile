@@ -1,5 +1,6 @@
 # make test     everything: Rust, the executable specification, Python against the real server, README's commands
-# make lint     format, clippy, dependencies, documentation build
+# make lint     format, clippy, documentation build
+# make deny     licences and sources of dependencies
 # make bench    our retrieval beside DuckDB's, on the same data in the same run
 # make demo     README's first command
 
@@ -11,7 +12,8 @@ BIN    := target/release/lineament
 # nextest where it is installed, else cargo's own runner: the same tests.
 RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: demo build test test-rust test-python test-readme lint bench clean
+
+.PHONY: deny demo build test test-rust test-python test-readme lint bench clean
 
 demo:
 	$(CARGO) run --release -- demo
@@ -43,6 +45,9 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
+
+# Not yet part of `make lint`. Advisories need their database from the network.
+deny:
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --offline check bans licenses sources
 

@@ -2,7 +2,7 @@
 //!
 //! A record's body is frozen once shipped: fields may be added as optional ones, never renamed, removed or given
 //! another meaning; a number is never reused. These types stand apart from the ones that the program runs on
-//! (`State` and what it holds), so that those stay free to change. `testdata/golden/records-v1.json` pins the bytes of each.
+//! (`State` and what it holds), so that those stay free to change.
 //!
 //! | number | record | since |
 //! | --- | --- | --- |
@@ -103,6 +103,3 @@ records! {
     31 ReadsRecorded "reads_recorded";
     32 Verified "verified";
 }
-
-#[cfg(test)]
-mod tests;

@@ -103,11 +103,7 @@ impl SpineOrder {
     }
 
     /// The spine rows of a key, ascending by time: for each run of equal keys of a sorted file, `(from, until, rows)`.
-    pub(super) fn runs<'a>(
-        &'a self,
-        keys: &[ArrayRef],
-        rows: usize,
-    ) -> Result<Vec<SpineRun<'a>>> {
+    pub(super) fn runs<'a>(&'a self, keys: &[ArrayRef], rows: usize) -> Result<Vec<SpineRun<'a>>> {
         let Some(converter) = &self.converter else {
             return Ok(if rows == 0 { Vec::new() } else { vec![(0, rows, &self.entries[..])] });
         };

@@ -96,7 +96,7 @@ impl Running {
         let done = tokio::spawn(server.run(async move {
             let _ = stopped.await;
         }));
-        let client = FlightServiceClient::new(channel(address).await);
+        let client = connect(address).await;
         Self { address, serving, client, stop, done }
     }
 
@@ -110,7 +110,7 @@ impl Running {
     }
 
     pub async fn connect(&self) -> FlightServiceClient<Channel> {
-        FlightServiceClient::new(channel(self.address).await)
+        connect(self.address).await
     }
 
     pub fn begin_to_stop(self) -> JoinHandle<Result<()>> {
@@ -259,8 +259,4 @@ pub fn with_header<T>(message: T, name: &'static str, value: &str) -> Request<T>
     let mut request = Request::new(message);
     request.metadata_mut().insert(name, value.parse().unwrap());
     request
-}
-
-async fn channel(address: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }

@@ -15,7 +15,6 @@ use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, I
 use arrow::ipc::{CompressionType, root_as_message};
 use arrow_flight::FlightData;
 use bytes::Bytes;
-use futures::FutureExt;
 use tonic::{Code, Status};
 
 use super::fixture::{Running, batch, command, path, refused, weather};
