@@ -12,7 +12,6 @@ BIN    := target/release/lineament
 # nextest where it is installed, else cargo's own runner: the same tests.
 RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-
 .PHONY: deny demo build test test-rust test-python test-readme lint bench clean
 
 demo:

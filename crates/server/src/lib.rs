@@ -18,8 +18,5 @@ mod service;
 mod status;
 mod upload;
 
-#[cfg(test)]
-mod tests;
-
 pub use error::{Error, Result};
 pub use server::{ServeOptions, Server, serve};

@@ -4,8 +4,8 @@
 //! is set, and `known_at` ≤ the cut, which is at unless one instant is set in its place. The greatest (valid_at,
 //! known_at, sequence) wins, the last received among equals. Null keys and null times match nothing.
 //!
-//! It runs in two phases. [`matching`] finds the winner of each spine row from key and time columns alone, file by file, since
-//! each file is sorted by them; nothing is merged and no table of the right side is built. [`fetch`] then decodes
+//! It runs in two phases. `matching` finds the winner of each spine row from key and time columns alone, file by file, since
+//! each file is sorted by them; nothing is merged and no table of the right side is built. `fetch` then decodes
 //! feature values where rows were hit, and puts them into spine order.
 
 mod candidates;

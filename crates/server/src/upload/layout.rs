@@ -108,8 +108,12 @@ impl<'a> Layout<'a> {
             return refuse("a column's validity buffer is shorter than its nulls need");
         }
         match field.data_type() {
-            DataType::Utf8 | DataType::Binary | DataType::LargeUtf8 | DataType::LargeBinary => {
+            DataType::Utf8 | DataType::Binary => {
+                self.buffer_of(4)?;
                 self.buffer()?;
+            }
+            DataType::LargeUtf8 | DataType::LargeBinary => {
+                self.buffer_of(8)?;
                 self.buffer()?;
             }
             DataType::Utf8View | DataType::BinaryView => {
@@ -119,13 +123,17 @@ impl<'a> Layout<'a> {
                 let Some(count) = count.and_then(|count| u64::try_from(count).ok()) else {
                     return refuse("a text column does not say of how many buffers it is");
                 };
-                self.buffer()?;
+                self.buffer_of(16)?;
                 for _ in 0..count {
                     self.buffer()?;
                 }
             }
-            DataType::List(child) | DataType::LargeList(child) => {
-                self.buffer()?;
+            DataType::List(child) => {
+                self.buffer_of(4)?;
+                self.field(child)?;
+            }
+            DataType::LargeList(child) => {
+                self.buffer_of(8)?;
                 self.field(child)?;
             }
             DataType::FixedSizeList(child, size) => {
@@ -141,12 +149,24 @@ impl<'a> Layout<'a> {
                     }
                 }
             }
-            // Numbers, times, truth values, bytes of fixed size, and the indices of a dictionary.
+            DataType::Dictionary(index, _) => {
+                self.buffer_of(index.primitive_width().unwrap_or(1) as u64)?;
+            }
+            // Numbers, times, truth values, and bytes of fixed size.
             _ => {
                 self.buffer()?;
             }
         }
         Ok(values)
+    }
+
+    /// The next buffer, of offsets, views or indices: the decoder takes it for a list of numbers of that width, and stops the
+    /// process where a part of one is left over.
+    fn buffer_of(&mut self, width: u64) -> Result<(), Refused> {
+        if self.buffer()? % width != 0 {
+            return refuse("a buffer of offsets, views or indices does not hold a whole number of them");
+        }
+        Ok(())
     }
 
     /// The next buffer's length once decoded.
