@@ -25,6 +25,9 @@ use session::Place;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Stack of a worker: deep expressions are planned by recursion.
+const STACK_BYTES: usize = 64 << 20;
+
 /// A feature store with experiment tracking and model lineage built into the engine.
 #[derive(Parser)]
 #[command(version, about)]
@@ -51,13 +54,15 @@ enum Verb {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: the program cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("error: the program cannot start: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
     let place = arguments.place;
     let done = runtime.block_on(async move {
         match arguments.verb {

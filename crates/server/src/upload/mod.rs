@@ -99,8 +99,3 @@ fn check_message(
     check.admit(&message).map_err(|refused| FlightError::from(status::invalid(refused.to_string())))?;
     Ok(Some(message))
 }
-
-#[cfg(test)]
-pub fn lz4_bound(frame: &[u8]) -> Result<u64, Refused> {
-    lz4::bound(frame)
-}
