@@ -24,7 +24,6 @@ test: test-rust build test-python test-readme
 
 test-rust:
 	$(CARGO) $(RUST_TESTS) --release --workspace
-	$(CARGO) test --release --workspace --doc
 
 # Python's part: a virtual environment with pinned packages, made once.
 $(VENV)/.made: tests/python/requirements.txt python/pyproject.toml

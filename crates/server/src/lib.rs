@@ -15,6 +15,7 @@ mod reports;
 mod request;
 mod server;
 mod service;
+mod sql_limits;
 mod status;
 mod upload;
 

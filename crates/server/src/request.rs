@@ -11,11 +11,14 @@ use serving::{HistoricalRequest, Query};
 use tonic::Status;
 
 use crate::reports;
+use crate::sql_limits;
 use crate::status;
 
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
-/// The longest SQL text or JSON command.
-const TEXT_BYTES: usize = 1 << 20;
+/// The longest command or ticket. SQL within one has a limit of its own.
+const COMMAND_BYTES: usize = 4 << 20;
+/// The longest name of a feature view, with its project and version.
+const NAME_BYTES: usize = 256;
 
 /// What the bytes of a command or ticket are.
 #[derive(Debug)]
@@ -97,9 +100,9 @@ pub fn command(bytes: &[u8]) -> Result<Wanted, Status> {
             .map_err(|error| status::invalid(format!("the Flight SQL command cannot be read: {error}")))?;
         return Ok(Wanted::FlightSql(Box::new(command)));
     }
-    if bytes.len() > TEXT_BYTES {
+    if bytes.len() > COMMAND_BYTES {
         return Err(status::invalid(format!(
-            "the command has {} bytes; at most {TEXT_BYTES} are allowed",
+            "the command has {} bytes; at most {COMMAND_BYTES} are allowed",
             bytes.len()
         )));
     }
@@ -119,18 +122,22 @@ pub fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, Status> {
     serde_json::from_slice(text).map_err(|error| status::invalid(format!("{what} cannot be read: {error}")))
 }
 
-/// A query of SQL text, if it is not too long.
+/// A query of SQL text. All SQL of clients passes here.
 pub fn sql(text: impl Into<String>) -> Result<Query, Status> {
     let text = text.into();
-    limited(&text)?;
+    sql_limits::verify(&text).map_err(|error| status::invalid(error.to_string()))?;
     Ok(Query::sql(text))
 }
 
-fn limited(text: &str) -> Result<(), Status> {
-    if text.len() <= TEXT_BYTES {
-        return Ok(());
+/// All of a feature view.
+pub fn view(name: &str) -> Result<Query, Status> {
+    if name.len() > NAME_BYTES {
+        return Err(status::invalid(format!(
+            "the name of a feature view has {} bytes; at most {NAME_BYTES} are allowed",
+            name.len()
+        )));
     }
-    Err(status::invalid(format!("the SQL text has {} bytes; at most {TEXT_BYTES} are allowed", text.len())))
+    Ok(Query::view(name))
 }
 
 /// The ticket that runs a query: JSON, as in `docs/flight.md`.
@@ -151,16 +158,14 @@ pub struct Handle {
 
 impl Handle {
     pub fn read(bytes: &[u8]) -> Result<Self, Status> {
-        let handle: Self = json("the statement's handle", bytes)?;
-        limited(&handle.sql)?;
-        Ok(handle)
+        json("the statement's handle", bytes)
     }
 
     pub fn write(&self) -> Result<Vec<u8>, Status> {
         reports::json(self)
     }
 
-    pub fn query(self) -> Query {
-        Query::sql(self.sql)
+    pub fn query(self) -> Result<Query, Status> {
+        sql(self.sql)
     }
 }

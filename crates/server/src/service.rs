@@ -50,10 +50,10 @@ impl Flight {
     ) -> Result<(SchemaRef, Vec<u8>), Status> {
         let query = match request::descriptor(descriptor)? {
             Wanted::FlightSql(command) => return flight_sql::info(&self.serving, *command, author).await,
-            Wanted::Sql(text) => Query::sql(text),
-            Wanted::View(name) => Query::view(&name),
+            Wanted::Sql(text) => request::sql(text)?,
+            Wanted::View(name) => request::view(&name)?,
             Wanted::Json(text) => match request::json("the command", text.as_bytes())? {
-                request::Ticket::Sql(text) => Query::sql(text),
+                request::Ticket::Sql(text) => request::sql(text)?,
                 request::Ticket::TrainingSet(_) => {
                     return Err(status::invalid(
                         "a training set is planned by being rebuilt: give this command to DoGet as its ticket",
@@ -69,7 +69,7 @@ impl Flight {
         let query = match request::command(ticket)? {
             Wanted::FlightSql(command) => return flight_sql::rows(&self.serving, *command, author).await,
             Wanted::Json(text) => match request::json("the ticket", text.as_bytes())? {
-                request::Ticket::Sql(text) => Query::sql(text),
+                request::Ticket::Sql(text) => request::sql(text)?,
                 request::Ticket::TrainingSet(id) => {
                     let (report, set) =
                         self.serving.replay(id, author).await.map_err(|error| status::of(&error))?;

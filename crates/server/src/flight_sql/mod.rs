@@ -34,7 +34,7 @@ pub async fn info(
             Ok((schema, handle.as_any().encode_to_vec()))
         }
         Command::CommandPreparedStatementQuery(statement) => {
-            let query = Handle::read(&statement.prepared_statement_handle)?.query();
+            let query = Handle::read(&statement.prepared_statement_handle)?.query()?;
             let schema = describe(serving, &query).await?;
             Ok((schema, statement.as_any().encode_to_vec()))
         }
@@ -52,9 +52,9 @@ pub async fn info(
 /// The rows of a command or of a ticket.
 pub async fn rows(serving: &Serving, command: Command, author: &Author) -> Result<Answer, Status> {
     let query = match command {
-        Command::TicketStatementQuery(ticket) => Handle::read(&ticket.statement_handle)?.query(),
+        Command::TicketStatementQuery(ticket) => Handle::read(&ticket.statement_handle)?.query()?,
         Command::CommandPreparedStatementQuery(statement) => {
-            Handle::read(&statement.prepared_statement_handle)?.query()
+            Handle::read(&statement.prepared_statement_handle)?.query()?
         }
         Command::CommandStatementQuery(statement) => statement_query(statement)?,
         other => {

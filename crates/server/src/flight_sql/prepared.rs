@@ -13,6 +13,7 @@ use tonic::Status;
 use super::schema_message;
 use crate::parameters;
 use crate::request::{self, Handle};
+use crate::sql_limits;
 use crate::status;
 use crate::upload::Received;
 
@@ -50,6 +51,7 @@ pub fn bind(
 ) -> Result<DoPutPreparedStatementResult, Status> {
     let Handle { sql, prepared } = Handle::read(&statement.prepared_statement_handle)?;
     let prepared = prepared.unwrap_or(sql);
+    sql_limits::verify(&prepared).map_err(|error| status::invalid(error.to_string()))?;
     let values = concat_batches(&received.schema, &received.batches)
         .map_err(|error| status::invalid(format!("the parameters cannot be read: {error}")))?;
     let bound = parameters::bind(&prepared, &values).map_err(|error| status::invalid(error.to_string()))?;
