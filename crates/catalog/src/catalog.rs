@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use feature::digest::{Digest, HashAlgorithm, hash};
-use feature::{BatchId, Sequence, StoreId};
+use feature::{BatchId, CommitId, Id, Sequence, StoreId};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use storage::entry::{Entry, RawRecord, RequestKey};
@@ -67,7 +68,10 @@ pub struct RequestBinding {
 /// How far the head of the log may be ahead of this machine's clock.
 const CLOCK_TOLERANCE_MICROS: i64 = 5 * 60 * 1_000_000;
 /// How many lost races a commit bears before it gives up.
-const ATTEMPTS: usize = 1_000;
+const ATTEMPTS: u32 = 1_000;
+/// The pause after a first lost race, and the longest: about one put of a local disk, and some puts of a bucket.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 impl Catalog {
     /// Makes a new store: proves that its object storage creates only where nothing is, and writes the first entry.
@@ -165,7 +169,8 @@ impl Catalog {
     ///
     /// # Errors
     /// Those of `intent`, those of the storage; `Unknown` where it cannot be told whether the entry landed: ask
-    /// again with the same key.
+    /// again with the same key. `Internal` where the records could not be folded: such an entry is never written, for
+    /// nobody could open the store again.
     pub async fn commit<T>(
         &self,
         author: &Author,
@@ -175,7 +180,7 @@ impl Catalog {
         self.prove_once().await?;
         let _turn = self.inner.turn.lock().await;
         let mut state = self.catch_up().await?;
-        for _ in 0..ATTEMPTS {
+        for lost in 0..ATTEMPTS {
             if let Some(sequence) = answered(&state, request)? {
                 return Ok(Outcome::Committed(sequence));
             }
@@ -184,14 +189,20 @@ impl Catalog {
                 Intent::Done(answer) => return Ok(Outcome::Done(answer)),
             };
             let entry = self.next_entry(&state, author, request, &records)?;
-            let sequence = entry.sequence;
-            let appended = self.inner.store.log().append(sequence, entry.encode()?).await?;
-            state = self.catch_up().await?;
-            if let Appended::Committed = appended {
-                return Ok(Outcome::Committed(sequence));
+            let bytes = entry.encode()?;
+            let next = folded(&state, &entry, storage::entry::digest(state.hash, &bytes))?;
+            match self.inner.store.log().append(entry.sequence, bytes).await? {
+                Appended::Committed => {
+                    *write(&self.inner.state) = Arc::new(next);
+                    return Ok(Outcome::Committed(entry.sequence));
+                }
+                Appended::Lost => {
+                    pause(lost, &entry.commit).await;
+                    state = self.catch_up().await?;
+                }
             }
         }
-        Err(Error::Invalid(format!("{ATTEMPTS} other writers were faster each time; try again")))
+        Err(Error::Contended(format!("{ATTEMPTS} other writers were faster each time; try again")))
     }
 
     async fn prove_once(&self) -> Result<()> {
@@ -213,7 +224,7 @@ impl Catalog {
         let wall = self.inner.store.clock().now();
         let head = &state.head;
         if head.committed_at.0 - wall.0 > CLOCK_TOLERANCE_MICROS {
-            return Err(Error::Invalid(format!(
+            return Err(Error::Contended(format!(
                 "the newest entry of the log is dated {}, but this machine's clock says {wall}; set the clock right",
                 head.committed_at
             )));
@@ -308,6 +319,20 @@ fn answered(state: &State, request: Option<&RequestBinding>) -> Result<Option<Se
             request.key, answer.sequence
         ))),
     }
+}
+
+/// The state with an entry that is yet to be written.
+fn folded(state: &State, entry: &Entry, digest: Digest) -> Result<State> {
+    let mut next = Some(state.clone());
+    fold(&mut next, entry, digest).map_err(|error| Error::internal("the entry would not fold", error))?;
+    next.ok_or_else(|| Error::internal("the entry would not fold", "no state"))
+}
+
+/// Longer after each lost race, and different for each writer, so that those who raced once do not race again.
+async fn pause(lost: u32, commit: &CommitId) {
+    let longest = LONGEST_PAUSE.min(FIRST_PAUSE * 2u32.saturating_pow(lost.min(16)));
+    let share = u32::from(commit.uuid().as_bytes()[0]);
+    tokio::time::sleep(longest * share / 255).await;
 }
 
 fn fold(state: &mut Option<State>, entry: &Entry, digest: Digest) -> Result<()> {

@@ -15,6 +15,12 @@ pub enum Error {
     /// Something that was named does not exist; the message names the nearest that does.
     #[error("{0}")]
     NotFound(String),
+    /// The request is right, and others were in its way: try again.
+    #[error("{0}")]
+    Contended(String),
+    /// A fault of ours, or a limit of a library, met while handling valid input.
+    #[error("{0}")]
+    Internal(String),
     /// Too many rows were rejected: nothing of the batch counts, and the rejected rows can be listed.
     #[error(transparent)]
     Refused(Box<crate::ingest::Refusal>),
@@ -34,8 +40,7 @@ impl Error {
         Self::Damaged { sequence, why: error.to_string() }
     }
 
-    /// A program error of ours or a limit of a library, met while handling valid input.
     pub(crate) fn internal(what: &str, error: impl std::fmt::Display) -> Self {
-        Self::Invalid(format!("{what}: {error}"))
+        Self::Internal(format!("{what}: {error}"))
     }
 }

@@ -46,10 +46,18 @@ impl Error {
 
 impl From<catalog::Error> for Error {
     fn from(error: catalog::Error) -> Self {
-        let kind = match &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&catalog::Error> for Error {
+    fn from(error: &catalog::Error) -> Self {
+        let kind = match error {
             catalog::Error::Invalid(_) => Kind::Invalid,
             catalog::Error::NotFound(_) => Kind::NotFound,
             catalog::Error::Refused(_) => Kind::Refused,
+            catalog::Error::Contended(_) => Kind::Unavailable,
+            catalog::Error::Internal(_) => Kind::Internal,
             catalog::Error::Damaged { .. } => Kind::Damaged,
             catalog::Error::Storage(error) => return storage(error),
         };
@@ -76,17 +84,7 @@ impl From<DataFusionError> for Error {
         match error.find_root() {
             DataFusionError::External(cause) => {
                 if let Some(known) = cause.downcast_ref::<catalog::Error>() {
-                    return match known {
-                        catalog::Error::Storage(error) => storage(error),
-                        other => Self::new(
-                            if matches!(other, catalog::Error::NotFound(_)) {
-                                Kind::NotFound
-                            } else {
-                                Kind::Damaged
-                            },
-                            other.to_string(),
-                        ),
-                    };
+                    return known.into();
                 }
                 Self::new(Kind::Internal, cause.to_string())
             }
