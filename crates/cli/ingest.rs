@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use catalog::ingest::{Claim, Input, Report, Request};
+use catalog::ingest::{Claim, Input, Report, Request, Skipped};
 use clap::{Args, ValueEnum};
 use feature::definition::FileFormat;
 use serving::Result;
@@ -78,7 +78,8 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
 
 pub fn print(report: &Report) {
     let Some((batch, sequence)) = report.batch.zip(report.sequence) else {
-        println!("{}: nothing new ({} files were taken before)", report.version, report.skipped);
+        println!("{}: nothing new", report.version);
+        print_left_out(report);
         return;
     };
     let repeated =
@@ -89,16 +90,31 @@ pub fn print(report: &Report) {
         grouped(report.rows),
         grouped(report.rejected)
     );
-    if report.filtered > 0 {
-        println!("  {} rows left out by the source's `where`", grouped(report.filtered));
-    }
-    if report.skipped > 0 {
-        println!("  {} files were taken before", report.skipped);
-    }
+    print_left_out(report);
     for (reason, column, count) in &report.reasons {
         println!("  {} × {reason} in `{column}`", grouped(*count));
     }
     for example in &report.examples {
         println!("    {example}");
     }
+}
+
+fn print_left_out(report: &Report) {
+    if report.filtered > 0 {
+        println!("  {} rows left out by the source's `where`", grouped(report.filtered));
+    }
+    let Skipped { taken, refused } = report.skipped;
+    if taken > 0 {
+        println!("  {} taken before", counted(taken));
+    }
+    if refused > 0 {
+        println!(
+            "  {} refused before: mend the file or the definition (`SELECT * FROM lineament.rejected_rows` says what was wrong)",
+            counted(refused)
+        );
+    }
+}
+
+fn counted(files: usize) -> String {
+    if files == 1 { "1 file was".to_owned() } else { format!("{files} files were") }
 }

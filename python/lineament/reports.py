@@ -47,6 +47,8 @@ class IngestReport:
     filtered: int = 0
     #: Files of the source that the view had before.
     skipped_files: int = 0
+    #: Files of the source that the view refused before, under the same definition.
+    refused_files: int = 0
     #: Whether an earlier request with the same key did this, and nothing was done now.
     repeated: bool = False
     #: Most frequent first. One row may have several reasons.

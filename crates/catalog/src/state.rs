@@ -170,7 +170,10 @@ pub struct State {
     training_sets: BTreeMap<TrainingSetId, TrainingSet>,
     verifications: Vec<Verification>,
     requests: HashMap<String, Request>,
+    /// Source files that were taken, by line.
     sources: HashSet<(VersionId, Digest)>,
+    /// Source files that were refused, by version: another version may have other rules.
+    refused_sources: HashSet<(VersionId, Digest)>,
     log: Vec<LogLine>,
 }
 
@@ -201,6 +204,7 @@ impl State {
             verifications: Vec::new(),
             requests: HashMap::new(),
             sources: HashSet::new(),
+            refused_sources: HashSet::new(),
             log: Vec::new(),
         };
         state.fold(entry, rest)?;
@@ -245,6 +249,8 @@ impl State {
             Record::Described(body) => self.describe(body, by),
             Record::BatchCommitted(body) => self.admit(body, by),
             Record::BatchRefused(body) => {
+                let refused = body.sources.iter().map(|source| (body.version, source.digest));
+                self.refused_sources.extend(refused);
                 self.refused.push(RefusedBatch { record: body.clone(), by: by.clone() });
                 Ok(())
             }
@@ -339,6 +345,8 @@ impl State {
                 found.ok_or_else(missing)?.definition = Arc::new(read_definition(&body.definition, by)?);
             }
             Subject::FeatureView => {
+                // It may bear more rejections now, or read its files otherwise.
+                self.refused_sources.retain(|(version, _)| *version != body.version);
                 let found = self.views.values_mut().flatten().find(|found| found.version == body.version);
                 found.ok_or_else(missing)?.definition = Arc::new(read_definition(&body.definition, by)?);
             }
@@ -452,9 +460,8 @@ impl State {
     /// The batches that count for a version at a sequence, in the order of the log. A batch counts for every version
     /// of its line; for one that is earlier than its own only if it has all of that one's features.
     pub fn batches_of(&self, version: &ViewVersion, at: Sequence) -> Vec<Arc<Batch>> {
-        let Some(batches) = self.batches.get(&version.line) else { return Vec::new() };
         let mut counted = Vec::new();
-        for batch in batches.iter().filter(|batch| batch.by.sequence <= at) {
+        for batch in self.batches_of_line(version.line).iter().filter(|batch| batch.by.sequence <= at) {
             let later = batch.number > version.number;
             if !later || self.has_all_features(batch, version) {
                 counted.push(batch.clone());
@@ -470,6 +477,16 @@ impl State {
             .features
             .iter()
             .all(|wanted| written.definition.features.iter().any(|had| had.name == wanted.name))
+    }
+
+    /// The batches of a line, in the order of the log.
+    pub fn batches_of_line(&self, line: VersionId) -> &[Arc<Batch>] {
+        self.batches.get(&line).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a source file of these bytes was refused under a version before.
+    pub fn has_refused(&self, version: VersionId, digest: Digest) -> bool {
+        self.refused_sources.contains(&(version, digest))
     }
 
     /// Whether a source file of these bytes was taken into a line before.

@@ -4,21 +4,21 @@
 //! files, those that do not go to quarantine with their reasons, and one entry makes all of it visible at once. A
 //! crash before that entry leaves nothing visible; the same request sent again gives the first answer.
 
+mod checking;
+mod knowledge;
 mod quarantine;
 mod sources;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema};
 use feature::definition::{Entity, FeatureView, FileFormat, KnownAt};
 use feature::digest::{Digest, TableDigest, hash};
-use feature::validation::{Reason, Rejection, Validator};
-use feature::{BatchId, BodyId, FileId, Name, Sequence, Timestamp};
+use feature::validation::Reason;
+use feature::{BatchId, BodyId, FileId, Name, Sequence};
 use storage::environment;
 use storage::manifest;
 use storage::partition::{self, Columns, Layout};
@@ -26,12 +26,14 @@ use storage::partition::{self, Columns, Layout};
 pub use quarantine::{read as read_quarantine, schema as quarantine_schema};
 pub use sources::Rows;
 
+use knowledge::Knowledge;
+
 use crate::author::Author;
 use crate::catalog::{Catalog, Intent, Outcome, RequestBinding};
-use crate::conditions::{Condition, Conditions};
+use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::plan::did_you_mean;
-use crate::records::{BatchCommitted, BatchRefused, KnownAtSource, Object, SourceFile};
+use crate::records::{BatchCommitted, BatchRefused, Object, SourceFile};
 use crate::state::{State, ViewVersion};
 
 /// What is to be ingested.
@@ -94,6 +96,15 @@ pub enum Stage {
     Committing,
 }
 
+/// Files of a source that were left alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Taken by an earlier ingest.
+    pub taken: usize,
+    /// Refused by an earlier ingest under the same definition; another definition gives them another chance.
+    pub refused: usize,
+}
+
 /// What an ingest did.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -108,8 +119,8 @@ pub struct Report {
     pub reasons: Vec<(Reason, String, u64)>,
     /// The first few rejections, in words.
     pub examples: Vec<String>,
-    /// Files that were taken before and left alone.
-    pub skipped: usize,
+    /// Files of the source that were met before and left alone.
+    pub skipped: Skipped,
     /// Rows that the source's `where` left out.
     pub filtered: u64,
     /// Whether an earlier request under the same key did all this.
@@ -170,6 +181,9 @@ pub fn row_schema(entity: &Entity, view: &FeatureView) -> Schema {
     Schema::new(fields)
 }
 
+/// How often the version in force may change under one ingest before it gives up.
+const ATTEMPTS: u32 = 8;
+
 /// Ingests rows into the version of a view that is in force.
 ///
 /// # Errors
@@ -183,21 +197,55 @@ pub async fn ingest(
     author: &Author,
     progress: Arc<OnProgress>,
 ) -> Result<Report> {
-    let state = catalog.refresh().await?;
-    let version = resolve(&state, &request)?;
-    let (rows, skipped) = read_input(&state, &version, &request, &progress).await?;
-    if rows.is_empty() {
-        return Ok(nothing_new(&version, skipped));
+    for _ in 0..ATTEMPTS {
+        match attempt(catalog, &request, &conditions, author, &progress).await? {
+            Attempt::Done(report) => return Ok(report),
+            // Other rules are in force now: the rows are checked again, by these.
+            Attempt::VersionChanged => {}
+        }
     }
-    let binding = bind(&state, &version, &request, &rows)?;
+    Err(Error::Contended(format!(
+        "the definition of `{}` changed {ATTEMPTS} times while its rows were written; nothing was ingested: try again",
+        request.view
+    )))
+}
+
+enum Attempt {
+    Done(Report),
+    VersionChanged,
+}
+
+/// Why a batch that is ready was not appended.
+enum Superseded {
+    /// Another process took the same files.
+    SourcesTaken,
+    VersionChanged,
+    /// Batches came whose times were not compared with this one's.
+    LaterBatches,
+}
+
+async fn attempt(
+    catalog: &Catalog,
+    request: &Request,
+    conditions: &Arc<dyn Conditions>,
+    author: &Author,
+    progress: &Arc<OnProgress>,
+) -> Result<Attempt> {
+    let mut state = catalog.refresh().await?;
+    let version = resolve(&state, request)?;
+    let (rows, skipped) = read_input(&state, &version, request, progress).await?;
+    let binding = bind(&state, &version, request, &rows)?;
     if let Some(binding) = &binding
         && let Some(answer) = state.request(&binding.key)
         && answer.digest == binding.digest
     {
-        return first_answer(&state, &version, answer.sequence);
+        return Ok(Attempt::Done(first_answer(catalog, &state, &version, answer.sequence).await?));
     }
-
+    let only_new = matches!(request.input, Input::Source);
     let offered: u64 = rows.iter().map(Rows::count).sum();
+    if offered == 0 && only_new {
+        return Ok(Attempt::Done(nothing_new(&version, skipped)));
+    }
     if offered == 0 {
         return Err(Error::Invalid(format!(
             "there are no rows to ingest into `{}`: the input is empty",
@@ -208,9 +256,8 @@ pub async fn ingest(
     let origins: Vec<String> = rows.iter().map(|rows| rows.origin.clone()).collect();
     let checked = {
         let (version, conditions, progress) = (version.clone(), conditions.clone(), progress.clone());
-        let filter = matches!(request.input, Input::Source);
         tokio::task::spawn_blocking(move || {
-            check_rows(&version, rows, filter, conditions.as_ref(), &*progress)
+            checking::check_rows(&version, rows, only_new, conditions.as_ref(), &*progress)
         })
         .await
         .map_err(|error| Error::internal("validation stopped", error))??
@@ -218,13 +265,18 @@ pub async fn ingest(
 
     let batch: BatchId = environment::mint();
     let mut report = checked.report(&version, batch, skipped);
+    let total = report.rows + report.rejected;
+    if total == 0 {
+        // All of it is what the source's `where` leaves out.
+        report.batch = None;
+        return Ok(Attempt::Done(report));
+    }
     let body = write_body(catalog, author, &origins).await?;
     let quarantine = match checked.quarantine {
         Some(bytes) => Some(catalog.put_object(format!("quarantine/{batch}/rejected.parquet"), bytes).await?),
         None => None,
     };
     let threshold = version.definition.reject_above.unwrap_or(1.0);
-    let total = report.rows + report.rejected;
     let refused =
         report.rows == 0 && report.rejected > 0 || report.rejected as f64 > threshold * total as f64;
     if let (true, Some(quarantine)) = (refused, quarantine.clone()) {
@@ -235,22 +287,30 @@ pub async fn ingest(
             rows: total,
             rejected: report.rejected,
             quarantine,
-            sources: Vec::new(),
+            sources,
             body,
         };
-        catalog.commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone().into()]))).await?;
+        let outcome = catalog
+            .commit::<()>(author, binding.as_ref(), |_| Ok(Intent::Append(vec![record.clone().into()])))
+            .await?;
+        if let Outcome::Committed(sequence) = outcome
+            && catalog.state().refused().iter().all(|refused| refused.record.batch != batch)
+        {
+            let state = catalog.state();
+            return Ok(Attempt::Done(first_answer(catalog, &state, &version, sequence).await?));
+        }
         report.rows = 0;
         return Err(Error::Refused(Box::new(Refusal { report, offered: total, threshold })));
     }
-    if total == 0 {
-        return Err(Error::Invalid(format!(
-            "none of the {offered} rows meets the source's `where`; nothing was ingested into `{}`",
-            version.label()
-        )));
-    }
 
-    let (rows, known_at) = settle_known_at(catalog, &state, &version, checked.rows, request.claim).await?;
-    let staged = stage(catalog, &version, batch, rows, &request.layout, &*progress, report.rows).await?;
+    let knowledge = Knowledge::of(&version, request.claim);
+    if knowledge.excludes_overlap {
+        knowledge::refuse_overlap(catalog, &state, &version, &checked.rows, None).await?;
+    }
+    let rows = knowledge.date(checked.rows);
+    let staged =
+        stage(catalog, &version, batch, rows.clone(), &request.layout, progress.as_ref(), report.rows)
+            .await?;
     progress(Progress { stage: Stage::Committing, rows: report.rows, of: report.rows });
     let record = BatchCommitted {
         batch,
@@ -258,33 +318,50 @@ pub async fn ingest(
         version: version.version,
         rows: report.rows,
         rejected: report.rejected,
-        known_at,
+        known_at: knowledge.source,
         manifest: staged.manifest,
         digest: staged.digest,
         quarantine,
         sources: sources.clone(),
         body,
     };
-    let only_new = matches!(request.input, Input::Source);
-    let outcome = catalog
-        .commit(author, binding.as_ref(), |state| {
-            // Another process may have taken the same files meanwhile.
-            if only_new && sources.iter().any(|source| state.has_source(version.line, source.digest)) {
-                return Ok(Intent::Done(()));
+    loop {
+        let compared = state.head.sequence;
+        let outcome = catalog
+            .commit(author, binding.as_ref(), |state| {
+                // Whatever was decided above is decided again, on the state that the entry will follow.
+                if only_new && sources.iter().any(|source| state.has_source(version.line, source.digest)) {
+                    return Ok(Intent::Done(Superseded::SourcesTaken));
+                }
+                if resolve(state, request)?.version != version.version {
+                    return Ok(Intent::Done(Superseded::VersionChanged));
+                }
+                let newest = state.batches_of_line(version.line).last().map(|batch| batch.by.sequence);
+                if knowledge.excludes_overlap && newest.is_some_and(|newest| newest > compared) {
+                    return Ok(Intent::Done(Superseded::LaterBatches));
+                }
+                Ok(Intent::Append(vec![record.clone().into()]))
+            })
+            .await?;
+        state = catalog.state();
+        return Ok(match outcome {
+            Outcome::Committed(sequence) if state.batch(batch).is_none() => {
+                Attempt::Done(first_answer(catalog, &state, &version, sequence).await?)
             }
-            Ok(Intent::Append(vec![record.clone().into()]))
-        })
-        .await?;
-    match outcome {
-        Outcome::Committed(sequence) => {
-            let ours = catalog.state().batch(batch).is_some();
-            if !ours {
-                return first_answer(&catalog.state(), &version, sequence);
+            Outcome::Committed(sequence) => {
+                report.sequence = Some(sequence);
+                Attempt::Done(report)
             }
-            report.sequence = Some(sequence);
-            Ok(report)
-        }
-        Outcome::Done(()) => Ok(nothing_new(&version, skipped + sources.len())),
+            Outcome::Done(Superseded::SourcesTaken) => {
+                let taken = skipped.taken + sources.len();
+                Attempt::Done(nothing_new(&version, Skipped { taken, ..skipped }))
+            }
+            Outcome::Done(Superseded::VersionChanged) => Attempt::VersionChanged,
+            Outcome::Done(Superseded::LaterBatches) => {
+                knowledge::refuse_overlap(catalog, &state, &version, &rows, Some(compared)).await?;
+                continue;
+            }
+        });
     }
 }
 
@@ -316,9 +393,9 @@ async fn read_input(
     version: &ViewVersion,
     request: &Request,
     progress: &Arc<OnProgress>,
-) -> Result<(Vec<Rows>, usize)> {
+) -> Result<(Vec<Rows>, Skipped)> {
     let (paths, format, only_new) = match &request.input {
-        Input::Rows(rows) => return Ok((vec![rows.clone()], 0)),
+        Input::Rows(rows) => return Ok((vec![rows.clone()], Skipped::default())),
         Input::Files { paths, format } => (paths.clone(), *format, false),
         Input::Source => {
             let source = version.definition.source.as_ref().ok_or_else(|| {
@@ -330,20 +407,23 @@ async fn read_input(
             (sources::files_of(source)?, source.format, true)
         }
     };
-    let (state, line, progress) = (state.clone(), version.line, progress.clone());
+    let (state, progress) = (state.clone(), progress.clone());
+    let (line, version) = (version.line, version.version);
     tokio::task::spawn_blocking(move || {
         let mut all = Vec::new();
-        let mut skipped = 0;
+        let mut skipped = Skipped::default();
         let of = paths.len() as u64;
         for (read, path) in paths.iter().enumerate() {
             progress(Progress { stage: Stage::Reading, rows: read as u64, of });
             let (bytes, file) = sources::open(path, state.hash)?;
-            let known = state.has_source(line, file.digest)
+            let taken = state.has_source(line, file.digest)
                 || all
                     .iter()
                     .any(|rows: &Rows| rows.file.as_ref().is_some_and(|seen| seen.digest == file.digest));
-            if only_new && known {
-                skipped += 1;
+            if only_new && taken {
+                skipped.taken += 1;
+            } else if only_new && state.has_refused(version, file.digest) {
+                skipped.refused += 1;
             } else {
                 all.push(sources::decode(path, bytes, file, format, sources::CsvTypes::Text)?);
             }
@@ -379,7 +459,7 @@ fn bind(
     Ok(Some(RequestBinding { key: key.clone(), digest: hash(state.hash, content.as_bytes()) }))
 }
 
-fn nothing_new(version: &ViewVersion, skipped: usize) -> Report {
+fn nothing_new(version: &ViewVersion, skipped: Skipped) -> Report {
     Report {
         version: version.label(),
         batch: None,
@@ -394,230 +474,46 @@ fn nothing_new(version: &ViewVersion, skipped: usize) -> Report {
     }
 }
 
-fn first_answer(state: &State, version: &ViewVersion, sequence: Sequence) -> Result<Report> {
-    let batch = state.batches().find(|batch| batch.by.sequence == sequence);
-    let Some(batch) = batch else {
+/// What the request that stands at a sequence was answered.
+async fn first_answer(
+    catalog: &Catalog,
+    state: &State,
+    version: &ViewVersion,
+    sequence: Sequence,
+) -> Result<Report> {
+    if let Some(batch) = state.batches().find(|batch| batch.by.sequence == sequence) {
+        return Ok(Report {
+            batch: Some(batch.record.batch),
+            sequence: Some(sequence),
+            rows: batch.record.rows,
+            rejected: batch.record.rejected,
+            repeated: true,
+            ..nothing_new(version, Skipped::default())
+        });
+    }
+    let Some(refused) = state.refused().iter().find(|refused| refused.by.sequence == sequence) else {
         return Err(Error::Invalid(format!(
-            "the request key was used at sequence {sequence} for something else"
+            "the request key was used at sequence {sequence} for something else; choose another"
         )));
     };
-    Ok(Report {
-        batch: Some(batch.record.batch),
+    let BatchRefused { batch, rows, rejected, quarantine, .. } = &refused.record;
+    let bytes = catalog.object(quarantine).await?;
+    let examples = quarantine::examples(bytes, EXAMPLES)
+        .map_err(|why| storage::Error::corrupt(&quarantine.path, why.to_string()))?;
+    let report = Report {
+        batch: Some(*batch),
         sequence: Some(sequence),
-        rows: batch.record.rows,
-        rejected: batch.record.rejected,
+        rejected: *rejected,
+        examples,
         repeated: true,
-        ..nothing_new(version, 0)
-    })
+        ..nothing_new(version, Skipped::default())
+    };
+    let threshold = version.definition.reject_above.unwrap_or(1.0);
+    Err(Error::Refused(Box::new(Refusal { report, offered: *rows, threshold })))
 }
 
-/// Rows that passed, and what is to be said of those that did not.
-struct CheckedRows {
-    rows: RecordBatch,
-    rejected: u64,
-    filtered: u64,
-    reasons: BTreeMap<(Reason, String), u64>,
-    examples: Vec<String>,
-    quarantine: Option<bytes::Bytes>,
-}
-
-impl CheckedRows {
-    fn report(&self, version: &ViewVersion, batch: BatchId, skipped: usize) -> Report {
-        let mut reasons: Vec<_> =
-            self.reasons.iter().map(|((reason, column), count)| (*reason, column.clone(), *count)).collect();
-        reasons.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
-        Report {
-            batch: Some(batch),
-            rows: self.rows.num_rows() as u64,
-            rejected: self.rejected,
-            reasons,
-            examples: self.examples.clone(),
-            filtered: self.filtered,
-            ..nothing_new(version, skipped)
-        }
-    }
-}
-
+/// Rejections that a report quotes in words.
 const EXAMPLES: usize = 5;
-
-fn check_rows(
-    version: &ViewVersion,
-    inputs: Vec<Rows>,
-    filter: bool,
-    conditions: &dyn Conditions,
-    progress: &OnProgress,
-) -> Result<CheckedRows> {
-    let view = &version.definition;
-    let of = inputs.iter().map(Rows::count).sum();
-    let mut checks: Option<(SchemaRef, Vec<Arc<dyn Condition>>)> = None;
-    let mut accepted = Vec::new();
-    let mut schema: Option<SchemaRef> = None;
-    let mut quarantine = quarantine::Quarantine::new();
-    let mut checked = CheckedRows {
-        rows: RecordBatch::new_empty(Arc::new(row_schema(&version.entity, view))),
-        rejected: 0,
-        filtered: 0,
-        reasons: BTreeMap::new(),
-        examples: Vec::new(),
-        quarantine: None,
-    };
-    let mut done = 0;
-    for rows in inputs {
-        let validator = Validator::new(&version.entity, view, &rows.schema).map_err(|errors| {
-            Error::Invalid(format!("{} does not fit `{}`: {errors}", rows.origin, version.label()))
-        })?;
-        let condition = match view.source.as_ref().and_then(|source| source.filter.as_ref()) {
-            Some(sql) if filter => Some(conditions.compile(sql, &rows.schema).map_err(|why| {
-                Error::Invalid(format!("the `where` of `{}`'s source, `{sql}`: {why}", version.label()))
-            })?),
-            _ => None,
-        };
-        let output = validator.output_schema();
-        if checks.as_ref().is_none_or(|(known, _)| *known != output) {
-            let compiled = view
-                .checks
-                .iter()
-                .map(|check| {
-                    conditions.compile(&check.sql, &output).map_err(|why| {
-                        Error::Invalid(format!("check `{}` of `{}`: {why}", check.name, version.label()))
-                    })
-                })
-                .collect::<Result<Vec<_>>>()?;
-            checks = Some((output.clone(), compiled));
-        }
-        if let Some(schema) = &schema
-            && *schema != output
-        {
-            return Err(Error::Invalid(format!(
-                "{} has a `_retracted` column and another file has none; ingest them one by one",
-                rows.origin
-            )));
-        }
-        schema = Some(output);
-        let mut first_row = 0;
-        for batch in &rows.batches {
-            let count = batch.num_rows() as u64;
-            let (kept, keep) = match &condition {
-                Some(condition) => {
-                    let keep = condition.evaluate(batch).map_err(Error::Invalid)?;
-                    let kept = filter_record_batch(batch, &keep)
-                        .map_err(|error| Error::internal("filtering", error))?;
-                    checked.filtered += count - kept.num_rows() as u64;
-                    (kept, Some(keep))
-                }
-                None => (batch.clone(), None),
-            };
-            let mut validated =
-                validator.validate(&kept, first_row).map_err(|error| Error::Invalid(error.to_string()))?;
-            if let Some((_, compiled)) = &checks {
-                for (check, condition) in view.checks.iter().zip(compiled) {
-                    let passes = condition.evaluate(validated.rows()).map_err(Error::Invalid)?;
-                    validated
-                        .check(check, &passes)
-                        .map_err(|error| Error::internal("a check gave a wrong answer", error))?;
-                }
-            }
-            let mut split =
-                validated.split().map_err(|error| Error::internal("splitting accepted rows", error))?;
-            if !split.rejections.is_empty() {
-                quarantine
-                    .add(&rows.origin, &kept, &mut split.rejections, keep.as_ref(), first_row)
-                    .map_err(|error| Error::internal("keeping rejected rows", error))?;
-                note_rejections(&mut checked, &rows.origin, &split.rejections);
-            }
-            accepted.push(split.accepted);
-            first_row += count;
-            done += count;
-            progress(Progress { stage: Stage::Validating, rows: done, of });
-        }
-    }
-    if let Some(schema) = schema {
-        checked.rows = concat_batches(&schema, &accepted)
-            .map_err(|error| Error::internal("joining accepted rows", error))?;
-    }
-    if checked.rejected > 0 {
-        let bytes = quarantine.finish().map_err(|error| Error::internal("writing rejected rows", error))?;
-        checked.quarantine = Some(bytes);
-    }
-    Ok(checked)
-}
-
-fn note_rejections(checked: &mut CheckedRows, origin: &str, rejections: &[Rejection]) {
-    let mut last = None;
-    for rejection in rejections {
-        if last != Some(rejection.row) {
-            checked.rejected += 1;
-            last = Some(rejection.row);
-        }
-        *checked.reasons.entry((rejection.reason, rejection.column.to_string())).or_default() += 1;
-        if checked.examples.len() < EXAMPLES {
-            checked.examples.push(format!("{origin}, {}", rejection.message()));
-        }
-    }
-}
-
-/// Gives the rows the known-at times that the view's rule and the writer's claim say. A batch dated by a delay or by an
-/// assumption that reaches into times already ingested must say what it is: a correction dated so would leak.
-async fn settle_known_at(
-    catalog: &Catalog,
-    state: &State,
-    version: &ViewVersion,
-    rows: RecordBatch,
-    claim: Option<Claim>,
-) -> Result<(RecordBatch, KnownAtSource)> {
-    let usual = match version.definition.time.known_at {
-        KnownAt::Column(_) => return Ok((rows, KnownAtSource::Column)),
-        KnownAt::Arrival => return Ok((rows, KnownAtSource::Arrival)),
-        KnownAt::Delay(_) => KnownAtSource::Delay,
-        KnownAt::Assumed => KnownAtSource::Assumed,
-    };
-    match claim {
-        Some(Claim::BackFill) => Ok((rows, usual)),
-        Some(Claim::Correction) => {
-            let index =
-                rows.schema().index_of("known_at").map_err(|error| Error::internal("known_at", error))?;
-            let mut rows = rows;
-            rows.remove_column(index);
-            Ok((rows, KnownAtSource::Arrival))
-        }
-        None => {
-            if let Some((from, until)) = overlap(catalog, state, version, &rows).await? {
-                return Err(Error::Invalid(format!(
-                    "`{}` already has observations between {from} and {until}, the time of these rows, and it dates what is known by a rule; \
-                     say what they are by a claim: `back_fill` (--back-fill) where they could have been known when the rule says, \
-                     `correction` (--correction) where they are known from now on",
-                    version.label()
-                )));
-            }
-            Ok((rows, usual))
-        }
-    }
-}
-
-/// The span in which new rows and the view's earlier ones overlap.
-async fn overlap(
-    catalog: &Catalog,
-    state: &State,
-    version: &ViewVersion,
-    rows: &RecordBatch,
-) -> Result<Option<(Timestamp, Timestamp)>> {
-    let times = rows
-        .column_by_name("valid_at")
-        .and_then(|column| column.as_any().downcast_ref::<TimestampMicrosecondArray>());
-    let Some(times) = times else { return Ok(None) };
-    let (Some(least), Some(greatest)) = (arrow::compute::min(times), arrow::compute::max(times)) else {
-        return Ok(None);
-    };
-    for visible in catalog.files(state, version, state.head.sequence).await? {
-        if let Some((from, until)) = visible.file.valid_at_range()
-            && from <= greatest
-            && until >= least
-        {
-            return Ok(Some((Timestamp(from.max(least)), Timestamp(until.min(greatest)))));
-        }
-    }
-    Ok(None)
-}
 
 struct Staged {
     manifest: Object,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringBuilder, UInt64Builder};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringBuilder, UInt64Builder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -113,6 +113,22 @@ impl Quarantine {
         writer.close()?;
         Ok(bytes.into())
     }
+}
+
+/// The first few rejections of a quarantine file, in words, as the report of its batch had them.
+pub fn examples(bytes: Bytes, most: usize) -> Result<Vec<String>, ParquetError> {
+    let mut examples = Vec::new();
+    for batch in read(bytes)? {
+        let text = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        let (Some(origins), Some(messages)) = (text("origin"), text("message")) else { continue };
+        for (origin, message) in origins.iter().flatten().zip(messages.iter().flatten()) {
+            if examples.len() == most {
+                return Ok(examples);
+            }
+            examples.push(format!("{origin}, {message}"));
+        }
+    }
+    Ok(examples)
 }
 
 /// Reads a quarantine file back.

@@ -1,0 +1,161 @@
+//! Validation of what is to be ingested: rows that pass, and what is to be said of those that do not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use feature::BatchId;
+use feature::validation::{Reason, Rejection, Validator};
+
+use super::quarantine::Quarantine;
+use super::{EXAMPLES, OnProgress, Progress, Report, Rows, Skipped, Stage, nothing_new, row_schema};
+use crate::conditions::{Condition, Conditions};
+use crate::error::{Error, Result};
+use crate::state::ViewVersion;
+
+/// Rows that passed, and what is to be said of those that did not.
+pub struct CheckedRows {
+    pub rows: RecordBatch,
+    pub rejected: u64,
+    pub filtered: u64,
+    reasons: BTreeMap<(Reason, String), u64>,
+    examples: Vec<String>,
+    pub quarantine: Option<Bytes>,
+}
+
+impl CheckedRows {
+    pub fn report(&self, version: &ViewVersion, batch: BatchId, skipped: Skipped) -> Report {
+        let mut reasons: Vec<_> =
+            self.reasons.iter().map(|((reason, column), count)| (*reason, column.clone(), *count)).collect();
+        reasons.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
+        Report {
+            batch: Some(batch),
+            rows: self.rows.num_rows() as u64,
+            rejected: self.rejected,
+            reasons,
+            examples: self.examples.clone(),
+            filtered: self.filtered,
+            ..nothing_new(version, skipped)
+        }
+    }
+}
+
+/// Validates rows one by one: declared types, rules and checks. `filter` applies the source's `where` first.
+pub fn check_rows(
+    version: &ViewVersion,
+    inputs: Vec<Rows>,
+    filter: bool,
+    conditions: &dyn Conditions,
+    progress: &OnProgress,
+) -> Result<CheckedRows> {
+    let view = &version.definition;
+    let of = inputs.iter().map(Rows::count).sum();
+    let mut checks: Option<(SchemaRef, Vec<Arc<dyn Condition>>)> = None;
+    let mut accepted = Vec::new();
+    let mut schema: Option<SchemaRef> = None;
+    let mut quarantine = Quarantine::new();
+    let mut checked = CheckedRows {
+        rows: RecordBatch::new_empty(Arc::new(row_schema(&version.entity, view))),
+        rejected: 0,
+        filtered: 0,
+        reasons: BTreeMap::new(),
+        examples: Vec::new(),
+        quarantine: None,
+    };
+    let mut done = 0;
+    for rows in inputs {
+        let validator = Validator::new(&version.entity, view, &rows.schema).map_err(|errors| {
+            Error::Invalid(format!("{} does not fit `{}`: {errors}", rows.origin, version.label()))
+        })?;
+        let condition = match view.source.as_ref().and_then(|source| source.filter.as_ref()) {
+            Some(sql) if filter => Some(conditions.compile(sql, &rows.schema).map_err(|why| {
+                Error::Invalid(format!("the `where` of `{}`'s source, `{sql}`: {why}", version.label()))
+            })?),
+            _ => None,
+        };
+        let output = validator.output_schema();
+        if checks.as_ref().is_none_or(|(known, _)| *known != output) {
+            let compiled = view
+                .checks
+                .iter()
+                .map(|check| {
+                    conditions.compile(&check.sql, &output).map_err(|why| {
+                        Error::Invalid(format!("check `{}` of `{}`: {why}", check.name, version.label()))
+                    })
+                })
+                .collect::<Result<Vec<_>>>()?;
+            checks = Some((output.clone(), compiled));
+        }
+        if let Some(schema) = &schema
+            && *schema != output
+        {
+            return Err(Error::Invalid(format!(
+                "{} has a `_retracted` column and another file has none; ingest them one by one",
+                rows.origin
+            )));
+        }
+        schema = Some(output);
+        let mut first_row = 0;
+        for batch in &rows.batches {
+            let count = batch.num_rows() as u64;
+            let (kept, keep) = match &condition {
+                Some(condition) => {
+                    let keep = condition.evaluate(batch).map_err(Error::Invalid)?;
+                    let kept = filter_record_batch(batch, &keep)
+                        .map_err(|error| Error::internal("filtering", error))?;
+                    checked.filtered += count - kept.num_rows() as u64;
+                    (kept, Some(keep))
+                }
+                None => (batch.clone(), None),
+            };
+            let mut validated =
+                validator.validate(&kept, first_row).map_err(|error| Error::Invalid(error.to_string()))?;
+            if let Some((_, compiled)) = &checks {
+                for (check, condition) in view.checks.iter().zip(compiled) {
+                    let passes = condition.evaluate(validated.rows()).map_err(Error::Invalid)?;
+                    validated
+                        .check(check, &passes)
+                        .map_err(|error| Error::internal("a check gave a wrong answer", error))?;
+                }
+            }
+            let mut split =
+                validated.split().map_err(|error| Error::internal("splitting accepted rows", error))?;
+            if !split.rejections.is_empty() {
+                quarantine
+                    .add(&rows.origin, &kept, &mut split.rejections, keep.as_ref(), first_row)
+                    .map_err(|error| Error::internal("keeping rejected rows", error))?;
+                note_rejections(&mut checked, &rows.origin, &split.rejections);
+            }
+            accepted.push(split.accepted);
+            first_row += count;
+            done += count;
+            progress(Progress { stage: Stage::Validating, rows: done, of });
+        }
+    }
+    if let Some(schema) = schema {
+        checked.rows = concat_batches(&schema, &accepted)
+            .map_err(|error| Error::internal("joining accepted rows", error))?;
+    }
+    if checked.rejected > 0 {
+        let bytes = quarantine.finish().map_err(|error| Error::internal("writing rejected rows", error))?;
+        checked.quarantine = Some(bytes);
+    }
+    Ok(checked)
+}
+
+fn note_rejections(checked: &mut CheckedRows, origin: &str, rejections: &[Rejection]) {
+    let mut last = None;
+    for rejection in rejections {
+        if last != Some(rejection.row) {
+            checked.rejected += 1;
+            last = Some(rejection.row);
+        }
+        *checked.reasons.entry((rejection.reason, rejection.column.to_string())).or_default() += 1;
+        if checked.examples.len() < EXAMPLES {
+            checked.examples.push(format!("{origin}, {}", rejection.message()));
+        }
+    }
+}
