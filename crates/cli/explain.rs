@@ -23,7 +23,11 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open().await?;
     let request =
         ExplainRequest { training_set: arguments.training_set, row: arguments.row, column: arguments.column };
-    print(&serving.explain(request, &place.author()).await?, "");
+    let author = place.author();
+    let explanation = serving.explain(request, &author).await?;
+    // What was read is on record before it is shown.
+    serving.flush(&author).await?;
+    print(&explanation, "");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -55,7 +55,9 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     request.name = arguments.name;
     request.record = !arguments.no_record;
     let serving = place.open().await?;
-    let set = serving.historical(spine, request, &place.author()).await?;
+    let author = place.author();
+    let set = serving.historical(spine, request, &author).await?;
+    serving.flush(&author).await?;
     table::print(&set.schema, &set.batches, 10)?;
     println!("{} rows, digest {}", grouped(set.report.rows), set.report.digest);
     for feature in &set.report.features {

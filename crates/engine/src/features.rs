@@ -22,7 +22,7 @@ pub struct Request {
     pub features: Vec<String>,
     /// `weather__temp` in place of `temp`.
     pub full_feature_names: bool,
-    /// A ttl for this retrieval alone, by view.
+    /// A ttl for this retrieval alone, by view: `weather`, `fraud.cards`.
     pub ttl: BTreeMap<String, Span>,
     pub cut: Cut,
 }
@@ -85,13 +85,13 @@ pub async fn resolve(snapshot: &Snapshot, request: &Request) -> Result<Resolved>
         let view = match positions.get(&version.version) {
             Some(view) => *view,
             None => {
-                let ttl = match request.ttl.get(version.definition.name.as_str()) {
-                    Some(ttl) if ttl.micros() == 0 => {
+                let ttl = match request.ttl.iter().find(|(named, _)| names(named, &version)) {
+                    Some((_, ttl)) if ttl.micros() == 0 => {
                         return plan_err!(
                             "a ttl of zero finds nothing; leave it out, or give a length of time"
                         );
                     }
-                    Some(ttl) => Some(*ttl),
+                    Some((_, ttl)) => Some(*ttl),
                     None => version.definition.ttl,
                 };
                 let table = snapshot.table(version.clone()).await?;
@@ -135,12 +135,21 @@ pub async fn resolve(snapshot: &Snapshot, request: &Request) -> Result<Resolved>
         }
     }
     for view in request.ttl.keys() {
-        if !resolved.views.iter().any(|resolved| resolved.table.version().definition.name.as_str() == view) {
+        if !resolved.views.iter().any(|resolved| names(view, resolved.table.version())) {
             return plan_err!("a ttl is given for `{view}`, but none of its features is asked for");
         }
     }
     refuse_same_names(&resolved)?;
     Ok(resolved)
+}
+
+/// Whether this is the name of a version's view; a view outside the default project is named with its project.
+fn names(view: &str, version: &catalog::state::ViewVersion) -> bool {
+    let definition = &version.definition;
+    match view.split_once('.') {
+        Some((project, name)) => definition.project.as_str() == project && definition.name.as_str() == name,
+        None => definition.project == feature::Name::default_project() && definition.name.as_str() == view,
+    }
 }
 
 fn expand_services(snapshot: &Snapshot, features: &[String]) -> Result<Vec<(String, Reference)>> {

@@ -1,6 +1,7 @@
 //! Explain: why one cell of a training set has its value.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::historical::row_of;
+use crate::reads::Read;
 use crate::replay::cut_of;
 use crate::retrieve::Serving;
 
@@ -78,7 +80,9 @@ impl Serving {
     ///
     /// # Errors
     /// An id, row or column that there is not.
-    pub async fn explain(&self, request: ExplainRequest, _author: &Author) -> Result<Explanation> {
+    pub async fn explain(&self, request: ExplainRequest, author: &Author) -> Result<Explanation> {
+        let started = Instant::now();
+        let place = self.reads.reserve()?;
         let manifest = self.manifest(request.training_set).await?;
         let Some(reference) = manifest.references.iter().find(|known| known.output == request.column) else {
             return Err(self.unknown_column(&request, &manifest));
@@ -121,6 +125,12 @@ impl Serving {
 
         // Later batches are looked at too, so that those which came after can be told of.
         let newest = self.engine.snapshot(None).await?;
+        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now());
+        read.asked(format!(
+            "explain: training set {}, row {}, {}",
+            request.training_set, request.row, request.column
+        ));
+        read.columns_of(version.label(), [reference.feature.clone()]);
         let files = newest.visible_files(&version).await?;
         let rows = candidates(&newest.files, &version, &files, &key, &reference.feature).await?;
         let ttl =
@@ -144,6 +154,9 @@ impl Serving {
                 None => winner = Some((*row, self.candidate(row, &files, &newest, None, &mut bodies).await?)),
             }
         }
+        read.rows = rows.len() as u64;
+        read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.reads.record(place, read);
         let null_key = at.is_none() || key.iter().any(|(_, column)| column.is_null(0));
         let default = version
             .definition

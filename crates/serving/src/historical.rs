@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use storage::environment;
 
 use crate::error::{Error, Kind, Result};
+use crate::reads::Read;
 use crate::retrieve::Serving;
 
 /// The rows that want features: entity keys, a time, and whatever else is to be carried along.
@@ -198,11 +199,28 @@ impl Serving {
         let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
         let at = features::time_column(rows.schema(), request.at.as_deref())?;
         refuse_naive(&spine.schema, &at)?;
+        // What is not recorded as a training set is a read, and a full queue refuses it rather than forget it.
+        let place = if request.record { None } else { Some(self.reads.reserve()?) };
         let found = self.look_up(&session, rows, &at, &resolved).await?;
         let mut report = report(&found, &resolved, session.snapshot().sequence);
-        if request.record {
-            let id = self.record(&session, &spine, &at, &request, &resolved, &found, author).await?;
-            report.training_set = Some(id);
+        match place {
+            None => {
+                let id = self.record(&session, &spine, &at, &request, &resolved, &found, author).await?;
+                report.training_set = Some(id);
+            }
+            Some(place) => {
+                let now = self.catalog().store().clock().now();
+                let mut read = Read::new(author, session.snapshot().sequence, now);
+                read.asked(format!("historical_features: {}", request.features.join(", ")));
+                for feature in &resolved.features {
+                    let version = resolved.views[feature.view].table.version();
+                    let name = version.definition.features[feature.feature].name.to_string();
+                    read.columns_of(version.label(), [name]);
+                }
+                read.rows = report.rows;
+                read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.reads.record(place, read);
+            }
         }
         report.seconds = started.elapsed().as_secs_f64();
         Ok(TrainingSet { schema: found.schema, batches: found.batches, report })

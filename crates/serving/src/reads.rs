@@ -34,19 +34,20 @@ pub struct Read {
     run: Option<String>,
     experiment: Option<String>,
     sequence: Sequence,
+    /// What was asked for: the statement, or a call in its words.
     sql: String,
     /// Columns read, by version (`weather@2`).
     columns: BTreeMap<String, BTreeSet<String>>,
-    pub at: Timestamp,
+    at: Timestamp,
     pub rows: u64,
     pub micros: u64,
     pub error: Option<String>,
 }
 
 impl Read {
-    pub fn new(id: ReadId, author: &Author, sequence: Sequence) -> Self {
+    pub fn new(author: &Author, sequence: Sequence, at: Timestamp) -> Self {
         Self {
-            id,
+            id: environment::mint(),
             principal: author.principal.clone(),
             program: author.program.clone(),
             run: author.run.clone(),
@@ -54,16 +55,24 @@ impl Read {
             sequence,
             sql: String::new(),
             columns: BTreeMap::new(),
-            at: Timestamp(0),
+            at,
             rows: 0,
             micros: 0,
             error: None,
         }
     }
 
+    /// Notes columns of a version that are read.
+    pub fn columns_of(&mut self, version: String, columns: impl IntoIterator<Item = String>) {
+        self.columns.entry(version).or_default().extend(columns);
+    }
+
+    pub fn asked(&mut self, words: impl Into<String>) {
+        self.sql = words.into();
+    }
+
     /// Takes from a plan what it reads. The version is that of the object that will be read, not of its name.
-    pub fn see(&mut self, plan: &LogicalPlan, sql: &str) -> Result<()> {
-        sql.clone_into(&mut self.sql);
+    pub fn see(&mut self, plan: &LogicalPlan) -> Result<()> {
         plan.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node {
                 let provider = source_as_provider(&scan.source)?;
@@ -72,8 +81,8 @@ impl Read {
                     .map(|table| table.version())
                     .or_else(|| provider.downcast_ref::<HistoryTable>().map(HistoryTable::version));
                 if let Some(version) = version {
-                    let columns = self.columns.entry(version.label()).or_default();
-                    columns.extend(scan.projected_schema.fields().iter().map(|field| field.name().clone()));
+                    let columns = scan.projected_schema.fields().iter().map(|field| field.name().clone());
+                    self.columns_of(version.label(), columns);
                 }
             }
             Ok(TreeNodeRecursion::Continue)

@@ -9,10 +9,8 @@ use arrow::datatypes::SchemaRef;
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, Catalog};
 use engine::{Engine, Session, SqlConditions};
-use feature::ReadId;
 use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
-use storage::environment;
 
 use crate::error::{Error, Kind, Result};
 use crate::reads::{Read, Reads};
@@ -90,9 +88,10 @@ impl Serving {
     pub async fn retrieve_in(&self, session: &Session, query: Query, author: &Author) -> Result<Retrieval> {
         let started = Instant::now();
         let plan = session.plan(&query.text).await?;
-        let mut read = Read::new(environment::mint::<ReadId>(), author, session.snapshot().sequence);
-        read.at = self.catalog().store().clock().now();
-        read.see(&plan, &query.text)?;
+        let now = self.catalog().store().clock().now();
+        let mut read = Read::new(author, session.snapshot().sequence, now);
+        read.asked(&query.text);
+        read.see(&plan)?;
         // A full queue refuses the read rather than forget it.
         let place = self.reads.reserve()?;
         let physical = session.prepare(&plan).await?;
