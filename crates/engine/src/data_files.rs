@@ -3,12 +3,13 @@
 //! Every 64 KiB block that is touched is checked against the manifest once per process. The page index is loaded
 //! with the footer and both are kept, since files never change: only then does a row selection save any reading.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::{Bytes, BytesMut};
 use catalog::VisibleFile;
 use datafusion::common::{DataFusionError, Result};
@@ -20,14 +21,16 @@ use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, Parq
 use feature::FileId;
 use feature::digest::hash;
 use futures::future::BoxFuture;
-use futures::{FutureExt, TryStreamExt};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use storage::manifest::{BLOCK_BYTES, DataFile};
 
 /// How many footers are kept; a footer with its page index takes some ten to hundred KiB.
 const FOOTERS: usize = 4096;
-const BATCH_ROWS: usize = 65_536;
+/// Most rows of a batch where a whole column is wanted at once.
+const MOST_BATCH_ROWS: usize = 1 << 24;
 
 /// Opens data files; cheap to clone, and shared by all queries of a process.
 #[derive(Clone)]
@@ -61,12 +64,17 @@ impl DataFiles {
         }
         let mut reader = self.reader(file);
         let metadata = ParquetMetaDataReader::new()
-            .with_page_index_policy(PageIndexPolicy::Required)
+            .with_offset_index_policy(PageIndexPolicy::Required)
             .with_prefetch_hint(Some(64 * 1024))
             .load_and_finish(&mut reader, file.bytes)
             .await
             .map_err(|error| unreadable(file, &error))?;
-        let footer = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+        let metadata = Arc::new(metadata);
+        let footer = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new())
+            .and_then(|footer| {
+                let options = ArrowReaderOptions::new().with_schema(viewed(footer.schema()));
+                ArrowReaderMetadata::try_new(metadata, options)
+            })
             .map_err(|error| unreadable(file, &error))?;
         let mut known = self.known();
         if known.footers.len() >= FOOTERS {
@@ -77,34 +85,51 @@ impl DataFiles {
     }
 
     /// Some columns of a file as one batch, in the order of the file's schema; columns that the file lacks are left out.
-    /// With a selection, only the selected rows.
+    /// With a selection, only the selected rows. Text and bytes come as views.
     pub async fn columns(
         &self,
         file: &VisibleFile,
         names: &[&str],
         selection: Option<RowSelection>,
     ) -> Result<RecordBatch> {
-        let file = &file.file;
-        let footer = self.footer(file).await?;
-        let schema = footer.schema().clone();
-        let wanted: Vec<usize> = names
-            .iter()
-            .filter_map(|name| schema.index_of(name).ok())
-            .collect::<std::collections::BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        let projected = Arc::new(schema.project(&wanted)?);
+        let projected = self.projection(&file.file, names).await?.1;
+        let rows = usize::try_from(file.file.rows).unwrap_or(usize::MAX).clamp(1, MOST_BATCH_ROWS);
+        let batches: Vec<RecordBatch> =
+            self.stream(file, names, selection, rows).await?.try_collect().await?;
+        match batches.as_slice() {
+            [whole] => Ok(whole.clone()),
+            several => Ok(concat_batches(&projected, several)?),
+        }
+    }
+
+    /// The same, batch by batch.
+    pub async fn stream(
+        &self,
+        file: &VisibleFile,
+        names: &[&str],
+        selection: Option<RowSelection>,
+        batch_rows: usize,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let file = file.file.clone();
+        let (wanted, _) = self.projection(&file, names).await?;
+        let footer = self.footer(&file).await?;
         let mask = ProjectionMask::roots(footer.parquet_schema(), wanted);
-        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader(file), footer)
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader(&file), footer)
             .with_projection(mask)
-            .with_batch_size(BATCH_ROWS);
+            .with_batch_size(batch_rows);
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }
-        let stream = builder.build().map_err(|error| unreadable(file, &error))?;
-        let batches: Vec<RecordBatch> =
-            stream.try_collect().await.map_err(|error| unreadable(file, &error))?;
-        Ok(concat_batches(&projected, &batches)?)
+        let stream = builder.build().map_err(|error| unreadable(&file, &error))?;
+        Ok(stream.map_err(move |error| unreadable(&file, &error)).boxed())
+    }
+
+    /// Positions of columns, ascending, and the schema that they make.
+    async fn projection(&self, file: &DataFile, names: &[&str]) -> Result<(BTreeSet<usize>, SchemaRef)> {
+        let schema = self.footer(file).await?.schema().clone();
+        let wanted: BTreeSet<usize> = names.iter().filter_map(|name| schema.index_of(name).ok()).collect();
+        let projected = schema.project(&wanted.iter().copied().collect::<Vec<_>>())?;
+        Ok((wanted, Arc::new(projected)))
     }
 
     fn reader(&self, file: &DataFile) -> CheckedReader {
@@ -114,6 +139,19 @@ impl DataFiles {
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The schema with text and bytes as views: what a dictionary page holds is then not copied row by row.
+fn viewed(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let kind = match field.data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+            DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+            _ => return field.clone(),
+        };
+        Arc::new(Field::clone(field).with_data_type(kind))
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// Reads whole blocks, compares each with the manifest the first time, and hands out the part that was asked for.

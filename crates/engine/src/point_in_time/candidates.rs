@@ -66,8 +66,8 @@ pub async fn candidates(
         let values = stored.cloned().unwrap_or_else(|| new_null_array(&DataType::Utf8, columns.num_rows()));
         let options = FormatOptions::default();
         let text = ArrayFormatter::try_new(values.as_ref(), &options)?;
-        for (from, until, _) in spine.runs(&key_columns, columns.num_rows())? {
-            for row in from..until {
+        for run in spine.keys().runs(&key_columns, columns.num_rows())? {
+            for row in run.from..run.until {
                 let value = if values.is_null(row) { None } else { Some(text.value(row).try_to_string()?) };
                 found.push(CandidateRow {
                     file: index,

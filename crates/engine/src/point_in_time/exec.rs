@@ -12,7 +12,7 @@ use arrow::compute::{cast, concat, concat_batches, take};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -21,11 +21,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan,
     ExecutionPlanProperties, InputDistributionRequirements, Partitioning, PlanProperties,
-    ReplaceChildrenOptions, collect,
+    ReplaceChildrenOptions,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{Cut, Direction, Found, Lookup, LookupReport, SpineOrder, in_memory, look_up};
+use super::{Cut, Direction, Lookup, LookupReport, SpineOrder, in_memory, look_up};
 use crate::data_files::DataFiles;
 
 /// Expressions of the left and of the right side that must be equal.
@@ -215,15 +215,8 @@ impl ExecutionPlan for PointInTimeExec {
             reports: self.reports.clone(),
             metrics: self.metrics.clone(),
         };
-        let batch_rows = context.session_config().batch_size();
         let batches = stream::once(async move { run.run(context).await })
-            .map_ok(move |whole| {
-                let rows = whole.num_rows();
-                let slices = (0..rows)
-                    .step_by(batch_rows.max(1))
-                    .map(move |from| Ok(whole.slice(from, batch_rows.min(rows - from))));
-                stream::iter(slices.collect::<Vec<_>>())
-            })
+            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
             .try_flatten()
             .boxed();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
@@ -240,83 +233,140 @@ struct Run {
 }
 
 impl Run {
-    async fn run(self, context: Arc<TaskContext>) -> Result<RecordBatch> {
+    async fn run(self, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
         let reservation = MemoryConsumer::new("PointInTime").register(context.memory_pool());
         let Some(left) = self.inputs.first() else {
             return internal_err!("a point-in-time join lost its spine");
         };
-        let spine = collect_one(left, &context).await?;
-        reservation.try_grow(spine.get_array_memory_size())?;
+        let mut spine = collect_within(left, &context, &reservation).await?;
+        if spine.is_empty() {
+            spine.push(RecordBatch::new_empty(left.schema()));
+        }
+        let rows: usize = spine.iter().map(RecordBatch::num_rows).sum();
 
         let mut found: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.sides.len()];
         let mut reports: Vec<Option<LookupReport>> = vec![None; self.sides.len()];
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut orders: Vec<(SpineKey, Arc<SpineOrder>)> = Vec::new();
+        let mut lookups = Vec::new();
         for (index, side) in self.sides.iter().enumerate() {
             match side {
                 Side::View { lookup, keys, at } => {
-                    let keys = key_columns(lookup, keys, &spine)?;
-                    let at = micros(&at.evaluate(&spine)?.into_array(spine.num_rows())?)?;
+                    let types = lookup.version.keys().iter().map(|key| key.data_type.arrow()).collect();
+                    let wanted = SpineKey { keys: keys.clone(), at: at.clone(), types };
+                    let order = match orders.iter().find(|(known, _)| *known == wanted) {
+                        Some((_, order)) => order.clone(),
+                        None => {
+                            let names = lookup.version.keys().iter().map(|key| key.name.to_string());
+                            let order = Arc::new(wanted.order(names, &spine)?);
+                            reservation.try_grow(order.memory())?;
+                            orders.push((wanted, order.clone()));
+                            order
+                        }
+                    };
                     let (files, lookup) = (self.files.clone(), lookup.clone());
                     let elapsed = MetricBuilder::new(&self.metrics).subset_time("lookup_time", index);
-                    tasks.spawn(async move {
+                    lookups.push(async move {
                         let _timer = elapsed.timer();
-                        let types: Vec<DataType> =
-                            lookup.version.keys().iter().map(|key| key.data_type.arrow()).collect();
-                        let order = SpineOrder::new(&keys, &types, &at)?;
-                        let found = look_up(&files, &lookup, &order).await?;
-                        Ok::<(usize, Found), DataFusionError>((index, found))
+                        Ok::<_, DataFusionError>((index, look_up(&files, &lookup, &order).await?))
                     });
                 }
                 Side::Plain { input, keys, at, time, direction } => {
                     let Some(right) = self.inputs.get(*input) else {
                         return internal_err!("a point-in-time join lost a right side");
                     };
-                    let right = collect_one(right, &context).await?;
-                    reservation.try_grow(right.get_array_memory_size())?;
+                    let schema = right.schema();
+                    let right = collect_within(right, &context, &reservation).await?;
+                    let right = concat_batches(&schema, &right)?;
                     found[index] = nearest(&spine, &right, keys, at, time, *direction)?;
                 }
             }
         }
-        while let Some(done) = tasks.join_next().await {
-            let (index, answer) = done.map_err(|error| DataFusionError::External(Box::new(error)))??;
+        // Each works on several files at once; a second one fills the cores where the first has little left to do.
+        let mut lookups = stream::iter(lookups).buffer_unordered(2);
+        while let Some((index, answer)) = lookups.try_next().await? {
             for column in &answer.columns {
                 reservation.try_grow(column.get_array_memory_size())?;
             }
             found[index] = answer.columns;
             reports[index] = Some(answer.report);
         }
+        drop(lookups);
         let reports: Vec<LookupReport> = reports.into_iter().flatten().collect();
         let matched: u64 = reports.iter().map(|report| report.matched).sum();
         MetricBuilder::new(&self.metrics).counter("rows_matched", 0).add(matched as usize);
-        MetricBuilder::new(&self.metrics).output_rows(0).add(spine.num_rows());
+        MetricBuilder::new(&self.metrics).output_rows(0).add(rows);
         *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = reports;
 
-        let mut columns = spine.columns().to_vec();
-        columns.extend(found.into_iter().flatten());
-        let options = RecordBatchOptions::new().with_row_count(Some(spine.num_rows()));
-        Ok(RecordBatch::try_new_with_options(self.schema, columns, &options)?)
+        let found: Vec<ArrayRef> = found.into_iter().flatten().collect();
+        let most = context.session_config().batch_size().max(1);
+        let mut answer = Vec::new();
+        let mut first = 0;
+        for batch in spine {
+            for from in (0..batch.num_rows()).step_by(most) {
+                let count = most.min(batch.num_rows() - from);
+                let mut columns = batch.slice(from, count).columns().to_vec();
+                columns.extend(found.iter().map(|column| column.slice(first + from, count)));
+                let options = RecordBatchOptions::new().with_row_count(Some(count));
+                answer.push(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?);
+            }
+            first += batch.num_rows();
+        }
+        Ok(answer)
     }
 }
 
-async fn collect_one(plan: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>) -> Result<RecordBatch> {
+/// What a spine is ordered by. Views of one entity share the order.
+struct SpineKey {
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    at: Arc<dyn PhysicalExpr>,
+    types: Vec<DataType>,
+}
+
+impl PartialEq for SpineKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.keys == other.keys && *self.at == *other.at && self.types == other.types
+    }
+}
+
+impl SpineKey {
+    fn order(&self, names: impl Iterator<Item = String>, spine: &[RecordBatch]) -> Result<SpineOrder> {
+        let keys = names
+            .zip(&self.keys)
+            .map(|(name, key)| Ok((name, evaluate(key, spine)?)))
+            .collect::<Result<Vec<_>>>()?;
+        SpineOrder::new(&keys, &self.types, &micros(&evaluate(&self.at, spine)?)?)
+    }
+}
+
+/// The batches of an input of one partition, charged to the query's memory.
+async fn collect_within(
+    plan: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+    reservation: &MemoryReservation,
+) -> Result<Vec<RecordBatch>> {
     if plan.output_partitioning().partition_count() != 1 {
         return internal_err!("a point-in-time join's input has several partitions");
     }
-    let batches = collect(plan.clone(), context.clone()).await?;
-    Ok(concat_batches(&plan.schema(), &batches)?)
+    let mut stream = plan.execute(0, context.clone())?;
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        reservation.try_grow(batch.get_array_memory_size())?;
+        batches.push(batch);
+    }
+    Ok(batches)
 }
 
-fn key_columns(
-    lookup: &Lookup,
-    keys: &[Arc<dyn PhysicalExpr>],
-    spine: &RecordBatch,
-) -> Result<Vec<(String, ArrayRef)>> {
-    let mut columns = Vec::with_capacity(keys.len());
-    for (key, expression) in lookup.version.keys().iter().zip(keys) {
-        let column = expression.evaluate(spine)?.into_array(spine.num_rows())?;
-        columns.push((key.name.to_string(), column));
+/// An expression over all rows of some batches.
+fn evaluate(expression: &Arc<dyn PhysicalExpr>, batches: &[RecordBatch]) -> Result<ArrayRef> {
+    let mut parts = Vec::with_capacity(batches.len());
+    for batch in batches {
+        parts.push(expression.evaluate(batch)?.into_array(batch.num_rows())?);
     }
-    Ok(columns)
+    match parts.as_slice() {
+        [whole] => Ok(whole.clone()),
+        [] => internal_err!("a point-in-time join has no batches to evaluate `{expression}` over"),
+        several => Ok(concat(&several.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?),
+    }
 }
 
 /// Times as microseconds. Finer times are floored, which is safe for a spine: an earlier time knows less. A time
@@ -349,7 +399,7 @@ fn micros(times: &ArrayRef) -> Result<Int64Array> {
 }
 
 fn nearest(
-    spine: &RecordBatch,
+    spine: &[RecordBatch],
     right: &RecordBatch,
     keys: &[KeyPair],
     at: &Arc<dyn PhysicalExpr>,
@@ -359,15 +409,14 @@ fn nearest(
     let mut left_keys = Vec::with_capacity(keys.len());
     let mut right_keys = Vec::with_capacity(keys.len());
     for (left, matching) in keys {
-        let column = left.evaluate(spine)?.into_array(spine.num_rows())?;
-        left_keys.push((left.to_string(), column));
+        left_keys.push((left.to_string(), evaluate(left, spine)?));
         right_keys.push(matching.evaluate(right)?.into_array(right.num_rows())?);
     }
     let types: Vec<DataType> = right_keys.iter().map(|key| key.data_type().clone()).collect();
-    let at = at.evaluate(spine)?.into_array(spine.num_rows())?;
+    let at = evaluate(at, spine)?;
     let time = time.evaluate(right)?.into_array(right.num_rows())?;
     let (at, time) = ranks(&at, &time)?;
-    let order = SpineOrder::new(&left_keys, &types, &at)?;
+    let order = Arc::new(SpineOrder::new(&left_keys, &types, &at)?);
     let rows: UInt32Array = in_memory(&order, &right_keys, &time, direction)?.into_iter().collect();
     let columns = right.columns().iter().map(|column| take(column, &rows, None)).collect::<Result<_, _>>()?;
     Ok(columns)

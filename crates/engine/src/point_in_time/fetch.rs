@@ -1,118 +1,381 @@
 //! The fetch: feature values of the rows that were hit, put into spine order.
+//!
+//! Files and groups of their columns are decoded side by side, batch by batch; of each batch only the hit rows are kept. Then
+//! each column is put together on its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
-    TimestampMicrosecondArray, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array, Float64Array,
+    Int64Array, PrimitiveArray, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array,
+    downcast_primitive, new_null_array,
 };
-use arrow::compute::{cast, interleave};
-use arrow::datatypes::DataType;
-use datafusion::common::{Result, exec_datafusion_err};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::{cast, interleave, take};
+use arrow::datatypes::{ArrowPrimitiveType, DataType};
+use catalog::VisibleFile;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use feature::FeatureType;
 use feature::definition::Constant;
+use futures::{StreamExt, TryStreamExt, stream};
 
-use super::matching::Answer;
+use super::matching::{Hits, Matched, cores};
 use super::{FeatureReport, Found, Lookup, LookupReport, NullReason, Output};
 use crate::data_files::DataFiles;
 
-/// Below this share of pages hit, selecting rows costs less than decoding the column whole (docs/performance.md).
-const SELECT_BELOW: f64 = 0.22;
+/// Below this share of pages hit, reading only those costs less than decoding the columns whole (docs/performance.md).
+const SELECT_BELOW: f64 = 0.5;
+/// Columns that one task decodes: few enough that a batch of all of them stays in a core's cache.
+const COLUMNS_AT_ONCE: usize = 16;
+/// Rows of a batch, for the same reason.
+const BATCH_ROWS: usize = 16_384;
 
-/// Where rows of a file went: their positions in what was decoded of it.
-enum Decoded {
-    Nothing,
-    /// Every row is at its own place.
-    Whole,
-    /// Only these rows, ascending.
-    Selected(Vec<u32>),
-}
-
-pub async fn fetch(files: &DataFiles, lookup: &Lookup, answers: Vec<Answer>) -> Result<Found> {
-    let mut hits: Vec<Vec<u32>> = vec![Vec::new(); lookup.files.len()];
-    for answer in &answers {
-        if let Answer::Row { file, row, .. } = answer {
-            hits[*file as usize].push(*row);
-        }
+/// Fetches what was matched. `rows` is the number of spine rows.
+pub async fn fetch(files: &DataFiles, lookup: &Lookup, matched: Matched) -> Result<Found> {
+    let Matched { hits, reasons } = matched;
+    let rows = reasons.len();
+    let mut wanted: Vec<&str> = Vec::with_capacity(lookup.outputs.len());
+    for output in &lookup.outputs {
+        let column = column_of(lookup, *output);
+        wanted.push(column.ok_or_else(|| internal_datafusion_err!("{output:?} is no column of the view"))?);
     }
     let mut report = LookupReport { version: lookup.version.label(), ..LookupReport::default() };
     let mut batches: BTreeMap<_, u64> = BTreeMap::new();
-    for (file, rows) in lookup.files.iter().zip(&hits) {
-        if !rows.is_empty() {
-            *batches.entry(file.batch.record.batch).or_default() += rows.len() as u64;
-            report.matched += rows.len() as u64;
+    for (file, hits) in lookup.files.iter().zip(&hits) {
+        if !hits.rows.is_empty() {
+            *batches.entry(file.batch.record.batch).or_default() += hits.rows.len() as u64;
+            report.matched += hits.rows.len() as u64;
         }
     }
     report.hits = batches.into_iter().collect();
 
-    let wanted: Vec<Option<&str>> = lookup.outputs.iter().map(|output| column_of(lookup, *output)).collect();
-    let names: Vec<&str> = wanted.iter().flatten().copied().collect();
-    let mut decoded = Vec::with_capacity(lookup.files.len());
-    let mut contents = Vec::with_capacity(lookup.files.len());
-    for (file, mut rows) in lookup.files.iter().zip(hits) {
-        rows.sort_unstable();
-        rows.dedup();
-        if rows.is_empty() || names.is_empty() {
-            decoded.push(Decoded::Nothing);
-            contents.push(None);
+    let mut tasks = Vec::new();
+    for (file, hits) in lookup.files.iter().zip(hits) {
+        let hits = Arc::new(hits);
+        if hits.rows.is_empty() {
             continue;
         }
-        let select = share_of_pages_hit(files, file, &rows).await? < SELECT_BELOW;
-        let selection = select.then(|| selection(&rows));
-        contents.push(Some(files.columns(file, &names, selection).await?));
-        decoded.push(if select { Decoded::Selected(rows) } else { Decoded::Whole });
+        let selection = select(files, file, &hits.rows).await?.map(Arc::new);
+        for (chunk, names) in wanted.chunks(COLUMNS_AT_ONCE).enumerate() {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let (files, file, hits, selection) =
+                (files.clone(), file.clone(), hits.clone(), selection.clone());
+            let read = async move { read(&files, &file, names, hits, selection).await };
+            tasks.push(
+                async move { Ok::<_, DataFusionError>((chunk, joined(SpawnedTask::spawn(read)).await?)) },
+            );
+        }
     }
-
-    // Source 0 is null, source 1 the default; the files' columns follow.
-    let mut places: Vec<(usize, usize)> = Vec::with_capacity(answers.len());
-    for answer in &answers {
-        places.push(match answer {
-            Answer::None(NullReason::Retracted) => (0, 0),
-            Answer::None(_) => (1, 0),
-            Answer::Row { file, row, .. } => {
-                let file = *file as usize;
-                let position = match &decoded[file] {
-                    Decoded::Selected(rows) => rows.partition_point(|hit| hit < row),
-                    Decoded::Whole | Decoded::Nothing => *row as usize,
-                };
-                (file + 2, position)
-            }
-        });
+    // By output, the pieces that it is put together from.
+    let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); wanted.len()];
+    let mut read = stream::iter(tasks).buffer_unordered(cores());
+    while let Some((chunk, columns)) = read.try_next().await? {
+        for (column, found) in columns.into_iter().enumerate() {
+            pieces[chunk * COLUMNS_AT_ONCE + column].extend(found);
+        }
     }
+    drop(read);
 
-    let mut columns = Vec::with_capacity(lookup.outputs.len());
-    for (output, name) in lookup.outputs.iter().zip(&wanted) {
-        let Some(name) = name else {
-            columns.push(valid_at(&answers));
-            continue;
-        };
+    let frame = Arc::new(Frame::new(&reasons, rows));
+    let mut assembling = Vec::with_capacity(pieces.len());
+    for (output, pieces) in lookup.outputs.iter().zip(pieces) {
         let kind = type_of(lookup, *output);
         let default = default_of(lookup, *output, &kind)?;
-        let has_default = default.is_some();
-        let null = new_null_array(&kind, 1);
-        let mut sources: Vec<ArrayRef> = vec![null.clone(), default.unwrap_or(null)];
-        let mut lacking = vec![false; lookup.files.len()];
-        for (file, content) in contents.iter().enumerate() {
-            let column = content.as_ref().and_then(|content| content.column_by_name(name));
-            sources.push(match (column, content) {
-                (Some(column), _) => cast(column, &kind)?,
-                (None, Some(content)) => {
-                    lacking[file] = true;
-                    new_null_array(&kind, content.num_rows())
-                }
-                (None, None) => new_null_array(&kind, 0),
-            });
-        }
-        let views: Vec<&dyn arrow::array::Array> = sources.iter().map(AsRef::as_ref).collect();
-        let column = interleave(&views, &places)?;
+        let (frame, has_default) = (frame.clone(), default.is_some());
+        let assemble = async move {
+            let lacking = pieces.iter().filter(|piece| piece.values.is_none());
+            let not_in_batch: u64 = lacking.map(|piece| piece.rows() as u64).sum();
+            let stored = pieces.iter().filter_map(|piece| piece.values.as_ref());
+            let at_source: u64 = stored.map(|values| values.logical_null_count() as u64).sum();
+            let column = frame.assemble(&kind, pieces, default)?;
+            Ok::<_, DataFusionError>((column, not_in_batch, at_source, has_default))
+        };
+        assembling.push(joined(SpawnedTask::spawn(assemble)));
+    }
+    let mut assembled = stream::iter(assembling).buffered(cores());
+    let mut columns = Vec::with_capacity(lookup.outputs.len());
+    for (output, name) in lookup.outputs.iter().zip(&wanted) {
+        let Some((column, not_in_batch, at_source, has_default)) = assembled.try_next().await? else {
+            return Err(internal_datafusion_err!("a column of a point-in-time join was lost"));
+        };
         if let Output::Feature(_) = output {
-            report.features.push(count_nulls(name, &column, &answers, &lacking, has_default));
+            report.features.push(frame.report(name, not_in_batch, at_source, has_default));
         }
         columns.push(column);
     }
     Ok(Found { columns, report })
+}
+
+async fn joined<T: Send + 'static>(task: SpawnedTask<Result<T>>) -> Result<T> {
+    task.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?
+}
+
+/// Values of one column for some of the spine's rows.
+#[derive(Clone)]
+struct Piece {
+    hits: Arc<Hits>,
+    /// Which of the hits.
+    from: usize,
+    /// In the order of the hits; none where the file lacks the column.
+    values: Option<ArrayRef>,
+    until: usize,
+}
+
+impl Piece {
+    fn rows(&self) -> usize {
+        self.until - self.from
+    }
+
+    /// The spine rows that the values belong to.
+    fn places(&self) -> &[u32] {
+        &self.hits.spine[self.from..self.until]
+    }
+}
+
+/// Reads some columns of a file at its hit rows. By column, its pieces.
+async fn read(
+    files: &DataFiles,
+    file: &VisibleFile,
+    names: Vec<String>,
+    hits: Arc<Hits>,
+    selection: Option<Arc<PageSelection>>,
+) -> Result<Vec<Vec<Piece>>> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); names.len()];
+    let selected = selection.as_ref().map(|selection| selection.rows.clone());
+    let mut batches = files.stream(file, &names, selected, BATCH_ROWS).await?;
+    // Of the rows that are read: how many have come, and which hit is the next.
+    let mut read = 0usize;
+    let mut next = 0usize;
+    while let Some(batch) = batches.try_next().await? {
+        let end = read + batch.num_rows();
+        let from = next;
+        let mut indices = Vec::new();
+        while let Some(row) = hits.rows.get(next) {
+            let place = selection.as_ref().map_or(*row as usize, |selection| selection.place(*row));
+            if place >= end {
+                break;
+            }
+            indices.push((place - read) as u32);
+            next += 1;
+        }
+        read = end;
+        if indices.is_empty() {
+            continue;
+        }
+        let indices = UInt32Array::from(indices);
+        for (name, pieces) in names.iter().zip(&mut pieces) {
+            if let Some(column) = batch.column_by_name(name) {
+                let values = Some(take(column, &indices, None)?);
+                pieces.push(Piece { hits: hits.clone(), from, until: next, values });
+            }
+        }
+    }
+    let rows = hits.rows.len();
+    for pieces in &mut pieces {
+        if pieces.is_empty() {
+            pieces.push(Piece { hits: hits.clone(), from: 0, until: rows, values: None });
+        }
+    }
+    Ok(pieces)
+}
+
+/// Pages of a file that hold a hit, as rows to read.
+struct PageSelection {
+    rows: RowSelection,
+    /// First row of each stretch, and how many rows are read before it.
+    stretches: Vec<(u32, usize)>,
+}
+
+impl PageSelection {
+    /// The place of a row among those that are read.
+    fn place(&self, row: u32) -> usize {
+        let after = self.stretches.partition_point(|(first, _)| *first <= row);
+        match self.stretches.get(after.wrapping_sub(1)) {
+            Some((first, before)) => before + (row - first) as usize,
+            None => 0,
+        }
+    }
+}
+
+/// The pages to read where that is worth it: those of the file's column with the most pages.
+async fn select(files: &DataFiles, file: &VisibleFile, hits: &[u32]) -> Result<Option<PageSelection>> {
+    let footer = files.footer(&file.file).await?;
+    let metadata = footer.metadata();
+    let Some(index) = metadata.offset_index() else { return Ok(None) };
+    let mut pages = 0usize;
+    let mut hit: Vec<(u64, u64)> = Vec::new();
+    let mut first_row = 0u64;
+    let mut hits = hits.iter().copied().map(u64::from).peekable();
+    for (group, columns) in metadata.row_groups().iter().zip(index) {
+        let group_rows = group.num_rows() as u64;
+        if let Some(column) = columns.iter().max_by_key(|column| column.page_locations().len()) {
+            let locations = column.page_locations();
+            pages += locations.len();
+            for (page, location) in locations.iter().enumerate() {
+                let end = locations.get(page + 1).map_or(group_rows, |next| next.first_row_index as u64);
+                let (start, end) = (first_row + location.first_row_index as u64, first_row + end);
+                if hits.peek().is_some_and(|row| *row < end) {
+                    match hit.last_mut() {
+                        Some(last) if last.1 == start => last.1 = end,
+                        _ => hit.push((start, end)),
+                    }
+                    while hits.next_if(|row| *row < end).is_some() {}
+                }
+            }
+        }
+        first_row += group_rows;
+    }
+    let rows_hit: u64 = hit.iter().map(|(start, end)| end - start).sum();
+    if pages < 2 || rows_hit as f64 >= SELECT_BELOW * first_row as f64 {
+        return Ok(None);
+    }
+    let mut selectors = Vec::with_capacity(hit.len() * 2);
+    let mut stretches = Vec::with_capacity(hit.len());
+    let (mut next, mut before) = (0u64, 0usize);
+    for (start, end) in hit {
+        if start > next {
+            selectors.push(RowSelector::skip((start - next) as usize));
+        }
+        let rows = (end - start) as usize;
+        selectors.push(RowSelector::select(rows));
+        stretches.push((start as u32, before));
+        before += rows;
+        next = end;
+    }
+    Ok(Some(PageSelection { rows: selectors.into(), stretches }))
+}
+
+/// What all columns of a lookup share: which spine rows were hit, and why the others were not.
+struct Frame {
+    rows: usize,
+    hit: BooleanBuffer,
+    /// Rows that a retraction won: they take no default. None where there are none.
+    retracted: Option<BooleanBuffer>,
+    reasons: [u64; NullReason::ALL.len()],
+}
+
+impl Frame {
+    fn new(reasons: &[Option<NullReason>], rows: usize) -> Self {
+        let hit = BooleanBuffer::collect_bool(rows, |row| reasons[row].is_none());
+        let mut counts = [0u64; NullReason::ALL.len()];
+        for reason in reasons.iter().flatten() {
+            counts[*reason as usize] += 1;
+        }
+        let retracted = (counts[NullReason::Retracted as usize] > 0)
+            .then(|| BooleanBuffer::collect_bool(rows, |row| reasons[row] == Some(NullReason::Retracted)));
+        Self { rows, hit, retracted, reasons: counts }
+    }
+
+    /// A column in spine order.
+    fn assemble(&self, kind: &DataType, pieces: Vec<Piece>, default: Option<ArrayRef>) -> Result<ArrayRef> {
+        macro_rules! scatter {
+            ($kind:ty) => {
+                self.scatter::<$kind>(kind, pieces, default)
+            };
+        }
+        downcast_primitive! {
+            kind => (scatter),
+            _ => self.interleave(kind, &pieces, default)
+        }
+    }
+
+    fn scatter<T: ArrowPrimitiveType>(
+        &self,
+        kind: &DataType,
+        pieces: Vec<Piece>,
+        default: Option<ArrayRef>,
+    ) -> Result<ArrayRef> {
+        let fill = default.as_ref().and_then(|default| default.as_primitive_opt::<T>());
+        let fill = fill.map(|default| default.value(0));
+        let mut values: Vec<T::Native> = vec![fill.unwrap_or_default(); self.rows];
+        // Rows whose observation is null; most columns have none and share one bitmap.
+        let mut nulls: Vec<u32> = Vec::new();
+        for piece in pieces {
+            let Some(stored) = &piece.values else {
+                nulls.extend_from_slice(piece.places());
+                continue;
+            };
+            let stored = if stored.data_type() == kind { stored.clone() } else { cast(stored, kind)? };
+            let Some(stored) = stored.as_primitive_opt::<T>() else {
+                return Err(internal_datafusion_err!("a column of {kind} came as {}", stored.data_type()));
+            };
+            for (place, value) in piece.places().iter().zip(stored.values()) {
+                values[*place as usize] = *value;
+            }
+            if let Some(valid) = stored.nulls().filter(|valid| valid.null_count() > 0) {
+                let null = piece.places().iter().enumerate().filter(|(row, _)| valid.is_null(*row));
+                nulls.extend(null.map(|(_, place)| *place));
+            }
+        }
+        let nulls = self.nulls(fill.is_some(), &nulls);
+        let array = PrimitiveArray::<T>::new(values.into(), nulls).with_data_type(kind.clone());
+        Ok(Arc::new(array))
+    }
+
+    fn nulls(&self, has_default: bool, null: &[u32]) -> Option<NullBuffer> {
+        let mut valid = match (&self.retracted, has_default) {
+            (Some(retracted), true) => !retracted,
+            (None, true) => BooleanBuffer::new_set(self.rows),
+            (_, false) => self.hit.clone(),
+        };
+        if !null.is_empty() {
+            let mut builder = BooleanBufferBuilder::new(self.rows);
+            builder.append_buffer(&valid);
+            for row in null {
+                builder.set_bit(*row as usize, false);
+            }
+            valid = builder.finish();
+        }
+        Some(NullBuffer::new(valid)).filter(|nulls| nulls.null_count() > 0)
+    }
+
+    /// Columns whose values have no fixed width.
+    fn interleave(&self, kind: &DataType, pieces: &[Piece], default: Option<ArrayRef>) -> Result<ArrayRef> {
+        // Source 0 is null, source 1 the default; the pieces follow.
+        let null = new_null_array(kind, 1);
+        let mut sources: Vec<ArrayRef> = vec![null.clone(), default.unwrap_or(null)];
+        let mut places = vec![(1usize, 0usize); self.rows];
+        if let Some(retracted) = &self.retracted {
+            for row in retracted.set_indices() {
+                places[row] = (0, 0);
+            }
+        }
+        for piece in pieces {
+            match &piece.values {
+                Some(values) => {
+                    for (row, place) in piece.places().iter().enumerate() {
+                        places[*place as usize] = (sources.len(), row);
+                    }
+                    sources.push(cast(values, kind)?);
+                }
+                None => piece.places().iter().for_each(|place| places[*place as usize] = (0, 0)),
+            }
+        }
+        let sources: Vec<&dyn Array> = sources.iter().map(AsRef::as_ref).collect();
+        Ok(interleave(&sources, &places)?)
+    }
+
+    fn report(&self, name: &str, not_in_batch: u64, at_source: u64, has_default: bool) -> FeatureReport {
+        let mut report = FeatureReport { name: name.to_owned(), ..FeatureReport::default() };
+        for reason in NullReason::ALL {
+            let count = match reason {
+                NullReason::NotInBatch => not_in_batch,
+                NullReason::NullAtSource => at_source,
+                other => self.reasons[other as usize],
+            };
+            let defaulted = has_default && reason < NullReason::Retracted;
+            if defaulted {
+                report.defaulted += count;
+            } else if count > 0 {
+                report.nulls.insert(reason, count);
+            }
+        }
+        report
+    }
 }
 
 fn column_of(lookup: &Lookup, output: Output) -> Option<&str> {
@@ -120,7 +383,7 @@ fn column_of(lookup: &Lookup, output: Output) -> Option<&str> {
     match output {
         Output::Key(index) => lookup.version.keys().get(index).map(|key| key.name.as_str()),
         Output::Occurrence => view.occurrence.as_ref().map(|occurrence| occurrence.name.as_str()),
-        Output::ValidAt => None,
+        Output::ValidAt => Some("valid_at"),
         Output::Feature(index) => view.features.get(index).map(|feature| feature.name.as_str()),
     }
 }
@@ -168,90 +431,4 @@ fn constant(constant: &Constant, data_type: FeatureType, kind: &DataType) -> Res
         }
     };
     Ok(cast(&array, kind)?)
-}
-
-fn valid_at(answers: &[Answer]) -> ArrayRef {
-    let times = answers.iter().map(|answer| match answer {
-        Answer::Row { valid_at, .. } => Some(*valid_at),
-        Answer::None(_) => None,
-    });
-    Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
-}
-
-fn count_nulls(
-    name: &str,
-    column: &ArrayRef,
-    answers: &[Answer],
-    lacking: &[bool],
-    has_default: bool,
-) -> FeatureReport {
-    let mut report = FeatureReport { name: name.to_owned(), ..FeatureReport::default() };
-    let mut counts = [0u64; NullReason::ALL.len()];
-    for (row, answer) in answers.iter().enumerate() {
-        let reason = match answer {
-            Answer::None(reason) if *reason != NullReason::Retracted && has_default => {
-                report.defaulted += 1;
-                continue;
-            }
-            Answer::None(reason) => *reason,
-            Answer::Row { .. } if column.is_valid(row) => continue,
-            Answer::Row { file, .. } if lacking[*file as usize] => NullReason::NotInBatch,
-            Answer::Row { .. } => NullReason::NullAtSource,
-        };
-        counts[reason as usize] += 1;
-    }
-    report.nulls = NullReason::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
-    report
-}
-
-/// The share of a file's data pages that hold a hit row, taken over the pages of its widest column.
-async fn share_of_pages_hit(files: &DataFiles, file: &catalog::VisibleFile, rows: &[u32]) -> Result<f64> {
-    let footer = files.footer(&file.file).await?;
-    let metadata = footer.metadata();
-    let Some(index) = metadata.offset_index() else { return Ok(1.0) };
-    let mut pages = 0usize;
-    let mut hit = 0usize;
-    let mut first_row = 0u64;
-    let mut cursor = 0usize;
-    for (group, group_index) in metadata.row_groups().iter().zip(index) {
-        let group_rows = group.num_rows() as u64;
-        if let Some(column) = group_index.iter().max_by_key(|column| column.page_locations().len()) {
-            let locations = column.page_locations();
-            for (page, location) in locations.iter().enumerate() {
-                pages += 1;
-                let end = locations.get(page + 1).map_or(group_rows, |next| next.first_row_index as u64);
-                let start = first_row + location.first_row_index as u64;
-                let end = first_row + end;
-                while rows.get(cursor).is_some_and(|row| u64::from(*row) < start) {
-                    cursor += 1;
-                }
-                if rows.get(cursor).is_some_and(|row| u64::from(*row) < end) {
-                    hit += 1;
-                }
-            }
-        }
-        first_row += group_rows;
-    }
-    Ok(if pages == 0 { 1.0 } else { hit as f64 / pages as f64 })
-}
-
-fn selection(rows: &[u32]) -> RowSelection {
-    let mut selectors: Vec<RowSelector> = Vec::new();
-    let mut next = 0usize;
-    let mut index = 0;
-    while index < rows.len() {
-        let start = rows[index] as usize;
-        let mut end = start + 1;
-        index += 1;
-        while index < rows.len() && rows[index] as usize == end {
-            end += 1;
-            index += 1;
-        }
-        if start > next {
-            selectors.push(RowSelector::skip(start - next));
-        }
-        selectors.push(RowSelector::select(end - start));
-        next = end;
-    }
-    selectors.into()
 }

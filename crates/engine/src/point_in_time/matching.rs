@@ -1,79 +1,131 @@
 //! The match: for each spine row the best candidate, from key and time columns alone.
+//!
+//! Each file is sorted by key and time, and meets the spine's groups in one galloping pass. Files are met side by side; each
+//! gives what it has to offer, and of all offers to a spine row the best is kept.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::{SortColumn, lexsort_to_indices, take};
-use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 use catalog::VisibleFile;
+use catalog::records::KnownAtSource;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
+use feature::definition::KnownAt;
+use futures::{StreamExt, stream};
 
 use super::{Cut, Direction, Lookup, NullReason, SpineOrder};
 use crate::data_files::DataFiles;
 
-/// The best candidate of a spine row so far.
-#[derive(Clone, Copy, Debug)]
-struct Best {
-    valid_at: i64,
-    known_at: i64,
-    file: u32,
-    row: u32,
-    retracted: bool,
+/// What a spine found in the files of a view.
+#[derive(Debug)]
+pub struct Matched {
+    /// By file: the rows that were hit, ascending, and the spine row of each.
+    pub hits: Vec<Hits>,
+    /// By spine row: why it found no value; `None` where a row of a file answers.
+    pub reasons: Vec<Option<NullReason>>,
 }
 
-/// What a spine row gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A row of one of the files.
-    Row { file: u32, row: u32, valid_at: i64 },
-    /// No candidate, or a retraction that won.
-    None(NullReason),
+/// Rows of one file and the spine rows that they answer, side by side.
+#[derive(Debug, Default)]
+pub struct Hits {
+    /// Ascending; a row that answers several spine rows stands here as often.
+    pub rows: Vec<u32>,
+    pub spine: Vec<u32>,
 }
 
-/// Matches a spine against the files of a lookup. One answer a spine row, in the spine's order.
-pub async fn match_files(files: &DataFiles, lookup: &Lookup, spine: &SpineOrder) -> Result<Vec<Answer>> {
-    let mut matching = Matching::new(spine, lookup.direction, lookup.cut);
-    let keys: Vec<&str> = lookup.version.keys().iter().map(|key| key.name.as_str()).collect();
-    let types: Vec<DataType> = lookup.version.keys().iter().map(|key| key.data_type.arrow()).collect();
-    let mut names = keys.clone();
-    names.extend(["valid_at", "known_at", "_retracted"]);
-    for (index, file) in lookup.files.iter().enumerate() {
-        let columns = files.columns(file, &names, None).await?;
-        let key_columns = keys
-            .iter()
-            .zip(&types)
-            .map(|(name, kind)| {
-                let column = columns.column_by_name(name).ok_or_else(|| lacks(file, name))?;
-                Ok(arrow::compute::cast(column, kind)?)
-            })
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        let times = |name: &str| {
-            columns
-                .column_by_name(name)
-                .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
-        };
-        let valid_at = times("valid_at").ok_or_else(|| lacks(file, "valid_at"))?;
-        let known_at = times("known_at").map(|column| column.values().as_ref());
-        let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt());
-        let side = Side {
-            file: index as u32,
-            keys: &key_columns,
-            valid_at: valid_at.values(),
-            known_at,
-            arrival: file.batch.by.committed_at.micros(),
-            retracted,
-        };
-        matching.add(&side)?;
+/// Matches a spine against the files of a lookup.
+pub async fn match_files(files: &DataFiles, lookup: &Lookup, spine: &Arc<SpineOrder>) -> Result<Matched> {
+    let mut matching = Matching::new(spine.clone(), lookup.files.len());
+    let tasks = (0..lookup.files.len()).map(|file| {
+        let (files, lookup, spine) = (files.clone(), lookup.clone(), spine.clone());
+        SpawnedTask::spawn(async move {
+            Ok::<_, DataFusionError>((file, offers_of(&files, &lookup, file, &spine).await?))
+        })
+        .join()
+    });
+    let mut offered = stream::iter(tasks).buffer_unordered(cores());
+    while let Some(done) = offered.next().await {
+        let (file, offers) = done.map_err(|error| DataFusionError::External(Box::new(error)))??;
+        matching.take(file, offers, lookup.direction);
     }
-    Ok(matching.finish(lookup.ttl.map(feature::Span::micros)))
+    drop(offered);
+    Ok(matching.finish(lookup.direction, lookup.ttl.map(feature::Span::micros)))
 }
 
-/// Matches against rows in memory that are in any order. Among equals the last wins. `times` order as the spine's do.
+/// How much work of one query is done side by side.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+async fn offers_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &SpineOrder) -> Result<Offers> {
+    let Some(visible) = lookup.files.get(file) else { return Ok(Offers::default()) };
+    let keys: Vec<&str> = lookup.version.keys().iter().map(|key| key.name.as_str()).collect();
+    let mut names = keys.clone();
+    names.extend(["valid_at", "_retracted"]);
+    let offset = known_offset(lookup, visible);
+    if offset.is_none() {
+        names.push("known_at");
+    }
+    let columns = files.columns(visible, &names, None).await?;
+    let key_columns = keys
+        .iter()
+        .zip(lookup.version.keys())
+        .map(|(name, key)| {
+            let column = columns.column_by_name(name).ok_or_else(|| lacks(visible, name))?;
+            // Text stays as it was read; the spine's keys are compared run by run.
+            let kind = key.data_type.arrow();
+            let text = matches!(
+                column.data_type(),
+                arrow::datatypes::DataType::Utf8View | arrow::datatypes::DataType::BinaryView
+            );
+            Ok(if text || *column.data_type() == kind {
+                column.clone()
+            } else {
+                arrow::compute::cast(column, &kind)?
+            })
+        })
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    let times = |name: &str| {
+        columns.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+    };
+    let valid_at = times("valid_at").ok_or_else(|| lacks(visible, "valid_at"))?;
+    let known = match (offset, times("known_at")) {
+        (Some(offset), _) => Known::Offset(offset),
+        (None, Some(column)) => Known::Column(KnownTimes::new(column.values())),
+        (None, None) => Known::Arrival(visible.batch.by.committed_at.micros()),
+    };
+    let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt());
+    let side = Side { valid_at: valid_at.values(), known, retracted };
+    side.offers(&key_columns, spine, lookup.direction, lookup.cut)
+}
+
+/// How long after valid_at the rows of a file became known, where that follows from a rule and need not be read. All batches of a
+/// line have one rule, for a version with another starts a line.
+fn known_offset(lookup: &Lookup, file: &VisibleFile) -> Option<i64> {
+    match (file.batch.record.known_at, &lookup.version.definition.time.known_at) {
+        (KnownAtSource::Assumed, KnownAt::Assumed) => Some(0),
+        (KnownAtSource::Delay, KnownAt::Delay(delay)) => Some(delay.micros()),
+        _ => None,
+    }
+}
+
+fn lacks(file: &VisibleFile, column: &str) -> DataFusionError {
+    exec_datafusion_err!("data file `{}` has no column `{column}` of the right type", file.file.path)
+}
+
+/// Matches against rows in memory that are in any order: the row that answers each spine row. Among equals the last wins. `times` order
+/// as the spine's do.
 pub fn in_memory(
-    spine: &SpineOrder,
+    spine: &Arc<SpineOrder>,
     keys: &[ArrayRef],
     times: &Int64Array,
     direction: Direction,
 ) -> Result<Vec<Option<u32>>> {
+    let mut answers = vec![None; spine.rows()];
     let rows = times.len();
     let mut usable = Vec::with_capacity(rows);
     for row in 0..rows {
@@ -85,174 +137,137 @@ pub fn in_memory(
     let mut columns = keys.iter().map(|key| take(key, &usable, None)).collect::<Result<Vec<_>, _>>()?;
     columns.push(take(times, &usable, None)?);
     // The original position comes last, so that the order is total and stable.
-    columns.push(std::sync::Arc::new(usable));
+    columns.push(Arc::new(usable));
     let order: Vec<SortColumn> =
         columns.iter().map(|values| SortColumn { values: values.clone(), options: None }).collect();
     let order = lexsort_to_indices(&order, None)?;
     let mut sorted =
         columns.iter().map(|column| take(column, &order, None)).collect::<Result<Vec<_>, _>>()?;
-    let (Some(original), Some(times)) = (sorted.pop(), sorted.pop()) else {
-        return Ok(vec![None; spine.rows()]);
-    };
+    let (Some(original), Some(times)) = (sorted.pop(), sorted.pop()) else { return Ok(answers) };
     let original = original.as_primitive::<arrow::datatypes::UInt32Type>().clone();
     let times = times.as_primitive::<arrow::datatypes::Int64Type>().clone();
 
-    let mut matching = Matching::new(spine, direction, Cut::None);
-    matching.add(&Side {
-        file: 0,
-        keys: &sorted,
-        valid_at: times.values(),
-        known_at: None,
-        arrival: i64::MIN,
-        retracted: None,
-    })?;
-    let answers = matching.finish(None);
-    Ok(answers
-        .into_iter()
-        .map(|answer| match answer {
-            Answer::Row { row, .. } => Some(original.value(row as usize)),
-            Answer::None(_) => None,
-        })
-        .collect())
+    let side = Side { valid_at: times.values(), known: Known::Arrival(i64::MIN), retracted: None };
+    let offers = side.offers(&sorted, spine, direction, Cut::None)?;
+    let mut matching = Matching::new(spine.clone(), 1);
+    matching.take(0, offers, direction);
+    for hits in matching.finish(direction, None).hits {
+        for (row, spine_row) in hits.rows.into_iter().zip(hits.spine) {
+            answers[spine_row as usize] = Some(original.value(row as usize));
+        }
+    }
+    Ok(answers)
 }
 
-fn lacks(file: &VisibleFile, column: &str) -> DataFusionError {
-    exec_datafusion_err!("data file `{}` has no column `{column}` of the right type", file.file.path)
+/// A row of a file that could answer a spine row.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    valid_at: i64,
+    known_at: i64,
+    /// The place of the spine row among the entries.
+    entry: u32,
+    row: u32,
+    retracted: bool,
 }
 
-/// The key and time columns of one file, sorted by (key, valid_at, known_at, arrival).
+/// What one file has for a spine.
+#[derive(Debug, Default)]
+struct Offers {
+    /// Ascending by row; at most one an entry.
+    offers: Vec<Offer>,
+    /// Entries whose key the file has, without an offer, and how far the key's rows came.
+    reached: Vec<(u32, NullReason)>,
+}
+
+/// The time columns of one file, sorted by (key, valid_at, known_at, arrival).
 struct Side<'a> {
-    file: u32,
-    keys: &'a [ArrayRef],
     valid_at: &'a [i64],
-    /// Absent where the whole file became known when its batch arrived.
-    known_at: Option<&'a [i64]>,
-    arrival: i64,
+    known: Known<'a>,
     retracted: Option<&'a BooleanArray>,
 }
 
-struct Matching<'a> {
-    spine: &'a SpineOrder,
-    direction: Direction,
-    cut: Cut,
-    best: Vec<Option<Best>>,
-    /// How far the candidate that came furthest got, of rows that have no best yet.
-    furthest: Vec<NullReason>,
+/// When the rows of a file became known.
+enum Known<'a> {
+    /// So long after valid_at.
+    Offset(i64),
+    Column(KnownTimes<'a>),
+    /// All of them when their batch arrived.
+    Arrival(i64),
 }
 
-impl<'a> Matching<'a> {
-    fn new(spine: &'a SpineOrder, direction: Direction, cut: Cut) -> Self {
-        let furthest = (0..spine.rows())
-            .map(|row| if spine.is_null(row) { NullReason::NullKeyOrTime } else { NullReason::UnknownEntity })
-            .collect();
-        Self { spine, direction, cut, best: vec![None; spine.rows()], furthest }
-    }
-
-    fn add(&mut self, side: &Side<'_>) -> Result<()> {
-        let known = side.known_at.map(KnownTimes::new);
-        for (from, until, rows) in self.spine.runs(side.keys, side.valid_at.len())? {
-            let run = Run { side, known: known.as_ref(), from, until };
-            if self.direction.looks_back() {
-                self.back(&run, rows);
+impl Side<'_> {
+    fn offers(
+        &self,
+        keys: &[ArrayRef],
+        spine: &SpineOrder,
+        direction: Direction,
+        cut: Cut,
+    ) -> Result<Offers> {
+        let mut found = Offers::default();
+        for run in spine.keys().runs(keys, self.valid_at.len())? {
+            let run = Run { side: self, from: run.from, until: run.until, entries: spine.group(run.group) };
+            if direction.looks_back() {
+                run.back(spine, direction, cut, &mut found);
             } else {
-                self.forward(&run, rows);
+                run.forward(spine, direction, cut, &mut found);
             }
         }
-        Ok(())
-    }
-
-    /// The spine's times ascend, so the end of what is not later only moves on.
-    fn back(&mut self, run: &Run<'_>, rows: &[(i64, u32)]) {
-        let strict = self.direction == Direction::Before;
-        let mut end = run.from;
-        for &(at, row) in rows {
-            end = run.advance(end, |valid_at| if strict { valid_at < at } else { valid_at <= at });
-            if end == run.from {
-                self.reached(row, NullReason::Later);
-                continue;
-            }
-            match run.last_known(end, self.cut_at(at)) {
-                Some(found) => self.offer(run.best(found), row),
-                None => self.reached(row, NullReason::NotYetKnown),
-            }
-        }
-    }
-
-    fn forward(&mut self, run: &Run<'_>, rows: &[(i64, u32)]) {
-        let strict = self.direction == Direction::After;
-        let mut start = run.from;
-        for &(at, row) in rows {
-            start = run.advance(start, |valid_at| if strict { valid_at <= at } else { valid_at < at });
-            if start == run.until {
-                self.reached(row, NullReason::Later);
-                continue;
-            }
-            match run.first_known(start, self.cut_at(at)) {
-                Some(found) => self.offer(run.best(found), row),
-                None => self.reached(row, NullReason::NotYetKnown),
-            }
-        }
-    }
-
-    fn cut_at(&self, at: i64) -> i64 {
-        match self.cut {
-            Cut::Row => at,
-            Cut::Instant(instant) => instant.micros(),
-            Cut::None => i64::MAX,
-        }
-    }
-
-    fn reached(&mut self, row: u32, reason: NullReason) {
-        let furthest = &mut self.furthest[row as usize];
-        *furthest = (*furthest).max(reason);
-    }
-
-    /// Files come in the order of the log, so among equals the one that comes later has the greater sequence.
-    fn offer(&mut self, candidate: Best, row: u32) {
-        let best = &mut self.best[row as usize];
-        let wins = match best {
-            None => true,
-            Some(best) if self.direction.looks_back() => {
-                (candidate.valid_at, candidate.known_at) >= (best.valid_at, best.known_at)
-            }
-            Some(best) => {
-                candidate.valid_at < best.valid_at
-                    || candidate.valid_at == best.valid_at && candidate.known_at >= best.known_at
-            }
-        };
-        if wins {
-            *best = Some(candidate);
-        }
-    }
-
-    fn finish(self, ttl: Option<i64>) -> Vec<Answer> {
-        let mut answers: Vec<Answer> = self.furthest.into_iter().map(Answer::None).collect();
-        for &(at, row) in self.spine.grouped() {
-            let Some(best) = self.best[row as usize] else { continue };
-            // The newest known candidate is too old: then all are.
-            let expired =
-                self.direction.looks_back() && ttl.is_some_and(|ttl| best.valid_at < at.saturating_sub(ttl));
-            answers[row as usize] = if expired {
-                Answer::None(NullReason::Expired)
-            } else if best.retracted {
-                Answer::None(NullReason::Retracted)
-            } else {
-                Answer::Row { file: best.file, row: best.row, valid_at: best.valid_at }
-            };
-        }
-        answers
+        Ok(found)
     }
 }
 
-/// The rows of one key in one file.
+fn cut_at(cut: Cut, at: i64) -> i64 {
+    match cut {
+        Cut::Row => at,
+        Cut::Instant(instant) => instant.micros(),
+        Cut::None => i64::MAX,
+    }
+}
+
+/// The rows of one key in one file, and the entries of that key.
 struct Run<'a> {
     side: &'a Side<'a>,
-    known: Option<&'a KnownTimes<'a>>,
     from: usize,
     until: usize,
+    entries: std::ops::Range<usize>,
 }
 
 impl Run<'_> {
+    /// The spine's times ascend, so the end of what is not later only moves on.
+    fn back(&self, spine: &SpineOrder, direction: Direction, cut: Cut, found: &mut Offers) {
+        let strict = direction == Direction::Before;
+        let mut end = self.from;
+        for entry in self.entries.clone() {
+            let (at, _) = spine.entries()[entry];
+            end = self.advance(end, |valid_at| if strict { valid_at < at } else { valid_at <= at });
+            if end == self.from {
+                found.reached.push((entry as u32, NullReason::Later));
+                continue;
+            }
+            match self.last_known(self.from, end, cut_at(cut, at)) {
+                Some(row) => found.offers.push(self.offer(entry, row)),
+                None => found.reached.push((entry as u32, NullReason::NotYetKnown)),
+            }
+        }
+    }
+
+    fn forward(&self, spine: &SpineOrder, direction: Direction, cut: Cut, found: &mut Offers) {
+        let strict = direction == Direction::After;
+        let mut start = self.from;
+        for entry in self.entries.clone() {
+            let (at, _) = spine.entries()[entry];
+            start = self.advance(start, |valid_at| if strict { valid_at <= at } else { valid_at < at });
+            if start == self.until {
+                found.reached.push((entry as u32, NullReason::Later));
+                continue;
+            }
+            match self.first_known(start, cut_at(cut, at)) {
+                Some(row) => found.offers.push(self.offer(entry, row)),
+                None => found.reached.push((entry as u32, NullReason::NotYetKnown)),
+            }
+        }
+    }
+
     /// The first row from `start` on that the condition does not hold for; it holds for a prefix. Gallops, so that a dense
     /// spine costs a step a row and a sparse one a logarithm.
     fn advance(&self, start: usize, holds: impl Fn(i64) -> bool) -> usize {
@@ -266,34 +281,154 @@ impl Run<'_> {
         start + low + times[low..high].partition_point(|valid_at| holds(*valid_at))
     }
 
-    /// The last row before `end` that was known by the cut.
-    fn last_known(&self, end: usize, cut: i64) -> Option<usize> {
-        match self.known {
-            Some(known) => known.last(self.from, end, cut),
-            None => (self.side.arrival <= cut).then(|| end - 1),
+    /// The last row from `from` to before `end` that was known by the cut.
+    fn last_known(&self, from: usize, end: usize, cut: i64) -> Option<usize> {
+        match &self.side.known {
+            Known::Column(known) => known.last(from, end, cut),
+            Known::Arrival(arrival) => (*arrival <= cut && from < end).then(|| end - 1),
+            Known::Offset(offset) => {
+                let latest = cut.saturating_sub(*offset);
+                if end > from && self.side.valid_at[end - 1] <= latest {
+                    return Some(end - 1);
+                }
+                let known = self.side.valid_at[from..end].partition_point(|valid_at| *valid_at <= latest);
+                (known > 0).then(|| from + known - 1)
+            }
         }
     }
 
     /// Of the rows from `start` on that were known by the cut, those with the least valid_at; of these the last.
     fn first_known(&self, start: usize, cut: i64) -> Option<usize> {
-        let first = match self.known {
-            Some(known) => known.first(start, self.until, cut)?,
-            None if self.side.arrival <= cut => start,
-            None => return None,
+        let first = match &self.side.known {
+            Known::Column(known) => known.first(start, self.until, cut)?,
+            Known::Arrival(arrival) => (*arrival <= cut).then_some(start)?,
+            Known::Offset(offset) => {
+                (self.side.valid_at[start] <= cut.saturating_sub(*offset)).then_some(start)?
+            }
         };
         let valid_at = self.side.valid_at[first];
         let end = self.advance(first, |time| time <= valid_at);
-        self.last_known(end, cut).filter(|last| *last >= first)
+        self.last_known(first, end, cut)
     }
 
-    fn best(&self, row: usize) -> Best {
-        Best {
-            valid_at: self.side.valid_at[row],
-            known_at: self.side.known_at.map_or(self.side.arrival, |known| known[row]),
-            file: self.side.file,
+    fn offer(&self, entry: usize, row: usize) -> Offer {
+        let valid_at = self.side.valid_at[row];
+        Offer {
+            valid_at,
+            known_at: match &self.side.known {
+                Known::Offset(offset) => valid_at.saturating_add(*offset),
+                Known::Column(known) => known.times[row],
+                Known::Arrival(arrival) => *arrival,
+            },
+            entry: entry as u32,
             row: row as u32,
             retracted: self.side.retracted.is_some_and(|retracted| retracted.value(row)),
         }
+    }
+}
+
+/// The best offer to a spine row so far.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    valid_at: i64,
+    known_at: i64,
+    file: u32,
+    retracted: bool,
+}
+
+const NO_FILE: u32 = u32::MAX;
+
+struct Matching {
+    spine: Arc<SpineOrder>,
+    /// By entry.
+    best: Vec<Best>,
+    /// By entry: how far the candidate that came furthest got, where there is no best.
+    furthest: Vec<NullReason>,
+    /// By file: entries and rows of its offers, ascending by row.
+    offered: Vec<Vec<(u32, u32)>>,
+}
+
+impl Matching {
+    fn new(spine: Arc<SpineOrder>, files: usize) -> Self {
+        let entries = spine.entries().len();
+        let none = Best { valid_at: 0, known_at: 0, file: NO_FILE, retracted: false };
+        Self {
+            spine,
+            best: vec![none; entries],
+            furthest: vec![NullReason::UnknownEntity; entries],
+            offered: vec![Vec::new(); files],
+        }
+    }
+
+    /// Takes what a file offers. The order in which files are taken makes no difference: among equals the one that comes later in
+    /// the log has the greater sequence, and wins.
+    fn take(&mut self, file: usize, offers: Offers, direction: Direction) {
+        for (entry, reason) in offers.reached {
+            let furthest = &mut self.furthest[entry as usize];
+            *furthest = (*furthest).max(reason);
+        }
+        let mut offered = Vec::with_capacity(offers.offers.len());
+        for offer in offers.offers {
+            let best = &mut self.best[offer.entry as usize];
+            let rank = |valid_at: i64, known_at: i64, file: u32| {
+                // Looking forward, the least valid_at wins.
+                (if direction.looks_back() { valid_at } else { !valid_at }, known_at, file)
+            };
+            let wins = best.file == NO_FILE
+                || rank(offer.valid_at, offer.known_at, file as u32)
+                    > rank(best.valid_at, best.known_at, best.file);
+            if wins {
+                *best = Best {
+                    valid_at: offer.valid_at,
+                    known_at: offer.known_at,
+                    file: file as u32,
+                    retracted: offer.retracted,
+                };
+                offered.push((offer.entry, offer.row));
+            }
+        }
+        self.offered[file] = offered;
+    }
+
+    fn finish(self, direction: Direction, ttl: Option<i64>) -> Matched {
+        let mut reasons: Vec<Option<NullReason>> = (0..self.spine.rows())
+            .map(|row| {
+                Some(if self.spine.is_null(row) {
+                    NullReason::NullKeyOrTime
+                } else {
+                    NullReason::UnknownEntity
+                })
+            })
+            .collect();
+        let mut best = self.best;
+        for ((best, furthest), (at, row)) in best.iter_mut().zip(self.furthest).zip(self.spine.entries()) {
+            let reason = if best.file == NO_FILE {
+                Some(furthest)
+            } else if direction.looks_back() && ttl.is_some_and(|ttl| best.valid_at < at.saturating_sub(ttl))
+            {
+                // The newest known candidate is too old: then all are.
+                Some(NullReason::Expired)
+            } else if best.retracted {
+                Some(NullReason::Retracted)
+            } else {
+                None
+            };
+            if reason.is_some() {
+                best.file = NO_FILE;
+            }
+            reasons[*row as usize] = reason;
+        }
+        let hits = (0..).zip(self.offered).map(|(file, offered)| {
+            let mut hits = Hits::default();
+            for (entry, row) in offered {
+                if best[entry as usize].file == file {
+                    hits.rows.push(row);
+                    hits.spine.push(self.spine.entries()[entry as usize].1);
+                }
+            }
+            hits
+        });
+        Matched { hits: hits.collect(), reasons }
     }
 }
 

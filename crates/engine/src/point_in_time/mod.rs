@@ -6,11 +6,12 @@
 //!
 //! It runs in two phases. `matching` finds the winner of each spine row from key and time columns alone, file by file, since
 //! each file is sorted by them; nothing is merged and no table of the right side is built. `fetch` then decodes
-//! feature values where rows were hit, and puts them into spine order.
+//! feature values where rows were hit, and puts them into spine order. Both do several files side by side.
 
 mod candidates;
 pub mod exec;
 mod fetch;
+mod keys;
 mod matching;
 pub mod plan;
 mod spine;
@@ -26,7 +27,7 @@ use datafusion::common::Result;
 use feature::{BatchId, Span, Timestamp};
 
 pub use candidates::{CandidateRow, candidates};
-pub use matching::{Answer, in_memory};
+pub use matching::in_memory;
 pub use spine::SpineOrder;
 
 use crate::data_files::DataFiles;
@@ -170,7 +171,7 @@ pub struct FeatureReport {
 }
 
 /// Looks one view up for all rows of a spine.
-pub async fn look_up(files: &DataFiles, lookup: &Lookup, spine: &SpineOrder) -> Result<Found> {
+pub async fn look_up(files: &DataFiles, lookup: &Lookup, spine: &Arc<SpineOrder>) -> Result<Found> {
     let matched = matching::match_files(files, lookup, spine).await?;
     fetch::fetch(files, lookup, matched).await
 }

@@ -1,27 +1,28 @@
-//! The spine of one lookup, put into the order of the files: rows grouped by key, and by time within a key.
+//! The spine of a lookup, put into the order that files are met in: rows grouped by key, and by time within a key.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::kernels::cast::cast;
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{cast, nullif};
 use arrow::datatypes::DataType;
-use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result, plan_err};
 
-/// A run of equal keys in a file, from and until a row, with the (time, spine row) pairs of that key.
-type SpineRun<'a> = (usize, usize, &'a [(i64, u32)]);
+use super::keys::{KeyGroups, NO_GROUP};
+
+/// A time and the spine row that it is of.
+pub type Entry = (i64, u32);
 
 /// Rows of the spine by key and time. Rows with a null key or a null time stand in no group.
+#[derive(Debug)]
 pub struct SpineOrder {
     rows: usize,
-    converter: Option<RowConverter>,
-    groups: HashMap<OwnedRow, u32>,
-    /// (time, spine row), ascending, group after group.
-    entries: Vec<(i64, u32)>,
+    keys: KeyGroups,
+    /// Ascending by time and then by row, group after group.
+    entries: Vec<Entry>,
     /// Where each group's entries begin; one more than there are groups.
-    starts: Vec<usize>,
+    starts: Vec<u32>,
     /// Rows whose key or time is null as given; none where there are none.
     nulls: Option<NullBuffer>,
 }
@@ -31,12 +32,12 @@ impl SpineOrder {
     /// (or any numbers that order as the times do).
     ///
     /// # Errors
-    /// A spine of more than 2^32 rows, or a key column whose type is not one of the view's.
+    /// A spine of 2^32 rows or more, or a key column whose type is not one of the view's.
     pub fn new(keys: &[(String, ArrayRef)], types: &[DataType], at: &Int64Array) -> Result<Self> {
         let rows = at.len();
-        let Ok(count) = u32::try_from(rows) else {
+        if u32::try_from(rows).is_err() {
             return plan_err!("a spine has at most 4294967295 rows, this one has {rows}");
-        };
+        }
         let mut nulls = at.nulls().cloned();
         for (_, key) in keys {
             nulls = NullBuffer::union(nulls.as_ref(), key.logical_nulls().as_ref());
@@ -46,50 +47,14 @@ impl SpineOrder {
             .zip(types)
             .map(|((name, key), wanted)| cast_key(name, key, wanted))
             .collect::<Result<Vec<_>>>()?;
-        let (converter, group_of) = if keys.is_empty() { (None, None) } else { Self::group(&keys)? };
-        let (groups, group_of): (HashMap<OwnedRow, u32>, Vec<u32>) = group_of.unwrap_or_default();
-
-        let group_count = if converter.is_some() { groups.len() } else { 1 };
-        let mut entries: Vec<(u32, i64, u32)> = Vec::with_capacity(rows);
-        for row in 0..count {
-            let index = row as usize;
-            if at.is_null(index) || keys.iter().any(|key| key.is_null(index)) {
-                continue;
-            }
-            let group = group_of.get(index).copied().unwrap_or(0);
-            entries.push((group, at.value(index), row));
+        // A key that the view's type cannot hold stands in no group either, but is not null.
+        let mut unusable = nulls.clone();
+        for key in &keys {
+            unusable = NullBuffer::union(unusable.as_ref(), key.logical_nulls().as_ref());
         }
-        entries.sort_unstable();
-        let mut starts = vec![0; group_count + 1];
-        for (group, _, _) in &entries {
-            starts[*group as usize + 1] += 1;
-        }
-        for group in 0..group_count {
-            starts[group + 1] += starts[group];
-        }
-        let entries = entries.into_iter().map(|(_, at, row)| (at, row)).collect();
-        Ok(Self { rows, converter, groups, entries, starts, nulls })
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn group(
-        keys: &[ArrayRef],
-    ) -> Result<(Option<RowConverter>, Option<(HashMap<OwnedRow, u32>, Vec<u32>)>)> {
-        let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
-        let converter = RowConverter::new(fields)?;
-        let converted = converter.convert_columns(keys)?;
-        let mut groups: HashMap<OwnedRow, u32> = HashMap::new();
-        let mut seen: HashMap<&[u8], u32> = HashMap::new();
-        let mut group_of = Vec::with_capacity(converted.num_rows());
-        for row in &converted {
-            let next = groups.len() as u32;
-            let group = *seen.entry(row.data()).or_insert_with(|| {
-                groups.insert(row.owned(), next);
-                next
-            });
-            group_of.push(group);
-        }
-        Ok((Some(converter), Some((groups, group_of))))
+        let (keys, group_of) = KeyGroups::number(&keys, rows, unusable.as_ref())?;
+        let (entries, starts) = group(&group_of, keys.len(), at.values());
+        Ok(Self { rows, keys, entries, starts, nulls })
     }
 
     /// How many rows the spine has, those in no group included.
@@ -102,42 +67,53 @@ impl SpineOrder {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
-    /// The spine rows of a key, ascending by time: for each run of equal keys of a sorted file, `(from, until, rows)`.
-    pub(super) fn runs<'a>(&'a self, keys: &[ArrayRef], rows: usize) -> Result<Vec<SpineRun<'a>>> {
-        let Some(converter) = &self.converter else {
-            return Ok(if rows == 0 { Vec::new() } else { vec![(0, rows, &self.entries[..])] });
-        };
-        let converted = converter.convert_columns(keys)?;
-        let mut runs = Vec::new();
-        let mut from = 0;
-        while from < rows {
-            let key = converted.row(from);
-            let mut until = from + 1;
-            // Gallop to the end of the run: runs are long where entities have a history.
-            let mut step = 1;
-            while until + step <= rows && converted.row(until + step - 1) == key {
-                until += step;
-                step *= 2;
-            }
-            while step > 0 {
-                if until + step <= rows && converted.row(until + step - 1) == key {
-                    until += step;
-                }
-                step /= 2;
-            }
-            if let Some(group) = self.groups.get(&key.owned()) {
-                let group = *group as usize;
-                runs.push((from, until, &self.entries[self.starts[group]..self.starts[group + 1]]));
-            }
-            from = until;
-        }
-        Ok(runs)
+    pub(super) fn keys(&self) -> &KeyGroups {
+        &self.keys
     }
 
     /// Rows that stand in a group.
-    pub(super) fn grouped(&self) -> &[(i64, u32)] {
+    pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
     }
+
+    /// The places of a group's entries.
+    pub(super) fn group(&self, group: u32) -> std::ops::Range<usize> {
+        self.starts[group as usize] as usize..self.starts[group as usize + 1] as usize
+    }
+
+    /// Bytes that it holds.
+    pub fn memory(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.starts.capacity() * 4 + self.keys.len() * 24
+    }
+}
+
+/// Rows by group, and by time within a group; those without a group left out.
+fn group(group_of: &[u32], groups: usize, at: &[i64]) -> (Vec<Entry>, Vec<u32>) {
+    let mut starts = vec![0u32; groups + 1];
+    for group in group_of {
+        if *group != NO_GROUP {
+            starts[*group as usize + 1] += 1;
+        }
+    }
+    for group in 0..groups {
+        starts[group + 1] += starts[group];
+    }
+    let mut entries = vec![(0i64, 0u32); starts[groups] as usize];
+    let mut next = starts.clone();
+    for (row, (group, at)) in group_of.iter().zip(at).enumerate() {
+        if *group != NO_GROUP {
+            let place = &mut next[*group as usize];
+            entries[*place as usize] = (*at, row as u32);
+            *place += 1;
+        }
+    }
+    for group in starts.windows(2) {
+        let entries = &mut entries[group[0] as usize..group[1] as usize];
+        if !entries.is_sorted() {
+            entries.sort_unstable();
+        }
+    }
+    (entries, starts)
 }
 
 /// A key column in the view's type. Widths of integers and ways of holding text may differ; kinds may not.
@@ -175,6 +151,13 @@ fn cast_key(name: &str, key: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
             key.data_type()
         );
     }
-    // A number that the view's type cannot hold becomes null, and so matches nothing: no entity has it.
-    Ok(cast(key, wanted)?)
+    // What the view's type cannot hold becomes null, and so matches nothing: no entity has it.
+    let held = cast(key, wanted)?;
+    let may_round = time(wanted) || date(wanted) || decimal(wanted);
+    if !may_round || values.is_null() {
+        return Ok(held);
+    }
+    // A cast rounds what is finer than the view's type, and a rounded key is that of another entity.
+    let differs = distinct(&cast(&held, values)?, &cast(key, values)?)?;
+    Ok(nullif(&held, &differs)?)
 }

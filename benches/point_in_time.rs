@@ -1,0 +1,308 @@
+//! The point-in-time join on the workloads of bench/point_in_time.py, which generates them, runs the peers and compares answers.
+//!
+//!     point_in_time ingest --data DIR --store DIR [--batches N]
+//!     point_in_time run    --data DIR --store DIR --spine NAME --mode agg|parquet|digest --out FILE [--features N] [--memory GIB]
+//!
+//! `run` does what a user's query does, lineage included: it opens the store, reads the spine's file, plans, joins, and reduces every
+//! column that was asked for (`agg`) or writes the rows in the spine's order (`parquet`). It ends by printing `RESULT` and
+//! one JSON object. `digest` makes a training set's content digest on top, which no peer has.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use catalog::ingest::{Claim, Input, Request, Rows};
+use catalog::{Author, Catalog};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use futures::StreamExt;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Deserialize;
+use serving::{HistoricalRequest, Query, Serving, Spine};
+use storage::{Clock, Store};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Given by `cargo bench`.
+    #[arg(long, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Ingest(Ingest),
+    Run(Run),
+}
+
+#[derive(Args)]
+struct Ingest {
+    #[arg(long)]
+    data: PathBuf,
+    #[arg(long)]
+    store: PathBuf,
+    /// Into how many batches each view's rows are dealt, in turn
+    #[arg(long, default_value_t = 1)]
+    batches: usize,
+}
+
+#[derive(Args)]
+struct Run {
+    #[arg(long)]
+    data: PathBuf,
+    #[arg(long)]
+    store: PathBuf,
+    #[arg(long, default_value = "spine")]
+    spine: String,
+    #[arg(long, default_value = "agg")]
+    mode: Mode,
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Only the first so many features of each view
+    #[arg(long)]
+    features: Option<usize>,
+    /// Memory for the query, in GiB
+    #[arg(long)]
+    memory: Option<f64>,
+    /// Say where the time went
+    #[arg(long)]
+    explain: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Mode {
+    Agg,
+    Parquet,
+    Digest,
+}
+
+/// What the generator says of its files.
+#[derive(Deserialize)]
+struct Manifest {
+    views: Vec<View>,
+    spines: BTreeMap<String, SpineFile>,
+}
+
+#[derive(Deserialize)]
+struct View {
+    file: String,
+    floats: Vec<String>,
+    strings: Vec<String>,
+    ttl_us: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct SpineFile {
+    file: String,
+}
+
+impl Manifest {
+    fn read(data: &Path) -> Outcome<Self> {
+        Ok(serde_json::from_reader(File::open(data.join("manifest.json"))?)?)
+    }
+}
+
+fn main() -> Outcome {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match arguments.verb {
+            Verb::Ingest(ingest) => ingest.run().await,
+            Verb::Run(run) => run.run().await,
+        }
+    })
+}
+
+fn author() -> Author {
+    Author { principal: "bench".to_owned(), program: "bench".to_owned(), ..Author::default() }
+}
+
+fn read(path: &Path) -> Outcome<(SchemaRef, Vec<RecordBatch>)> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    let schema = builder.schema().clone();
+    let batches = builder.with_batch_size(1 << 16).build()?.collect::<Result<_, _>>()?;
+    Ok((schema, batches))
+}
+
+impl Ingest {
+    async fn run(self) -> Outcome {
+        let manifest = Manifest::read(&self.data)?;
+        let store = Store::open(&self.store.to_string_lossy(), Clock::System)?;
+        let serving = Serving::new(Catalog::open_or_create(store, &author()).await?);
+        serving.apply(definitions(&manifest), &author()).await?;
+        let started = Instant::now();
+        for (index, view) in manifest.views.iter().enumerate() {
+            let (schema, batches) = read(&self.data.join(&view.file))?;
+            for turn in 0..self.batches {
+                let share: Vec<RecordBatch> = match self.batches {
+                    1 => batches.clone(),
+                    of => batches.iter().map(|batch| every(batch, turn, of)).collect::<Result<_, _>>()?,
+                };
+                let rows = Rows::from_batches("rows", schema.clone(), share);
+                let mut request = Request::new(format!("v{index}"), Input::Rows(rows));
+                request.claim = Some(Claim::BackFill);
+                serving.ingest(request, &author(), Arc::new(|_| ())).await?;
+            }
+        }
+        println!("ingested in {:.2} s", started.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+/// Every `of`th row from `turn` on.
+fn every(batch: &RecordBatch, turn: usize, of: usize) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let rows = (turn..batch.num_rows()).step_by(of).map(|row| row as u64);
+    arrow::compute::take_record_batch(batch, &rows.collect::<Vec<_>>().into())
+}
+
+fn definitions(manifest: &Manifest) -> Vec<(String, String)> {
+    let entity = "kind = \"entity\"\nname = \"entity\"\n[[keys]]\nname = \"entity_id\"\ntype = \"int64\"\n";
+    let mut files = vec![("entity.toml".to_owned(), entity.to_owned())];
+    for (index, view) in manifest.views.iter().enumerate() {
+        let mut text = format!("kind = \"feature_view\"\nname = \"v{index}\"\nentity = \"entity\"\n");
+        if let Some(ttl) = view.ttl_us {
+            let _ = writeln!(text, "ttl = \"{ttl}us\"");
+        }
+        text.push_str("[time]\nvalid_at = \"valid_at\"\n");
+        for (names, kind) in [(&view.floats, "float64"), (&view.strings, "string")] {
+            for name in names {
+                let _ = writeln!(text, "[[features]]\nname = \"{name}\"\ntype = \"{kind}\"");
+            }
+        }
+        files.push((format!("v{index}.toml"), text));
+    }
+    files
+}
+
+impl Run {
+    async fn run(self) -> Outcome {
+        let manifest = Manifest::read(&self.data)?;
+        let (started, cpu) = (Instant::now(), cpu_seconds()?);
+        let store = Store::open(&self.store.to_string_lossy(), Clock::System)?;
+        let serving = Serving::new(Catalog::open(store).await?);
+        let file = &manifest.spines.get(&self.spine).ok_or("the manifest has no such spine")?.file;
+        let (schema, batches) = read(&self.data.join(file))?;
+        let (floats, strings, features) = self.asked(&manifest);
+        let check = if self.mode == Mode::Digest {
+            let set =
+                serving.historical(Spine { schema, batches }, HistoricalRequest::new(features), &author());
+            let set = set.await?;
+            serde_json::json!({ "exact": [set.report.rows], "sum": 0.0, "digest": set.report.digest })
+        } else {
+            let session = serving.session().await?;
+            session.register("spine", schema, batches)?;
+            let list = features.iter().map(|feature| format!("'{feature}'")).collect::<Vec<_>>().join(", ");
+            let joined = format!(
+                "historical_features((SELECT row_id, entity_id, at, label FROM session.spine), features => [{list}])"
+            );
+            match self.mode {
+                Mode::Parquet => self.write(&serving, &session, &joined).await?,
+                _ => {
+                    let counts = floats.iter().chain(&strings).map(|name| format!("count({name})"));
+                    let sums = floats.iter().map(|name| format!("sum({name})"));
+                    let columns = counts.chain(sums).collect::<Vec<_>>().join(", ");
+                    let explain = if self.explain { "EXPLAIN ANALYZE " } else { "" };
+                    let sql = format!("{explain}SELECT count(*), {columns} FROM {joined}");
+                    let answer =
+                        serving.retrieve_in(&session, Query::sql(sql), &author()).await?.collect().await?;
+                    if self.explain {
+                        println!("{}", arrow::util::pretty::pretty_format_batches(&answer)?);
+                        return Ok(());
+                    }
+                    checksum(&answer, floats.len() + strings.len())?
+                }
+            }
+        };
+        serving.flush(&author()).await?;
+        let result = serde_json::json!({
+            "wall_s": started.elapsed().as_secs_f64(),
+            "cpu_s": cpu_seconds()? - cpu,
+            "version": concat!("lineament ", env!("CARGO_PKG_VERSION")),
+            "check": check,
+        });
+        println!("RESULT {result}");
+        Ok(())
+    }
+
+    /// Columns by kind, and references to all.
+    fn asked(&self, manifest: &Manifest) -> (Vec<String>, Vec<String>, Vec<String>) {
+        let (mut floats, mut strings, mut features) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, view) in manifest.views.iter().enumerate() {
+            let wanted = self.features.unwrap_or(view.floats.len()).min(view.floats.len());
+            let texts = if self.features.is_some() { &[] } else { view.strings.as_slice() };
+            for name in &view.floats[..wanted] {
+                floats.push(name.clone());
+                features.push(format!("v{index}.{name}"));
+            }
+            for name in texts {
+                strings.push(name.clone());
+                features.push(format!("v{index}.{name}"));
+            }
+        }
+        (floats, strings, features)
+    }
+
+    async fn write(
+        &self,
+        serving: &Serving,
+        session: &engine::Session,
+        joined: &str,
+    ) -> Outcome<serde_json::Value> {
+        let out = self.out.as_ref().ok_or("--mode parquet needs --out")?;
+        let query = Query::sql(format!("SELECT * FROM {joined}"));
+        let mut retrieval = serving.retrieve_in(session, query, &author()).await?;
+        let properties = parquet::file::properties::WriterProperties::builder()
+            .set_compression(parquet::basic::Compression::ZSTD(parquet::basic::ZstdLevel::default()))
+            .build();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(
+            File::create(out)?,
+            retrieval.schema.clone(),
+            Some(properties),
+        )?;
+        while let Some(batch) = retrieval.stream.next().await {
+            writer.write(&batch?)?;
+        }
+        writer.close()?;
+        Ok(serde_json::Value::Null)
+    }
+}
+
+/// Output rows, cells that are not null, and the sum of all floats.
+fn checksum(answer: &[RecordBatch], counted: usize) -> Outcome<serde_json::Value> {
+    let row = answer.iter().find(|batch| batch.num_rows() == 1).ok_or("the query gave no row")?;
+    let number = |column: usize| -> Outcome<f64> {
+        let value = cast(row.column(column), &DataType::Float64)?;
+        let value = value.as_primitive::<Float64Type>();
+        Ok(value.iter().flatten().next().unwrap_or(0.0))
+    };
+    let mut cells = 0.0;
+    for column in 1..=counted {
+        cells += number(column)?;
+    }
+    let mut sum = 0.0;
+    for column in counted + 1..row.num_columns() {
+        sum += number(column)?;
+    }
+    Ok(serde_json::json!({ "exact": [number(0)? as u64, cells as u64], "sum": sum }))
+}
+
+/// Of this process, all threads, user and system.
+fn cpu_seconds() -> Outcome<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| -> Outcome<f64> { Ok(fields.get(index).ok_or("no such field")?.parse()?) };
+    // utime and stime are fields 14 and 15 of the line, in ticks of a hundredth of a second.
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
