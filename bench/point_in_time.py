@@ -1,6 +1,6 @@
 """The point-in-time join beside the systems that a user would pick instead: one table, one run, answers compared.
 
-    cargo build --release --benches
+    cargo build --release --workspace --bench point_in_time
     python bench/point_in_time.py --harness DIR --data DIR --stores DIR --workload S --peers polars_lazy,duckdb
 
 The harness (generate.py, run.py, peers.py) generates the workloads and runs each peer in a process of its own. This adds `lineament` to
@@ -25,7 +25,7 @@ def program() -> str:
     """The benchmark's own program, as cargo built it last."""
     built = [path for path in (REPOSITORY / "target/release/deps").glob("point_in_time-*") if not path.suffix]
     if not built:
-        sys.exit("the benchmark is not built: cargo build --release --benches")
+        sys.exit("the benchmark is not built: cargo build --release --workspace --bench point_in_time")
     return str(max(built, key=lambda path: path.stat().st_mtime))
 
 

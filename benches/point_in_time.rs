@@ -15,16 +15,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use catalog::ingest::{Claim, Input, Request, Rows};
 use catalog::{Author, Catalog};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use futures::StreamExt;
+use lineament_serving::{self as serving, HistoricalRequest, Query, Serving, Spine};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
-use serving::{HistoricalRequest, Query, Serving, Spine};
 use storage::{Clock, Store};
 
 #[global_allocator]
@@ -164,7 +163,7 @@ impl Ingest {
 /// Every `of`th row from `turn` on.
 fn every(batch: &RecordBatch, turn: usize, of: usize) -> Result<RecordBatch, arrow::error::ArrowError> {
     let rows = (turn..batch.num_rows()).step_by(of).map(|row| row as u64);
-    arrow::compute::take_record_batch(batch, &rows.collect::<Vec<_>>().into())
+    arrow::compute::take_record_batch(batch, &UInt64Array::from_iter_values(rows))
 }
 
 fn definitions(manifest: &Manifest) -> Vec<(String, String)> {
@@ -175,7 +174,7 @@ fn definitions(manifest: &Manifest) -> Vec<(String, String)> {
         if let Some(ttl) = view.ttl_us {
             let _ = writeln!(text, "ttl = \"{ttl}us\"");
         }
-        text.push_str("[time]\nvalid_at = \"valid_at\"\n");
+        text.push_str("[time]\nvalid_at = \"valid_at\"\nknown_at = \"assumed\"\n");
         for (names, kind) in [(&view.floats, "float64"), (&view.strings, "string")] {
             for name in names {
                 let _ = writeln!(text, "[[features]]\nname = \"{name}\"\ntype = \"{kind}\"");
@@ -196,9 +195,8 @@ impl Run {
         let (schema, batches) = read(&self.data.join(file))?;
         let (floats, strings, features) = self.asked(&manifest);
         let check = if self.mode == Mode::Digest {
-            let set =
-                serving.historical(Spine { schema, batches }, HistoricalRequest::new(features), &author());
-            let set = set.await?;
+            let (spine, author) = (Spine { schema, batches }, author());
+            let set = serving.historical(spine, HistoricalRequest::new(features), &author).await?;
             serde_json::json!({ "exact": [set.report.rows], "sum": 0.0, "digest": set.report.digest })
         } else {
             let session = serving.session().await?;
@@ -263,18 +261,7 @@ impl Run {
         let out = self.out.as_ref().ok_or("--mode parquet needs --out")?;
         let query = Query::sql(format!("SELECT * FROM {joined}"));
         let mut retrieval = serving.retrieve_in(session, query, &author()).await?;
-        let properties = parquet::file::properties::WriterProperties::builder()
-            .set_compression(parquet::basic::Compression::ZSTD(parquet::basic::ZstdLevel::default()))
-            .build();
-        let mut writer = parquet::arrow::ArrowWriter::try_new(
-            File::create(out)?,
-            retrieval.schema.clone(),
-            Some(properties),
-        )?;
-        while let Some(batch) = retrieval.stream.next().await {
-            writer.write(&batch?)?;
-        }
-        writer.close()?;
+        serving::write_parquet(retrieval.schema.clone(), &mut retrieval.stream, File::create(out)?).await?;
         Ok(serde_json::Value::Null)
     }
 }

@@ -71,7 +71,9 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         println!("training set {id}: `lineament replay {id}` rebuilds and proves it");
     }
     if let Some(path) = arguments.out {
-        write(&path, &set)?;
+        let file = std::fs::File::create(&path).map_err(|error| file_error(&path, error))?;
+        let rows = futures::stream::iter(set.batches.into_iter().map(Ok));
+        serving::write_parquet(set.schema, rows, file).await?;
         println!("written to {}", path.display());
     }
     Ok(ExitCode::SUCCESS)
@@ -104,15 +106,4 @@ pub fn read_spine(path: &std::path::Path, columns: &[String]) -> Result<Spine> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(wrong)?;
     Ok(Spine { schema, batches })
-}
-
-fn write(path: &std::path::Path, set: &serving::TrainingSet) -> Result<()> {
-    let file = std::fs::File::create(path).map_err(|error| file_error(path, error))?;
-    let wrong = |error: parquet::errors::ParquetError| file_error(path, error);
-    let mut writer = parquet::arrow::ArrowWriter::try_new(file, set.schema.clone(), None).map_err(wrong)?;
-    for batch in &set.batches {
-        writer.write(batch).map_err(wrong)?;
-    }
-    writer.close().map_err(wrong)?;
-    Ok(())
 }

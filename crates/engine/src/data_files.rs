@@ -23,8 +23,8 @@ use feature::digest::hash;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use storage::manifest::{BLOCK_BYTES, DataFile};
 
 /// How many footers are kept; a footer with its page index takes some ten to hundred KiB.
@@ -65,6 +65,7 @@ impl DataFiles {
         let mut reader = self.reader(file);
         let metadata = ParquetMetaDataReader::new()
             .with_offset_index_policy(PageIndexPolicy::Required)
+            .with_column_index_policy(PageIndexPolicy::Optional)
             .with_prefetch_hint(Some(64 * 1024))
             .load_and_finish(&mut reader, file.bytes)
             .await
@@ -161,35 +162,51 @@ struct CheckedReader {
 }
 
 impl CheckedReader {
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, ParquetError> {
+    /// Some stretches of the file, in one call to the store.
+    async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ParquetError> {
         let block = BLOCK_BYTES as u64;
-        let first = range.start / block;
-        let last = range.end.div_ceil(block);
-        let unchecked = {
+        // Where a block was not compared yet, whole blocks are read.
+        let asked: Vec<(Range<u64>, bool)> = {
             let known = self.files.known();
             let checked = known.checked.get(&self.file.id);
-            (first..last).any(|index| !checked.is_some_and(|checked| checked.contains(&index)))
+            let unchecked = |index: &u64| !checked.is_some_and(|checked| checked.contains(index));
+            let asked = ranges.iter().map(|range| {
+                let blocks = range.start / block..range.end.div_ceil(block);
+                if blocks.clone().any(|index| unchecked(&index)) {
+                    (blocks.start * block..(blocks.end * block).min(self.file.bytes), true)
+                } else {
+                    (range.clone(), false)
+                }
+            });
+            asked.collect()
         };
         let path = Path::from(self.file.path.as_str());
-        let outside = |error| ParquetError::External(Box::new(error));
-        if !unchecked {
-            return self.files.objects.get_range(&path, range).await.map_err(outside);
-        }
-        let whole = first * block..(last * block).min(self.file.bytes);
-        let bytes = self.files.objects.get_range(&path, whole.clone()).await.map_err(outside)?;
-        if bytes.len() as u64 != whole.end - whole.start {
-            return Err(self.damaged(first));
-        }
-        for (index, content) in (first..last).zip(bytes.chunks(BLOCK_BYTES)) {
-            let expected = usize::try_from(index).ok().and_then(|index| self.file.blocks.get(index));
-            if expected != Some(&hash(self.file.digest.algorithm(), content)) {
-                return Err(self.damaged(index));
+        let whole: Vec<Range<u64>> = asked.iter().map(|(range, _)| range.clone()).collect();
+        let read = self.files.objects.get_ranges(&path, &whole).await;
+        let read = read.map_err(|error| ParquetError::External(Box::new(error)))?;
+        let mut parts = Vec::with_capacity(ranges.len());
+        let mut compared = Vec::new();
+        for ((range, (whole, unchecked)), bytes) in ranges.iter().zip(asked).zip(read) {
+            let first = whole.start / block;
+            if bytes.len() as u64 != whole.end - whole.start {
+                return Err(self.damaged(first));
             }
+            if unchecked {
+                for (index, content) in (first..).zip(bytes.chunks(BLOCK_BYTES)) {
+                    let expected = usize::try_from(index).ok().and_then(|index| self.file.blocks.get(index));
+                    if expected != Some(&hash(self.file.digest.algorithm(), content)) {
+                        return Err(self.damaged(index));
+                    }
+                    compared.push(index);
+                }
+            }
+            let from = (range.start - whole.start) as usize;
+            parts.push(bytes.slice(from..from + (range.end - range.start) as usize));
         }
-        self.files.known().checked.entry(self.file.id).or_default().extend(first..last);
-        let from = (range.start - whole.start) as usize;
-        let until = (range.end - whole.start) as usize;
-        Ok(bytes.slice(from..until))
+        if !compared.is_empty() {
+            self.files.known().checked.entry(self.file.id).or_default().extend(compared);
+        }
+        Ok(parts)
     }
 
     fn damaged(&self, block: u64) -> ParquetError {
@@ -203,7 +220,11 @@ impl CheckedReader {
 
 impl AsyncFileReader for CheckedReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        async move { self.read(range).await }.boxed()
+        async move {
+            let mut parts = self.read(std::slice::from_ref(&range)).await?;
+            parts.pop().ok_or_else(|| self.damaged(range.start / BLOCK_BYTES as u64))
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(
@@ -212,10 +233,7 @@ impl AsyncFileReader for CheckedReader {
     ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         async move {
             let merged = merge(&ranges);
-            let mut fetched = Vec::with_capacity(merged.len());
-            for range in &merged {
-                fetched.push(self.read(range.clone()).await?);
-            }
+            let fetched = self.read(&merged).await?;
             let mut parts = Vec::with_capacity(ranges.len());
             for range in ranges {
                 let index = merged.partition_point(|whole| whole.end < range.end);
@@ -244,7 +262,7 @@ impl AsyncFileReader for CheckedReader {
     }
 }
 
-/// Ranges that lie near each other become one, sorted: one read costs less than the gap between two.
+/// Ranges that lie within a block of each other become one, sorted: the blocks between are read and compared anyway.
 fn merge(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut sorted = ranges.to_vec();
     sorted.sort_by_key(|range| range.start);

@@ -24,6 +24,7 @@ use feature::name::nearest;
 use object_store::ObjectStore;
 
 use crate::data_files::DataFiles;
+use crate::point_in_time::any_order::AnyOrder;
 use crate::snapshot::{Snapshot, split_name};
 use crate::sql::{self, LineamentQueryPlanner, TableFunctions};
 use crate::system;
@@ -67,18 +68,26 @@ impl Engine {
 
     /// A session that uses all cores. Rows come in any order that their query does not fix.
     pub fn session(&self, snapshot: Snapshot) -> Result<Session> {
-        Session::new(snapshot, self.files.clone(), SessionConfig::new())
+        Session::new(snapshot, self.files.clone(), SessionConfig::new(), Order::Free)
     }
 
     /// A session whose plans are one partition from end to end, so that rows stay in the order of their source and the
     /// same plan gives the same rows in the same order each time.
     pub fn ordered_session(&self, snapshot: Snapshot) -> Result<Session> {
-        Session::new(snapshot, self.files.clone(), SessionConfig::new().with_target_partitions(1))
+        let config = SessionConfig::new().with_target_partitions(1);
+        Session::new(snapshot, self.files.clone(), config, Order::OfTheSpine)
     }
 }
 
 fn external(error: catalog::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
+}
+
+/// Whether rows that end in an aggregate may come in another order than the spine's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    OfTheSpine,
+    Free,
 }
 
 /// Plans and runs queries over one snapshot.
@@ -89,7 +98,7 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(snapshot: Snapshot, files: DataFiles, config: SessionConfig) -> Result<Self> {
+    fn new(snapshot: Snapshot, files: DataFiles, config: SessionConfig, order: Order) -> Result<Self> {
         let config = config
             .with_default_catalog_and_schema(CATALOG, "default")
             .with_create_default_catalog_and_schema(false)
@@ -105,12 +114,15 @@ impl Session {
             CATALOG.to_owned(),
             Arc::new(provider),
         );
-        let mut state = SessionStateBuilder::new_with_default_features()
+        let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_catalog_list(catalogs)
-            .with_query_planner(Arc::new(LineamentQueryPlanner::new(files)))
-            .build();
+            .with_query_planner(Arc::new(LineamentQueryPlanner::new(files)));
+        if order == Order::Free {
+            builder = builder.with_physical_optimizer_rule(Arc::new(AnyOrder));
+        }
+        let mut state = builder.build();
         // now() and its kin are bound once, when the session begins.
         state.mark_start_execution();
         Ok(Self { state, snapshot, temporary })

@@ -5,6 +5,7 @@
 
 mod error;
 mod explain;
+mod export;
 mod historical;
 mod reads;
 mod replay;
@@ -12,6 +13,7 @@ mod retrieve;
 
 pub use error::{Error, Kind, Result};
 pub use explain::{Candidate, ExplainRequest, Explanation};
+pub use export::write_parquet;
 pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
 pub use lineage::Manifest;
 pub use replay::{Difference, ReplayReport};

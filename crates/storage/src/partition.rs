@@ -2,6 +2,7 @@
 
 mod arrange;
 mod encode;
+mod encodings;
 mod layout;
 
 #[cfg(test)]

@@ -17,12 +17,12 @@ use arrow::datatypes::{ArrowPrimitiveType, DataType};
 use catalog::VisibleFile;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_datafusion_err};
-use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use feature::FeatureType;
 use feature::definition::Constant;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::matching::{Hits, Matched, cores};
+use super::pages::{self, PageSelection};
 use super::{FeatureReport, Found, Lookup, LookupReport, NullReason, Output};
 use crate::data_files::DataFiles;
 
@@ -58,7 +58,8 @@ pub async fn fetch(files: &DataFiles, lookup: &Lookup, matched: Matched) -> Resu
         if hits.rows.is_empty() {
             continue;
         }
-        let selection = select(files, file, &hits.rows).await?.map(Arc::new);
+        let footer = files.footer(&file.file).await?;
+        let selection = pages::with_rows(&footer, &hits.rows, SELECT_BELOW).map(Arc::new);
         for (chunk, names) in wanted.chunks(COLUMNS_AT_ONCE).enumerate() {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             let (files, file, hits, selection) =
@@ -109,6 +110,15 @@ pub async fn fetch(files: &DataFiles, lookup: &Lookup, matched: Matched) -> Resu
     Ok(Found { columns, report })
 }
 
+/// Bytes that a spine row's outputs take about, twice over while they are put together.
+pub fn row_bytes(lookup: &Lookup) -> usize {
+    let width = |output: &Output| type_of(lookup, *output).primitive_width().unwrap_or(TEXT_BYTES);
+    lookup.outputs.iter().map(width).sum()
+}
+
+/// What a text takes about.
+const TEXT_BYTES: usize = 32;
+
 async fn joined<T: Send + 'static>(task: SpawnedTask<Result<T>>) -> Result<T> {
     task.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?
 }
@@ -145,7 +155,7 @@ async fn read(
 ) -> Result<Vec<Vec<Piece>>> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); names.len()];
-    let selected = selection.as_ref().map(|selection| selection.rows.clone());
+    let selected = selection.as_ref().map(|selection| selection.selection());
     let mut batches = files.stream(file, &names, selected, BATCH_ROWS).await?;
     // Of the rows that are read: how many have come, and which hit is the next.
     let mut read = 0usize;
@@ -181,72 +191,6 @@ async fn read(
         }
     }
     Ok(pieces)
-}
-
-/// Pages of a file that hold a hit, as rows to read.
-struct PageSelection {
-    rows: RowSelection,
-    /// First row of each stretch, and how many rows are read before it.
-    stretches: Vec<(u32, usize)>,
-}
-
-impl PageSelection {
-    /// The place of a row among those that are read.
-    fn place(&self, row: u32) -> usize {
-        let after = self.stretches.partition_point(|(first, _)| *first <= row);
-        match self.stretches.get(after.wrapping_sub(1)) {
-            Some((first, before)) => before + (row - first) as usize,
-            None => 0,
-        }
-    }
-}
-
-/// The pages to read where that is worth it: those of the file's column with the most pages.
-async fn select(files: &DataFiles, file: &VisibleFile, hits: &[u32]) -> Result<Option<PageSelection>> {
-    let footer = files.footer(&file.file).await?;
-    let metadata = footer.metadata();
-    let Some(index) = metadata.offset_index() else { return Ok(None) };
-    let mut pages = 0usize;
-    let mut hit: Vec<(u64, u64)> = Vec::new();
-    let mut first_row = 0u64;
-    let mut hits = hits.iter().copied().map(u64::from).peekable();
-    for (group, columns) in metadata.row_groups().iter().zip(index) {
-        let group_rows = group.num_rows() as u64;
-        if let Some(column) = columns.iter().max_by_key(|column| column.page_locations().len()) {
-            let locations = column.page_locations();
-            pages += locations.len();
-            for (page, location) in locations.iter().enumerate() {
-                let end = locations.get(page + 1).map_or(group_rows, |next| next.first_row_index as u64);
-                let (start, end) = (first_row + location.first_row_index as u64, first_row + end);
-                if hits.peek().is_some_and(|row| *row < end) {
-                    match hit.last_mut() {
-                        Some(last) if last.1 == start => last.1 = end,
-                        _ => hit.push((start, end)),
-                    }
-                    while hits.next_if(|row| *row < end).is_some() {}
-                }
-            }
-        }
-        first_row += group_rows;
-    }
-    let rows_hit: u64 = hit.iter().map(|(start, end)| end - start).sum();
-    if pages < 2 || rows_hit as f64 >= SELECT_BELOW * first_row as f64 {
-        return Ok(None);
-    }
-    let mut selectors = Vec::with_capacity(hit.len() * 2);
-    let mut stretches = Vec::with_capacity(hit.len());
-    let (mut next, mut before) = (0u64, 0usize);
-    for (start, end) in hit {
-        if start > next {
-            selectors.push(RowSelector::skip((start - next) as usize));
-        }
-        let rows = (end - start) as usize;
-        selectors.push(RowSelector::select(rows));
-        stretches.push((start as u32, before));
-        before += rows;
-        next = end;
-    }
-    Ok(Some(PageSelection { rows: selectors.into(), stretches }))
 }
 
 /// What all columns of a lookup share: which spine rows were hit, and why the others were not.

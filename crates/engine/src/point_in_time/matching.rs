@@ -17,6 +17,7 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use feature::definition::KnownAt;
 use futures::{StreamExt, stream};
 
+use super::pages::PageSelection;
 use super::{Cut, Direction, Lookup, NullReason, SpineOrder};
 use crate::data_files::DataFiles;
 
@@ -70,7 +71,9 @@ async fn offers_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &Spin
     if offset.is_none() {
         names.push("known_at");
     }
-    let columns = files.columns(visible, &names, None).await?;
+    let pages = spine.key_pages(&files.footer(&visible.file).await?, lookup.version.keys())?;
+    let selection = pages.as_ref().map(PageSelection::selection);
+    let columns = files.columns(visible, &names, selection).await?;
     let key_columns = keys
         .iter()
         .zip(lookup.version.keys())
@@ -100,7 +103,13 @@ async fn offers_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &Spin
     };
     let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt());
     let side = Side { valid_at: valid_at.values(), known, retracted };
-    side.offers(&key_columns, spine, lookup.direction, lookup.cut)
+    let mut offers = side.offers(&key_columns, spine, lookup.direction, lookup.cut)?;
+    if let Some(pages) = pages {
+        for offer in &mut offers.offers {
+            offer.row = pages.row(offer.row as usize);
+        }
+    }
+    Ok(offers)
 }
 
 /// How long after valid_at the rows of a file became known, where that follows from a rule and need not be read. All batches of a

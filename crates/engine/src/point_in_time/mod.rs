@@ -8,13 +8,19 @@
 //! each file is sorted by them; nothing is merged and no table of the right side is built. `fetch` then decodes
 //! feature values where rows were hit, and puts them into spine order. Both do several files side by side.
 
+pub mod any_order;
 mod candidates;
 pub mod exec;
 mod fetch;
 mod keys;
+mod lanes;
 mod matching;
+mod nearest;
+mod pages;
 pub mod plan;
+mod run;
 mod spine;
+mod spine_times;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +30,7 @@ use arrow::array::ArrayRef;
 use catalog::VisibleFile;
 use catalog::state::ViewVersion;
 use datafusion::common::Result;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
 use feature::{BatchId, Span, Timestamp};
 
 pub use candidates::{CandidateRow, candidates};
@@ -170,8 +177,36 @@ pub struct FeatureReport {
     pub defaulted: u64,
 }
 
+impl LookupReport {
+    /// Counts what another stretch of the same spine found in the same view.
+    pub fn add(&mut self, other: &Self) {
+        self.matched += other.matched;
+        let mut hits: BTreeMap<BatchId, u64> = self.hits.iter().copied().collect();
+        for (batch, rows) in &other.hits {
+            *hits.entry(*batch).or_default() += rows;
+        }
+        self.hits = hits.into_iter().collect();
+        for (feature, other) in self.features.iter_mut().zip(&other.features) {
+            feature.defaulted += other.defaulted;
+            for (reason, cells) in &other.nulls {
+                *feature.nulls.entry(*reason).or_default() += cells;
+            }
+        }
+    }
+}
+
 /// Looks one view up for all rows of a spine.
-pub async fn look_up(files: &DataFiles, lookup: &Lookup, spine: &Arc<SpineOrder>) -> Result<Found> {
+pub async fn look_up(
+    files: &DataFiles,
+    lookup: &Lookup,
+    spine: &Arc<SpineOrder>,
+    metrics: &ExecutionPlanMetricsSet,
+) -> Result<Found> {
+    let matching = MetricBuilder::new(metrics).subset_time("match_time", 0);
+    let timer = matching.timer();
     let matched = matching::match_files(files, lookup, spine).await?;
+    timer.done();
+    let fetching = MetricBuilder::new(metrics).subset_time("fetch_time", 0);
+    let _timer = fetching.timer();
     fetch::fetch(files, lookup, matched).await
 }

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array};
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{cast, nullif};
+use arrow::compute::{cast, nullif, take};
 use arrow::datatypes::DataType;
+use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result, plan_err};
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use feature::definition::Key;
 
 use super::keys::{KeyGroups, NO_GROUP};
+use super::pages::{self, PageSelection};
 
 /// A time and the spine row that it is of.
 pub type Entry = (i64, u32);
@@ -25,7 +29,21 @@ pub struct SpineOrder {
     starts: Vec<u32>,
     /// Rows whose key or time is null as given; none where there are none.
     nulls: Option<NullBuffer>,
+    /// The first key column's distinct values, where the spine has few keys: ascending, to find pages by.
+    few: Option<FewKeys>,
 }
+
+#[derive(Debug)]
+struct FewKeys {
+    converter: RowConverter,
+    data_type: DataType,
+    first_column: Vec<OwnedRow>,
+}
+
+/// Keys that are looked for page by page at most; more would hit most pages of most files.
+const FEW_KEYS: usize = 1 << 14;
+/// Below this share of a file's rows, reading pages by their keys costs less than reading all keys.
+const SELECT_KEYS_BELOW: f64 = 0.5;
 
 impl SpineOrder {
     /// `keys` are the spine's key columns, cast to the view's key types where that loses nothing; `at` is in microseconds
@@ -52,9 +70,33 @@ impl SpineOrder {
         for key in &keys {
             unusable = NullBuffer::union(unusable.as_ref(), key.logical_nulls().as_ref());
         }
-        let (keys, group_of) = KeyGroups::number(&keys, rows, unusable.as_ref())?;
-        let (entries, starts) = group(&group_of, keys.len(), at.values());
-        Ok(Self { rows, keys, entries, starts, nulls })
+        let (numbers, group_of) = KeyGroups::number(&keys, rows, unusable.as_ref())?;
+        let few = match keys.first() {
+            Some(first) if numbers.len() <= FEW_KEYS => Some(FewKeys::new(first, &group_of, numbers.len())?),
+            _ => None,
+        };
+        let (entries, starts) = group(&group_of, numbers.len(), at.values());
+        Ok(Self { rows, keys: numbers, entries, starts, nulls, few })
+    }
+
+    /// The pages of a file that may hold a key of the spine, where they are few.
+    ///
+    /// # Errors
+    /// Statistics of pages that do not read as the key's type.
+    pub(super) fn key_pages(
+        &self,
+        footer: &ArrowReaderMetadata,
+        keys: &[Key],
+    ) -> Result<Option<PageSelection>> {
+        let (Some(few), Some(first)) = (&self.few, keys.first()) else { return Ok(None) };
+        pages::with_keys(
+            footer,
+            first.name.as_str(),
+            &few.first_column,
+            &few.converter,
+            &few.data_type,
+            SELECT_KEYS_BELOW,
+        )
     }
 
     /// How many rows the spine has, those in no group included.
@@ -84,6 +126,26 @@ impl SpineOrder {
     /// Bytes that it holds.
     pub fn memory(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>() + self.starts.capacity() * 4 + self.keys.len() * 24
+    }
+}
+
+impl FewKeys {
+    fn new(column: &ArrayRef, group_of: &[u32], groups: usize) -> Result<Self> {
+        // One row a key will do.
+        let mut rows = vec![None; groups];
+        for (row, group) in group_of.iter().enumerate() {
+            if *group != NO_GROUP {
+                rows[*group as usize].get_or_insert(row as u32);
+            }
+        }
+        let rows: UInt32Array = rows.into_iter().flatten().collect();
+        let data_type = column.data_type().clone();
+        let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
+        let encoded = converter.convert_columns(&[take(column, &rows, None)?])?;
+        let mut first_column: Vec<OwnedRow> = encoded.iter().map(|row| row.owned()).collect();
+        first_column.sort_unstable();
+        first_column.dedup();
+        Ok(Self { converter, data_type, first_column })
     }
 }
 
@@ -117,7 +179,7 @@ fn group(group_of: &[u32], groups: usize, at: &[i64]) -> (Vec<Entry>, Vec<u32>) 
 }
 
 /// A key column in the view's type. Widths of integers and ways of holding text may differ; kinds may not.
-fn cast_key(name: &str, key: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+pub fn cast_key(name: &str, key: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
     let values = match key.data_type() {
         DataType::Dictionary(_, values) => values.as_ref(),
         other => other,

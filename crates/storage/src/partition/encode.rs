@@ -2,7 +2,7 @@
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{take, take_record_batch};
-use arrow::datatypes::{DataType, Schema, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
@@ -11,20 +11,13 @@ use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
 use feature::key::statistic::{StatisticError, bounds_of};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression as Codec, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::SortingColumn;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use parquet::schema::types::ColumnPath;
 
 use super::arrange::{Arranged, Group};
-use super::layout::{Compression, Layout};
-use super::{Target, invalid};
+use super::layout::Layout;
+use super::{Target, encodings, invalid};
 use crate::Result;
 use crate::manifest::{BLOCK_BYTES, ColumnStatistics, DataFile, Piece};
-
-/// Most rows of a row group: what one reader of a file takes at least.
-const ROW_GROUP_ROWS: usize = 1 << 20;
 
 pub(super) fn encode(
     arranged: &Arranged,
@@ -147,69 +140,9 @@ fn parquet(arranged: &Arranged, rows: &RecordBatch, layout: &Layout) -> Result<B
     // The types of Arrow are not embedded: what Parquet says of a column is all that a reader needs, and the files
     // then do not depend on how a writer held its text.
     let options = ArrowWriterOptions::new()
-        .with_properties(properties(rows.schema_ref(), &arranged.sort, layout)?)
+        .with_properties(encodings::choose(rows, &arranged.sort, layout)?)
         .with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(Vec::new(), rows.schema(), options)?;
     writer.write(rows)?;
     Ok(writer.into_inner()?.into())
-}
-
-/// Integers, dates and times are packed as differences (a few bits each where they are sorted); floats lie plainly,
-/// for their bits seldom repeat; text and bytes share a dictionary as long as it stays small.
-fn properties(schema: &Schema, sort: &[usize], layout: &Layout) -> Result<WriterProperties, ParquetError> {
-    let codec = match layout.compression {
-        Compression::None => Codec::UNCOMPRESSED,
-        Compression::Lz4 => Codec::LZ4_RAW,
-        Compression::Zstd => Codec::ZSTD(ZstdLevel::try_new(1)?),
-    };
-    let sorting = sort
-        .iter()
-        .map(|position| SortingColumn { column_idx: *position as i32, descending: false, nulls_first: false })
-        .collect();
-    let page_rows = layout.page_rows.max(1);
-    let mut properties = WriterProperties::builder()
-        .set_created_by(concat!("lineament version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_compression(codec)
-        .set_dictionary_enabled(false)
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(page_rows)
-        // Pages end only between batches of the writer.
-        .set_write_batch_size(page_rows.min(1024))
-        .set_sorting_columns(Some(sorting));
-    for (position, field) in schema.fields().iter().enumerate() {
-        let column = ColumnPath::new(vec![field.name().clone()]);
-        match field.data_type() {
-            DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32
-            | DataType::UInt64
-            | DataType::Date32
-            | DataType::Timestamp(_, _) => {
-                properties = properties.set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED);
-                if sort.contains(&position) {
-                    properties = properties.set_column_compression(column, Codec::UNCOMPRESSED);
-                }
-            }
-            DataType::Utf8
-            | DataType::LargeUtf8
-            | DataType::Utf8View
-            | DataType::Binary
-            | DataType::LargeBinary
-            | DataType::BinaryView => {
-                // The encoding is what the column falls back to when its dictionary grows too large.
-                properties = properties
-                    .set_column_dictionary_enabled(column.clone(), true)
-                    .set_column_encoding(column, Encoding::PLAIN);
-            }
-            DataType::Boolean => properties = properties.set_column_encoding(column, Encoding::RLE),
-            _ => properties = properties.set_column_encoding(column, Encoding::PLAIN),
-        }
-    }
-    Ok(properties.build())
 }
