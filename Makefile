@@ -1,6 +1,6 @@
 # make test     everything: Rust, the executable specification, Python against the real server, README's commands
-# make lint     format, clippy, documentation build
-# make deny     licences and sources of dependencies
+# make lint     format, clippy, documentation build, licences and sources of dependencies
+# make simulate the same laws and histories as in make test, many times over
 # make bench    our retrieval beside DuckDB's, on the same data in the same run
 # make demo     README's first command
 
@@ -39,14 +39,14 @@ test-python: build $(VENV)/.made
 test-readme: build $(VENV)/.made
 	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python tests/readme.py
 
-lint:
+lint: deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
 
-# Not yet part of `make lint`. Advisories need their database from the network.
+# Advisories are not checked: their database is in no package registry.
 deny:
-	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-deny --version 0.20.2
 	$(CARGO) deny --offline check bans licenses sources
 
 bench: build $(VENV)/.made
