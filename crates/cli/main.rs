@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 fn exit_code(kind: serving::Kind) -> u8 {
     use serving::Kind;
     match kind {
-        Kind::Invalid | Kind::NotFound | Kind::Refused | Kind::Forbidden => 1,
+        Kind::Invalid | Kind::NotFound | Kind::Refused | Kind::Forbidden | Kind::Exhausted => 1,
         Kind::Unavailable => 3,
         Kind::Damaged => 4,
         Kind::Internal => 5,

@@ -19,20 +19,51 @@ pub struct Arguments {
     /// The port; 0 takes any that is free
     #[arg(long, default_value_t = 8815)]
     port: u16,
+    /// Memory that all queries and uploads together may hold, as 512M or 4G; what goes over it is refused. Sorts may write four
+    /// times as much to disk. Not said: half of the machine's
+    #[arg(long, env = "LINEAMENT_MEMORY_LIMIT", value_parser = bytes)]
+    memory_limit: Option<u64>,
+}
+
+/// A size: a whole number of bytes, or of K, M, G or T of 1024 each.
+fn bytes(text: &str) -> std::result::Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size; write a whole number with K, M, G or T, as 512M or 4G");
+    let text = text.trim().trim_end_matches(['B', 'b']).trim_end_matches('i');
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => (&text[..at], Some(unit)),
+        _ => (text, None),
+    };
+    let shift = match unit.map(|unit| unit.to_ascii_uppercase()) {
+        None => 0,
+        Some('K') => 10,
+        Some('M') => 20,
+        Some('G') => 30,
+        Some('T') => 40,
+        Some(_) => return Err(wrong()),
+    };
+    let number: u64 = number.trim().parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
 }
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let filter = EnvFilter::try_from_env("LINEAMENT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let serving = place.open_or_create().await?;
-    let server = bind(place, serving, SocketAddr::new(arguments.host, arguments.port)).await?;
+    let address = SocketAddr::new(arguments.host, arguments.port);
+    let server = bind(place, serving, address, arguments.memory_limit).await?;
     println!("listening on grpc://{}", server.address());
     finish(server.run(stop()).await)?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn bind(place: &Place, serving: Serving, address: SocketAddr) -> Result<Server> {
-    let options = ServeOptions { address, principal: place.author().principal, program: PROGRAM.to_owned() };
+pub async fn bind(
+    place: &Place,
+    serving: Serving,
+    address: SocketAddr,
+    memory_limit: Option<u64>,
+) -> Result<Server> {
+    let principal = place.author().principal;
+    let options = ServeOptions { address, principal, program: PROGRAM.to_owned(), memory_limit };
     Server::bind(serving, options).await.map_err(|error| Error::new(Kind::Invalid, error.to_string()))
 }
 
@@ -50,5 +81,27 @@ pub async fn stop() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, size) in [
+            ("1024", 1024),
+            ("512M", 512 << 20),
+            ("4G", 4 << 30),
+            ("4GiB", 4 << 30),
+            ("2 k", 2048),
+            ("1tb", 1 << 40),
+        ] {
+            assert_eq!(bytes(text), Ok(size), "{text}");
+        }
+        for text in ["", "G", "-1", "4X", "1.5G", "0", "99999999999T", "é"] {
+            assert!(bytes(text).unwrap_err().contains("as 512M"), "{text}");
+        }
     }
 }

@@ -60,9 +60,8 @@ class Client:
         self.run = run
         self.experiment = experiment
         headers = [("lineament-run", run), ("lineament-experiment", experiment)]
-        self._options = flight.FlightCallOptions(
-            headers=[(name.encode(), _header(name, value)) for name, value in headers if value is not None]
-        )
+        self._headers = [(name.encode(), _header(name, value)) for name, value in headers if value is not None]
+        self._options = flight.FlightCallOptions(headers=self._headers)
 
     # -------------------------------------------------------------------------------------------------- connection
 
@@ -248,12 +247,12 @@ class Client:
         for name, value in (("key", key), ("claim", claim), ("steps", None if steps is None else list(steps))):
             if value is not None:
                 request[name] = value
-        # All rows are at hand before the first is sent, and one call sends them all. For whatever ends a put, a failing
-        # source or Ctrl-C, looks to the server like the end of the rows, and pyarrow cannot cancel one.
+        # All rows are at hand before the first is sent, and the server is told how many. For whatever ends a put, Ctrl-C
+        # too, looks to the server like the end of the rows, and pyarrow cannot cancel one.
         table = without_views(to_table(df))
         descriptor = flight.FlightDescriptor.for_command(_json({"ingest": request}))
         with translated(self._url):
-            writer, answers = self._connection.do_put(descriptor, table.schema, self._options)
+            writer, answers = self._connection.do_put(descriptor, table.schema, self._sending(table))
             with _closing(writer):
                 writer.write_table(table, max_chunksize=rows_a_message(table))
                 writer.done_writing()
@@ -318,7 +317,7 @@ class Client:
             request["record"] = False
         descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
         with translated(self._url):
-            writer, reader = self._connection.do_exchange(descriptor, self._options)
+            writer, reader = self._connection.do_exchange(descriptor, self._sending(spine))
             with _closing(writer):
                 writer.begin(spine.schema)
                 writer.write_table(spine, max_chunksize=rows_a_message(spine))
@@ -384,6 +383,10 @@ class Client:
         return Rows(table)
 
     # ---------------------------------------------------------------------------------------------------- transport
+
+    def _sending(self, rows: pyarrow.Table) -> flight.FlightCallOptions:
+        """The options of a call that sends rows: the server refuses fewer or more."""
+        return flight.FlightCallOptions(headers=[*self._headers, (b"lineament-rows", str(rows.num_rows).encode())])
 
     def _action(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         with translated(self._url):

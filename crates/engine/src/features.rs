@@ -1,10 +1,13 @@
 //! Feature references of a retrieval: what is asked for, resolved to versions, and planned over a spine.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::{Column, DFSchema, Result, TableReference, plan_datafusion_err, plan_err};
+use catalog::state::ServiceVersion;
+use datafusion::common::{
+    Column, DFSchema, DataFusionError, Result, TableReference, plan_datafusion_err, plan_err,
+};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
 use feature::name::nearest;
@@ -88,7 +91,8 @@ pub async fn resolve(snapshot: &Snapshot, request: &Request) -> Result<Resolved>
                 let ttl = match request.ttl.iter().find(|(named, _)| names(named, &version)) {
                     Some((_, ttl)) if ttl.micros() == 0 => {
                         return plan_err!(
-                            "a ttl of zero finds nothing; leave it out, or give a length of time"
+                            "the ttl given for `{}` is zero, with which nothing is found; leave it out, or give a length of time, as in 2h",
+                            version.definition.name
                         );
                     }
                     Some((_, ttl)) => Some(*ttl),
@@ -107,12 +111,10 @@ pub async fn resolve(snapshot: &Snapshot, request: &Request) -> Result<Resolved>
                 Some(position) => vec![position],
                 None => {
                     let names: Vec<&str> = known.iter().map(|feature| feature.name.as_str()).collect();
-                    let hint = nearest(name.as_str(), names.iter().copied())
-                        .map(|near| format!(" (did you mean `{near}`?)"))
-                        .unwrap_or_default();
                     return plan_err!(
-                        "`{asked}`: feature view `{}` has no feature `{name}`{hint}; it has {}",
+                        "`{asked}`: feature view `{}` has no feature `{name}`{}; it has {}",
                         version.label(),
+                        did_you_mean(name.as_str(), &names),
                         names.join(", ")
                     );
                 }
@@ -136,10 +138,16 @@ pub async fn resolve(snapshot: &Snapshot, request: &Request) -> Result<Resolved>
     }
     for view in request.ttl.keys() {
         if !resolved.views.iter().any(|resolved| names(view, resolved.table.version())) {
-            return plan_err!("a ttl is given for `{view}`, but none of its features is asked for");
+            let asked: Vec<&str> =
+                resolved.views.iter().map(|view| view.table.version().definition.name.as_str()).collect();
+            return plan_err!(
+                "a ttl is given for `{view}`{}, but none of its features is asked for; leave it out, or give it for a view that is: {}",
+                did_you_mean(view, &asked),
+                asked.join(", ")
+            );
         }
     }
-    refuse_same_names(&resolved)?;
+    refuse_same_names(&resolved, request.full_feature_names)?;
     Ok(resolved)
 }
 
@@ -155,48 +163,106 @@ fn names(view: &str, version: &catalog::state::ViewVersion) -> bool {
 fn expand_services(snapshot: &Snapshot, features: &[String]) -> Result<Vec<(String, Reference)>> {
     let mut expanded = Vec::new();
     for asked in features {
-        if asked.contains(['.', ':']) {
+        if let Some(service) = service_of(snapshot, asked) {
+            let references = service.definition.features.iter();
+            expanded.extend(references.map(|reference| (reference.to_string(), reference.clone())));
+        } else if asked.contains(['.', ':']) {
             let reference = asked.parse::<Reference>().map_err(|error| plan_datafusion_err!("{error}"))?;
             expanded.push((asked.clone(), reference));
-            continue;
-        }
-        let project = feature::Name::default_project();
-        let service =
-            asked.parse().ok().and_then(|name| snapshot.state.service(&project, &name, snapshot.sequence));
-        match service {
-            Some(service) => {
-                for reference in &service.definition.features {
-                    expanded.push((reference.to_string(), reference.clone()));
-                }
-            }
-            None => {
-                let names: Vec<&str> =
-                    snapshot.state.services().map(|service| service.definition.name.as_str()).collect();
-                let hint = nearest(asked, names.iter().copied())
-                    .map(|near| format!(" (did you mean `{near}`?)"))
-                    .unwrap_or_default();
-                return plan_err!(
-                    "`{asked}` is not a feature service{hint}; name a service, or a feature as view.feature"
-                );
-            }
+        } else {
+            return Err(no_service(snapshot, asked));
         }
     }
     Ok(expanded)
 }
 
-fn refuse_same_names(resolved: &Resolved) -> Result<()> {
-    let mut seen: HashMap<&str, &str> = HashMap::new();
+/// The service of a name, `delay` or `fraud.delay`. Where a view of the default project is called as the project is, its feature
+/// is meant.
+fn service_of<'a>(snapshot: &'a Snapshot, asked: &str) -> Option<&'a ServiceVersion> {
+    let (project, name) = match asked.split_once('.') {
+        Some((project, name)) if snapshot.version("default", project, None).is_err() => {
+            (project.parse().ok()?, name)
+        }
+        Some(_) => return None,
+        None => (feature::Name::default_project(), asked),
+    };
+    snapshot.state.service(&project, &name.parse().ok()?, snapshot.sequence)
+}
+
+/// What is asked for is no service; often it is half of a reference.
+fn no_service(snapshot: &Snapshot, asked: &str) -> DataFusionError {
+    let project = feature::Name::default_project();
+    let in_force = || snapshot.state.views_in_force(snapshot.sequence);
+    if let Some(view) = in_force().find(|view| {
+        view.definition.project == project
+            && view.definition.name.as_str() == asked.split('@').next().unwrap_or(asked)
+    }) {
+        let example = view.definition.features.first().map_or("feature", |feature| feature.name.as_str());
+        return plan_datafusion_err!(
+            "`{asked}` is a feature view; ask for one of its features, as in {asked}.{example}, or for all of them: {asked}.*"
+        );
+    }
+    let of: Vec<String> = in_force()
+        .filter(|view| view.definition.features.iter().any(|feature| feature.name.as_str() == asked))
+        .map(|view| {
+            let definition = &view.definition;
+            let project = if definition.project == project {
+                String::new()
+            } else {
+                format!("{}.", definition.project)
+            };
+            format!("{project}{}.{asked}", definition.name)
+        })
+        .collect();
+    if !of.is_empty() {
+        return plan_datafusion_err!(
+            "`{asked}` is not a feature service; it is a feature, so write its feature view before it: {}",
+            of.join(" or ")
+        );
+    }
+    let services: BTreeSet<String> = snapshot
+        .state
+        .services()
+        .filter(|service| service.by.sequence <= snapshot.sequence)
+        .map(|service| match service.definition.project.as_str() {
+            "default" => service.definition.name.to_string(),
+            project => format!("{project}.{}", service.definition.name),
+        })
+        .collect();
+    let services: Vec<&str> = services.iter().map(String::as_str).collect();
+    plan_datafusion_err!(
+        "`{asked}` is not a feature service{}; name a service, or a feature as view.feature",
+        did_you_mean(asked, &services)
+    )
+}
+
+/// The hint at the nearest name, where one is near.
+fn did_you_mean(wrong: &str, known: &[&str]) -> String {
+    nearest(wrong, known.iter().copied()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+}
+
+fn refuse_same_names(resolved: &Resolved, full_names: bool) -> Result<()> {
+    let mut seen: HashMap<&str, &ResolvedFeature> = HashMap::new();
+    let view_of = |feature: &ResolvedFeature| &resolved.views[feature.view].table.version().definition.name;
     for feature in &resolved.features {
-        if let Some(other) = seen.insert(&feature.output, &feature.reference) {
-            if other == feature.reference {
-                return plan_err!("`{other}` is asked for twice");
-            }
+        let Some(other) = seen.insert(&feature.output, feature) else { continue };
+        let ResolvedFeature { reference, output, .. } = feature;
+        if other.reference == *reference {
             return plan_err!(
-                "`{other}` and `{}` would both become the column `{}`; ask for full feature names, which put the view before the feature",
-                feature.reference,
-                feature.output
+                "`{reference}` is asked for twice, and both would become the column `{output}`; leave one out"
             );
         }
+        // Full names would be the same too.
+        if full_names || view_of(other) == view_of(feature) {
+            return plan_err!(
+                "`{}` and `{reference}` would both become the column `{output}`; leave one out, and ask for it in another retrieval",
+                other.reference
+            );
+        }
+        return plan_err!(
+            "`{}` and `{reference}` would both become the column `{output}`; ask for full feature names, which put the view before the feature",
+            other.reference
+        );
     }
     Ok(())
 }
@@ -209,10 +275,11 @@ pub fn time_column(spine: &DFSchema, named: Option<&str>) -> Result<String> {
             return Ok(name.to_owned());
         }
         let names: Vec<&str> = spine.fields().iter().map(|field| field.name().as_str()).collect();
-        let hint = nearest(name, names.iter().copied())
-            .map(|near| format!(" (did you mean `{near}`?)"))
-            .unwrap_or_default();
-        return plan_err!("the spine has no column `{name}`{hint}; it has {}", names.join(", "));
+        return plan_err!(
+            "the spine has no column `{name}`{}; it has {}",
+            did_you_mean(name, &names),
+            names.join(", ")
+        );
     }
     for usual in ["at", "event_timestamp"] {
         if has(usual) {
@@ -258,7 +325,7 @@ pub fn plan(spine: LogicalPlan, at: &str, resolved: &Resolved) -> Result<Logical
     let find = |name: &str| -> Result<Option<Column>> {
         let mut found = schema.iter().filter(|(_, field)| field.name() == name);
         match (found.next(), found.next()) {
-            (Some(_), Some(_)) => plan_err!("the spine has two columns named `{name}`"),
+            (Some(_), Some(_)) => plan_err!("the spine has two columns named `{name}`; rename one"),
             (Some(field), None) => Ok(Some(Column::from(field))),
             (None, _) => Ok(None),
         }

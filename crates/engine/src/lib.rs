@@ -12,11 +12,13 @@ pub mod history;
 pub mod point_in_time;
 pub mod sql;
 
+mod memory;
 mod session;
 mod snapshot;
 mod system;
 
 pub use conditions::SqlConditions;
+pub use memory::{Memory, Reserved};
 pub use session::{CATALOG, Engine, SYSTEM_SCHEMA, Session};
 pub use snapshot::{Snapshot, split_name};
-pub use sql::ttls;
+pub use sql::{TEXT_BYTES, ttls};

@@ -6,14 +6,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use catalog::Catalog;
-use catalog::state::ViewVersion;
 use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider, TableProvider,
 };
-use datafusion::common::{DataFusionError, Result, not_impl_err};
+use datafusion::common::{DataFusionError, Result, not_impl_err, plan_err};
 use datafusion::datasource::MemTable;
 use datafusion::execution::object_store::ObjectStoreRegistry;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
@@ -22,10 +21,12 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use feature::Sequence;
 use feature::name::nearest;
 use object_store::ObjectStore;
+use tokio::sync::Semaphore;
 
+use crate::Memory;
 use crate::data_files::DataFiles;
 use crate::point_in_time::any_order::AnyOrder;
-use crate::snapshot::{Snapshot, split_name};
+use crate::snapshot::{Snapshot, split_name, table_name};
 use crate::sql::{self, LineamentQueryPlanner, TableFunctions};
 use crate::system;
 
@@ -36,17 +37,33 @@ pub const SYSTEM_SCHEMA: &str = "lineament";
 /// The schema of tables that live as long as their session.
 pub const SESSION_SCHEMA: &str = "session";
 
+/// Statements that are planned at once. A plan takes memory that no pool counts.
+const PLANNED_AT_ONCE: usize = 8;
+
 /// What all sessions of a process share.
 #[derive(Clone)]
 pub struct Engine {
     catalog: Catalog,
     files: DataFiles,
+    memory: Memory,
+    planning: Arc<Semaphore>,
 }
 
 impl Engine {
+    /// Queries may take half of the machine's memory.
     pub fn new(catalog: Catalog) -> Self {
         let files = DataFiles::new(catalog.store().objects());
-        Self { catalog, files }
+        let planning = Arc::new(Semaphore::new(PLANNED_AT_ONCE));
+        Self { catalog, files, memory: Memory::default(), planning }
+    }
+
+    /// The same with another limit.
+    pub fn with_memory(self, memory: Memory) -> Self {
+        Self { memory, ..self }
+    }
+
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -68,14 +85,14 @@ impl Engine {
 
     /// A session that uses all cores. Rows come in any order that their query does not fix.
     pub fn session(&self, snapshot: Snapshot) -> Result<Session> {
-        Session::new(snapshot, self.files.clone(), SessionConfig::new(), Order::Free)
+        Session::new(self, snapshot, SessionConfig::new(), Order::Free)
     }
 
     /// A session whose plans are one partition from end to end, so that rows stay in the order of their source and the
     /// same plan gives the same rows in the same order each time.
     pub fn ordered_session(&self, snapshot: Snapshot) -> Result<Session> {
         let config = SessionConfig::new().with_target_partitions(1);
-        Session::new(snapshot, self.files.clone(), config, Order::OfTheSpine)
+        Session::new(self, snapshot, config, Order::OfTheSpine)
     }
 }
 
@@ -95,17 +112,17 @@ pub struct Session {
     state: SessionState,
     snapshot: Snapshot,
     temporary: Arc<MemorySchemaProvider>,
+    planning: Arc<Semaphore>,
 }
 
 impl Session {
-    fn new(snapshot: Snapshot, files: DataFiles, config: SessionConfig, order: Order) -> Result<Self> {
+    fn new(engine: &Engine, snapshot: Snapshot, config: SessionConfig, order: Order) -> Result<Self> {
         let config = config
             .with_default_catalog_and_schema(CATALOG, "default")
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)
             .set_bool("datafusion.sql_parser.collect_spans", false);
-        let runtime =
-            RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(NoObjectStores)).build_arc()?;
+        let runtime = runtime(&engine.memory)?;
         let temporary = Arc::new(MemorySchemaProvider::new());
         let catalogs = Arc::new(MemoryCatalogProviderList::new());
         let provider = StoreCatalog { snapshot: snapshot.clone(), temporary: temporary.clone() };
@@ -118,14 +135,14 @@ impl Session {
             .with_config(config)
             .with_runtime_env(runtime)
             .with_catalog_list(catalogs)
-            .with_query_planner(Arc::new(LineamentQueryPlanner::new(files)));
+            .with_query_planner(Arc::new(LineamentQueryPlanner::new(engine.files.clone())));
         if order == Order::Free {
             builder = builder.with_physical_optimizer_rule(Arc::new(AnyOrder));
         }
-        let mut state = builder.build();
+        let mut state = sql::bound_functions(builder.build())?;
         // now() and its kin are bound once, when the session begins.
         state.mark_start_execution();
-        Ok(Self { state, snapshot, temporary })
+        Ok(Self { state, snapshot, temporary, planning: engine.planning.clone() })
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -135,22 +152,30 @@ impl Session {
     /// Plans a statement that reads.
     ///
     /// # Errors
-    /// Whatever is wrong with it, statements that do more than read among it.
+    /// Whatever is wrong with it, statements that do more than read among it, and those that are too long, deep or wide.
     pub async fn plan(&self, text: &str) -> Result<LogicalPlan> {
-        let dialect = self.state.config().options().sql_parser.dialect;
-        let mut statement = self.state.sql_to_statement(text, &dialect)?;
+        // Never closed.
+        let _permit = self.planning.acquire().await;
+        sql::on_deep_stack(self.plan_text(text)).await
+    }
+
+    async fn plan_text(&self, text: &str) -> Result<LogicalPlan> {
+        sql::verify_text(text)?;
+        let mut statement = sql::parse(text, &self.state.config().options().sql_parser)?;
         sql::verify_statement(&statement)?;
         let inner = innermost(&mut statement);
         let mut planners = self.state.clone();
         if let Some(inner) = inner {
+            sql::verify_relations(inner)?;
             sql::fold_asof_joins(inner);
-            let prepared = sql::collect(inner)?.prepare(&self.snapshot).await?;
+            let prepared = sql::collect(inner)?.prepare(&self.snapshot, &self.state).await?;
             planners = SessionStateBuilder::new_from_existing(planners)
                 .with_relation_planners(vec![Arc::new(TableFunctions { prepared })])
                 .build();
         }
         let plan = planners.statement_to_plan(statement).await.map_err(|error| self.name_nearest(error))?;
         sql::verify_read_only(&plan)?;
+        sql::verify_plan(&plan)?;
         Ok(plan)
     }
 
@@ -182,7 +207,15 @@ impl Session {
     }
 
     /// Rows at hand as a plan.
+    ///
+    /// # Errors
+    /// Two columns of one name.
     pub fn rows(&self, name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
+        for (position, field) in schema.fields().iter().enumerate() {
+            if schema.fields().iter().take(position).any(|earlier| earlier.name() == field.name()) {
+                return plan_err!("the {name} has two columns named `{}`; rename one", field.name());
+            }
+        }
         let table = MemTable::try_new(schema, vec![batches])?;
         let source = datafusion::datasource::provider_as_source(Arc::new(table));
         LogicalPlanBuilder::scan(name, source, None)?.build()
@@ -190,21 +223,17 @@ impl Session {
 
     /// The plan as it will run.
     pub async fn prepare(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        self.state.create_physical_plan(plan).await
+        let _permit = self.planning.acquire().await;
+        sql::on_deep_stack(async {
+            let physical = self.state.create_physical_plan(plan).await?;
+            sql::verify_physical(&physical)?;
+            Ok(physical)
+        })
+        .await
     }
 
     pub fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {
         execute_stream(plan, Arc::new(TaskContext::from(&self.state)))
-    }
-}
-
-/// What a feature view is called in SQL.
-fn table_name(view: &ViewVersion) -> String {
-    let definition = &view.definition;
-    if definition.project == feature::Name::default_project() {
-        definition.name.to_string()
-    } else {
-        format!("{}.{}", definition.project, definition.name)
     }
 }
 
@@ -274,7 +303,7 @@ impl SchemaProvider for ProjectSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let Some((_, view, number)) = split_name(name) else { return Ok(None) };
+        let Some((view, number)) = self.parts(name) else { return Ok(None) };
         match self.snapshot.version(&self.project, &view, number) {
             Ok(version) => Ok(Some(self.snapshot.table(version).await? as Arc<dyn TableProvider>)),
             // The names of CTEs and table functions come by here too, so that an unknown one is no error yet.
@@ -284,8 +313,18 @@ impl SchemaProvider for ProjectSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        split_name(name)
-            .is_some_and(|(_, view, number)| self.snapshot.version(&self.project, &view, number).is_ok())
+        self.parts(name)
+            .is_some_and(|(view, number)| self.snapshot.version(&self.project, &view, number).is_ok())
+    }
+}
+
+impl ProjectSchema {
+    /// View and version. The project is the schema's; a name that holds another, `"fraud.weather"`, is none here.
+    fn parts(&self, name: &str) -> Option<(String, Option<u32>)> {
+        if name.contains('.') {
+            return None;
+        }
+        split_name(name).map(|(_, view, number)| (view, number))
     }
 }
 
@@ -307,6 +346,15 @@ impl SchemaProvider for SystemSchema {
     fn table_exist(&self, name: &str) -> bool {
         system::names().any(|known| known == name)
     }
+}
+
+/// Where queries run: in memory that all of them share, and without object stores.
+fn runtime(memory: &Memory) -> Result<Arc<RuntimeEnv>> {
+    RuntimeEnvBuilder::new()
+        .with_object_store_registry(Arc::new(NoObjectStores))
+        .with_memory_pool(memory.pool())
+        .with_max_temp_directory_size(memory.spill_limit())
+        .build_arc()
 }
 
 /// No query may reach an object by its address.

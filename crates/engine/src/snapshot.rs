@@ -40,19 +40,22 @@ impl Snapshot {
             return Ok(Arc::new(version.clone()));
         }
         if let (Some(number), Some(latest)) = (number, self.state.view(project, view, None, self.sequence)) {
-            return Err(plan_datafusion_err!(
-                "feature view `{view}` has no version {number}; its newest is `{view}@{}`",
-                latest.number
-            ));
+            // Numbers begin with 1 and leave none out.
+            let has = match latest.number {
+                1 => format!("{view}@1 alone"),
+                2 => format!("{view}@1 and {view}@2"),
+                newest => format!("{view}@1 to {view}@{newest}"),
+            };
+            return Err(plan_datafusion_err!("feature view `{view}` has no version {number}; it has {has}"));
         }
-        let known: Vec<&str> =
-            self.state.views_in_force(self.sequence).map(|known| known.definition.name.as_str()).collect();
-        let hint = match nearest(view, known.iter().copied()) {
+        let asked = if project == "default" { view.to_owned() } else { format!("{project}.{view}") };
+        let known: Vec<String> = self.state.views_in_force(self.sequence).map(table_name).collect();
+        let hint = match nearest(&asked, known.iter().map(String::as_str)) {
             Some(near) => format!(" (did you mean `{near}`?)"),
             None => String::new(),
         };
         let list = if known.is_empty() { "none is defined".to_owned() } else { known.join(", ") };
-        Err(plan_datafusion_err!("there is no feature view `{view}`{hint}; feature views: {list}"))
+        Err(plan_datafusion_err!("there is no feature view `{asked}`{hint}; feature views: {list}"))
     }
 
     pub async fn table(&self, version: Arc<ViewVersion>) -> Result<Arc<FeatureViewTable>> {
@@ -65,6 +68,16 @@ impl Snapshot {
             .files(&self.state, version, self.sequence)
             .await
             .map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+}
+
+/// What a feature view is called in SQL: `weather`, `fraud.weather`.
+pub fn table_name(view: &ViewVersion) -> String {
+    let definition = &view.definition;
+    if definition.project == feature::Name::default_project() {
+        definition.name.to_string()
+    } else {
+        format!("{}.{}", definition.project, definition.name)
     }
 }
 

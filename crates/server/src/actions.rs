@@ -130,8 +130,17 @@ pub async fn act(
     report.map(Some)
 }
 
+/// The longest body with definition files.
+const FILES_BYTES: usize = 16 << 20;
+
 /// Definition files by name, in the order in which they were sent.
 fn files(body: &[u8]) -> Result<Vec<(String, String)>, Status> {
+    if body.len() > FILES_BYTES {
+        return Err(status::invalid(format!(
+            "the body has {} bytes; at most {FILES_BYTES} are allowed: apply the definitions in several parts",
+            body.len()
+        )));
+    }
     let Files { files } = request::json("the body", body)?;
     let mut texts = Vec::with_capacity(files.len());
     for (name, text) in files {

@@ -11,7 +11,7 @@ use arrow_flight::FlightData;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use serving::Retrieval;
+use serving::{Reserved, Retrieval};
 use tonic::Status;
 
 use crate::call::Rows;
@@ -26,16 +26,31 @@ pub struct Answer {
     schema: SchemaRef,
     rows: BoxStream<'static, Result<RecordBatch, Status>>,
     report: Option<Bytes>,
+    /// Bytes of rows that are in memory already; those of a query come as they are asked for.
+    bytes: usize,
 }
 
 impl Answer {
     pub fn retrieval(retrieval: Retrieval) -> Self {
         let rows = retrieval.stream.map(|batch| batch.map_err(|error| status::of(&error)));
-        Self { schema: retrieval.schema, rows: rows.boxed(), report: None }
+        Self { schema: retrieval.schema, rows: rows.boxed(), report: None, bytes: 0 }
     }
 
     pub fn batches(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
-        Self { schema, rows: futures::stream::iter(batches.into_iter().map(Ok)).boxed(), report: None }
+        let bytes = batches.iter().flat_map(RecordBatch::columns).map(size).sum();
+        let rows = futures::stream::iter(batches.into_iter().map(Ok)).boxed();
+        Self { schema, rows, report: None, bytes }
+    }
+
+    /// Holds memory for rows that are there already until the last of them is sent.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` where there is none for them.
+    pub fn holding(mut self, held: Arc<Reserved>) -> Result<Self, Status> {
+        held.grow(self.bytes as u64).map_err(|error| status::of(&error.into()))?;
+        let rows = self.rows;
+        self.rows = rows.inspect(move |_| _ = &held).boxed();
+        Ok(self)
     }
 
     /// A last message without rows that carries the report.

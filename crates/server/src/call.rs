@@ -1,5 +1,7 @@
 //! One call: who makes it, for which run, and the span that it is logged in.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use catalog::Author;
-use futures::Stream;
+use futures::{FutureExt, Stream};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tracing::{Instrument, Span};
@@ -16,6 +18,7 @@ use crate::status;
 
 const RUN: &str = "lineament-run";
 const EXPERIMENT: &str = "lineament-experiment";
+const ROWS: &str = "lineament-rows";
 /// The longest run or experiment name.
 const NAME_BYTES: usize = 512;
 
@@ -75,7 +78,7 @@ impl Call {
         T: 'static,
     {
         match self.work(work).await {
-            Ok(stream) => Ok(Box::pin(InCall { stream: Box::pin(stream), call: self })),
+            Ok(stream) => Ok(Box::pin(InCall { stream: Box::pin(stream), call: self, failed: false })),
             Err(status) => {
                 self.outcome = Some(status.code());
                 Err(status)
@@ -88,7 +91,9 @@ impl Call {
         work: impl AsyncFnOnce(&Author, &Rows) -> Result<T, Status>,
     ) -> Result<T, Status> {
         let span = self.span.clone();
-        work(&self.author, &self.rows).instrument(span).await
+        let work = work(&self.author, &self.rows).instrument(span);
+        // A call ends with its own fault, and no other with it.
+        AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(fault(panic.as_ref())))
     }
 }
 
@@ -108,6 +113,8 @@ impl Drop for Call {
 struct InCall<S> {
     stream: Pin<Box<S>>,
     call: Call,
+    /// It panicked, and must not be asked again.
+    failed: bool,
 }
 
 impl<S, T> Stream for InCall<S>
@@ -117,8 +124,16 @@ where
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
         let span = self.call.span.clone();
-        let polled = span.in_scope(|| self.stream.as_mut().poll_next(context));
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| span.in_scope(|| self.stream.as_mut().poll_next(context))))
+                .unwrap_or_else(|panic| {
+                    self.failed = true;
+                    Poll::Ready(Some(Err(fault(panic.as_ref()))))
+                });
         match &polled {
             Poll::Ready(None) if self.call.outcome.is_none() => self.call.outcome = Some(Code::Ok),
             Poll::Ready(Some(Err(status))) => self.call.outcome = Some(status.code()),
@@ -126,6 +141,25 @@ where
         }
         polled
     }
+}
+
+/// What a panic becomes. None is known that a client can cause; this is for those that are not known.
+fn fault(panic: &(dyn Any + Send)) -> Status {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    status::internal("the server met a fault of its own, and goes on; please report it", text)
+}
+
+/// How many rows a client says that its upload has. A client that fails between them may end its upload as one does that has sent
+/// all (pyarrow does, whatever the reason), and only the number tells.
+pub fn announced_rows(headers: &MetadataMap) -> Result<Option<u64>, Status> {
+    let Some(text) = header(headers, ROWS)? else { return Ok(None) };
+    let rows = text.parse().map_err(|_| {
+        status::invalid(format!(
+            "the header `{ROWS}` is `{text}`, and must be the number of rows that are sent"
+        ))
+    })?;
+    Ok(Some(rows))
 }
 
 fn header(headers: &MetadataMap, name: &'static str) -> Result<Option<String>, Status> {

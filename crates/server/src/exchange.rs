@@ -18,11 +18,12 @@ pub async fn exchange(serving: &Serving, upload: Upload, author: &Author) -> Res
         ));
     };
     let Exchange::HistoricalFeatures(wanted) = request::json("the command", text.as_bytes())?;
-    let Received { schema, batches } = upload.receive(&Rows::default()).await?;
+    request::note("the name of the training set", wanted.name.as_ref())?;
+    let Received { schema, batches, held } = upload.receive(&Rows::default(), serving.memory()).await?;
     let set = serving
         .historical(Spine { schema, batches }, wanted, author)
         .await
         .map_err(|error| status::of(&error))?;
     let TrainingSet { schema, batches, report } = set;
-    Answer::batches(schema, batches).with_report(&report)
+    Answer::batches(schema, batches).holding(held)?.with_report(&report)
 }

@@ -15,9 +15,9 @@ mod reports;
 mod request;
 mod server;
 mod service;
-mod sql_limits;
 mod status;
 mod upload;
+mod whole_uploads;
 
 pub use error::{Error, Result};
 pub use server::{ServeOptions, Server, serve};

@@ -28,6 +28,10 @@ pub enum ParameterError {
     Type { number: usize, given: DataType },
     #[error("parameter {number} cannot be written: {why}")]
     Value { number: usize, why: String },
+    #[error(
+        "with its parameters the statement has more than {0} bytes, the most that are allowed: send long or many values as the rows of a spine or an upload"
+    )]
+    Long(usize),
 }
 
 /// A placeholder: where it stands in the text, and which parameter it is for (0 is the first).
@@ -42,8 +46,9 @@ pub fn count(sql: &str) -> Result<usize, ParameterError> {
     Ok(wanted(&placeholders(sql)?))
 }
 
-/// The statement with the values of the batch's one row, a column a parameter, in place of its placeholders.
-pub fn bind(sql: &str, values: &RecordBatch) -> Result<String, ParameterError> {
+/// The statement with the values of the batch's one row, a column a parameter, in place of its placeholders. `most` is how many
+/// bytes it may have then.
+pub fn bind(sql: &str, values: &RecordBatch, most: usize) -> Result<String, ParameterError> {
     let found = placeholders(sql)?;
     let wanted = wanted(&found);
     if wanted != values.num_columns() {
@@ -52,14 +57,23 @@ pub fn bind(sql: &str, values: &RecordBatch) -> Result<String, ParameterError> {
     if values.num_rows() != 1 {
         return Err(ParameterError::Rows(values.num_rows()));
     }
+    let literals = values.columns().iter().enumerate().map(|(at, column)| literal(at + 1, column));
+    let literals = literals.collect::<Result<Vec<_>, _>>()?;
     let mut bound = String::new();
     let mut written = 0;
     for Placeholder { start, end, parameter } in found {
         bound.push_str(sql.get(written..start).unwrap_or_default());
-        bound.push_str(&literal(parameter + 1, values.column(parameter))?);
+        bound.push_str(literals.get(parameter).map(String::as_str).unwrap_or_default());
         written = end;
+        // One long value may stand at many places.
+        if bound.len() > most {
+            return Err(ParameterError::Long(most));
+        }
     }
     bound.push_str(sql.get(written..).unwrap_or_default());
+    if bound.len() > most {
+        return Err(ParameterError::Long(most));
+    }
     Ok(bound)
 }
 
@@ -71,7 +85,7 @@ fn placeholders(sql: &str) -> Result<Vec<Placeholder>, ParameterError> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql)
         .tokenize_with_location()
         .map_err(|error| ParameterError::Text(error.to_string()))?;
-    let lines = line_starts(sql);
+    let mut position = Position::default();
     let mut found = Vec::new();
     let mut unnumbered = 0;
     for token in tokens {
@@ -84,23 +98,42 @@ fn placeholders(sql: &str) -> Result<Vec<Placeholder>, ParameterError> {
             }
             _ => return Err(ParameterError::Placeholder(text.clone())),
         };
-        let start = offset(sql, &lines, token.span.start);
+        let start = position.advance(sql, token.span.start);
         found.push(Placeholder { start, end: start + text.len(), parameter });
     }
     Ok(found)
 }
 
-fn line_starts(sql: &str) -> Vec<usize> {
-    std::iter::once(0).chain(sql.match_indices('\n').map(|(at, _)| at + 1)).collect()
+/// A place in a text, in bytes and as the tokenizer tells it: it counts lines and signs from 1.
+struct Position {
+    bytes: usize,
+    line: u64,
+    column: u64,
 }
 
-/// The tokenizer counts lines and signs from 1.
-fn offset(sql: &str, lines: &[usize], at: Location) -> usize {
-    let line = usize::try_from(at.line).unwrap_or(usize::MAX).saturating_sub(1);
-    let column = usize::try_from(at.column).unwrap_or(usize::MAX).saturating_sub(1);
-    let start = lines.get(line).copied().unwrap_or(sql.len());
-    let rest = sql.get(start..).unwrap_or_default();
-    start + rest.char_indices().nth(column).map_or(rest.len(), |(bytes, _)| bytes)
+impl Default for Position {
+    fn default() -> Self {
+        Self { bytes: 0, line: 1, column: 1 }
+    }
+}
+
+impl Position {
+    /// Goes on to a later place; gives its bytes. Never back, so that all places together cost one reading of the text.
+    fn advance(&mut self, sql: &str, to: Location) -> usize {
+        for sign in sql.get(self.bytes..).unwrap_or_default().chars() {
+            if (self.line, self.column) >= (to.line, to.column) {
+                break;
+            }
+            self.bytes += sign.len_utf8();
+            if sign == '\n' {
+                self.line += 1;
+                self.column = 1;
+            } else {
+                self.column += 1;
+            }
+        }
+        self.bytes
+    }
 }
 
 /// A value as an SQL expression of exactly its type.
@@ -175,7 +208,7 @@ mod tests {
     fn values_take_the_place_of_placeholders_and_of_nothing_else() {
         let values =
             row(vec![Arc::new(StringArray::from(vec!["O'Hare"])), Arc::new(Int64Array::from(vec![-3]))]);
-        let bound = |sql: &str| bind(sql, &values).unwrap();
+        let bound = |sql: &str| bind(sql, &values, 1_000).unwrap();
         assert_eq!(bound("SELECT ?, ?"), "SELECT 'O''Hare', -3");
         assert_eq!(bound("SELECT $2, $1, $2"), "SELECT -3, 'O''Hare', -3");
         assert_eq!(
@@ -194,7 +227,7 @@ mod tests {
             Arc::new(Float64Array::from(vec![None])),
         ]);
         assert_eq!(
-            bind("?,?,?,?,?", &values).unwrap(),
+            bind("?,?,?,?,?", &values, 1_000).unwrap(),
             "arrow_cast('7', 'Int32'),arrow_cast('NaN', 'Float64'),true,\
              arrow_cast('1970-01-01T00:00:01.000001Z', 'Timestamp(µs, \"UTC\")'),arrow_cast(NULL, 'Float64')"
         );
@@ -205,13 +238,24 @@ mod tests {
         let one = row(vec![Arc::new(Int64Array::from(vec![1]))]);
         let two = row(vec![Arc::new(Int64Array::from(vec![1, 2]))]);
         let bytes = row(vec![Arc::new(BinaryArray::from(vec![b"x".as_slice()]))]);
-        assert_eq!(bind("SELECT 1", &one), Err(ParameterError::Count { wanted: 0, given: 1 }));
-        assert_eq!(bind("SELECT $3", &one), Err(ParameterError::Count { wanted: 3, given: 1 }));
-        assert_eq!(bind("SELECT ?", &two), Err(ParameterError::Rows(2)));
-        assert_eq!(bind("SELECT $name", &one), Err(ParameterError::Placeholder("$name".to_owned())));
-        assert_eq!(bind("SELECT $0", &one), Err(ParameterError::Placeholder("$0".to_owned())));
-        assert!(matches!(bind("SELECT ?", &bytes), Err(ParameterError::Type { number: 1, .. })));
-        assert!(matches!(bind("SELECT 'open", &one), Err(ParameterError::Text(_))));
+        assert_eq!(bind("SELECT 1", &one, 1_000), Err(ParameterError::Count { wanted: 0, given: 1 }));
+        assert_eq!(bind("SELECT $3", &one, 1_000), Err(ParameterError::Count { wanted: 3, given: 1 }));
+        assert_eq!(bind("SELECT ?", &two, 1_000), Err(ParameterError::Rows(2)));
+        assert_eq!(bind("SELECT $name", &one, 1_000), Err(ParameterError::Placeholder("$name".to_owned())));
+        assert_eq!(bind("SELECT $0", &one, 1_000), Err(ParameterError::Placeholder("$0".to_owned())));
+        assert!(matches!(bind("SELECT ?", &bytes, 1_000), Err(ParameterError::Type { number: 1, .. })));
+        assert!(matches!(bind("SELECT 'open", &one, 1_000), Err(ParameterError::Text(_))));
         assert_eq!(count("SELECT $1, $2, '?'"), Ok(2));
+    }
+
+    #[test]
+    fn a_statement_of_many_or_long_parameters_is_bounded_and_read_once() {
+        let long = row(vec![Arc::new(StringArray::from(vec!["x".repeat(1_000)]))]);
+        let many = format!("SELECT $1{}", ",$1".repeat(300_000));
+        let started = std::time::Instant::now();
+        assert_eq!(bind(&many, &long, 1 << 20), Err(ParameterError::Long(1 << 20)));
+        let one = row(vec![Arc::new(Int64Array::from(vec![7]))]);
+        assert_eq!(bind(&many, &one, 1 << 20).unwrap(), format!("SELECT 7{}", ",7".repeat(300_000)));
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
     }
 }

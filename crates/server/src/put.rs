@@ -49,7 +49,8 @@ async fn take(
     author: &Author,
     counted: &Rows,
 ) -> Result<Report, Status> {
-    let Received { schema, batches } = upload.receive(counted).await?;
+    ingest.verify()?;
+    let Received { schema, batches, held } = upload.receive(counted, serving.memory()).await?;
     let mut request =
         Request::new(ingest.view, Input::Rows(InputRows::from_batches("rows", schema, batches)));
     request.key = ingest.key;
@@ -59,7 +60,9 @@ async fn take(
     });
     let mut author = author.clone();
     author.steps = ingest.steps;
-    serving.ingest(request, &author, Arc::new(|_| {})).await.map_err(|error| status::of(&error))
+    let report = serving.ingest(request, &author, Arc::new(|_| {})).await;
+    drop(held);
+    report.map_err(|error| status::of(&error))
 }
 
 async fn flight_sql(
@@ -71,7 +74,7 @@ async fn flight_sql(
 ) -> Result<PutResult, Status> {
     let app_metadata = match command {
         Command::CommandPreparedStatementQuery(query) => {
-            prepared::bind(&query, upload.receive(counted).await?)?.encode_to_vec()
+            prepared::bind(&query, upload.receive(counted, serving.memory()).await?)?.encode_to_vec()
         }
         Command::CommandStatementIngest(command) => {
             let report = take(serving, ingest_of(command)?, upload, author, counted).await?;

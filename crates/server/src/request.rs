@@ -7,11 +7,10 @@ use feature::TrainingSetId;
 use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serving::{HistoricalRequest, Query};
+use serving::{HistoricalRequest, Query, SQL_BYTES};
 use tonic::Status;
 
 use crate::reports;
-use crate::sql_limits;
 use crate::status;
 
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
@@ -19,6 +18,10 @@ const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
 const COMMAND_BYTES: usize = 4 << 20;
 /// The longest name of a feature view, with its project and version.
 const NAME_BYTES: usize = 256;
+/// The longest text that goes into the log as it is: a key, a step, the name of a training set.
+const NOTE_BYTES: usize = 512;
+/// The steps that an ingest may name.
+const STEPS: usize = 100;
 
 /// What the bytes of a command or ticket are.
 #[derive(Debug)]
@@ -122,11 +125,43 @@ pub fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, Status> {
     serde_json::from_slice(text).map_err(|error| status::invalid(format!("{what} cannot be read: {error}")))
 }
 
-/// A query of SQL text. All SQL of clients passes here.
+/// A query of SQL text. All SQL of clients passes here. How deep it is, its planning tells; how long, is told before anything
+/// else looks at it.
 pub fn sql(text: impl Into<String>) -> Result<Query, Status> {
     let text = text.into();
-    sql_limits::verify(&text).map_err(|error| status::invalid(error.to_string()))?;
+    if text.len() > SQL_BYTES {
+        return Err(status::invalid(format!(
+            "the SQL text has {} bytes; at most {SQL_BYTES} are allowed: send many values as the rows of a spine or an upload, not as text",
+            text.len()
+        )));
+    }
     Ok(Query::sql(text))
+}
+
+/// Refuses a text that would go into the log, where nothing is ever taken away, and is too long for it.
+pub fn note(what: &str, text: Option<&String>) -> Result<(), Status> {
+    match text {
+        Some(text) if text.len() > NOTE_BYTES => Err(status::invalid(format!(
+            "{what} has {} bytes; at most {NOTE_BYTES} are allowed: it is kept in the log as it is",
+            text.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+impl Ingest {
+    /// Refuses what is too long to be kept.
+    pub fn verify(&self) -> Result<(), Status> {
+        note("the name of the feature view", Some(&self.view))?;
+        note("the key of the ingest", self.key.as_ref())?;
+        if self.steps.len() > STEPS {
+            return Err(status::invalid(format!(
+                "the ingest names {} steps; at most {STEPS} are allowed",
+                self.steps.len()
+            )));
+        }
+        self.steps.iter().try_for_each(|step| note("a step of the ingest", Some(step)))
+    }
 }
 
 /// All of a feature view.

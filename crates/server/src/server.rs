@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use catalog::Author;
-use serving::Serving;
-use tokio::net::TcpListener;
+use futures::Stream;
+use serving::{Memory, Serving};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
-use tonic::transport::server::TcpIncoming;
 
 use crate::error::{Error, Result};
 use crate::service::Flight;
+use crate::whole_uploads::WholeUploads;
 
 /// The greatest message that a client may send. pyarrow sends a record batch as one message, however large it is.
 const MESSAGE_BYTES: usize = 64 << 20;
@@ -23,6 +24,8 @@ const HEADER_BYTES: u32 = 16 << 10;
 const CALLS_PER_CONNECTION: u32 = 256;
 /// How often the reads that were answered go to the log.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
+/// How long to wait after a connection could not be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long running streams may take to finish after shutdown began.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -35,6 +38,9 @@ pub struct ServeOptions {
     pub principal: String,
     /// Name and version of the program, as `lineament 0.1.0`.
     pub program: String,
+    /// Bytes that all queries and uploads together may hold in memory; where there is none, half of the machine's. What goes
+    /// over it is refused.
+    pub memory_limit: Option<u64>,
 }
 
 /// A server that listens and does not answer yet.
@@ -58,7 +64,17 @@ impl Server {
         let failed = |source| Error::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let serving = match options.memory_limit {
+            Some(limit) => serving.with_memory(Memory::new(limit)),
+            None => serving,
+        };
         Ok(Self { serving, options, listener, address })
+    }
+
+    /// What it answers from.
+    #[cfg(test)]
+    pub(crate) fn serving(&self) -> &Serving {
+        &self.serving
     }
 
     /// The address with its real port.
@@ -79,15 +95,11 @@ impl Server {
         let stopping = Arc::new(Notify::new());
         let stopped = stopping.clone();
         let calls = tonic::transport::Server::builder()
-            .tcp_nodelay(true)
             .max_concurrent_streams(CALLS_PER_CONNECTION)
             .http2_max_header_list_size(HEADER_BYTES)
             .http2_adaptive_window(Some(true))
-            .add_service(flight)
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener),
-                async move { stopped.notified().await },
-            );
+            .add_service(WholeUploads(flight))
+            .serve_with_incoming_shutdown(connections(listener), async move { stopped.notified().await });
         tracing::info!(%address, "listening");
 
         let last_flush = Arc::new(Notify::new());
@@ -126,6 +138,25 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     Server::bind(serving, options).await?.run(shutdown).await
+}
+
+/// Connections as they come. One that fails is no reason to stop; where there are too many for the system, it waits.
+fn connections(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpStream>> {
+    futures::stream::unfold(listener, |listener| async move {
+        loop {
+            match listener.accept().await {
+                Ok((connection, _)) => {
+                    // Without it, small answers wait for each other. One that is gone already says so later.
+                    let _ = connection.set_nodelay(true);
+                    return Some((Ok(connection), listener));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
 }
 
 async fn flush_now_and_then(serving: Serving, author: Author, stop: Arc<Notify>) {

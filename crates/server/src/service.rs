@@ -1,6 +1,7 @@
 //! The Flight service: each call read, answered by `serving`, and logged.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_server::FlightService;
@@ -17,7 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::actions;
 use crate::answer::Answer;
-use crate::call::{Call, Rows};
+use crate::call::{Call, Rows, announced_rows};
 use crate::exchange::exchange;
 use crate::flight_sql;
 use crate::put::put;
@@ -84,7 +85,8 @@ impl Flight {
                             ),
                         ));
                     }
-                    return Answer::batches(set.schema, set.batches).with_report(&report);
+                    let held = Arc::new(self.serving.memory().reserve("training set"));
+                    return Answer::batches(set.schema, set.batches).holding(held)?.with_report(&report);
                 }
             },
             Wanted::Sql(_) | Wanted::View(_) => {
@@ -212,10 +214,11 @@ impl FlightService for Flight {
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoPutStream>, Status> {
         let call = self.call("DoPut", &request)?;
+        let announced = announced_rows(request.metadata())?;
         let messages = request.into_inner();
         let result = call
             .answer(async |author: &Author, counted: &Rows| {
-                put(&self.serving, Upload::begin(messages).await?, author, counted).await
+                put(&self.serving, Upload::begin(messages, announced).await?, author, counted).await
             })
             .await?;
         Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
@@ -226,10 +229,11 @@ impl FlightService for Flight {
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
         let call = self.call("DoExchange", &request)?;
+        let announced = announced_rows(request.metadata())?;
         let messages = request.into_inner();
         let rows = call
             .stream(async |author: &Author, counted: &Rows| {
-                let upload = Upload::begin(messages).await?;
+                let upload = Upload::begin(messages, announced).await?;
                 Ok(exchange(&self.serving, upload, author).await?.encode(counted.clone()))
             })
             .await?;

@@ -16,6 +16,7 @@ pub fn of(error: &serving::Error) -> Status {
         Kind::Refused => Code::FailedPrecondition,
         Kind::Forbidden => Code::PermissionDenied,
         Kind::Damaged => Code::DataLoss,
+        Kind::Exhausted => Code::ResourceExhausted,
         Kind::Unavailable => Code::Unavailable,
         Kind::Internal => Code::Internal,
     };

@@ -17,6 +17,8 @@ pub enum Kind {
     Forbidden,
     /// Something in the store was changed or is gone.
     Damaged,
+    /// Ask for less at once, or let the process take more memory.
+    Exhausted,
     /// Try again.
     Unavailable,
     /// A fault of ours.
@@ -79,8 +81,14 @@ fn storage(error: &storage::Error) -> Error {
     Error::new(kind, error.to_string())
 }
 
+/// What DataFusion says after it has listed every signature that it tried, and asked to be told of a bug.
+const NO_SUCH_CALL: &str = "No function matches the given name and argument types";
+
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
+        if let Some((_, said)) = error.strip_backtrace().split_once(NO_SUCH_CALL) {
+            return Self::new(Kind::Invalid, lowered(&format!("{NO_SUCH_CALL}{said}")));
+        }
         match error.find_root() {
             DataFusionError::External(cause) => {
                 if let Some(known) = cause.downcast_ref::<catalog::Error>() {
@@ -103,7 +111,13 @@ impl From<DataFusionError> for Error {
             DataFusionError::SchemaError(error, _) => Self::new(Kind::Invalid, lowered(&error.to_string())),
             DataFusionError::SQL(error, _) => Self::new(Kind::Invalid, lowered(&error.to_string())),
             DataFusionError::NotImplemented(message) => Self::new(Kind::Invalid, message.clone()),
-            DataFusionError::ResourcesExhausted(message) => Self::new(Kind::Unavailable, message.clone()),
+            DataFusionError::ResourcesExhausted(message) => Self::new(
+                Kind::Exhausted,
+                format!(
+                    "{}; ask for less at once, or let the program take more memory (`lineament serve --memory-limit`)",
+                    lowered(message)
+                ),
+            ),
             DataFusionError::Execution(message) if message.contains("data file `") => {
                 Self::new(Kind::Damaged, message.clone())
             }

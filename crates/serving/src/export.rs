@@ -145,9 +145,9 @@ mod tests {
         ]));
         let rows = ROW_GROUP_ROWS as i64 + 1000;
         let batches: Vec<RecordBatch> = (0..rows)
-            .step_by(70_000)
+            .step_by(10_000)
             .map(|from| {
-                let numbers: Vec<i64> = (from..rows.min(from + 70_000)).collect();
+                let numbers: Vec<i64> = (from..rows.min(from + 10_000)).collect();
                 let texts: StringArray =
                     numbers.iter().map(|number| (number % 3 > 0).then(|| (number % 7).to_string())).collect();
                 let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(numbers)), Arc::new(texts)];

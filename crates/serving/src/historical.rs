@@ -245,9 +245,9 @@ impl Serving {
                 Error::new(Kind::Invalid, format!("the spine cannot be digested: {error}"))
             })?;
             for batch in &batches {
-                table
-                    .update(batch)
-                    .map_err(|error| Error::internal("the result cannot be digested", error))?;
+                table.update(batch).map_err(|error| {
+                    Error::new(Kind::Invalid, format!("the rows cannot be digested: {error}"))
+                })?;
             }
             Ok::<_, Error>((table.finish(), schema, batches))
         })

@@ -11,6 +11,7 @@ mod reads;
 mod replay;
 mod retrieve;
 
+pub use engine::{Memory, Reserved, TEXT_BYTES as SQL_BYTES};
 pub use error::{Error, Kind, Result};
 pub use explain::{Candidate, ExplainRequest, Explanation};
 pub use export::write_parquet;

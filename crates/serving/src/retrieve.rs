@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, Catalog};
-use engine::{Engine, Session, SqlConditions};
+use engine::{Engine, Memory, Session, SqlConditions};
 use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
 
@@ -65,6 +65,16 @@ impl Retrieval {
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
         Self { engine: Engine::new(catalog), reads: Arc::default() }
+    }
+
+    /// The same store with another limit on memory.
+    pub fn with_memory(self, memory: Memory) -> Self {
+        Self { engine: self.engine.with_memory(memory), ..self }
+    }
+
+    /// What all queries of this process share.
+    pub fn memory(&self) -> &Memory {
+        self.engine.memory()
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -172,16 +182,46 @@ impl Emit {
     }
 }
 
-/// A stream fed by a task of its own, one batch ahead. The task finishes its record even when the reader leaves.
+/// A stream fed by a task of its own, one batch ahead. The task finishes its record even when the reader leaves. Where the task
+/// fails, the stream ends with an error: rows without it would look like all.
 fn async_stream<F, W>(work: W) -> Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>
 where
     F: Future<Output = ()> + Send + 'static,
     W: FnOnce(Emit) -> F,
 {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    tokio::spawn(work(Emit(sender)));
-    Box::pin(futures::stream::unfold(receiver, |mut receiver| async move {
-        let item = receiver.recv().await?;
-        Some((item, receiver))
+    let task = tokio::spawn(work(Emit(sender)));
+    Box::pin(futures::stream::unfold((receiver, Some(task)), |(mut receiver, mut task)| async move {
+        if let Some(item) = receiver.recv().await {
+            return Some((item, (receiver, task)));
+        }
+        let failed = task.take()?.await.err()?;
+        Some((Err(Error::internal("the query stopped", failed)), (receiver, None)))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_query_that_stops_amid_its_rows_ends_with_an_error() {
+        let rows = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
+        let sent = rows.clone();
+        let stream = async_stream(move |mut emit| async move {
+            emit.send(Ok(sent)).await;
+            panic!("a fault of a library");
+        });
+        let answers: Vec<_> = stream.collect().await;
+        let [Ok(first), Err(last)] = answers.as_slice() else { panic!("{answers:?}") };
+        assert_eq!(first, &rows);
+        assert!(last.to_string().contains("a fault of a library"), "{last}");
+        assert_eq!(last.kind(), Kind::Internal);
+        let whole: Vec<_> = async_stream(|mut emit| async move {
+            emit.send(Ok(rows)).await;
+        })
+        .collect()
+        .await;
+        assert!(matches!(whole.as_slice(), [Ok(_)]));
+    }
 }

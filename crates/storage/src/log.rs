@@ -73,7 +73,7 @@ fn path(sequence: Sequence) -> Path {
 }
 
 /// The sequence in an object's name; `None` for every name that is not exactly an entry's.
-fn sequence_of(path: &Path) -> Option<Sequence> {
+pub(crate) fn sequence_of(path: &Path) -> Option<Sequence> {
     let digits = path.as_ref().strip_prefix(FOLDER)?.strip_prefix('/')?.strip_suffix(".json")?;
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -18,7 +18,7 @@ use object_store::prefix::PrefixStore;
 use crate::durable_local::DurableLocal;
 use crate::environment::Clock;
 use crate::error::{Error, Result};
-use crate::log::Log;
+use crate::log::{self, Log};
 use address::Address;
 
 /// A handle to the place of a store, whether one is there yet or not; cheap to clone.
@@ -109,7 +109,7 @@ impl Store {
     /// Makes the place ready for the first entry: in local files, the folder, for its owner alone. Harmless where a store is.
     ///
     /// # Errors
-    /// `NotAStore` where the place holds objects and no log.
+    /// `NotAStore` where the place holds objects and no log, `Corrupt` where it holds a log without its first entry.
     pub async fn initialize(&self) -> Result<()> {
         if let Some(local) = &self.local {
             local.create_root().await?;
@@ -122,9 +122,19 @@ impl Store {
             let object = object?.location;
             let first = object.parts().next();
             let ours = first.is_some_and(|part| matches!(part.as_ref(), "probe" | "log"));
+            let entry = log::sequence_of(&object);
             // Somebody else may be making the same store right now.
-            if !ours && !self.is_initialized().await? {
-                return Err(Error::not_a_store(&*self.location));
+            if (!ours || entry.is_some()) && !self.is_initialized().await? {
+                // A new first entry would bury what is left of the old log.
+                return Err(match entry {
+                    Some(later) => Error::corrupt_entry(
+                        Sequence::ZERO,
+                        format!(
+                            "log entry 0 is missing, though entry {later} is there; entries are never deleted: restore it from a copy of the store"
+                        ),
+                    ),
+                    None => Error::not_a_store(&*self.location),
+                });
             }
         }
         Ok(())

@@ -67,9 +67,7 @@ pub fn check_rows(
     };
     let mut done = 0;
     for rows in inputs {
-        let validator = Validator::new(&version.entity, view, &rows.schema).map_err(|errors| {
-            Error::Invalid(format!("{} does not fit `{}`: {errors}", rows.origin, version.label()))
-        })?;
+        let validator = fit(version, &rows)?;
         let condition = match view.source.as_ref().and_then(|source| source.filter.as_ref()) {
             Some(sql) if filter => Some(conditions.compile(sql, &rows.schema).map_err(|why| {
                 Error::Invalid(format!("the `where` of `{}`'s source, `{sql}`: {why}", version.label()))
@@ -144,6 +142,16 @@ pub fn check_rows(
         checked.quarantine = Some(bytes);
     }
     Ok(checked)
+}
+
+/// A validator for these rows.
+///
+/// # Errors
+/// `Invalid` where their columns are not those that the version reads.
+pub fn fit(version: &ViewVersion, rows: &Rows) -> Result<Validator> {
+    Validator::new(&version.entity, &version.definition, &rows.schema).map_err(|errors| {
+        Error::Invalid(format!("{} does not fit `{}`: {errors}", rows.origin, version.label()))
+    })
 }
 
 fn note_rejections(checked: &mut CheckedRows, origin: &str, rejections: &[Rejection]) {

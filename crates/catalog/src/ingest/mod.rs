@@ -247,9 +247,15 @@ async fn attempt(
         return Ok(Attempt::Done(nothing_new(&version, skipped)));
     }
     if offered == 0 {
+        // Columns that do not fit say more than rows that are missing: a file without a header looks like one without rows.
+        for rows in rows.iter().filter(|rows| !rows.schema.fields().is_empty()) {
+            checking::fit(&version, rows)?;
+        }
+        let origins: Vec<&str> = rows.iter().map(|rows| rows.origin.as_str()).collect();
         return Err(Error::Invalid(format!(
-            "there are no rows to ingest into `{}`: the input is empty",
-            version.label()
+            "there are no rows to ingest into `{}`: the input is empty ({})",
+            version.label(),
+            origins.join(", ")
         )));
     }
     let sources: Vec<SourceFile> = rows.iter().filter_map(|rows| rows.file.clone()).collect();

@@ -5,9 +5,11 @@ use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::csv::reader::Format;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use bytes::Bytes;
 use feature::definition::{FileFormat, Source};
@@ -147,20 +149,62 @@ fn csv(bytes: Bytes, types: CsvTypes) -> Decoded {
     let sample = if types == CsvTypes::Text { Some(0) } else { None };
     let (inferred, _) = format.infer_schema(&mut text, sample).map_err(|error| error.to_string())?;
     text.rewind().map_err(|error| error.to_string())?;
-    let schema = match types {
-        CsvTypes::Inferred => Arc::new(inferred),
-        CsvTypes::Text => {
-            let fields = inferred.fields().iter().map(|field| Field::new(field.name(), DataType::Utf8, true));
-            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-        }
-    };
+    // Times are read as text first, for the inference drops their zones.
+    let mut times = Vec::new();
+    let fields = inferred.fields().iter().enumerate().map(|(place, field)| {
+        let kind = match (types, field.data_type()) {
+            (CsvTypes::Text, _) => DataType::Utf8,
+            (CsvTypes::Inferred, DataType::Timestamp(unit, _)) => {
+                times.push((place, *unit));
+                DataType::Utf8
+            }
+            (CsvTypes::Inferred, other) => other.clone(),
+        };
+        Field::new(field.name(), kind, true)
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let reader = arrow::csv::ReaderBuilder::new(schema.clone())
         .with_format(format)
         .with_batch_size(BATCH_ROWS)
         .build(text)
         .map_err(|error| error.to_string())?;
     let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
-    Ok((schema, batches))
+    with_times(schema, batches, &times).map_err(|error| error.to_string())
+}
+
+/// Reads columns of text as times: with a zone where every value says its own, else without.
+fn with_times(
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    times: &[(usize, TimeUnit)],
+) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
+    let mut fields: Vec<Field> = schema.fields().iter().map(|field| Field::clone(field)).collect();
+    for (place, unit) in times {
+        let texts = || batches.iter().filter_map(|batch| batch.column(*place).as_string_opt::<i32>());
+        let zoned = texts().flat_map(|texts| texts.iter()).flatten().all(says_its_zone);
+        let zone = zoned.then(|| "UTC".into());
+        fields[*place] = Field::new(fields[*place].name(), DataType::Timestamp(*unit, zone), true);
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let mut read = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+            if column.data_type() == field.data_type() {
+                Ok(column.clone())
+            } else {
+                cast_with_options(column, field.data_type(), &strict)
+            }
+        });
+        read.push(RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)?);
+    }
+    Ok((schema, read))
+}
+
+/// Whether a time is written as 2013-07-09T12:30:00Z or with an offset behind its clock time.
+fn says_its_zone(time: &str) -> bool {
+    let clock = time.trim().get(10..).unwrap_or_default();
+    clock.ends_with(['Z', 'z']) || clock.contains(['+', '-'])
 }
 
 /// An IPC file, which begins with a magic word, or a stream, which does not.

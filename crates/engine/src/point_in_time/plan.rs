@@ -121,6 +121,7 @@ impl UserDefinedLogicalNodeCore for PointInTime {
         let Some(left) = inputs.next() else { return plan_err!("a point-in-time join lost its left side") };
         let mut rights = Vec::with_capacity(self.rights.len());
         for (right, plan) in self.rights.iter().zip(inputs) {
+            let plan = without_pushed_filter(plan, &right.plan);
             let at = next().ok_or_else(missing)?;
             let rule = match &right.rule {
                 Rule::FeatureView { keys, ttl, cut } => Rule::FeatureView {
@@ -141,7 +142,8 @@ impl UserDefinedLogicalNodeCore for PointInTime {
         Self::new(left, rights)
     }
 
-    /// Filters on left columns may go below, since every left row comes out once; filters on right columns may not.
+    /// Filters on left columns may go below, since every left row comes out once; filters on right columns may not. (DataFusion
+    /// puts what may go below on every input: `without_pushed_filter`.)
     fn prevent_predicate_push_down_columns(&self) -> std::collections::HashSet<String> {
         self.rights
             .iter()
@@ -230,6 +232,14 @@ impl fmt::Display for Right {
                 write!(f, "rule=nearest, on=[{}], match=[{} {operator} {time}]", keys.join(", "), self.at)
             }
         }
+    }
+}
+
+/// A right side as it was, where a filter was just put on it that is meant for the left side.
+fn without_pushed_filter(plan: LogicalPlan, right: &LogicalPlan) -> LogicalPlan {
+    match plan {
+        LogicalPlan::Filter(filter) if *filter.input == *right => Arc::unwrap_or_clone(filter.input),
+        other => other,
     }
 }
 

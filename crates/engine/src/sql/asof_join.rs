@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{
     self, Join, JoinConstraint, JoinOperator, Select, Statement, TableFactor, TableWithJoins, VisitMut,
     VisitorMut,
 };
+use feature::FeatureType;
 use std::sync::Arc;
 
 use crate::feature_view::FeatureViewTable;
@@ -128,6 +129,7 @@ fn join(
     let right = match feature_view(&right) {
         Some(table) => {
             let rule = view_rule(&table, keys, &time, direction)?;
+            let at = instant(at, left.schema())?;
             Right { plan: right, at, direction, rule }
         }
         None => plain(left.schema(), right, keys, at, time, direction)?,
@@ -237,6 +239,19 @@ fn view_rule(
     }
     let ttl = if direction.looks_back() { version.definition.ttl } else { None };
     Ok(Rule::FeatureView { keys: ordered, ttl, cut: Cut::Row })
+}
+
+/// What is compared with `valid_at`. Text becomes an instant, as in any comparison with one; finer times stay as they are.
+fn instant(at: Expr, left: &DFSchema) -> Result<Expr> {
+    match at.get_type(left)? {
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Null => Ok(at),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            at.cast_to(&FeatureType::Timestamp.arrow(), left)
+        }
+        other => plan_err!(
+            "MATCH_CONDITION compares `{at}`, which is {other}, with the `valid_at` of a feature view; it must be a timestamp or a date"
+        ),
+    }
 }
 
 fn plain(

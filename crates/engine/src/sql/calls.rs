@@ -1,26 +1,30 @@
-//! The table functions: `historical_features((SELECT …), features => […])` and `history('weather')`.
+//! The table functions: `historical_features((SELECT …), features => […])`, `history('weather')` and
+//! `at_sequence('weather', 7)`; and the earlier versions of tables.
 //!
 //! DataFusion's own table functions get neither subqueries nor named arguments, and cannot wait for anything. So
 //! a statement's calls are collected before it is planned, what they need is read from the store, and the planner finds
 //! it ready.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Statement, TableFactor, Value, Visit,
-    Visitor,
+    Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, Statement, TableAlias, TableFactor, TypedString,
+    Value, Visit, Visitor,
 };
 use feature::Span;
+use feature::name::nearest;
 
 use super::asof_join;
+use super::time_travel::{Earlier, Tables, normalized};
 use crate::features::{self, Request, Resolved};
 use crate::history::HistoryTable;
 use crate::point_in_time::Cut;
@@ -28,12 +32,16 @@ use crate::snapshot::{Snapshot, split_name};
 
 const FEATURES: &str = "historical_features";
 const HISTORY: &str = "history";
+const AT_SEQUENCE: &str = "at_sequence";
 
 /// The calls of a statement, as they are written.
 #[derive(Debug, Default)]
 pub struct Calls {
     features: Vec<FeaturesCall>,
     history: Vec<String>,
+    earlier: Vec<Earlier>,
+    /// Names that the statement itself defines.
+    defined: BTreeSet<String>,
     error: Option<String>,
 }
 
@@ -49,14 +57,21 @@ struct FeaturesCall {
 pub struct Prepared {
     features: HashMap<String, Resolved>,
     history: HashMap<String, Arc<HistoryTable>>,
+    earlier: Tables,
 }
 
 /// Collects the calls of a statement.
 pub fn collect(statement: &Statement) -> Result<Calls> {
     let mut calls = Calls::default();
     let _ = statement.visit(&mut calls);
-    match calls.error.take() {
-        Some(error) => plan_err!("{error}"),
+    if let Some(error) = calls.error.take() {
+        return plan_err!("{error}");
+    }
+    let shadowed = calls.earlier.iter().map(Earlier::to_string).find(|name| calls.defined.contains(name));
+    match shadowed {
+        Some(name) => plan_err!(
+            "`{name}` is defined by WITH in this statement, and only what is in the log has an earlier state; give the WITH another name"
+        ),
         None => Ok(calls),
     }
 }
@@ -64,11 +79,22 @@ pub fn collect(statement: &Statement) -> Result<Calls> {
 impl Visitor for Calls {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if let Some(with) = &query.with {
+            self.defined.extend(with.cte_tables.iter().map(|table| normalized(&table.alias.name)));
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        let read = match call_of(factor) {
-            Some((FEATURES, args)) => parse_features(args).map(|call| self.features.push(call)),
-            Some((HISTORY, args)) => parse_history(args).map(|view| self.history.push(view)),
-            _ => Ok(()),
+        let read = match (Earlier::of(factor), call_of(factor)) {
+            (Some(earlier), _) => earlier.map(|earlier| self.earlier.push(earlier)),
+            (None, Some((FEATURES, args))) => parse_features(args).map(|call| self.features.push(call)),
+            (None, Some((HISTORY, args))) => parse_history(args).map(|view| self.history.push(view)),
+            (None, Some((AT_SEQUENCE, args))) => {
+                parse_at_sequence(args).map(|earlier| self.earlier.push(earlier))
+            }
+            (None, _) => Ok(()),
         };
         if let Err(error) = read {
             self.error = Some(error);
@@ -80,7 +106,7 @@ impl Visitor for Calls {
 
 impl Calls {
     /// Resolves names and reads manifests.
-    pub async fn prepare(&self, snapshot: &Snapshot) -> Result<Prepared> {
+    pub async fn prepare(&self, snapshot: &Snapshot, session: &SessionState) -> Result<Prepared> {
         let mut prepared = Prepared::default();
         for call in &self.features {
             let resolved = features::resolve(snapshot, &call.request).await?;
@@ -95,6 +121,10 @@ impl Calls {
             let version = snapshot.version(&project, &name, number)?;
             let table = snapshot.table(version).await?;
             prepared.history.insert(view.clone(), Arc::new(table.history()));
+        }
+        for earlier in &self.earlier {
+            let table = earlier.resolve(snapshot, session).await?;
+            prepared.earlier.insert(earlier.clone(), table);
         }
         Ok(prepared)
     }
@@ -120,7 +150,11 @@ impl RelationPlanner for TableFunctions {
             TableFactor::Table { alias, .. } => alias.clone(),
             _ => None,
         };
+        if let Some(earlier) = Earlier::of(&relation) {
+            return self.earlier(earlier, alias);
+        }
         match call_of(&relation) {
+            Some((AT_SEQUENCE, args)) => self.earlier(parse_at_sequence(args), alias),
             Some((FEATURES, args)) => {
                 let call = parse_features(args).map_err(|error| plan_datafusion_err!("{error}"))?;
                 let Some(resolved) = self.prepared.features.get(&key_of(&call.request)) else {
@@ -153,54 +187,80 @@ impl RelationPlanner for TableFunctions {
     }
 }
 
+impl TableFunctions {
+    fn earlier(
+        &self,
+        earlier: Result<Earlier, String>,
+        alias: Option<TableAlias>,
+    ) -> Result<RelationPlanning> {
+        let earlier = earlier.map_err(|error| plan_datafusion_err!("{error}"))?;
+        let Some(table) = self.prepared.earlier.get(&earlier) else {
+            return plan_err!("an earlier state of `{earlier}` cannot stand here");
+        };
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(table.scan(&earlier)?, alias))))
+    }
+}
+
 /// The name and arguments of a call of ours.
 fn call_of(factor: &TableFactor) -> Option<(&'static str, &[FunctionArg])> {
     let TableFactor::Table { name: ObjectName(parts), args: Some(args), .. } = factor else { return None };
     let [part] = parts.as_slice() else { return None };
     let name = part.as_ident()?;
-    let known = [FEATURES, HISTORY].into_iter().find(|known| name.value.eq_ignore_ascii_case(known))?;
+    let known =
+        [FEATURES, HISTORY, AT_SEQUENCE].into_iter().find(|known| name.value.eq_ignore_ascii_case(known))?;
     Some((known, &args.args))
 }
 
 const FEATURES_USAGE: &str = "write historical_features((SELECT … FROM …), features => ['weather.temp', …]); it also takes \
      at => 'column', full_feature_names => true, ttl => ['weather=2h'], known_by => '2013-07-01T00:00:00Z'";
 
+const ARGUMENTS: [&str; 5] = ["features", "at", "full_feature_names", "ttl", "known_by"];
+
 fn parse_features(args: &[FunctionArg]) -> Result<FeaturesCall, String> {
     let wrong = |why: String| format!("{why}; {FEATURES_USAGE}");
     let mut spine = None;
     let mut at = None;
     let mut request = Request::new(Vec::<String>::new());
+    let mut given = BTreeSet::new();
     for arg in args {
-        match arg {
+        let (name, value) = match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Subquery(query))) if spine.is_none() => {
                 spine = Some(query.clone());
+                continue;
             }
-            FunctionArg::Named {
-                name: Ident { value: name, .. }, arg: FunctionArgExpr::Expr(value), ..
-            } => match name.as_str() {
-                "features" => {
-                    request.features =
-                        texts(value).ok_or_else(|| wrong("features is not a list of texts".to_owned()))?
-                }
-                "at" => at = Some(text(value).ok_or_else(|| wrong("at is not a text".to_owned()))?),
-                "full_feature_names" => {
-                    request.full_feature_names = truth(value)
-                        .ok_or_else(|| wrong("full_feature_names is not true or false".to_owned()))?;
-                }
-                "ttl" => {
-                    let texts = texts(value).ok_or_else(|| wrong("ttl is not a list of texts".to_owned()))?;
-                    request.ttl = ttls(&texts).map_err(wrong)?;
-                }
-                "known_by" => {
-                    let instant = text(value).ok_or_else(|| wrong("known_by is not a text".to_owned()))?;
-                    let instant: feature::Timestamp =
-                        instant.parse().map_err(|error| wrong(format!("known_by: {error}")))?;
-                    request.cut = Cut::Instant(instant);
-                }
-                other => return Err(wrong(format!("historical_features has no argument `{other}`"))),
-            },
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (normalized(name), value),
             other => {
-                return Err(wrong(format!("`{other}` is not an argument that historical_features takes")));
+                return Err(wrong(format!("`{other}` is not an argument that {FEATURES} takes")));
+            }
+        };
+        if !given.insert(name.clone()) {
+            return Err(wrong(format!("`{name}` is given twice")));
+        }
+        match name.as_str() {
+            "features" => {
+                request.features =
+                    texts(value).ok_or_else(|| wrong("features is not a list of texts".to_owned()))?;
+            }
+            "at" => at = Some(text(value).ok_or_else(|| wrong("at is not a text".to_owned()))?),
+            "full_feature_names" => {
+                request.full_feature_names = truth(value)
+                    .ok_or_else(|| wrong("full_feature_names is not true or false".to_owned()))?;
+            }
+            "ttl" => {
+                let texts = texts(value).ok_or_else(|| wrong("ttl is not a list of texts".to_owned()))?;
+                request.ttl = ttls(&texts).map_err(wrong)?;
+            }
+            "known_by" => {
+                let instant = instant(value).ok_or_else(|| wrong("known_by is not an instant".to_owned()))?;
+                let instant: feature::Timestamp =
+                    instant.parse().map_err(|error| wrong(format!("known_by: {error}")))?;
+                request.cut = Cut::Instant(instant);
+            }
+            other => {
+                let near = nearest(other, ARGUMENTS)
+                    .map(|near| format!(" (did you mean `{near}`?)"))
+                    .unwrap_or_default();
+                return Err(wrong(format!("{FEATURES} has no argument `{other}`{near}")));
             }
         }
     }
@@ -218,7 +278,11 @@ pub fn ttls(texts: &[String]) -> Result<BTreeMap<String, Span>, String> {
         let (view, span) = text
             .split_once('=')
             .ok_or_else(|| format!("`{text}` is not a view and a length of time, as in weather=2h"))?;
-        ttls.insert(view.trim().to_owned(), span.trim().parse::<Span>().map_err(|error| error.to_string())?);
+        let view = view.trim().to_owned();
+        let span = span.trim().parse::<Span>().map_err(|error| error.to_string())?;
+        if ttls.insert(view.clone(), span).is_some() {
+            return Err(format!("a ttl is given twice for `{view}`"));
+        }
     }
     Ok(ttls)
 }
@@ -229,6 +293,39 @@ fn parse_history(args: &[FunctionArg]) -> Result<String, String> {
         _ => None,
     }
     .ok_or_else(|| "history takes one text, the name of a feature view: history('weather')".to_owned())
+}
+
+fn parse_at_sequence(args: &[FunctionArg]) -> Result<Earlier, String> {
+    let arguments = match args {
+        [
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(view)),
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(sequence)),
+        ] => text(view).zip(number(sequence)),
+        _ => None,
+    };
+    let (view, sequence) = arguments.ok_or_else(|| {
+        "at_sequence takes the name of a feature view and a sequence of the log: at_sequence('weather', 7)"
+            .to_owned()
+    })?;
+    Ok(Earlier::at_sequence(&view, sequence))
+}
+
+fn number(value: &Expr) -> Option<u64> {
+    match value {
+        Expr::Value(value) => match &value.value {
+            Value::Number(number, _) => number.to_string().parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A text, also one that is said to be a TIMESTAMP.
+fn instant(value: &Expr) -> Option<String> {
+    match value {
+        Expr::TypedString(TypedString { value, .. }) => text(&Expr::Value(value.clone())),
+        other => text(other),
+    }
 }
 
 fn text(value: &Expr) -> Option<String> {

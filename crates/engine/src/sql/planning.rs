@@ -38,9 +38,10 @@ impl QueryPlanner for LineamentQueryPlanner {
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         super::verify_read_only(plan)?;
+        super::limits::verify_constants(plan)?;
         let extension = PointInTimePlanner { files: self.files.clone() };
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(extension)]);
-        planner.create_physical_plan(plan, session).await
+        super::accounted::account(planner.create_physical_plan(plan, session).await?)
     }
 }
 

@@ -7,13 +7,12 @@ use arrow_flight::sql::{
     DoPutPreparedStatementResult,
 };
 use bytes::Bytes;
-use serving::Serving;
+use serving::{SQL_BYTES, Serving};
 use tonic::Status;
 
 use super::schema_message;
 use crate::parameters;
 use crate::request::{self, Handle};
-use crate::sql_limits;
 use crate::status;
 use crate::upload::Received;
 
@@ -51,10 +50,11 @@ pub fn bind(
 ) -> Result<DoPutPreparedStatementResult, Status> {
     let Handle { sql, prepared } = Handle::read(&statement.prepared_statement_handle)?;
     let prepared = prepared.unwrap_or(sql);
-    sql_limits::verify(&prepared).map_err(|error| status::invalid(error.to_string()))?;
+    let prepared = request::sql(prepared)?.text().to_owned();
     let values = concat_batches(&received.schema, &received.batches)
         .map_err(|error| status::invalid(format!("the parameters cannot be read: {error}")))?;
-    let bound = parameters::bind(&prepared, &values).map_err(|error| status::invalid(error.to_string()))?;
+    let bound = parameters::bind(&prepared, &values, SQL_BYTES)
+        .map_err(|error| status::invalid(error.to_string()))?;
     let handle = Handle { sql: bound, prepared: Some(prepared) };
     Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.write()?.into()) })
 }

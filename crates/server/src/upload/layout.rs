@@ -63,7 +63,7 @@ impl<'a> Layout<'a> {
     pub fn column(&mut self, field: &Field) -> Result<(), Refused> {
         let values = self.field(field)?;
         if values != self.rows {
-            return Err(Refused(format!(
+            return Err(Refused::Messages(format!(
                 "column `{}` has {values} values in a batch of {} rows",
                 field.name(),
                 self.rows
@@ -82,7 +82,7 @@ impl<'a> Layout<'a> {
         // A frame is told to the block, and so a little more than it really holds.
         let allowed_bound = 2 * UNFOLDED_BYTES;
         if self.claimed > allowed || self.bound > allowed_bound {
-            return Err(Refused(format!(
+            return Err(Refused::Messages(format!(
                 "a message of {wire} bytes unfolds to {} bytes; at most {allowed} are allowed: send smaller batches, or do not compress",
                 self.claimed.max(self.bound)
             )));
@@ -201,14 +201,14 @@ impl<'a> Layout<'a> {
             -1 => return Ok(rest.len() as u64),
             0 => return Ok(0),
             claim => u64::try_from(claim)
-                .map_err(|_| Refused("a compressed buffer claims a negative length".to_owned()))?,
+                .map_err(|_| Refused::Messages("a compressed buffer claims a negative length".to_owned()))?,
         };
         self.claimed = self.claimed.saturating_add(claim);
         if codec == CompressionType::LZ4_FRAME {
             self.bound = self.bound.saturating_add(lz4::bound(rest)?);
         }
         if self.claimed > UNFOLDED_BYTES {
-            return Err(Refused(format!(
+            return Err(Refused::Messages(format!(
                 "a message unfolds to {} bytes; at most {UNFOLDED_BYTES} are allowed: send smaller batches",
                 self.claimed
             )));
@@ -220,10 +220,12 @@ impl<'a> Layout<'a> {
 fn length(length: i64) -> Result<u64, Refused> {
     match u64::try_from(length) {
         Ok(length) if length <= ROWS => Ok(length),
-        _ => Err(Refused(format!("a message states a length of {length}; batches have at most {ROWS} rows"))),
+        _ => Err(Refused::Messages(format!(
+            "a message states a length of {length}; batches have at most {ROWS} rows"
+        ))),
     }
 }
 
 fn refuse<T>(why: &str) -> Result<T, Refused> {
-    Err(Refused(why.to_owned()))
+    Err(Refused::Messages(why.to_owned()))
 }

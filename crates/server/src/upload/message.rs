@@ -5,11 +5,13 @@
 //! schema and the bytes that are really there.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::{MessageHeader, MetadataVersion, root_as_message};
 use arrow_flight::FlightData;
+use serving::Reserved;
 
 use super::Refused;
 use super::layout::Layout;
@@ -17,21 +19,27 @@ use super::limits::{ROWS, UPLOAD_BYTES};
 use super::schema;
 
 /// Checks the messages of one upload, in their order.
-#[derive(Default)]
 pub struct MessageCheck {
     schema: Option<Schema>,
     /// Dictionaries that have come.
     dictionaries: HashSet<i64>,
     /// Bytes of what was admitted, decoded.
     bytes: u64,
+    /// The memory for them.
+    held: Arc<Reserved>,
 }
 
 impl MessageCheck {
+    pub fn new(held: Arc<Reserved>) -> Self {
+        Self { schema: None, dictionaries: HashSet::new(), bytes: 0, held }
+    }
+
     /// Whether a message can be decoded without harm.
     pub fn admit(&mut self, data: &FlightData) -> Result<(), Refused> {
-        let refuse = |why: &str| Err(Refused(why.to_owned()));
-        let message = root_as_message(&data.data_header)
-            .map_err(|error| Refused(format!("a message's header is not Arrow IPC metadata: {error}")))?;
+        let refuse = |why: &str| Err(Refused::Messages(why.to_owned()));
+        let message = root_as_message(&data.data_header).map_err(|error| {
+            Refused::Messages(format!("a message's header is not Arrow IPC metadata: {error}"))
+        })?;
         if !matches!(message.version(), MetadataVersion::V4 | MetadataVersion::V5) {
             return refuse("a message has an old or unknown format; send Arrow IPC metadata version 5");
         }
@@ -61,7 +69,7 @@ impl MessageCheck {
                 self.count(bytes + 8 * rows)
             }
             MessageHeader::DictionaryBatch => self.dictionary(message.header_as_dictionary_batch(), data),
-            other => Err(Refused(format!(
+            other => Err(Refused::Messages(format!(
                 "a message of kind {} cannot be sent here; send a schema, dictionaries and record batches",
                 other.variant_name().unwrap_or("unknown")
             ))),
@@ -73,7 +81,7 @@ impl MessageCheck {
         header: Option<arrow::ipc::DictionaryBatch<'_>>,
         data: &FlightData,
     ) -> Result<(), Refused> {
-        let refuse = |why: &str| Err(Refused(why.to_owned()));
+        let refuse = |why: &str| Err(Refused::Messages(why.to_owned()));
         let Some(schema) = &self.schema else { return refuse("a dictionary was sent before the schema") };
         let Some((id, values, delta)) =
             header.and_then(|header| Some((header.id(), header.data()?, header.isDelta())))
@@ -84,7 +92,9 @@ impl MessageCheck {
             return refuse("a dictionary was to be extended that has not come yet");
         }
         let Some(value) = dictionary_values(schema, id) else {
-            return Err(Refused(format!("a dictionary has the id {id}, which no column of the schema has")));
+            return Err(Refused::Messages(format!(
+                "a dictionary has the id {id}, which no column of the schema has"
+            )));
         };
         let mut layout = Layout::of(values, &data.data_body)?;
         layout.column(&value)?;
@@ -99,12 +109,12 @@ impl MessageCheck {
     fn count(&mut self, bytes: u64) -> Result<(), Refused> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > UPLOAD_BYTES {
-            return Err(Refused(format!(
+            return Err(Refused::Messages(format!(
                 "the upload has more than {} GiB; send it in several, or ingest files with `lineament ingest`",
                 UPLOAD_BYTES >> 30
             )));
         }
-        Ok(())
+        self.held.grow(bytes).map_err(|error| Refused::Memory(serving::Error::from(error)))
     }
 }
 

@@ -15,16 +15,35 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::{FlightData, FlightDescriptor};
 use futures::{Stream, StreamExt};
+use serving::{Memory, Reserved};
 use tonic::Status;
 
 use crate::call::Rows;
 use crate::status;
 use message::MessageCheck;
 
+#[cfg(test)]
+pub use lz4::bound as lz4_bound;
+
 /// Why an upload was refused. The text says what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(String);
+pub enum Refused {
+    /// Its messages are not what they must be.
+    #[error("{0}")]
+    Messages(String),
+    /// There is no memory for it.
+    #[error("{0}")]
+    Memory(serving::Error),
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Messages(why) => status::invalid(why),
+            Refused::Memory(error) => status::of(&error),
+        }
+    }
+}
 
 type Messages = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 
@@ -32,6 +51,8 @@ type Messages = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 pub struct Upload {
     pub descriptor: FlightDescriptor,
     messages: Messages,
+    /// The rows that it must have, where its client has said so.
+    announced: Option<u64>,
 }
 
 /// All rows of an upload.
@@ -39,12 +60,15 @@ pub struct Upload {
 pub struct Received {
     pub schema: SchemaRef,
     pub batches: Vec<RecordBatch>,
+    /// The memory that they take, held until this is dropped.
+    pub held: Arc<Reserved>,
 }
 
 impl Upload {
     /// Reads the first message, which must have a descriptor.
     pub async fn begin(
         messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+        announced: Option<u64>,
     ) -> Result<Self, Status> {
         let mut messages: Messages = Box::pin(messages);
         let Some(first) = messages.next().await else {
@@ -57,28 +81,39 @@ impl Upload {
             ));
         };
         let messages = Box::pin(futures::stream::iter([Ok(first)]).chain(messages));
-        Ok(Self { descriptor, messages })
+        Ok(Self { descriptor, messages, announced })
     }
 
     /// Receives the rows, to the end of the upload.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for messages that would harm the process, and for those that are not Arrow.
-    pub async fn receive(self, counted: &Rows) -> Result<Received, Status> {
-        let check = Arc::new(Mutex::new(MessageCheck::default()));
+    /// `INVALID_ARGUMENT` for messages that would harm the process, and for those that are not Arrow; `RESOURCE_EXHAUSTED` where
+    /// there is no memory for them.
+    pub async fn receive(self, counted: &Rows, memory: &Memory) -> Result<Received, Status> {
+        let held = Arc::new(memory.reserve("upload"));
+        let check = Arc::new(Mutex::new(MessageCheck::new(held.clone())));
         let checked = self.messages.filter_map(move |message| {
             let checked = check_message(&check, message);
             async move { checked.transpose() }
         });
         let mut rows = FlightRecordBatchStream::new_from_flight_data(checked);
         let mut batches = Vec::new();
+        let mut received = 0;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(status::decoding)?;
             counted.add(batch.num_rows());
+            received += batch.num_rows() as u64;
             batches.push(batch);
         }
+        if let Some(announced) = self.announced
+            && announced != received
+        {
+            return Err(status::invalid(format!(
+                "the upload was said to have {announced} rows and ended after {received}; nothing of it is kept: send it again"
+            )));
+        }
         match rows.schema() {
-            Some(schema) => Ok(Received { schema: schema.clone(), batches }),
+            Some(schema) => Ok(Received { schema: schema.clone(), batches, held }),
             None => Err(status::invalid(
                 "no schema was sent; send the rows' schema first, even if there are no rows",
             )),
@@ -96,6 +131,6 @@ fn check_message(
         return Ok(None);
     }
     let mut check = check.lock().unwrap_or_else(PoisonError::into_inner);
-    check.admit(&message).map_err(|refused| FlightError::from(status::invalid(refused.to_string())))?;
+    check.admit(&message).map_err(|refused| FlightError::from(Status::from(refused)))?;
     Ok(Some(message))
 }

@@ -22,7 +22,7 @@ pub fn verify(schema: ipc::Schema<'_>) -> Result<(), Refused> {
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused(why.into()))
+    Err(Refused::Messages(why.into()))
 }
 
 #[derive(Default)]

@@ -148,6 +148,7 @@ impl Log {
             Some(bytes) => Entry::decode(after, &bytes).ok(),
             None => None,
         };
+        let newest = witness.is_none();
         let later_altered = known || witness.is_some_and(|witness| witness.previous != Some(digest));
         if later_altered {
             let why = format!(
@@ -155,9 +156,12 @@ impl Log {
             );
             return Ok(Error::corrupt_entry(sequence, why));
         }
-        let why = format!(
+        let mut why = format!(
             "log entry {before} was altered: entry {sequence} expects digest {expected}, its bytes give {actual}"
         );
+        if newest {
+            why.push_str(&format!("; or else entry {sequence} was, the newest, which no other vouches for"));
+        }
         Ok(Error::corrupt_entry(before, why))
     }
 }

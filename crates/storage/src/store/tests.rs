@@ -225,6 +225,18 @@ async fn memory_is_shared_by_clones_alone() {
 }
 
 #[tokio::test]
+async fn a_log_that_lost_its_first_entry_is_not_begun_anew() {
+    let store = Store::open("memory://", Clock::System).unwrap();
+    let left = Path::from("log/00000000000000000003.json");
+    store.objects().put(&left, "x".into()).await.unwrap();
+    let error = store.initialize().await.unwrap_err();
+    assert!(matches!(error, Error::Corrupt { sequence: Some(Sequence::ZERO), .. }));
+    let message = error.to_string();
+    assert!(message.contains("log entry 0 is missing, though entry 3 is there"), "{message}");
+    assert!(!store.is_initialized().await.unwrap());
+}
+
+#[tokio::test]
 async fn objects_begin_at_the_root() {
     let (_guard, base) = folder();
     let store = open(&base).unwrap();

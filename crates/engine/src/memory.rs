@@ -1,0 +1,123 @@
+//! How much memory all queries and uploads of a process may hold together.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{
+    GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
+};
+
+/// What is taken where the machine does not say what it has.
+const UNKNOWN_MACHINE: u64 = 8 << 30;
+/// The least that a limit may be: a query takes some tens of mebibytes whatever it does.
+const LEAST: u64 = 64 << 20;
+/// How many times the limit sorts and joins may write to disk, where memory is short.
+const SPILL: u64 = 4;
+/// How many consumers an error names.
+const NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
+
+/// A limit that is shared by all clones. What is over it is refused, and nothing waits.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pool: Arc<dyn MemoryPool>,
+    limit: u64,
+}
+
+/// Half of what the machine has.
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new(machine() / 2)
+    }
+}
+
+impl Memory {
+    pub fn new(limit: u64) -> Self {
+        let limit = limit.max(LEAST);
+        let bytes = usize::try_from(limit).unwrap_or(usize::MAX);
+        Self { pool: Arc::new(TrackConsumersPool::new(GreedyMemoryPool::new(bytes), NAMED)), limit }
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub(crate) fn spill_limit(&self) -> u64 {
+        self.limit.saturating_mul(SPILL)
+    }
+
+    pub(crate) fn pool(&self) -> Arc<dyn MemoryPool> {
+        self.pool.clone()
+    }
+
+    /// Bytes that are held now.
+    pub fn held(&self) -> usize {
+        self.pool.reserved()
+    }
+
+    /// Memory that is held for something beside queries, until it is dropped.
+    pub fn reserve(&self, what: &str) -> Reserved {
+        Reserved(MemoryConsumer::new(what).register(&self.pool))
+    }
+}
+
+/// Memory that is held.
+#[derive(Debug)]
+pub struct Reserved(MemoryReservation);
+
+impl Reserved {
+    /// Holds that much more.
+    ///
+    /// # Errors
+    /// `ResourcesExhausted` where the limit does not allow it.
+    pub fn grow(&self, bytes: u64) -> Result<()> {
+        let bytes = usize::try_from(bytes)
+            .map_err(|_| DataFusionError::ResourcesExhausted(format!("{bytes} bytes cannot be held")))?;
+        self.0.try_grow(bytes)
+    }
+}
+
+/// What the machine has, or the control group that the process is in.
+fn machine() -> u64 {
+    let installed = read("/proc/meminfo").and_then(|text| total(&text));
+    let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let allowed = groups.into_iter().filter_map(|path| read(path)?.trim().parse().ok());
+    allowed.chain(installed).min().unwrap_or(UNKNOWN_MACHINE)
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// `MemTotal:       24576000 kB`
+fn total(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_is_read() {
+        assert_eq!(total("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), Some(24_576_000 * 1024));
+        assert_eq!(total("MemTotal: lots"), None);
+        assert!(machine() >= 256 << 20, "{}", machine());
+        assert!(Memory::default().limit() <= machine() / 2);
+    }
+
+    #[test]
+    fn what_is_held_is_shared_and_given_back() {
+        let memory = Memory::new(100 << 20);
+        let one = memory.clone().reserve("one");
+        one.grow(60 << 20).unwrap();
+        let other = memory.reserve("other");
+        let error = other.grow(60 << 20).unwrap_err();
+        assert!(matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)), "{error}");
+        drop(one);
+        other.grow(60 << 20).unwrap();
+        assert_eq!(memory.held(), 60 << 20);
+    }
+}
