@@ -1,0 +1,304 @@
+//! The executable specification of what SQL shows: every file of `sql/slt`, on a store in memory and on one in a folder.
+//!
+//! SQL can only read, so the files set their stores up by statements of this runner; `sql/slt/README.md` lists them.
+//! With `LINEAMENT_COMPLETE=1` the expected answers are rewritten to what comes: read every one before it is kept.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use async_trait::async_trait;
+use catalog::ingest::{Claim, Input, Request, read_file};
+use serving::{HistoricalRequest, Serving, Spine};
+use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
+use storage::environment::TestClock;
+
+use super::stores;
+
+/// Where the clock stands when a file begins. It moves only by `clock`.
+const BEGINNING: &str = "2024-06-01T00:00:00Z";
+
+/// One named test a file.
+macro_rules! specification {
+    ($($name:ident,)*) => {
+        const FILES: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                check(stringify!($name)).await;
+            }
+        )*
+    };
+}
+
+specification![
+    asof_join,
+    asof_join_explain,
+    asof_join_feature_view,
+    errors,
+    feature_view_as_table,
+    historical_features,
+    history,
+    null_reasons,
+    nulls_and_nan,
+    projects,
+    read_only,
+    system_views,
+    time_travel,
+    times_and_zones,
+    versions,
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/slt")
+}
+
+#[test]
+fn every_file_has_its_test() {
+    let mut found: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "slt"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    found.sort();
+    assert_eq!(found, FILES, "sql/slt/*.slt on the left, the tests of slt.rs on the right");
+}
+
+async fn check(name: &str) {
+    let file = folder().join(format!("{name}.slt"));
+    refuse_vague_errors(&file);
+    if std::env::var_os("LINEAMENT_COMPLETE").is_some_and(|value| value == "1") {
+        let connection = connect(None).await;
+        runner(&connection)
+            .update_test_file(
+                &file,
+                " ",
+                sqllogictest::default_validator,
+                exact,
+                sqllogictest::strict_column_validator,
+            )
+            .await
+            .unwrap();
+    }
+    let root = tempfile::tempdir().unwrap();
+    for (place, root) in [("memory", None), ("a folder", Some(root.path()))] {
+        let connection = connect(root).await;
+        if let Err(error) = runner(&connection).run_file_async(&file).await {
+            panic!("on a store in {place}: {error}");
+        }
+    }
+}
+
+/// An error that is expected without its words would be met by any other.
+fn refuse_vague_errors(file: &Path) {
+    for record in sqllogictest::parse_file::<Kind>(file).unwrap() {
+        let (expected, loc) = match &record {
+            Record::Query { expected: QueryExpect::Error(expected), loc, .. }
+            | Record::Statement { expected: StatementExpect::Error(expected), loc, .. } => (expected, loc),
+            _ => continue,
+        };
+        assert!(
+            matches!(expected, sqllogictest::ExpectedError::Multiline(_)),
+            "{loc}: write the error's words under ----"
+        );
+    }
+}
+
+fn runner(
+    connection: &Connection,
+) -> Runner<Connection, impl sqllogictest::MakeConnection<Conn = Connection>> {
+    let connection = connection.clone();
+    let mut runner = Runner::new(move || {
+        let connection = connection.clone();
+        async move { Ok(connection) }
+    });
+    runner.with_normalizer(exact);
+    runner.with_column_validator(sqllogictest::strict_column_validator);
+    runner
+}
+
+/// What stands there is what is meant, but for spaces at a line's end, which editors take away.
+#[allow(clippy::ptr_arg)]
+fn exact(text: &String) -> String {
+    text.trim_end().to_owned()
+}
+
+async fn connect(root: Option<&Path>) -> Connection {
+    let clock = TestClock::new(stores::instant(BEGINNING));
+    let serving = match root {
+        None => stores::memory(&clock).await,
+        Some(root) => stores::folder(root, &clock).await,
+    };
+    Connection { serving, clock, training_set: Arc::default() }
+}
+
+/// A store and its clock.
+#[derive(Clone)]
+struct Connection {
+    serving: Serving,
+    clock: TestClock,
+    /// The last one recorded.
+    training_set: Arc<Mutex<Option<feature::TrainingSetId>>>,
+}
+
+#[derive(Debug)]
+struct Failure(String);
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<serving::Error> for Failure {
+    fn from(error: serving::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+#[async_trait]
+impl AsyncDB for Connection {
+    type Error = Failure;
+    type ColumnType = Kind;
+
+    async fn run(&mut self, text: &str) -> Result<DBOutput<Kind>, Failure> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words.as_slice() {
+            ["clock", instant] => self.clock.set(stores::instant(instant)),
+            ["apply", folder] => self.apply(folder).await?,
+            ["ingest", view, file, claim @ ..] => self.ingest(view, file, claim).await?,
+            ["record", features @ .., "for", spine] => self.record(features, spine).await?,
+            ["replay"] => self.replay().await?,
+            ["flush"] => self.serving.flush(&stores::author()).await?,
+            _ => return self.select(text).await,
+        }
+        Ok(DBOutput::StatementComplete(0))
+    }
+
+    async fn shutdown(&mut self) {}
+}
+
+impl Connection {
+    async fn apply(&self, name: &str) -> Result<(), Failure> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder().join(name)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "toml") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                files.push((path.file_name().unwrap().to_str().unwrap().to_owned(), text));
+            }
+        }
+        files.sort();
+        self.serving.apply(files, &stores::author()).await?;
+        Ok(())
+    }
+
+    async fn ingest(&self, view: &str, file: &str, claim: &[&str]) -> Result<(), Failure> {
+        let input = Input::Files { paths: vec![folder().join(file)], format: None };
+        let mut request = Request::new(view, input);
+        request.claim = match claim {
+            [] => None,
+            ["back_fill"] => Some(Claim::BackFill),
+            ["correction"] => Some(Claim::Correction),
+            other => return Err(Failure(format!("{other:?} is no claim"))),
+        };
+        stores::ingest(&self.serving, request).await?;
+        Ok(())
+    }
+
+    async fn record(&self, features: &[&str], spine: &str) -> Result<(), Failure> {
+        let rows = read_file(&folder().join(spine), None).map_err(|error| Failure(error.to_string()))?;
+        let spine = Spine { schema: rows.schema, batches: rows.batches };
+        let request = HistoricalRequest::new(features.iter().copied());
+        let set = self.serving.historical(spine, request, &stores::author()).await?;
+        *self.training_set.lock().unwrap() = set.report.training_set;
+        Ok(())
+    }
+
+    async fn replay(&self) -> Result<(), Failure> {
+        let set = *self.training_set.lock().unwrap();
+        let set = set.ok_or_else(|| Failure("no training set is recorded yet".to_owned()))?;
+        self.serving.replay(set, &stores::author()).await?;
+        Ok(())
+    }
+
+    async fn select(&self, sql: &str) -> Result<DBOutput<Kind>, Failure> {
+        let (schema, batches) = stores::select(&self.serving, sql).await?;
+        let rows = batches.iter().flat_map(render).collect();
+        Ok(DBOutput::Rows { types: kinds(&schema), rows })
+    }
+}
+
+/// The letter of a column after `query`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kind(char);
+
+impl ColumnType for Kind {
+    fn from_char(value: char) -> Option<Self> {
+        "BDIPRT?".contains(value).then_some(Self(value))
+    }
+
+    fn to_char(&self) -> char {
+        self.0
+    }
+}
+
+fn kinds(schema: &Schema) -> Vec<Kind> {
+    let kind = |kind: &DataType| match kind {
+        DataType::Boolean => 'B',
+        DataType::Date32 => 'D',
+        DataType::Timestamp(..) => 'P',
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => 'T',
+        kind if kind.is_integer() => 'I',
+        kind if kind.is_floating() || kind.is_decimal() => 'R',
+        _ => '?',
+    };
+    schema.fields().iter().map(|field| Kind(kind(field.data_type()))).collect()
+}
+
+/// Rows as text: `NULL`, `(empty)`, times as RFC 3339, and a text of several lines as numbered lines of their own.
+fn render(batch: &RecordBatch) -> Vec<Vec<String>> {
+    let options = FormatOptions::default().with_null("NULL");
+    let columns: Vec<_> = batch
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap())
+        .collect();
+    let mut rows = Vec::new();
+    for row in 0..batch.num_rows() {
+        let mut cells = Vec::new();
+        let mut lines = Vec::new();
+        for (formatter, column) in columns.iter().zip(batch.columns()) {
+            let text = formatter.value(row).to_string();
+            if text.is_empty() && column.is_valid(row) {
+                cells.push("(empty)".to_owned());
+            } else if text.contains('\n') {
+                lines.extend(text.lines().enumerate().map(|(number, line)| numbered(number + 1, line)));
+            } else {
+                cells.push(text);
+            }
+        }
+        rows.push(cells);
+        rows.extend(lines.into_iter().map(|line| vec![line]));
+    }
+    rows
+}
+
+/// `02)--TableScan: weather`: the answers of sqllogictest lose spaces at a line's beginning.
+fn numbered(number: usize, line: &str) -> String {
+    let text = line.trim_start();
+    // Plans are written as on two cores.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let text = if text.starts_with("RepartitionExec") {
+        text.replace(&format!("Batch({cores})"), "Batch(2)").replace(&format!("], {cores})"), "], 2)")
+    } else {
+        text.to_owned()
+    };
+    let indent = "-".repeat(line.len() - line.trim_start().len());
+    format!("{number:02}){indent}{text}")
+}
