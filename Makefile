@@ -1,6 +1,6 @@
 # make test     everything: Rust, the executable specification, Python against the real server, README's commands
 # make lint     format, clippy, documentation build, licences and sources of dependencies
-# make simulate the same laws and histories as in make test, many times over
+# make simulate the laws of retrieval, 100,000 random cases of them (CASES=…)
 # make bench    our retrieval beside DuckDB's, on the same data in the same run
 # make demo     README's first command
 
@@ -12,7 +12,7 @@ BIN    := target/release/lineament
 # nextest where it is installed, else cargo's own runner: the same tests.
 RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: deny demo build test test-rust test-python test-readme lint bench clean
+.PHONY: deny demo build test test-rust test-python test-readme lint simulate bench clean
 
 demo:
 	$(CARGO) run --release -- demo
@@ -48,6 +48,11 @@ lint: deny
 deny:
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-deny --version 0.20.2
 	$(CARGO) deny --offline check bans licenses sources
+
+# The law of retrieval, and what else the suite draws at random.
+CASES ?= 100000
+simulate:
+	LINEAMENT_CASES=$(CASES) $(CARGO) $(RUST_TESTS) --release --workspace --test main
 
 bench: build $(VENV)/.made
 	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python bench/pit_flights.py
