@@ -131,7 +131,7 @@ async fn the_chain_names_the_altered_entry() {
                 altered + 1
             );
             assert!(message.contains(&says), "{message}");
-            assert_eq!(message.contains("or else entry"), altered + 2 == length as usize, "{message}");
+            assert_eq!(message.contains("or else entry"), altered + 2 == length, "{message}");
         }
     }
 }
