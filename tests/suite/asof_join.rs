@@ -165,8 +165,9 @@ async fn check(serving: &Serving, case: &Case) -> Result<Coverage, String> {
          MATCH_CONDITION (l.t {operator} r.t) {on}"
     );
     let told = |why: &str| {
-        let table =
-            |batch: &RecordBatch| arrow::util::pretty::pretty_format_batches(&[batch.clone()]).unwrap();
+        let table = |batch: &RecordBatch| {
+            arrow::util::pretty::pretty_format_batches(std::slice::from_ref(batch)).unwrap()
+        };
         format!("{text}: {why}\n{}\n{}", table(&left), table(&right))
     };
     let session = serving.session().await.map_err(|error| told(&error.to_string()))?;

@@ -326,7 +326,7 @@ fn world() -> Made {
         }
         (fixture, objects, answers)
     });
-    let newest = objects.keys().filter(|object| kind_of(object) == "log").next_back().unwrap().clone();
+    let newest = objects.keys().rfind(|object| kind_of(object) == "log").unwrap().clone();
     let mut world = World { objects, answers, readers: BTreeMap::new(), newest };
     let deletions: Vec<Case> = world
         .objects

@@ -143,7 +143,7 @@ mod tests {
             Field::new("number", DataType::Int64, false),
             Field::new("text", DataType::Utf8, true),
         ]));
-        let rows = ROW_GROUP_ROWS as i64 + 1000;
+        let rows = ROW_GROUP_ROWS as i64 + 20_000;
         let batches: Vec<RecordBatch> = (0..rows)
             .step_by(10_000)
             .map(|from| {

@@ -174,7 +174,9 @@ async fn check(case: &Case) -> Result<Coverage, String> {
     ];
     let answers = sets.each_ref().map(whole);
     let told = |what: &str, other: usize, world: &World| {
-        let table = |set: &RecordBatch| arrow::util::pretty::pretty_format_batches(&[set.clone()]).unwrap();
+        let table = |set: &RecordBatch| {
+            arrow::util::pretty::pretty_format_batches(std::slice::from_ref(set)).unwrap()
+        };
         format!(
             "{what} beyond {} changed what was known before\n{}\n{}\nbefore\n{}\nafter\n{}",
             Timestamp(last),

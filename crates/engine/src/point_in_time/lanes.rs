@@ -25,6 +25,12 @@ pub struct Dealt {
     next: u32,
 }
 
+/// What a spine is dealt by: expressions, and the types that files have these keys in.
+pub struct DealtBy<'a> {
+    pub keys: &'a [Arc<dyn PhysicalExpr>],
+    pub types: Vec<DataType>,
+}
+
 /// Some of a spine's rows, in its order, with their places in it.
 #[derive(Clone, Default)]
 pub struct Lane {
@@ -39,16 +45,12 @@ impl Dealt {
     }
 
     /// Deals rows by the bucket of their key, as files are; those without one go to the first lane.
-    pub fn deal(
-        &mut self,
-        batch: &RecordBatch,
-        keys: Option<(&[Arc<dyn PhysicalExpr>], &[DataType])>,
-    ) -> Result<()> {
+    pub fn deal(&mut self, batch: &RecordBatch, by: Option<&DealtBy<'_>>) -> Result<()> {
         let rows = batch.num_rows();
         let mut lane_of = vec![0u32; rows];
-        if let Some((expressions, types)) = keys {
+        if let Some(DealtBy { keys, types }) = by {
             let mut columns = Vec::with_capacity(types.len());
-            for (expression, kind) in expressions.iter().zip(types) {
+            for (expression, kind) in keys.iter().zip(types) {
                 let column = expression.evaluate(batch)?.into_array(rows)?;
                 columns.push(cast_key(&expression.to_string(), &column, kind)?);
             }

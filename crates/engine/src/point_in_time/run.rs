@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
 use super::exec::{Reports, Side};
-use super::lanes::{Dealt, Ordered};
+use super::lanes::{Dealt, DealtBy, Ordered};
 use super::nearest::nearest;
 use super::spine_times::micros;
 use super::{LookupReport, SpineOrder, fetch, look_up};
@@ -69,7 +69,7 @@ impl Run {
         let keys = self.dealt_by();
         let mut dealt = Dealt::new(lanes);
         for batch in spine {
-            dealt.deal(&batch, keys.as_ref().map(|(keys, types)| (*keys, types.as_slice())))?;
+            dealt.deal(&batch, keys.as_ref())?;
             reservation.try_shrink(batch.get_array_memory_size().min(reservation.size()))?;
         }
         reservation.try_grow(dealt.memory())?;
@@ -126,7 +126,7 @@ impl Run {
     }
 
     /// The keys of the view with the most rows: the spine is dealt by them.
-    fn dealt_by(&self) -> Option<(&[Arc<dyn PhysicalExpr>], Vec<DataType>)> {
+    fn dealt_by(&self) -> Option<DealtBy<'_>> {
         let views = self.sides.iter().filter_map(|side| match side {
             Side::View { lookup, keys, .. } => {
                 Some((lookup.files.iter().map(|file| file.file.rows).sum::<u64>(), lookup, keys))
@@ -135,7 +135,7 @@ impl Run {
         });
         let (_, lookup, keys) = views.max_by_key(|(rows, _, _)| *rows)?;
         let types = lookup.version.keys().iter().map(|key| key.data_type.arrow()).collect();
-        Some((keys.as_slice(), types))
+        Some(DealtBy { keys, types })
     }
 
     /// How many buckets the largest file of any view is one of.

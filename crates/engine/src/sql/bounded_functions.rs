@@ -103,7 +103,7 @@ impl ExprPlanner for Literals {
     }
 
     fn plan_make_map(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
-        if args.len() % 2 != 0 {
+        if !args.len().is_multiple_of(2) {
             return plan_err!("a map needs a value for each key");
         }
         let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -420,7 +420,6 @@ mod tests {
             "SELECT * FROM generate_series(1, 1000000000000)",
             "SELECT * FROM range(9223372036854775807)",
             "SELECT * FROM generate_series(TIMESTAMP '1970-01-01', TIMESTAMP '2200-01-01', INTERVAL '1 nanosecond')",
-            "SELECT * FROM generate_series(1, array_length(range(0, 100000000000)))",
             "WITH RECURSIVE t AS (SELECT arrow_cast('x', 'LargeUtf8') AS a, 1 AS n UNION ALL SELECT a || a, n + 1 FROM t WHERE n < 45) SELECT length(a) FROM t",
             "WITH RECURSIVE t AS (SELECT [1] AS a, 1 AS n UNION ALL SELECT array_concat(a, a), n + 1 FROM t WHERE n < 45) SELECT count(*) FROM t",
         ] {

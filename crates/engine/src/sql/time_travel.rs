@@ -34,7 +34,7 @@ pub struct Earlier {
 enum Moment {
     Sequence(Sequence),
     /// An expression that is still to be computed.
-    Instant(Expr),
+    Instant(Box<Expr>),
 }
 
 impl fmt::Display for Earlier {
@@ -86,7 +86,7 @@ impl Earlier {
         Some(Ok(Self {
             schema: schema.to_owned(),
             table: table.clone(),
-            moment: Moment::Instant(instant.clone()),
+            moment: Moment::Instant(Box::new(instant.clone())),
         }))
     }
 
