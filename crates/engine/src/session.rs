@@ -121,7 +121,9 @@ impl Session {
             .with_default_catalog_and_schema(CATALOG, "default")
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)
-            .set_bool("datafusion.sql_parser.collect_spans", false);
+            .set_bool("datafusion.sql_parser.collect_spans", false)
+            // DataFusion would drop the ORDER BY of a spine and of the system views, for both stand in a FROM.
+            .set_bool("datafusion.sql_parser.enable_subquery_sort_elimination", false);
         let runtime = runtime(&engine.memory)?;
         let temporary = Arc::new(MemorySchemaProvider::new());
         let catalogs = Arc::new(MemoryCatalogProviderList::new());
@@ -167,6 +169,7 @@ impl Session {
         let mut planners = self.state.clone();
         if let Some(inner) = inner {
             sql::verify_relations(inner)?;
+            sql::verify_all_read(inner)?;
             sql::fold_asof_joins(inner);
             let prepared = sql::collect(inner)?.prepare(&self.snapshot, &self.state).await?;
             planners = SessionStateBuilder::new_from_existing(planners)
@@ -190,9 +193,14 @@ impl Session {
             self.snapshot.state.views_in_force(self.snapshot.sequence).map(table_name).collect();
         let views = known.len();
         known.extend(system::names().map(|name| format!("{SYSTEM_SCHEMA}.{name}")));
-        let hint = nearest(asked, known.iter().map(String::as_str))
-            .map(|near| format!(" (did you mean `{near}`?)"))
-            .unwrap_or_default();
+        let hint = match nearest(asked, known.iter().map(String::as_str)) {
+            // Quoted as a whole it is one name, and not a schema's table.
+            Some(near) if near == asked => {
+                format!(" (did you mean {near}, without quotes around the whole?)")
+            }
+            Some(near) => format!(" (did you mean `{near}`?)"),
+            None => String::new(),
+        };
         let list = if views == 0 { "none is defined yet".to_owned() } else { known[..views].join(", ") };
         DataFusionError::Plan(format!(
             "there is no table `{asked}`{hint}; feature views: {list}; what the log knows is in {SYSTEM_SCHEMA}.*"

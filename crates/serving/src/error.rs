@@ -98,7 +98,9 @@ impl From<DataFusionError> for Error {
             }
             DataFusionError::Plan(message) => {
                 let kind = if message.contains("is not allowed: SQL here can only read")
-                    || message.contains("not supported:")
+                    || ["DDL", "DML", "Statement"]
+                        .iter()
+                        .any(|kind| message.starts_with(&format!("{kind} not supported:")))
                 {
                     Kind::Forbidden
                 } else if message.starts_with("there is no ") {

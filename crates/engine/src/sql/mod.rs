@@ -10,6 +10,7 @@ mod limits;
 mod planning;
 mod read_only;
 mod time_travel;
+mod unread;
 
 pub use calls::ttls;
 pub use limits::{TEXT_BYTES, TooMuch};
@@ -22,3 +23,4 @@ pub(crate) use calls::{TableFunctions, collect};
 pub(crate) use deep_stack::{on_deep_stack, with_deep_stack};
 pub(crate) use dialect::parse;
 pub(crate) use limits::{verify_physical, verify_plan, verify_relations, verify_text};
+pub(crate) use unread::verify_all_read;

@@ -1,38 +1,71 @@
 //! What comes in as SQL can only read.
 
+use std::ops::ControlFlow;
+
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, plan_err};
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
 
 /// Refuses statements that do anything but read, before they are planned.
 ///
 /// # Errors
 /// Names what is allowed.
 pub fn verify_statement(statement: &Statement) -> Result<()> {
-    let reads = match statement {
-        Statement::Statement(statement) => matches!(
-            statement.as_ref(),
+    match statement {
+        Statement::Statement(statement) => {
+            let mut writing = Writing { found: None };
+            let _ = statement.visit(&mut writing);
+            writing.found.map_or(Ok(()), |found| refuse(&found))
+        }
+        Statement::Explain(explain) => verify_statement(&explain.statement),
+        other => refuse(&first_words(&other.to_string())),
+    }
+}
+
+/// What a statement does beside reading, at any depth: `WITH gone AS (DELETE …) SELECT …` is a query.
+struct Writing {
+    found: Option<String>,
+}
+
+impl Visitor for Writing {
+    type Break = ();
+
+    fn pre_visit_statement(&mut self, statement: &ast::Statement) -> ControlFlow<()> {
+        let reads = matches!(
+            statement,
             ast::Statement::Query(_)
                 | ast::Statement::ShowTables { .. }
                 | ast::Statement::ShowColumns { .. }
                 | ast::Statement::ShowVariable { .. }
                 | ast::Statement::ShowFunctions { .. }
                 | ast::Statement::ExplainTable { .. }
-        ),
-        Statement::Explain(explain) => return verify_statement(&explain.statement),
-        _ => false,
-    };
-    if reads {
-        return Ok(());
+        );
+        if reads {
+            return ControlFlow::Continue(());
+        }
+        self.found = Some(first_words(&statement.to_string()));
+        ControlFlow::Break(())
     }
-    let text = statement.to_string();
-    let verb: Vec<&str> = text.split_whitespace().take(2).collect();
+
+    fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<()> {
+        if select.into.is_none() {
+            return ControlFlow::Continue(());
+        }
+        self.found = Some("SELECT … INTO".to_owned());
+        ControlFlow::Break(())
+    }
+}
+
+fn first_words(text: &str) -> String {
+    text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn refuse(what: &str) -> Result<()> {
     plan_err!(
-        "`{} …` is not allowed: SQL here can only read (SELECT, EXPLAIN, SHOW); definitions change by `lineament apply`, rows come in by `lineament ingest`",
-        verb.join(" ")
+        "`{what} …` is not allowed: SQL here can only read (SELECT, EXPLAIN, SHOW); definitions change by `lineament apply`, rows come in by `lineament ingest`"
     )
 }
 

@@ -15,7 +15,9 @@ use datafusion::common::{DFSchema, DataFusionError, Result, TableReference, plan
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, TableFactor, TableVersion};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, ObjectName, TableFactor, TableVersion, TypedString, Value,
+};
 use feature::{FeatureType, Sequence, Timestamp};
 
 use crate::session::{CATALOG, SESSION_SCHEMA, SYSTEM_SCHEMA};
@@ -57,15 +59,8 @@ impl Earlier {
         }
     }
 
-    /// The table that a factor names with a version, if it has one; what DataFusion would leave unread is an error.
+    /// The table that a factor names with a version, if it has one.
     pub fn of(factor: &TableFactor) -> Option<Result<Self, String>> {
-        if let TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } =
-            factor
-        {
-            return Some(Err(
-                "TABLESAMPLE is not supported: choose rows with WHERE, as in WHERE random() < 0.1".to_owned(),
-            ));
-        }
         let TableFactor::Table { name, args, version: Some(version), .. } = factor else { return None };
         let TableVersion::ForSystemTimeAsOf(instant) = version else {
             return Some(Err(format!(
@@ -173,12 +168,18 @@ fn sequence_at(snapshot: &Snapshot, instant: Timestamp) -> Result<Sequence> {
 
 /// The instant that a constant expression gives; a time without a zone is UTC.
 fn compute(expression: &Expr, session: &SessionState) -> Result<Timestamp> {
+    if let Some(instant) = written(expression) {
+        return Ok(instant);
+    }
     let wrong = |why: String| {
         plan_datafusion_err!(
             "FOR SYSTEM_TIME AS OF {expression}: {why}; write a constant instant, as TIMESTAMP '2013-07-09T12:30:00Z'"
         )
     };
-    let wrapped = |error: DataFusionError| wrong(error.find_root().strip_backtrace());
+    let wrapped = |error: DataFusionError| match error.find_root() {
+        DataFusionError::SchemaError(error, _) => wrong(error.to_string().trim_end_matches('.').to_owned()),
+        other => wrong(other.strip_backtrace()),
+    };
     let schema = DFSchema::empty();
     let logical = session.create_logical_expr(&expression.to_string(), &schema).map_err(wrapped)?;
     let physical = session.create_physical_expr(logical, &schema).map_err(wrapped)?;
@@ -194,13 +195,25 @@ fn compute(expression: &Expr, session: &SessionState) -> Result<Timestamp> {
             | DataType::LargeUtf8
     );
     if !is_time {
-        return Err(wrong(format!("it is {}", value.data_type())));
+        return Err(wrong(format!("it is {}, and no time", value.data_type())));
     }
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     let value = cast_with_options(&value, &FeatureType::Timestamp.arrow(), &strict)
         .map_err(|error| wrong(error.to_string()))?;
     let instant = value.as_primitive::<TimestampMicrosecondType>().iter().next().flatten();
     instant.map(Timestamp).ok_or_else(|| wrong("it is null".to_owned()))
+}
+
+/// An instant that is written out, of any year.
+fn written(expression: &Expr) -> Option<Timestamp> {
+    let value = match expression {
+        Expr::Value(value) | Expr::TypedString(TypedString { value, .. }) => value,
+        _ => return None,
+    };
+    match &value.value {
+        Value::SingleQuotedString(text) => text.parse().ok(),
+        _ => None,
+    }
 }
 
 /// What is missing may be there today.
