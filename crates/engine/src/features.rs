@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use catalog::state::ServiceVersion;
+use catalog::state::{ServiceVersion, ViewVersion};
 use datafusion::common::{
     Column, DFSchema, DataFusionError, Result, TableReference, plan_datafusion_err, plan_err,
 };
@@ -16,7 +16,7 @@ use feature::{Reference, Span};
 use crate::feature_view::FeatureViewTable;
 use crate::point_in_time::plan::{PointInTime, Right, Rule};
 use crate::point_in_time::{Cut, Direction};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, table_name};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -152,12 +152,8 @@ pub async fn resolve(snapshot: &Snapshot, request: &Request) -> Result<Resolved>
 }
 
 /// Whether this is the name of a version's view; a view outside the default project is named with its project.
-fn names(view: &str, version: &catalog::state::ViewVersion) -> bool {
-    let definition = &version.definition;
-    match view.split_once('.') {
-        Some((project, name)) => definition.project.as_str() == project && definition.name.as_str() == name,
-        None => definition.project == feature::Name::default_project() && definition.name.as_str() == view,
-    }
+fn names(view: &str, version: &ViewVersion) -> bool {
+    table_name(version) == view.strip_prefix("default.").unwrap_or(view)
 }
 
 fn expand_services(snapshot: &Snapshot, features: &[String]) -> Result<Vec<(String, Reference)>> {
@@ -204,15 +200,7 @@ fn no_service(snapshot: &Snapshot, asked: &str) -> DataFusionError {
     }
     let of: Vec<String> = in_force()
         .filter(|view| view.definition.features.iter().any(|feature| feature.name.as_str() == asked))
-        .map(|view| {
-            let definition = &view.definition;
-            let project = if definition.project == project {
-                String::new()
-            } else {
-                format!("{}.", definition.project)
-            };
-            format!("{project}{}.{asked}", definition.name)
-        })
+        .map(|view| format!("{}.{asked}", table_name(view)))
         .collect();
     if !of.is_empty() {
         return plan_datafusion_err!(

@@ -38,7 +38,10 @@ impl PhysicalOptimizerRule for AnyOrder {
 /// `ordered`: whether somebody above may see the order of the plan's rows.
 fn relax(plan: Arc<dyn ExecutionPlan>, ordered: bool) -> Result<Arc<dyn ExecutionPlan>> {
     let node: &dyn Any = plan.as_ref();
-    let below = if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
+    // A limit may stand within a filter too, and the rows that it lets through are the first ones.
+    let below = if plan.fetch().is_some() {
+        true
+    } else if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
         let insensitive =
             aggregate.aggr_expr().iter().all(|function| function.order_sensitivity().is_insensitive());
         !(insensitive && *aggregate.input_order_mode() == InputOrderMode::Linear)

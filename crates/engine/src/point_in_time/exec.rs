@@ -89,11 +89,13 @@ impl PointInTimeExec {
 
     /// The same join whose rows come in any order: whole stretches of keys can then leave as soon as they are done.
     pub fn in_any_order(&self) -> Self {
-        let mut relaxed =
-            Self::new(self.inputs.clone(), self.sides.clone(), self.files.clone(), self.schema.clone());
-        relaxed.reports = self.reports.clone();
-        relaxed.keeps_order = false;
-        relaxed
+        Self { keeps_order: false, ..self.over(self.inputs.clone()) }
+    }
+
+    /// The same join over other inputs. Whoever holds the plan as it was must still find the report.
+    fn over(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Self {
+        let other = Self::new(inputs, self.sides.clone(), self.files.clone(), self.schema.clone());
+        Self { reports: self.reports.clone(), keeps_order: self.keeps_order, ..other }
     }
 
     /// What each feature view answered, in the order of the views; empty until the operator has run.
@@ -200,11 +202,7 @@ impl ExecutionPlan for PointInTimeExec {
         if children.len() != self.inputs.len() {
             return internal_err!("a point-in-time join has {} inputs", self.inputs.len());
         }
-        let mut replaced = Self::new(children, self.sides.clone(), self.files.clone(), self.schema.clone());
-        // Whoever holds the plan as it was must still find the report.
-        replaced.reports = self.reports.clone();
-        replaced.keeps_order = self.keeps_order;
-        Ok(Arc::new(replaced))
+        Ok(Arc::new(self.over(children)))
     }
 
     fn with_new_children(

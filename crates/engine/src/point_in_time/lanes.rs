@@ -154,10 +154,10 @@ impl Ordered {
     }
 
     /// Sends all rows off in the spine's order. Places ascend within a lane, so each lane is read once.
-    pub async fn emit(self, batch_rows: usize, rows: usize, to: &Sender<Result<RecordBatch>>) -> Result<()> {
+    pub async fn emit(self, rows: usize, to: &Sender<Result<RecordBatch>>) -> Result<()> {
         let mut lanes: Vec<Reader> = self.waiting.into_iter().map(Reader::new).collect();
-        for first in (0..rows).step_by(batch_rows.max(1)) {
-            let end = rows.min(first + batch_rows.max(1));
+        for first in (0..rows).step_by(self.batch_rows) {
+            let end = rows.min(first + self.batch_rows);
             let mut sources = Vec::new();
             let mut places = vec![None; end - first];
             for lane in &mut lanes {

@@ -92,7 +92,7 @@ impl Run {
         }
         self.report(reports);
         if let Some(ordered) = ordered {
-            ordered.emit(self.context.session_config().batch_size(), rows_in_all, &rows).await?;
+            ordered.emit(rows_in_all, &rows).await?;
         }
         Ok(())
     }
