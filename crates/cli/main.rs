@@ -78,6 +78,8 @@ fn main() -> ExitCode {
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         }
     });
+    // A task that never gives way must not keep the program from its end.
+    runtime.shutdown_background();
     match done {
         Ok(code) => code,
         Err(error) => {

@@ -16,6 +16,8 @@ mod request;
 mod server;
 mod service;
 mod status;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod whole_uploads;
 

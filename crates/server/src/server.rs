@@ -71,6 +71,12 @@ impl Server {
         Ok(Self { serving, options, listener, address })
     }
 
+    /// What it answers from.
+    #[cfg(test)]
+    pub(crate) fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
     /// The address with its real port.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -112,6 +112,14 @@ impl From<DataFusionError> for Error {
             }
             DataFusionError::SchemaError(error, _) => Self::new(Kind::Invalid, lowered(&error.to_string())),
             DataFusionError::SQL(error, _) => Self::new(Kind::Invalid, lowered(&error.to_string())),
+            // Wrong types are the caller's, though the planner calls some of them its own fault.
+            DataFusionError::Internal(message)
+                if message.contains("failed to match any signature")
+                    || message.contains("Failed to coerce types") =>
+            {
+                let told = message.split("\nThis issue was likely caused").next().unwrap_or(message);
+                Self::new(Kind::Invalid, lowered(told.trim_end_matches('.')))
+            }
             DataFusionError::NotImplemented(message) => Self::new(Kind::Invalid, message.clone()),
             DataFusionError::ResourcesExhausted(message) => Self::new(
                 Kind::Exhausted,
@@ -124,6 +132,17 @@ impl From<DataFusionError> for Error {
                 Self::new(Kind::Damaged, message.clone())
             }
             DataFusionError::Execution(message) => Self::new(Kind::Invalid, message.clone()),
+            DataFusionError::ArrowError(error, _)
+                if error.to_string().contains("during the spilling process") =>
+            {
+                Self::new(
+                    Kind::Exhausted,
+                    format!(
+                        "{}; ask for less at once, or let the program take more memory (`lineament serve --memory-limit`): it may write four times as much to disk",
+                        lowered(&error.to_string())
+                    ),
+                )
+            }
             DataFusionError::ArrowError(error, _) => Self::new(Kind::Invalid, lowered(&error.to_string())),
             other => Self::new(Kind::Internal, other.strip_backtrace()),
         }

@@ -1,7 +1,8 @@
 //! Memory that DataFusion's own operators do not count.
 //!
 //! A window over all rows keeps them all, and unnesting makes of one batch whatever its lists hold, both without asking the
-//! pool. So the rows on their way there pass an operator that asks for them.
+//! pool. So the rows on their way there pass an operator that asks for them. And a join makes rows without end of few that it
+//! has read, without ever giving way to another task: what it gives passes an operator that does.
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,6 +18,8 @@ use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskCo
 use datafusion::logical_expr::{WindowFrame, WindowFrameBound, WindowFrameUnits};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::window::WindowExpr;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
@@ -30,6 +33,8 @@ use futures::{Stream, StreamExt};
 const UNNESTED_BYTES: u64 = 64 << 20;
 /// … and what those of one row.
 const UNNESTED_ROW_BYTES: u64 = 1 << 30;
+/// Rows of the smaller side of a join without an equality. It compares them all with a batch of the other before it looks up.
+const COMPARED_ROWS: u64 = 200_000;
 /// Rows that a window may look ahead or back before they are counted.
 const NEAR_ROWS: u64 = 100_000;
 
@@ -46,6 +51,16 @@ pub fn account(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
             How::Unnested(
                 unnest.list_column_indices().iter().map(|list| list.index_in_input_schema).collect(),
             )
+        } else if node.is::<NestedLoopJoinExec>() {
+            let mut children: Vec<Arc<dyn ExecutionPlan>> = node.children().into_iter().cloned().collect();
+            if let Some(smaller) = children.first_mut() {
+                *smaller = Arc::new(AccountedExec { input: smaller.clone(), how: How::Compared });
+            }
+            let join = node
+                .replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(join))));
+        } else if node.is::<CrossJoinExec>() || node.is::<HashJoinExec>() || node.is::<SortMergeJoinExec>() {
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node))));
         } else {
             return Ok(Transformed::no(node));
         };
@@ -80,6 +95,8 @@ enum How {
     Held,
     /// The lists at these places are unnested.
     Unnested(Vec<usize>),
+    /// Each row is compared with each of another side.
+    Compared,
 }
 
 /// Passes rows on.
@@ -94,6 +111,7 @@ impl DisplayAs for AccountedExec {
         match self.how {
             How::Held => write!(f, "AccountedExec: held"),
             How::Unnested(_) => write!(f, "AccountedExec: unnested"),
+            How::Compared => write!(f, "AccountedExec: compared"),
         }
     }
 }
@@ -147,6 +165,20 @@ impl ExecutionPlan for AccountedExec {
             How::Held => {
                 let held = MemoryConsumer::new("window").register(context.memory_pool());
                 Ok(Box::pin(Held { input, held }))
+            }
+            How::Compared => {
+                let (schema, mut seen) = (input.schema(), 0);
+                let counted = input.map(move |batch| {
+                    let batch = batch?;
+                    seen += batch.num_rows() as u64;
+                    if seen > COMPARED_ROWS {
+                        return exec_err!(
+                            "a join without an equality would compare each row of one side with more than {COMPARED_ROWS} of the other; at most {COMPARED_ROWS} are allowed: join by an equality too"
+                        );
+                    }
+                    Ok(batch)
+                });
+                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
             }
             How::Unnested(lists) => {
                 let (schema, lists) = (input.schema(), lists.clone());

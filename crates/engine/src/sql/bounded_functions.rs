@@ -5,6 +5,7 @@
 //! double a text each time.
 
 mod growth;
+mod joined_text;
 
 use std::sync::Arc;
 
@@ -23,10 +24,11 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Documentation, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    ScalarUDFImpl, Signature,
 };
 
 use growth::Growth;
+use joined_text::JoinedText;
 
 /// Bytes that a call may make of a batch of rows.
 const BATCH_BYTES: u64 = 256 << 20;
@@ -58,7 +60,7 @@ pub fn bound_functions(mut state: SessionState) -> Result<SessionState> {
     };
     state.register_function_rewrite(Arc::new(Rewrite {
         bounded,
-        text: Arc::new(BoundedText::default().into()),
+        text: Arc::new(JoinedText::default().into()),
     }))?;
     for name in SERIES {
         let Some(inner) = state.table_functions().get(name).map(|table| table.function().clone()) else {
@@ -140,11 +142,14 @@ impl FunctionRewrite for Rewrite {
                     _ => Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })),
                 }
             }
-            Expr::BinaryExpr(BinaryExpr { op: Operator::StringConcat, .. }) => {
-                Transformed::yes(Expr::ScalarFunction(ScalarFunction {
-                    func: self.text.clone(),
-                    args: vec![expr],
-                }))
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
+                // A chain becomes one call: each link would copy what is there so far.
+                let mut args = match *left {
+                    Expr::ScalarFunction(call) if Arc::ptr_eq(&call.func, &self.text) => call.args,
+                    other => vec![other],
+                };
+                args.push(*right);
+                Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: self.text.clone(), args }))
             }
             other => Transformed::no(other),
         })
@@ -275,42 +280,6 @@ impl ScalarUDFImpl for BoundedFunction {
     }
 }
 
-/// Gives its argument, a text that was put together, unless it is too long.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct BoundedText {
-    signature: Signature,
-}
-
-impl Default for BoundedText {
-    fn default() -> Self {
-        Self { signature: Signature::any(1, Volatility::Immutable) }
-    }
-}
-
-impl ScalarUDFImpl for BoundedText {
-    fn name(&self) -> &str {
-        "bounded"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match types {
-            [one] => Ok(one.clone()),
-            _ => plan_err!("a text that is put together is one value"),
-        }
-    }
-
-    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let constant = matches!(args.args.as_slice(), [ColumnarValue::Scalar(_)]);
-        let bytes = Growth::Sum.bytes(&args.args, if constant { 1 } else { args.number_rows })?;
-        verify("`||`", bytes, constant, args.return_type())?;
-        args.args.pop().map_or_else(|| exec_err!("a text that is put together is one value"), Ok)
-    }
-}
-
 /// A series as a table.
 #[derive(Debug)]
 struct BoundedSeries {
@@ -375,6 +344,11 @@ mod tests {
             ("SELECT * FROM generate_series(1, NULL)", 0),
             ("SELECT repeat('x', value) FROM range(0, 8000)", 8_000),
             (
+                "SELECT 1 WHERE 'a' || 1 || 'b' = 'a1b' AND ('a' || NULL || 'b') IS NULL AND 'é' || arrow_cast('ü', 'Utf8View') = 'éü'",
+                1,
+            ),
+            ("SELECT * FROM range(0, 10) WHERE 'x' || value || arrow_cast('y', 'LargeUtf8') = 'x7y'", 1),
+            (
                 "SELECT value || 'a' || NULL, [value] || [1, 2], concat(value, 'a'), concat_ws('-', 'a', value) FROM range(0, 10)",
                 10,
             ),
@@ -384,7 +358,7 @@ mod tests {
             ),
             ("SELECT regexp_replace('aaa', 'a', 'bb', 'g')", 1),
             (
-                "SELECT {'a': 1, 'b': {'c': 2}}, struct(1, 2), named_struct('a', 1), MAP {'a': 1, 'b': 2}, make_map('a', 1), [1, 2], [[1]]",
+                "SELECT {'a': 1, 'b': {'c': 2}}, struct(1, 2), named_struct('a', 1), MAP {'a': 1, 'b': 2}, make_map('a', 1), [1, 2], [[1]], {'a': 1}['a']",
                 1,
             ),
         ] {

@@ -22,6 +22,9 @@ use crate::call::Rows;
 use crate::status;
 use message::MessageCheck;
 
+#[cfg(test)]
+pub use lz4::bound as lz4_bound;
+
 /// Why an upload was refused. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {

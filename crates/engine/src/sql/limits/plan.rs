@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::{Distinct, Expr, Join, JoinType, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -19,8 +19,14 @@ const PARTS: Limit = Limit {
 };
 const DEPTH: Limit = Limit {
     what: "levels in one expression, with the columns of its subqueries written out",
-    most: 1_100,
+    most: 600,
     instead: "split the statement",
+};
+/// The optimiser looks at a predicate within another twice, and so at each within it.
+const PREDICATES: Limit = Limit {
+    what: "comparisons, tests and CASEs within each other, with the columns of its subqueries written out",
+    most: 12,
+    instead: "compare fewer results of comparisons, or split the statement",
 };
 const LEVELS: Limit = Limit {
     what: "queries, joins and other steps above each other",
@@ -93,22 +99,52 @@ pub fn verify_physical(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     Ok(STEPS.verify(depth(plan.as_ref()))?)
 }
 
+/// Whether an expression tests what it is made of, or is made into one that does.
+fn tests(expression: &Expr) -> bool {
+    match expression {
+        Expr::BinaryExpr(binary) => binary.op.supports_propagation(),
+        Expr::Between(_)
+        | Expr::InList(_)
+        | Expr::InSubquery(_)
+        | Expr::Like(_)
+        | Expr::SimilarTo(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotUnknown(_) => true,
+        Expr::ScalarFunction(call) => {
+            matches!(call.func.name(), "coalesce" | "nvl" | "ifnull" | "nvl2" | "nullif")
+        }
+        _ => false,
+    }
+}
+
 /// An expression with the columns of its subqueries written out.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Written {
     parts: u64,
     depth: u64,
+    predicates: u64,
 }
 
-const PLAIN: Written = Written { parts: 1, depth: 1 };
+const PLAIN: Written = Written { parts: 1, depth: 1, predicates: 0 };
 
 impl Written {
     fn or(self, other: Self) -> Self {
-        Self { parts: self.parts.max(other.parts), depth: self.depth.max(other.depth) }
+        Self {
+            parts: self.parts.max(other.parts),
+            depth: self.depth.max(other.depth),
+            predicates: self.predicates.max(other.predicates),
+        }
     }
 
     fn verify(self) -> Result<()> {
         PARTS.verify(self.parts)?;
+        PREDICATES.verify(self.predicates)?;
         Ok(DEPTH.verify(self.depth)?)
     }
 }
@@ -140,12 +176,28 @@ impl Inputs<'_> {
             return Ok(self.column(column));
         }
         let mut written = PLAIN;
-        expression.apply_children(|child| {
+        let mut add = |child: &Expr, tested: bool| {
             let child = self.write(child)?;
             written.parts = written.parts.saturating_add(child.parts);
             written.depth = written.depth.max(child.depth.saturating_add(1));
-            Ok(TreeNodeRecursion::Continue)
-        })?;
+            written.predicates = written.predicates.max(child.predicates + u64::from(tested));
+            Ok::<_, DataFusionError>(())
+        };
+        if let Expr::Case(case) = expression {
+            // What is tested is written out again for each result; results within results are not.
+            case.expr.iter().try_for_each(|operand| add(operand, true))?;
+            for (when, then) in &case.when_then_expr {
+                add(when, true)?;
+                add(then, false)?;
+            }
+            case.else_expr.iter().try_for_each(|otherwise| add(otherwise, false))?;
+        } else {
+            let tests = tests(expression);
+            expression.apply_children(|child| {
+                add(child, tests)?;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
         written.verify()?;
         Ok(written)
     }
@@ -163,7 +215,7 @@ fn columns(plan: &LogicalPlan, level: u64) -> Result<Vec<Written>> {
     for input in plan.inputs() {
         of.push((input.schema().as_ref(), columns(input, level + 1)?));
     }
-    let plain = of.iter().flat_map(|(_, columns)| columns).all(|column| column.parts == 1);
+    let plain = of.iter().flat_map(|(_, columns)| columns).all(|column| *column == PLAIN);
     let mut inputs = Inputs { of, plain };
     let mut expressions = Vec::new();
     plan.apply_expressions(|expression| {

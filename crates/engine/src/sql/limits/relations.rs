@@ -10,7 +10,7 @@ use super::{Limit, TooMuch};
 
 const RELATIONS: Limit = Limit {
     what: "tables and subqueries, those of each WITH counted as often as it is named,",
-    most: 500,
+    most: 300,
     instead: "split the statement",
 };
 

@@ -25,10 +25,24 @@ const NESTING: Limit = Limit {
 /// Operators that may bear upon each other in one expression: each may make it a level deeper.
 const OPERATORS: Limit = Limit {
     what: "operators in one expression or FROM clause",
-    most: 1_000,
+    most: 500,
     instead: "write `x IN (…)` in place of many ORs, or split the statement",
 };
+/// Each has the columns of all before it.
+const JOINS: Limit = Limit { what: "joins", most: 100, instead: "join in several statements" };
 const SELECTS: Limit = Limit { what: "SELECTs", most: 250, instead: "split the statement" };
+/// Each is looked through twice for the tables that it names, and so is each within it.
+const WITHS: Limit = Limit {
+    what: "WITHs within each other",
+    most: 8,
+    instead: "name all queries in one WITH, one after another",
+};
+/// A function that is called by its other name is told by the names of its arguments, twice at each level.
+const CALLS: Limit = Limit {
+    what: "calls within each other",
+    most: 16,
+    instead: "name inner results in a subquery or by WITH",
+};
 const DOTS: Limit =
     Limit { what: "dots in one name", most: 16, instead: "name the column from its table on" };
 /// The parser goes back where it guessed wrong, in some constructs twice at each level.
@@ -52,6 +66,9 @@ pub fn verify(sql: &str) -> Result<(), TooMuch> {
     NESTING.verify(measure.deepest.nesting)?;
     OPERATORS.verify(measure.deepest.operators)?;
     SELECTS.verify(measure.selects)?;
+    JOINS.verify(measure.joins)?;
+    WITHS.verify(measure.deepest.withs)?;
+    CALLS.verify(measure.deepest.calls)?;
     DOTS.verify(measure.deepest.dots)?;
     PARSES.verify(measure.parses)
 }
@@ -63,6 +80,9 @@ struct Level {
     operators: u64,
     /// CASEs that have no END yet.
     cases: u64,
+    withs: u64,
+    /// One where a word opened it.
+    calls: u64,
     /// How often this level's opening doubles what the parser may do inside.
     doublings: u64,
     /// Tables that commas part are joined.
@@ -77,6 +97,8 @@ struct Depth {
     nesting: u64,
     operators: u64,
     doublings: u64,
+    withs: u64,
+    calls: u64,
     dots: u64,
 }
 
@@ -89,6 +111,7 @@ struct Measure {
     deepest: Depth,
     tokens: u64,
     selects: u64,
+    joins: u64,
     parses: u64,
     /// Prefixes (NOT, minus, INTERVAL) that follow each other directly.
     prefixes: u64,
@@ -100,6 +123,7 @@ struct Measure {
 enum Before {
     /// A table may follow.
     Table,
+    With,
     /// A word that is first tried as one thing and then as another; what it opens is read so often.
     Guessed(u64),
     /// An operator or a word that an operand follows.
@@ -129,6 +153,7 @@ impl Measure {
             }
             Token::Comma => {
                 if self.level.in_from {
+                    self.joins += 1;
                     self.operator();
                 } else {
                     self.depth.operators -= self.level.operators;
@@ -158,6 +183,8 @@ impl Measure {
         self.before = before;
         self.deepest.nesting = self.deepest.nesting.max(self.depth.nesting);
         self.deepest.operators = self.deepest.operators.max(self.depth.operators);
+        self.deepest.calls = self.deepest.calls.max(self.depth.calls);
+        self.deepest.withs = self.deepest.withs.max(self.depth.withs);
         self.deepest.dots = self.deepest.dots.max(self.depth.dots);
         let doublings = u32::try_from(self.depth.doublings).unwrap_or(u32::MAX);
         self.parses = self.parses.saturating_add(1u64.checked_shl(doublings).unwrap_or(u64::MAX));
@@ -175,10 +202,12 @@ impl Measure {
             Before::Guessed(times) => times,
             _ => u64::from(in_table),
         };
+        let calls = u64::from(matches!(self.before, Before::Operand | Before::Guessed(_)));
         self.depth.nesting += 1;
         self.depth.doublings += doublings;
-        self.outer
-            .push(std::mem::replace(&mut self.level, Level { doublings, is_table, ..Level::default() }));
+        self.depth.calls += calls;
+        let level = Level { doublings, is_table, calls, ..Level::default() };
+        self.outer.push(std::mem::replace(&mut self.level, level));
     }
 
     /// What closes nothing is left for the parser to say.
@@ -187,6 +216,8 @@ impl Measure {
         let closed = std::mem::replace(&mut self.level, outer);
         self.depth.nesting -= 1 + closed.cases;
         self.depth.operators -= closed.operators;
+        self.depth.withs -= closed.withs;
+        self.depth.calls -= closed.calls;
         self.depth.doublings -= closed.doublings + closed.cases;
     }
 
@@ -206,6 +237,7 @@ impl Measure {
     fn word(&mut self, keyword: Keyword) -> Before {
         match keyword {
             Keyword::SELECT | Keyword::VALUES => self.selects += 1,
+            Keyword::JOIN => self.joins += 1,
             _ => {}
         }
         match keyword {
@@ -244,6 +276,17 @@ impl Measure {
                     self.depth.doublings += 1;
                 }
                 Before::Guessed(1)
+            }
+            Keyword::WITH => {
+                self.level.withs += 1;
+                self.depth.withs += 1;
+                Before::With
+            }
+            // `TIMESTAMP WITH TIME ZONE`.
+            Keyword::TIME if self.before == Before::With => {
+                self.level.withs -= 1;
+                self.depth.withs -= 1;
+                Before::Operand
             }
             // Not limited by the parser: each is a statement within a statement.
             Keyword::EXPLAIN => {
@@ -357,16 +400,16 @@ mod tests {
     #[test]
     fn chains_are_bounded_and_lists_are_not() {
         for deep in [
-            format!("SELECT 1{}", " + 1".repeat(1_001)),
-            format!("SELECT a{} FROM t", " OR a = 1".repeat(501)),
-            format!("SELECT a{}", "::int".repeat(1_001)),
-            format!("SELECT a{}", "[1]".repeat(1_001)),
-            format!("SELECT 1{}", " + f(1, 2, 3)".repeat(1_001)),
-            format!("SELECT 1{} + ({}1)", " + 1".repeat(600), "1 + ".repeat(600)),
-            format!("SELECT * FROM t{}", ", t".repeat(1_001)),
-            format!("SELECT * FROM t{}", " NATURAL JOIN t".repeat(1_001)),
-            format!("SELECT a{}", " IS NULL".repeat(1_001)),
-            format!("SELECT a{}", " AT TIME ZONE 'UTC'".repeat(1_001)),
+            format!("SELECT 1{}", " + 1".repeat(501)),
+            format!("SELECT a{} FROM t", " OR a = 1".repeat(251)),
+            format!("SELECT a{}", "::int".repeat(501)),
+            format!("SELECT a{}", "[1]".repeat(501)),
+            format!("SELECT 1{}", " + f(1, 2, 3)".repeat(501)),
+            format!("SELECT 1{} + ({}1)", " + 1".repeat(300), "1 + ".repeat(300)),
+            format!("SELECT * FROM t{}", ", t".repeat(501)),
+            format!("SELECT * FROM t{}", " NATURAL JOIN t".repeat(501)),
+            format!("SELECT a{}", " IS NULL".repeat(501)),
+            format!("SELECT a{}", " AT TIME ZONE 'UTC'".repeat(501)),
         ] {
             assert_eq!(found(&deep), Some(OPERATORS.what), "{}", &deep[..40]);
         }
@@ -380,8 +423,8 @@ mod tests {
             format!("SELECT a FROM t WHERE a IN (1{})", ", -2".repeat(50_000)),
             format!("SELECT a{} FROM t", ", a + b * 2 AS c".repeat(10_000)),
             format!("SELECT a{} FROM t", ", CASE WHEN NOT (a > 1) THEN CAST(a AS int) END".repeat(1_000)),
-            format!("SELECT 1{}", " + 1".repeat(1_000)),
-            format!("SELECT a FROM t WHERE a = 0{}", " OR a = 1".repeat(499)),
+            format!("SELECT 1{}", " + 1".repeat(500)),
+            format!("SELECT a FROM t WHERE a = 0{}", " OR a = 1".repeat(249)),
             format!("SELECT '{}'", " + 1".repeat(5_000)),
             format!("SELECT 1 -- {}", " + 1".repeat(5_000)),
             format!("SELECT 1 /* {} */", "(".repeat(5_000)),
@@ -392,6 +435,11 @@ mod tests {
         ] {
             assert_eq!(verify(&fine), Ok(()), "{}", &fine[..9]);
         }
+        assert_eq!(found(&format!("SELECT * FROM t{}", ", t".repeat(101))), Some(JOINS.what));
+        assert_eq!(found(&format!("SELECT * FROM t{}", " CROSS JOIN t".repeat(101))), Some(JOINS.what));
+        assert_eq!(found(&nested("WITH a AS (", "SELECT 1", ") SELECT * FROM a", 9)), Some(WITHS.what));
+        assert_eq!(found(&nested("SELECT f(", "1", ")", 17)), Some(CALLS.what));
+        assert_eq!(found(&format!("SELECT a{}", "::TIMESTAMP WITH TIME ZONE".repeat(100))), None);
         assert_eq!(found(&"x".repeat(TEXT_BYTES + 1)), Some(TEXT.what));
         assert_eq!(found(&"x,".repeat(150_000)), Some(TOKENS.what));
         assert_eq!(found(&format!("SELECT a{}", ".a".repeat(17))), Some(DOTS.what));
@@ -448,7 +496,8 @@ mod tests {
             "CASE(",
             "CAST( /* */ CEIL (",
         ] {
-            assert_eq!(found(&format!("SELECT {}", open.repeat(21))), Some(PARSES.what), "{open}");
+            let refused = found(&format!("SELECT {}", open.repeat(21)));
+            assert!([Some(PARSES.what), Some(CALLS.what)].contains(&refused), "{open}: {refused:?}");
         }
         assert_eq!(found(&format!("SELECT {}", "SELECT * FROM (((".repeat(14))), Some(PARSES.what));
         // Long within deep costs as much as deeper.

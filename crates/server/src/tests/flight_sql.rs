@@ -1,0 +1,237 @@
+//! Flight SQL, by arrow-flight's client.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, Float64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::sql::{
+    CommandGetDbSchemas, CommandGetTables, CommandStatementIngest, SqlInfo, TableDefinitionOptions,
+    TableExistsOption, TableNotExistOption,
+};
+use arrow_flight::{FlightInfo, IpcMessage};
+use futures::TryStreamExt;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::fixture::{Running, batch, refused, weather, weather_from};
+
+type Client = FlightSqlServiceClient<Channel>;
+
+async fn client(server: &Running) -> Client {
+    FlightSqlServiceClient::new_from_inner(server.connect().await)
+}
+
+/// The rows of an endpoint, which must be of the schema that was announced.
+async fn rows(client: &mut Client, info: FlightInfo) -> RecordBatch {
+    let ticket = info.endpoint[0].ticket.clone().unwrap();
+    let announced = info.try_decode_schema().unwrap();
+    let mut stream = client.do_get(ticket).await.unwrap();
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.try_next().await.unwrap() {
+        batches.push(batch);
+    }
+    let schema = stream.schema().unwrap().clone();
+    assert_eq!(schema.as_ref(), &announced);
+    arrow::compute::concat_batches(&schema, &batches).unwrap()
+}
+
+fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
+    let column = batch.column_by_name(column).unwrap().as_string::<i32>();
+    column.iter().map(|text| text.unwrap_or_default().to_owned()).collect()
+}
+
+fn status<T: std::fmt::Debug>(answer: Result<T, arrow_flight::error::FlightError>) -> Result<T, Status> {
+    answer.map_err(Status::from)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_are_answered_with_the_schema_that_was_announced() {
+    let server = Running::with_weather().await;
+    let mut client = client(&server).await;
+    for (sql, count) in [
+        ("SELECT * FROM weather", 24),
+        (
+            "SELECT origin, count(*) AS n, avg(temp), max(at) FROM (SELECT *, valid_at AS at FROM weather) GROUP BY 1",
+            2,
+        ),
+        ("SELECT temp, sum(temp) OVER (PARTITION BY origin ORDER BY valid_at) FROM weather", 24),
+        (
+            "SELECT a.temp, b.temp AS other FROM weather a LEFT JOIN weather b ON a.valid_at = b.valid_at AND b.temp > 20",
+            26,
+        ),
+        ("SELECT origin FROM weather UNION ALL SELECT NULL", 25),
+        (
+            "SELECT arrow_cast(origin, 'Dictionary(Int32, Utf8)') AS d, arrow_cast(origin, 'Utf8View') AS v FROM weather",
+            24,
+        ),
+        ("SELECT DISTINCT origin, NULL AS nothing, 1.5 AS number, make_array(temp) AS list FROM weather", 24),
+        ("SELECT * FROM weather WHERE false", 0),
+        ("WITH w AS (SELECT * FROM weather) SELECT * FROM w ORDER BY temp LIMIT 3", 3),
+        ("SELECT * FROM lineament.feature_views", 1),
+        ("SELECT * FROM lineament.log", 3),
+        ("SELECT table_name FROM information_schema.tables WHERE table_name = 'weather'", 1),
+        ("SHOW COLUMNS FROM weather", 4),
+    ] {
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        assert_eq!(rows(&mut client, info).await.num_rows(), count, "{sql}");
+    }
+    let wrong = client.execute("SELECT tmp FROM weather".to_owned(), None).await;
+    refused(status(wrong), Code::InvalidArgument, &["tmp"]);
+    let within = client.execute("SELECT 1".to_owned(), Some("t".into())).await;
+    refused(status(within), Code::Unimplemented, &["transactions"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_are_prepared_and_run_with_parameters() {
+    let server = Running::with_weather().await;
+    let mut client = client(&server).await;
+    let mut plain = client.prepare("SELECT temp FROM weather".to_owned(), None).await.unwrap();
+    assert_eq!(plain.dataset_schema().unwrap().field(0).data_type(), &DataType::Float64);
+    assert!(plain.parameter_schema().unwrap().fields().is_empty());
+    for _ in 0..2 {
+        let info = plain.execute().await.unwrap();
+        assert_eq!(rows(&mut client, info).await.num_rows(), 24);
+    }
+    plain.close().await.unwrap();
+
+    let sql = "SELECT count(*) AS n FROM weather WHERE origin = ? AND temp >= ?";
+    let mut bound = client.prepare(sql.to_owned(), None).await.unwrap();
+    assert_eq!(bound.parameter_schema().unwrap().fields().len(), 2);
+    // The same statement with other parameters, one after another.
+    for (origin, least, count) in [("JFK", 30.0, 2), ("EWR", 20.0, 2), ("'; DROP TABLE weather; --", 0.0, 0)]
+    {
+        let parameters = batch(vec![
+            ("0", Arc::new(StringArray::from(vec![origin]))),
+            ("1", Arc::new(Float64Array::from(vec![least]))),
+        ]);
+        bound.set_parameters(parameters).unwrap();
+        let info = bound.execute().await.unwrap();
+        let answer = rows(&mut client, info).await;
+        assert_eq!(answer.column(0).as_primitive::<Int64Type>().value(0), count, "{origin}");
+    }
+    bound.set_parameters(batch(vec![("0", Arc::new(Float64Array::from(vec![1.0])))])).unwrap();
+    refused(status(bound.execute().await), Code::InvalidArgument, &["2 parameters", "1 were given"]);
+
+    let wrong = client.prepare("SELECT tmp FROM weather".to_owned(), None).await.map(|_| ());
+    refused(status(wrong), Code::InvalidArgument, &["tmp"]);
+    let mut unbound = client.prepare("SELECT temp + ? FROM weather".to_owned(), None).await.unwrap();
+    if let Ok(info) = unbound.execute().await {
+        let ticket = info.endpoint[0].ticket.clone().unwrap();
+        let answer = match client.do_get(ticket).await {
+            Ok(stream) => stream.try_collect::<Vec<_>>().await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        refused(status(answer), Code::InvalidArgument, &["laceholder"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_are_bound_are_what_they_were() {
+    let server = Running::with_weather().await;
+    let mut client = client(&server).await;
+    let values = weather(3).slice(5, 1);
+    let mut bound = client.prepare("SELECT $1, $2, $3, $4".to_owned(), None).await.unwrap();
+    bound.set_parameters(values.clone()).unwrap();
+    let info = bound.execute().await.unwrap();
+    let answer = rows(&mut client, info).await;
+    assert_eq!(answer.columns(), values.columns());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_find_their_way() {
+    let server = Running::with_weather().await;
+    let mut client = client(&server).await;
+    let info = client.get_catalogs().await.unwrap();
+    assert_eq!(texts(&rows(&mut client, info).await, "catalog_name"), ["store"]);
+
+    let info = client.get_db_schemas(CommandGetDbSchemas::default()).await.unwrap();
+    let schemas: BTreeSet<String> =
+        texts(&rows(&mut client, info).await, "db_schema_name").into_iter().collect();
+    assert!(schemas.contains("default") && schemas.contains("lineament"), "{schemas:?}");
+
+    let wanted = CommandGetTables {
+        db_schema_filter_pattern: Some("def%".to_owned()),
+        include_schema: true,
+        ..CommandGetTables::default()
+    };
+    let info = client.get_tables(wanted).await.unwrap();
+    let tables = rows(&mut client, info).await;
+    assert_eq!(texts(&tables, "table_name"), ["weather"]);
+    assert_eq!(texts(&tables, "table_type"), ["TABLE"]);
+    let message = tables.column_by_name("table_schema").unwrap().as_binary::<i32>().value(0).to_vec();
+    let schema = Schema::try_from(IpcMessage(message.into())).unwrap();
+    let info = client.execute("SELECT * FROM weather".to_owned(), None).await.unwrap();
+    assert_eq!(schema, info.try_decode_schema().unwrap());
+
+    let info =
+        client.get_tables(CommandGetTables { include_schema: true, ..Default::default() }).await.unwrap();
+    let all = rows(&mut client, info).await;
+    assert!(texts(&all, "table_name").contains(&"training_sets".to_owned()));
+    let info = client
+        .get_tables(CommandGetTables { table_types: vec!["TABLE".into()], ..Default::default() })
+        .await
+        .unwrap();
+    assert_eq!(texts(&rows(&mut client, info).await, "table_name"), ["weather"]);
+
+    let info = client.get_table_types().await.unwrap();
+    assert_eq!(texts(&rows(&mut client, info).await, "table_type"), ["TABLE", "VIEW"]);
+
+    let info = client
+        .get_sql_info(vec![SqlInfo::FlightSqlServerName, SqlInfo::FlightSqlServerReadOnly])
+        .await
+        .unwrap();
+    let told = rows(&mut client, info).await;
+    assert_eq!(told.num_rows(), 2);
+    assert_eq!(told.column(1).as_union().value(0).as_string::<i32>().value(0), "Lineament");
+    let info = client.get_sql_info(vec![]).await.unwrap();
+    assert!(rows(&mut client, info).await.num_rows() > 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_supported_is_said_so() {
+    let server = Running::with_weather().await;
+    let mut client = client(&server).await;
+    let update = client.execute_update("DELETE FROM weather".to_owned(), None).await;
+    refused(status(update), Code::Unimplemented, &["only read"]);
+    refused(status(client.begin_transaction().await), Code::Unimplemented, &["transactions"]);
+    let keys = client.get_primary_keys(arrow_flight::sql::CommandGetPrimaryKeys::default()).await;
+    refused(status(keys), Code::Unimplemented, &["CommandGetPrimaryKeys"]);
+    let handshake = server.connect().await.handshake(futures::stream::empty()).await.map(|_| ());
+    refused(handshake, Code::Unimplemented, &["logins"]);
+    assert_eq!(server.serving.catalog().refresh().await.unwrap().batches().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bulk_ingest_appends_to_a_view() {
+    let mut server = Running::with_weather().await;
+    let mut client = client(&server).await;
+    let command = |exists: TableExistsOption, missing: TableNotExistOption| CommandStatementIngest {
+        table: "weather".to_owned(),
+        table_definition_options: Some(TableDefinitionOptions {
+            if_exists: exists as i32,
+            if_not_exist: missing as i32,
+        }),
+        ..CommandStatementIngest::default()
+    };
+    let append = command(TableExistsOption::Append, TableNotExistOption::Fail);
+    let late = |hours: i64| futures::stream::iter([Ok(weather_from(12, hours))]);
+    assert_eq!(client.execute_ingest(append.clone(), late(2)).await.unwrap(), 4);
+    let mean = server.sql("SELECT count(temp)::DOUBLE FROM weather").await.unwrap();
+    assert_eq!(mean.column(0).as_primitive::<Float64Type>().value(0), 28.0);
+    for (exists, missing) in [
+        (TableExistsOption::Replace, TableNotExistOption::Fail),
+        (TableExistsOption::Append, TableNotExistOption::Create),
+        (TableExistsOption::Fail, TableNotExistOption::Create),
+    ] {
+        let answer = client.execute_ingest(command(exists, missing), late(1)).await;
+        refused(status(answer), Code::Unimplemented, &["append"]);
+    }
+    let elsewhere = CommandStatementIngest { table: "wether".to_owned(), ..append };
+    refused(
+        status(client.execute_ingest(elsewhere, late(1)).await),
+        Code::NotFound,
+        &["did you mean `weather`"],
+    );
+}

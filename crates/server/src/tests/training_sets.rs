@@ -1,0 +1,123 @@
+//! Features for a spine, and what is recorded of them: the report, replay, explain.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Float64Type;
+use serde_json::json;
+use tonic::Code;
+
+use super::fixture::{Running, batch, command, path, refused, times, upload, weather};
+
+fn spine() -> RecordBatch {
+    batch(vec![
+        (
+            "origin",
+            Arc::new(StringArray::from(vec![Some("JFK"), Some("EWR"), None, Some("LGA"), Some("EWR")])),
+        ),
+        ("at", times([5, 3, 5, 5, 400].into_iter())),
+        ("label", Arc::new(Int64Array::from(vec![1, 2, 3, 4, 5]))),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spine_goes_up_and_its_features_come_down() {
+    let mut server = Running::with_weather().await;
+    let wanted =
+        json!({ "historical_features": { "features": ["weather.temp"], "at": "at", "name": "late" } });
+    let answer = server.exchange(&wanted, vec![spine().slice(0, 2), spine().slice(2, 3)]).await.unwrap();
+    let names: Vec<&str> = answer.schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["origin", "at", "label", "temp"]);
+    let rows = arrow::compute::concat_batches(&answer.schema, &answer.batches).unwrap();
+    assert_eq!(rows.project(&[0, 1, 2]).unwrap().columns(), spine().columns());
+    // Known half an hour later, so the hour before counts.
+    let expected = Float64Array::from(vec![Some(24.0), Some(12.0), None, None, None]);
+    assert_eq!(rows.column(3).as_primitive::<Float64Type>(), &expected);
+
+    let report = answer.report.unwrap();
+    assert_eq!(report["rows"], 5);
+    assert_eq!(report["features"][0]["output"], "temp");
+    assert_eq!(report["features"][0]["nulls"]["expired"], 1, "{report}");
+    assert!(report["digest"].as_str().unwrap().starts_with("lmt1:blake3:"));
+    assert_eq!(report["views"][0]["version"], "weather@1");
+    let id = report["training_set"].as_str().unwrap().to_owned();
+
+    // More comes in; the set stays what it was.
+    let again = json!({ "ingest": { "view": "weather", "claim": "back_fill" } });
+    server.put(command(&again.to_string()), vec![weather(12)]).await.unwrap();
+    let again = server.get(json!({ "training_set": id }).to_string()).await.unwrap();
+    assert_eq!(arrow::compute::concat_batches(&again.schema, &again.batches).unwrap(), rows);
+    let replayed = again.report.unwrap();
+    assert_eq!((&replayed["verdict"], &replayed["digest"]), (&json!("equal"), &report["digest"]));
+    let replayed = server.act("lineament.replay", &json!({ "training_set": id })).await.unwrap();
+    assert_eq!((&replayed["verdict"], &replayed["rows"]), (&json!("equal"), &json!(5)));
+
+    let cell = json!({ "training_set": id, "row": 0, "column": "temp" });
+    let explained = server.act("lineament.explain", &cell).await.unwrap();
+    assert_eq!(explained["value"].to_string().trim_matches('"').parse::<f64>().unwrap(), 24.0, "{explained}");
+    assert_eq!(explained["winner"]["principal"], "ada", "{explained}");
+
+    refused(
+        server.act("lineament.explain", &json!({ "training_set": id, "row": 99, "column": "temp" })).await,
+        Code::NotFound,
+        &["99"],
+    );
+    refused(
+        server.act("lineament.explain", &json!({ "training_set": id, "row": 0 })).await,
+        Code::InvalidArgument,
+        &["`column`"],
+    );
+    let nobody = "01890000-0000-7000-8000-000000000000";
+    refused(
+        server.act("lineament.replay", &json!({ "training_set": nobody })).await,
+        Code::NotFound,
+        &[nobody],
+    );
+    refused(server.get(json!({ "training_set": nobody }).to_string()).await, Code::NotFound, &[nobody]);
+    refused(
+        server.client.get_flight_info(command(&json!({ "training_set": id }).to_string())).await,
+        Code::InvalidArgument,
+        &["DoGet"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_requests_for_features_are_refused() {
+    let mut server = Running::with_weather().await;
+    for (wanted, code, part) in [
+        (json!({ "historical_features": { "features": ["weather.tmp"] } }), Code::InvalidArgument, "temp"),
+        (json!({ "historical_features": { "features": ["wether.temp"] } }), Code::InvalidArgument, "weather"),
+        (
+            json!({ "historical_features": { "features": ["weather.temp"], "at": "when" } }),
+            Code::InvalidArgument,
+            "when",
+        ),
+        (
+            json!({ "historical_features": { "features": ["weather.temp"], "tll": {} } }),
+            Code::InvalidArgument,
+            "`tll`",
+        ),
+        (json!({ "historical_features": { "features": "weather.temp" } }), Code::InvalidArgument, "sequence"),
+        (json!({ "historical_features": {} }), Code::InvalidArgument, "`features`"),
+        (json!({ "features": {} }), Code::InvalidArgument, "`historical_features`"),
+    ] {
+        let answer = server.exchange(&wanted, vec![spine()]).await;
+        let status = answer.expect_err(&wanted.to_string());
+        assert!(
+            matches!(status.code(), found if found == code || found == Code::NotFound),
+            "{wanted}: {status:?}"
+        );
+        assert!(status.message().contains(part), "{wanted}: {status:?}");
+    }
+    let good = json!({ "historical_features": { "features": ["weather.temp"] } });
+    refused(
+        server.exchange(&good, vec![spine().project(&[1, 2]).unwrap()]).await,
+        Code::InvalidArgument,
+        &["origin"],
+    );
+    let to_a_path = server.client.do_exchange(upload(path("weather"), vec![spine()])).await;
+    refused(to_a_path, Code::InvalidArgument, &["historical_features"]);
+    let nothing = server.client.do_exchange(futures::stream::empty()).await;
+    refused(nothing, Code::InvalidArgument, &["descriptor"]);
+    assert!(server.serving.catalog().refresh().await.unwrap().training_sets().next().is_none());
+}
