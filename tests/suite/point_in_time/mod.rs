@@ -60,6 +60,7 @@ fn law(part: &str) {
     ];
     let coverage = property(part, CASES / 4, how);
     coverage.require(10, situations::all());
+    coverage.require(3, situations::keys());
 }
 
 #[test]

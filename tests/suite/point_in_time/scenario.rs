@@ -235,7 +235,7 @@ fn row() -> impl Strategy<Value = Row> {
         0..UNITS,
         jitter(),
         prop_oneof![2 => Just(0i8), 1 => -3..9i8],
-        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.25),
         prop::array::uniform4(option::weighted(0.85, 0..4u8)),
     )
         .prop_map(|(key, occurrence, valid_at, jitter, known, retracted, values)| Row {
@@ -249,8 +249,23 @@ fn row() -> impl Strategy<Value = Row> {
         })
 }
 
+/// Rows of a batch; some are of the same entity and time as the row before them.
+fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
+    vec((row(), prop::bool::weighted(0.2)), 1..most).prop_map(|drawn| {
+        let mut rows: Vec<Row> = Vec::with_capacity(drawn.len());
+        for (row, same) in drawn {
+            let before = rows.last().filter(|_| same).cloned();
+            rows.push(match before {
+                Some(Row { key, valid_at, jitter, .. }) => Row { key, valid_at, jitter, ..row },
+                None => row,
+            });
+        }
+        rows
+    })
+}
+
 pub fn batch() -> impl Strategy<Value = Batch> {
-    let rows = prop_oneof![3 => vec(row(), 1..12), 1 => vec(row(), 1..60)];
+    let rows = prop_oneof![3 => rows(12), 1 => rows(60)];
     (rows, 0..5u8, any::<bool>(), any::<bool>(), 0..8u8, vec(any::<u8>(), 0..3)).prop_map(
         |(rows, later, correction, retractions, layout, cuts)| Batch {
             rows,

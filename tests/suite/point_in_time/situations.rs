@@ -7,12 +7,17 @@ use super::spine::Rows;
 use super::world::{Known, World, key_name, key_type};
 use crate::suite::coverage::Coverage;
 
+/// Every kind of key, as it is and in another type.
+pub fn keys() -> Vec<String> {
+    let mut all: Vec<String> = KEYS.iter().map(|kind| format!("found by a key of {kind:?}")).collect();
+    let others = KEYS.iter().filter(|kind| **kind != KeyKind::Bool);
+    all.extend(others.map(|kind| format!("found by a key of {kind:?}, given in another type")));
+    all
+}
+
 /// What every part of the law must have met.
 pub fn all() -> Vec<String> {
     let mut all: Vec<String> = Reason::ALL.iter().map(|reason| reason.text().to_owned()).collect();
-    all.extend(KEYS.iter().map(|kind| format!("found by a key of {kind:?}")));
-    let castable = KEYS.iter().filter(|kind| **kind != KeyKind::Bool);
-    all.extend(castable.map(|kind| format!("found by a key of {kind:?}, given in another type")));
     let others = [
         "found by 1 part",
         "found by 2 parts",
