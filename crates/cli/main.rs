@@ -5,17 +5,24 @@
 mod apply;
 mod definitions_folder;
 mod demo;
+mod deploy;
+mod experiment;
 mod explain;
+mod impact;
 mod ingest;
 mod init;
+mod lineage;
+mod model;
 mod plan;
 mod progress;
 mod replay;
 mod retrieve;
+mod run;
 mod serve;
 mod session;
 mod sql;
 mod table;
+mod use_of;
 
 use std::process::ExitCode;
 
@@ -49,6 +56,13 @@ enum Verb {
     Retrieve(retrieve::Arguments),
     Replay(replay::Arguments),
     Explain(explain::Arguments),
+    Lineage(lineage::Arguments),
+    Impact(impact::Arguments),
+    Experiment(experiment::Arguments),
+    Run(run::Arguments),
+    Use(use_of::Arguments),
+    Model(model::Arguments),
+    Deploy(deploy::Arguments),
     Serve(serve::Arguments),
 }
 
@@ -75,6 +89,13 @@ fn main() -> ExitCode {
             Verb::Retrieve(arguments) => retrieve::run(&place, arguments).await,
             Verb::Replay(arguments) => replay::run(&place, arguments).await,
             Verb::Explain(arguments) => explain::run(&place, arguments).await,
+            Verb::Lineage(arguments) => lineage::run(&place, arguments).await,
+            Verb::Impact(arguments) => impact::run(&place, arguments).await,
+            Verb::Experiment(arguments) => experiment::run(&place, arguments).await,
+            Verb::Run(arguments) => run::run(&place, arguments).await,
+            Verb::Use(arguments) => use_of::run(&place, arguments).await,
+            Verb::Model(arguments) => model::run(&place, arguments).await,
+            Verb::Deploy(arguments) => deploy::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         }
     });

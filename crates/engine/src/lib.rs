@@ -20,5 +20,5 @@ mod system;
 pub use conditions::SqlConditions;
 pub use memory::{Memory, Reserved};
 pub use session::{CATALOG, Engine, SYSTEM_SCHEMA, Session};
-pub use snapshot::{Snapshot, split_name};
+pub use snapshot::{LineageRelations, Snapshot, split_name};
 pub use sql::{TEXT_BYTES, ttls};

@@ -1,0 +1,5 @@
+//! What came from what: the graph against a plain reading of the records, and the registry end to end.
+
+mod histories;
+mod impact;
+mod scenario;
