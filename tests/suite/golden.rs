@@ -453,7 +453,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 10
+store 01890a5d-ac96-774b-bcce-000000000000 at 17
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -469,10 +469,28 @@ service delay 1 by 3: weather@1.temp
 refused 30: 40 of 100
 refused 31: 40 of 100
 training set 40 of sequence 7 by 8: 336776 rows
+training set 41 of sequence 10 by 11: 3 rows
 verified 40 Equal
 verified 40 Differs
+link 60 by 12: Experiment mlflow:3 at http://tracking:5000, Thread
+link 61 by 12: Run mlflow:ab12 at http://tracking:5000, Thread
+link 62 by 12: Run mlflow:cd34 at http://tracking:5000, Environment
+link 63 by 12: Model mlflow:delay at http://tracking:5000, Reconciliation
+link 64 by 12: ModelVersion mlflow:delay/3/1373373000 at http://tracking:5000, Reconciliation
+experiment 60 seen 2: Some(\"Weather explains delays\") Some(Deleted)
+run 61 seen 2: Some(\"night 7\") Some(\"FINISHED\") Some(Gone), part of Some(\"62\")
+run 62 seen 0: None None None, part of None
+model version 64 seen 2: 3 Some(\"READY\")
+alias champion means Some(\"64\")
+alias challenger means None
+deployment 65 serves [Some(\"64\"), None]
+61 used 41: Train Explicit
+61 used 41: Validate Pending
+61 used 41: Test Tag
+61 used 41: Score Artifact
+61 used 41: Unknown Thread
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded
 ";
 
 fn summary(state: &State) -> String {

@@ -173,4 +173,13 @@ async fn runs_that_cannot_be_read_are_refused_and_nothing_is_written() {
     let unknown = serving.impact("wether").await.unwrap_err().to_string();
     assert!(unknown.contains("did you mean"), "{unknown}");
     assert_eq!(serving.catalog().state().head.sequence, head);
+    // A run that is called as a model version is.
+    let run = SeenRun { id: "delay/1".to_owned(), ..SeenRun::default() };
+    let seen = Observations { runs: vec![run], ..Observations::default() };
+    serving.observe(seen, &author()).await.unwrap();
+    let ambiguous = serving.impact("delay/1").await.unwrap_err();
+    assert_eq!(ambiguous.kind(), Kind::Invalid);
+    let words = ambiguous.to_string();
+    assert!(words.contains("run:") && words.contains(" or model_version:"), "{words}");
+    assert_eq!(serving.impact("model_version:delay/1").await.unwrap().deployments, 0);
 }

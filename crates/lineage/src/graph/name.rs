@@ -51,7 +51,10 @@ impl Graph {
         match found.as_slice() {
             [place] => Ok(*place),
             [] => {
-                let labels = self.labels.iter().map(String::as_str);
+                // A view is called by its bare name too.
+                let bare = |label: &'_ str| label.split_once('@').map(|(view, _)| view.to_owned());
+                let bare: Vec<String> = self.labels.iter().filter_map(|label| bare(label)).collect();
+                let labels = bare.iter().chain(&self.labels).map(String::as_str);
                 let hint = nearest(plain, labels).map(|near| format!(" (did you mean `{near}`?)"));
                 Err(NameError::Unknown { name: name.to_owned(), hint: hint.unwrap_or_default() })
             }
