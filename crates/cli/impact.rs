@@ -38,10 +38,14 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
 
 pub fn print(report: &ImpactReport) {
     println!(
-        "{} {}: {} cells of {}, {}, {} in force (as of sequence {})",
+        "{} {}: {} cells{} of {}, {}, {} in force (as of sequence {})",
         report.kind.replace('_', " "),
         report.node,
-        grouped(report.cells),
+        grouped(report.cells_from),
+        match report.cells_reached {
+            0 => String::new(),
+            cells => format!(", and at most {} of what is derived,", grouped(cells)),
+        },
         counted(report.training_sets, "training set"),
         counted(report.model_versions, "model version"),
         counted(report.deployments, "deployment"),
@@ -56,19 +60,20 @@ pub fn print(report: &ImpactReport) {
             .and_then(|value| value.as_str().map(str::to_owned))
             .unwrap_or_else(|| "–".to_owned())
     };
-    let head = ["training set", "cells", "run", "role", "model version", "deployment"];
+    let head = ["training set", "cells", "derived, at most", "run", "role", "model version", "deployment"];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     for row in &report.rows {
         lines.push(vec![
             row.name.clone(),
             grouped(row.cells_from),
+            grouped(row.cells_reached),
             dash(&row.run),
             role(&row.role),
             dash(&row.model_version),
             dash(&row.deployment),
         ]);
     }
-    println!("\n{}", aligned(&lines, &[false, true, false, false, false, false]).trim_end());
+    println!("\n{}", aligned(&lines, &[false, true, true, false, false, false, false]).trim_end());
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -15,6 +15,7 @@ mod lineage;
 mod model;
 mod plan;
 mod progress;
+mod refresh;
 mod replay;
 mod retrieve;
 mod run;
@@ -52,6 +53,7 @@ enum Verb {
     Plan(plan::Arguments),
     Apply(apply::Arguments),
     Ingest(ingest::Arguments),
+    Refresh(refresh::Arguments),
     Sql(sql::Arguments),
     Retrieve(retrieve::Arguments),
     Replay(replay::Arguments),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
             Verb::Plan(arguments) => plan::run(&place, arguments).await,
             Verb::Apply(arguments) => apply::run(&place, arguments).await,
             Verb::Ingest(arguments) => ingest::run(&place, arguments).await,
+            Verb::Refresh(arguments) => refresh::run(&place, arguments).await,
             Verb::Sql(arguments) => sql::run(&place, arguments).await,
             Verb::Retrieve(arguments) => retrieve::run(&place, arguments).await,
             Verb::Replay(arguments) => replay::run(&place, arguments).await,

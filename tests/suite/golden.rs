@@ -110,6 +110,7 @@ fn records() -> Vec<Vec<Record>> {
         quarantine: None,
         sources: Vec::new(),
         body: None,
+        derivation: None,
     };
     let refused = |number: u32| BatchRefused {
         batch: id(number),

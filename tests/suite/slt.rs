@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use catalog::Author;
 use catalog::ingest::{Claim, Input, Request, read_file};
 use catalog::records::{How, Role};
-use serving::{HistoricalRequest, Serving, Spine};
+use serving::{HistoricalRequest, RefreshRequest, Serving, Spine};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
 use storage::environment::TestClock;
 
@@ -39,6 +39,7 @@ specification![
     asof_join,
     asof_join_explain,
     asof_join_feature_view,
+    derived_views,
     errors,
     experiments,
     feature_view_as_table,
@@ -179,6 +180,11 @@ impl AsyncDB for Connection {
             ["apply", folder] => self.apply(folder).await?,
             ["ingest", view, file, claim @ ..] => self.ingest(view, file, claim).await?,
             ["record", features @ .., "for", spine] => self.record(features, spine).await?,
+            ["refresh", view @ ..] => {
+                let view = view.first().map(|view| (*view).to_owned());
+                let request = RefreshRequest { view, full: false };
+                self.serving.refresh(&request, &self.author()).await?;
+            }
             ["replay"] => self.replay().await?,
             ["run", run @ ..] => self.author.lock().unwrap().run = run.first().map(|run| (*run).to_owned()),
             ["experiment", name @ ..] => {

@@ -6,6 +6,7 @@
 
 pub mod conditions;
 pub mod data_files;
+pub mod derived;
 pub mod feature_view;
 pub mod features;
 pub mod history;

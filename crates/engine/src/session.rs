@@ -236,6 +236,11 @@ impl Session {
         LogicalPlanBuilder::scan(name, source, None)?.build()
     }
 
+    /// The plan after the optimiser: its scans have the columns alone that are read.
+    pub fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.state.optimize(plan)
+    }
+
     /// The plan as it will run.
     pub async fn prepare(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let _permit = self.planning.acquire().await;

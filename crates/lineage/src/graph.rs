@@ -113,6 +113,10 @@ pub enum Relation {
     Serves,
     /// View version → the next one of its name.
     Superseded,
+    /// Batch → batch of a derived view, which was made of its rows.
+    MaterialisedFrom,
+    /// View version, or feature of one, → version of a derived view whose query reads it.
+    Derives,
 }
 
 impl Relation {
@@ -131,6 +135,8 @@ impl Relation {
             Self::Produced => "produced",
             Self::Serves => "serves",
             Self::Superseded => "superseded",
+            Self::MaterialisedFrom => "materialised_from",
+            Self::Derives => "derives",
         }
     }
 
@@ -146,6 +152,8 @@ impl Relation {
                 | Self::Used
                 | Self::Produced
                 | Self::Serves
+                | Self::MaterialisedFrom
+                | Self::Derives
         )
     }
 }

@@ -12,7 +12,7 @@ use feature::name::nearest;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use serving::{ExplainRequest, LineageRequest, Serving};
+use serving::{ExplainRequest, LineageRequest, RefreshRequest, Serving};
 use tonic::{Code, Status};
 
 use crate::flight_sql::prepared;
@@ -24,13 +24,17 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 12] = [
+const ACTIONS: [(&str, &str); 13] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
     (
         "lineament.explain",
         "why one cell of a training set has its value; body: {\"training_set\": \"<id>\", \"row\": 0, \"column\": \"temp\"}",
+    ),
+    (
+        "lineament.refresh",
+        "brings derived feature views up to date; body: {\"view\": \"celsius\", \"full\": false}, all of them without a view",
     ),
     (
         "lineament.observe",
@@ -137,6 +141,10 @@ pub async fn act(
         "lineament.explain" => {
             let wanted: ExplainRequest = request::json("the body of `lineament.explain`", body)?;
             reports::json(&serving.explain(wanted, author).await.map_err(failed)?)
+        }
+        "lineament.refresh" => {
+            let wanted: RefreshRequest = request::json("the body of `lineament.refresh`", body)?;
+            reports::json(&serving.refresh(&wanted, author).await.map_err(failed)?)
         }
         "lineament.lineage" => {
             let wanted: LineageRequest = request::json("the body of `lineament.lineage`", body)?;

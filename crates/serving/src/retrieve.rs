@@ -147,6 +147,7 @@ impl Serving {
 
     pub async fn plan_definitions(&self, definitions: &Definitions) -> Result<Plan> {
         let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, &Author::default()).await?;
         Ok(catalog::plan::plan(&state, definitions, &SqlConditions)?)
     }
 
@@ -156,6 +157,8 @@ impl Serving {
     }
 
     pub async fn apply_definitions(&self, definitions: &Definitions, author: &Author) -> Result<Applied> {
+        let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, author).await?;
         Ok(catalog::plan::apply(self.catalog(), definitions, &SqlConditions, author).await?)
     }
 

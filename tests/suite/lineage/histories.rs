@@ -2,9 +2,9 @@
 
 use catalog::State;
 use catalog::records::{
-    BatchCommitted, BatchHit, DeploymentChanged, EntityDefined, Evidence, ExternalLinked, How, Kind,
-    KnownAtSource, ModelObserved, ModelVersionObserved, Object, Record, Role, Selected, SourceFile,
-    StoreCreated, TrainingSetRecorded, UseRecorded, ViewVersionDefined,
+    BatchCommitted, BatchHit, DeploymentChanged, Derivation, EntityDefined, Evidence, ExternalLinked, How,
+    Kind, KnownAtSource, ModelObserved, ModelVersionObserved, Object, Parent, Record, Role, Selected,
+    SourceFile, StoreCreated, TrainingSetRecorded, UseRecorded, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance};
 use feature::definition::{Definition, parse_files};
@@ -25,6 +25,8 @@ pub struct Batch {
     pub source: usize,
     pub person: usize,
     pub run: Option<usize>,
+    /// Earlier batches that its rows were made of, if its view is derived.
+    pub made_of: Vec<usize>,
 }
 
 /// What a training set took of a view: which features, and how many rows each batch of the view answered.
@@ -51,8 +53,15 @@ pub struct History {
 
 pub fn history() -> impl Strategy<Value = History> {
     (1..4usize, 1..5usize, 1..5usize).prop_flat_map(|(views, runs, models)| {
-        let batch = (0..views, 0..4usize, 0..PEOPLE.len(), prop::option::of(0..runs));
-        let batch = batch.prop_map(|(view, source, person, run)| Batch { view, source, person, run });
+        let made_of = prop_oneof![2 => Just(Vec::new()), 1 => vec(0..8usize, 1..3)];
+        let batch = (0..views, 0..4usize, 0..PEOPLE.len(), prop::option::of(0..runs), made_of);
+        let batch = batch.prop_map(|(view, source, person, run, made_of)| Batch {
+            view,
+            source,
+            person,
+            run,
+            made_of,
+        });
         let taken =
             (0..views, prop::sample::subsequence(vec![0, 1, 2], 1..=3), vec((0..8usize, 1..100u64), 0..6));
         let taken = taken.prop_map(|(view, features, hits)| Taken { view, features, hits });
@@ -94,6 +103,13 @@ fn object(path: String) -> Object {
 impl History {
     /// Each set takes a view once, and each batch answers it once; only what exists is referred to.
     fn tidy(mut self) -> Self {
+        let views: Vec<usize> = self.batches.iter().map(|batch| batch.view).collect();
+        for (number, batch) in self.batches.iter_mut().enumerate() {
+            // Views are made of those before them.
+            batch.made_of.retain(|of| *of < number && views[*of] < batch.view);
+            batch.made_of.sort_unstable();
+            batch.made_of.dedup();
+        }
         for set in &mut self.sets {
             let mut seen = Vec::new();
             set.retain(|taken| {
@@ -157,6 +173,7 @@ impl History {
                 quarantine: None,
                 sources: vec![SourceFile { digest: source(batch.source), bytes: 1 }],
                 body: None,
+                derivation: self.derivation(batch),
             };
             log.append(PEOPLE[batch.person], batch.run, vec![record.into()]);
         }
@@ -190,6 +207,25 @@ impl History {
             }
         }
         log.state.unwrap()
+    }
+
+    /// A derived view reads the first feature of each view that it is made of.
+    fn derivation(&self, batch: &Batch) -> Option<Derivation> {
+        if batch.made_of.is_empty() {
+            return None;
+        }
+        let of_view = |view: usize| Parent {
+            version: id(VERSION, view),
+            features: vec![FEATURES[0].to_owned()],
+            batches: batch
+                .made_of
+                .iter()
+                .filter(|of| self.batches[**of].view == view)
+                .map(|of| id(BATCH, *of))
+                .collect(),
+        };
+        let parents = (0..self.views).map(of_view).filter(|parent| !parent.batches.is_empty()).collect();
+        Some(Derivation { sequence: Sequence(1), since: None, row_preserving: false, parents })
     }
 
     fn definitions(&self) -> Vec<Record> {

@@ -104,11 +104,11 @@ async fn from_a_deployment_back_to_the_sources() {
     let manifest = serving.manifest(set).await.unwrap();
     let rows: u64 = manifest.views[0].hits.iter().map(|hit| hit.rows).sum();
     let impact = serving.impact("weather@1").await.unwrap();
-    assert_eq!(impact.cells, rows * 2);
+    assert_eq!(impact.cells_from, rows * 2);
     assert_eq!((impact.training_sets, impact.model_versions, impact.deployments), (1, 1, 1));
     let of_loads = [serving.impact("load-1").await.unwrap(), serving.impact("load-2").await.unwrap()];
-    assert_eq!(of_loads.iter().map(|impact| impact.cells).sum::<u64>(), impact.cells);
-    assert!(of_loads.iter().all(|impact| impact.cells > 0));
+    assert_eq!(of_loads.iter().map(|impact| impact.cells_from).sum::<u64>(), impact.cells_from);
+    assert!(of_loads.iter().all(|impact| impact.cells_from > 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

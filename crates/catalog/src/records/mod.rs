@@ -31,7 +31,7 @@ mod definitions;
 mod registry;
 mod retrievals;
 
-pub use batches::{BatchCommitted, BatchRefused, KnownAtSource, SourceFile};
+pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Parent, SourceFile};
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
 pub use registry::{
     AliasObserved, AuthorityAliased, DeploymentChanged, Evidence, ExperimentObserved, ExternalLinked, How,

@@ -35,6 +35,8 @@ struct Build {
     places: HashMap<Node, u32>,
     edges: Vec<Edge>,
     in_force: HashSet<u32>,
+    /// Versions that have an edge already from one that they are made of.
+    derives: HashSet<(u32, u32)>,
     /// Places of a version's features, by name.
     features: HashMap<VersionId, HashMap<String, u32>>,
 }
@@ -108,6 +110,22 @@ impl Build {
             for source in &record.sources {
                 let from = self.node(Node::Source(source.digest), || source.digest.to_string());
                 self.edge(from, Relation::Provided, place, sequence);
+            }
+            for parent in record.derivation.iter().flat_map(|derivation| &derivation.parents) {
+                for of in &parent.batches {
+                    let from = self.node(Node::Batch(*of), || of.to_string());
+                    self.edge(from, Relation::MaterialisedFrom, place, sequence);
+                }
+                let derived = self.places.get(&Node::ViewVersion(record.version)).copied();
+                let from = self.places.get(&Node::ViewVersion(parent.version)).copied();
+                let known = self.features.get(&parent.version);
+                let features = parent.features.iter().filter_map(|name| known?.get(name).copied());
+                let from: Vec<u32> = features.chain(from).collect();
+                for from in from {
+                    if let Some(derived) = derived.filter(|derived| self.derives.insert((from, *derived))) {
+                        self.edge(from, Relation::Derives, derived, sequence);
+                    }
+                }
             }
             let principal = &batch.by.principal;
             let writer = self.node(Node::Principal(principal.clone()), || principal.clone());
