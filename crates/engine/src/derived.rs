@@ -30,15 +30,13 @@ pub struct DerivedPlan {
 pub async fn plan(session: &Session, sql: &str) -> Result<DerivedPlan> {
     let plan = session.plan(sql).await?;
     refuse_volatile(&plan)?;
+    refuse_foreign(&plan)?;
     let read = session.optimized(&plan)?;
     let mut parents: BTreeMap<VersionId, (Arc<ViewVersion>, Vec<String>)> = BTreeMap::new();
-    let mut foreign = None;
     read.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            let Some(version) = version_of(node)? else {
-                foreign = Some(scan.table_name.to_string());
-                return Ok(TreeNodeRecursion::Stop);
-            };
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(version) = version_of(node)?
+        {
             let (version, features) =
                 parents.entry(version.version).or_insert_with(|| (version.clone(), Vec::new()));
             for field in scan.projected_schema.fields() {
@@ -51,11 +49,6 @@ pub async fn plan(session: &Session, sql: &str) -> Result<DerivedPlan> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if let Some(table) = foreign {
-        return plan_err!(
-            "it reads `{table}`; a derived view is made of feature views, as weather or history('weather')"
-        );
-    }
     if parents.is_empty() {
         return plan_err!(
             "it reads no feature view; a derived view is made of others, as weather or history('weather')"
@@ -115,6 +108,20 @@ fn version_of(node: &LogicalPlan) -> Result<Option<Arc<ViewVersion>>> {
     let provider = source_as_provider(&scan.source)?;
     let of_view = provider.downcast_ref::<FeatureViewTable>().map(FeatureViewTable::version);
     Ok(of_view.or_else(|| provider.downcast_ref::<HistoryTable>().map(HistoryTable::version)).cloned())
+}
+
+fn refuse_foreign(plan: &LogicalPlan) -> Result<()> {
+    let mut foreign = false;
+    plan.apply_with_subqueries(|node| {
+        foreign |= matches!(node, LogicalPlan::TableScan(_)) && version_of(node)?.is_none();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if foreign {
+        return plan_err!(
+            "it reads system views; a derived view is made of feature views, as weather or history('weather')"
+        );
+    }
+    Ok(())
 }
 
 /// What a refresh gives must be what a later one would give of the same rows.
