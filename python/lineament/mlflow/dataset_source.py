@@ -50,6 +50,9 @@ class TrainingSetSource(DatasetSource):
             )
         return training_set
 
+    def __repr__(self) -> str:
+        return f"<TrainingSetSource {self.uri}>"
+
     @staticmethod
     def _get_source_type() -> str:
         return SOURCE_TYPE
