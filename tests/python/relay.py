@@ -50,7 +50,7 @@ class Relay(flight.FlightServerBase):
             return list(self._real.do_action(action, self._options(context)))
         body = json.loads(action.body.to_pybytes())
         if action.type in self.without:
-            raise KeyError(f"there is no action `{action.type}`; actions: {', '.join(sorted(self._known))}")
+            raise pyarrow.ArrowKeyError(f"there is no action `{action.type}`; actions: {', '.join(sorted(self._known))}")
         self.taken.append((action.type, body))
         answer = {}
         if action.type == "lineament.manifest":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import Error, NotFound
+from ..errors import Error, without_action
 from .dataset_input import RecordedSet, dataset_input
 from .outbox import Job, Unwritable, check_reachable, translated_from_mlflow, translated_from_store
 from .tracked_run import TrackedRun
@@ -98,7 +98,7 @@ class RecordUse(_OfRun):
             with connect(self.target) as client:
                 client._action("lineament.use", use(self.training_sets[0], self.run or "", self._role, self._how))
         except Error as error:
-            if isinstance(error, NotFound) and "there is no action" in str(error):
+            if without_action(error):
                 raise Unwritable(
                     f"the server at {self.target} does not take uses; the run names the set in MLflow, where "
                     "lineament.mlflow.reconcile finds it once the server does"

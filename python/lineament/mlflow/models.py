@@ -338,6 +338,10 @@ def _as_ours(mlflow: Any) -> Iterator[None]:
     except mlflow.exceptions.MlflowException as error:
         kinds = {"RESOURCE_DOES_NOT_EXIST": NotFound, "NOT_FOUND": NotFound, "PERMISSION_DENIED": Forbidden}
         kinds |= {"TEMPORARILY_UNAVAILABLE": Unavailable, "INVALID_PARAMETER_VALUE": InvalidRequest}
-        raise kinds.get(error.error_code, Error)(f"MLflow: {error.message}") from error
+        kind = kinds.get(error.error_code, Error)
+        # An alias that is not there is an invalid parameter to MLflow.
+        if kind is InvalidRequest and "not found" in error.message:
+            kind = NotFound
+        raise kind(f"MLflow: {error.message}") from error
     except Unwritable as error:
         raise Error(str(error)) from error

@@ -98,7 +98,7 @@ class Outbox:
     def put(self, job: Job) -> None:
         with self._changed:
             self._entries.append(_Entry(job))
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(target=self._work, name="lineament-links", daemon=True)
                 try:
                     thread.start()
@@ -168,8 +168,7 @@ class Outbox:
                     self._entries.remove(entry)
                     self._failed = [*self._failed, entry.waiting(failed=True)][-_FAILED_KEPT:]
                 else:
-                    delay = min(0.5 * 2 ** (entry.tries - 1), _LONGEST_DELAY)
-                    again = time.monotonic() + delay
+                    again = time.monotonic() + min(0.5 * 2 ** min(entry.tries - 1, 16), _LONGEST_DELAY)
                     entry.not_before = again
                     if isinstance(failure, Unavailable):
                         for other in self._entries:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..errors import Error, InvalidRequest, NotFound
+from ..errors import Error, InvalidRequest, NotFound, without_action
 from ..training_set import TrainingSet
 
 
@@ -52,8 +52,8 @@ class Recipe:
         """
         try:
             return cls.of_manifest(client._action("lineament.manifest", {"training_set": training_set}))
-        except NotFound as error:
-            if "there is no action" not in str(error):
+        except Error as error:
+            if not without_action(error):
                 raise
         recipe = None if profile is None else cls.of_profile(training_set, profile)
         if recipe is None:

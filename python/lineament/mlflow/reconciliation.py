@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..errors import Error, NotFound, Unavailable
+from ..errors import Error, NotFound, Unavailable, without_action
 from .authority import authority as normalised
 from .dataset_input import CONTEXT_TAG, ROLES, SOURCE_TYPE
 from .links import client_of, use
@@ -165,7 +165,7 @@ def reconcile(
         try:
             client._action("lineament.use", use(one.training_set, one.run, one.role, one.how))
         except NotFound as error:
-            if "there is no action" in str(error):
+            if without_action(error):
                 raise
             foreign.append(one)
         else:
@@ -266,13 +266,11 @@ class _Reader:
                     records[run.info.run_id] = _run(run)
                     uses += named
         # Known runs that the search did not give, and the parents of all, one by one: to say that one is gone, it is asked for.
-        asked = sorted(wanted - records.keys())
-        while asked:
+        while asked := sorted((wanted | _parents(records)) - records.keys()):
             for id in asked:
                 run = self._one_run(id)
                 records[id] = {"external_id": id, "lifecycle": "gone"} if run is None else _run(run)
                 uses += [] if run is None else self._uses(run)
-            asked = sorted({record["parent_run"] for record in records.values() if "parent_run" in record} - records.keys())
         return list(records.values()), uses
 
     def _search(self, experiments: list[str], wording: str) -> Iterator[Any]:
@@ -376,6 +374,10 @@ class _Reader:
             "model": model, "alias": alias, "model_version": version, "seen_at": self._seen_at,
             "previous_seen_at": self._known.seen_at,
         }  # fmt: skip
+
+
+def _parents(records: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {record["parent_run"] for record in records.values() if "parent_run" in record}
 
 
 def _run(run: Any) -> dict[str, Any]:
