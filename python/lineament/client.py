@@ -311,9 +311,8 @@ class Client:
           origin                        at   temp  visib
         0    EWR 2013-07-01 12:00:00+00:00  75.92   10.0
         """
-        model = models.names_model(features)
-        if model is not None or isinstance(features, TrainingSet):
-            recipe = models.recipe_of_model(self, model) if model is not None else Recipe.of_set(self, features)
+        recipe = models.recipe_of(self, features)
+        if recipe is not None:
             return self._retrieve_as(
                 recipe, entity_df, full_feature_names=full_feature_names, at=at, ttl=ttl, known_by=known_by, name=name, record=record
             )  # fmt: skip
@@ -322,7 +321,8 @@ class Client:
             definition.warn([f"the index ({index}) is not sent; reset_index() makes it a column"], stacklevel=2)
         given = to_table(entity_df)
         spine = without_views(given)
-        request: dict[str, Any] = {"features": [features] if isinstance(features, str) else list(features)}
+        names: Any = [features] if isinstance(features, str) else features
+        request: dict[str, Any] = {"features": list(names)}
         if full_feature_names:
             request["full_feature_names"] = True
         if at is not None:

@@ -1,7 +1,7 @@
 """The real server behind one that looks on: what headers a call carries, and what is sent to actions.
 
-Actions that the real server does not have are taken down and answered as docs/mlflow.md says they are; `lineament.manifest` is
-answered with the manifest that the real server wrote.
+Actions that the real server does not have are taken down and answered as docs/mlflow.md says they are;
+`lineament.manifest` is answered with the manifest that the real server wrote.
 """
 
 import json
@@ -43,18 +43,24 @@ class Relay(flight.FlightServerBase):
 
     def _options(self, context) -> flight.FlightCallOptions:
         headers = context.get_middleware("headers").headers
-        return flight.FlightCallOptions(headers=[(name.encode(), value.encode()) for name, value in headers.items()])
+        return flight.FlightCallOptions(
+            headers=[(name.encode(), value.encode()) for name, value in headers.items()]
+        )
 
     def do_action(self, context, action):
         if action.type in self._known:
             return list(self._real.do_action(action, self._options(context)))
         body = json.loads(action.body.to_pybytes())
         if action.type in self.without:
-            raise pyarrow.ArrowKeyError(f"there is no action `{action.type}`; actions: {', '.join(sorted(self._known))}")
+            raise pyarrow.ArrowKeyError(
+                f"there is no action `{action.type}`; actions: {', '.join(sorted(self._known))}"
+            )
         self.taken.append((action.type, body))
         answer = {}
         if action.type == "lineament.manifest":
-            answer = json.loads((self._store / "training_sets" / body["training_set"] / "manifest.json").read_text())
+            answer = json.loads(
+                (self._store / "training_sets" / body["training_set"] / "manifest.json").read_text()
+            )
         return [json.dumps(answer).encode()]
 
     def do_get(self, context, ticket):

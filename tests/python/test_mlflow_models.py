@@ -54,7 +54,11 @@ def log(model=None, columns=("value",), name=None):
     example = pandas.DataFrame({column: [1.0] for column in columns})
     signature = None if not columns else infer_signature(example, numpy.array([1.0]))
     return mlflow.pyfunc.log_model(
-        name="model", python_model=model or Doubled(), signature=signature, pip_requirements=[], registered_model_name=name
+        name="model",
+        python_model=model or Doubled(),
+        signature=signature,
+        pip_requirements=[],
+        registered_model_name=name,
     )
 
 
@@ -105,7 +109,9 @@ def test_the_manifest_and_what_is_logged_say_the_same(tracked, relay, options):
     assert relay.bodies("lineament.manifest")[-1:] in ([{"training_set": training_set.id}], [])
     logged = Recipe.of_profile(training_set.id, training_set.asked)
     assert by_store.features == logged.features and by_store.known_by == logged.known_by
-    assert by_store.full_feature_names == logged.full_feature_names == options.get("full_feature_names", False)
+    assert (
+        by_store.full_feature_names == logged.full_feature_names == options.get("full_feature_names", False)
+    )
     # The manifest has the ttl that was in force; what is logged, the one that was asked for.
     assert by_store.ttl == {"reading": "2h", **logged.ttl}
     for recipe in (by_store, logged):
@@ -131,7 +137,10 @@ def test_scored_rows(tracked, relay, registry):
     # What is null was NaN to the model, whose sum of nothing is 0.
     assert given["prediction"].to_pylist() == [0.0 if value is None else value for value in expected]
     assert given.column_names == ["label", "sensor", "at", "value", "grade", "prediction"]
-    assert (predictions.model.uri, predictions.model.version) == (f"models:/scored/{logged.registered_model_version}", "1")
+    assert (predictions.model.uri, predictions.model.version) == (
+        f"models:/scored/{logged.registered_model_version}",
+        "1",
+    )
     assert predictions.features.digest == training_set.digest
     assert tracked.explain(predictions.features, row=0, column="value").value == "1.0"
     assert relay.retrievals[-1]["lineament-role"] == "score"
@@ -169,7 +178,10 @@ def test_an_alias_that_moves(tracked, registry):
     _, _, second = trained(tracked, "moving", ["reading.quality"], columns=("quality",))
     for version, column in ((first, "value"), (second, "quality"), (first, "value")):
         registry.set_registered_model_alias("moving", "champion", version.registered_model_version)
-        assert column in tracked.get_historical_features(readings.spine(), "models:/moving@champion").column_names
+        assert (
+            column
+            in tracked.get_historical_features(readings.spine(), "models:/moving@champion").column_names
+        )
     registry.delete_registered_model_alias("moving", "champion")
     with pytest.raises(lineament.NotFound, match="champion"):
         tracked.get_historical_features(readings.spine(), "models:/moving@champion")
@@ -228,7 +240,7 @@ def test_several_sets_of_one_run(tracked):
 
 def test_an_input_that_was_edited(tracked, registry):
     with mlflow.start_run() as run:
-        training_set = retrieve(tracked)
+        retrieve(tracked)
     settled()
     with mlflow.start_run() as forged:
         pass
@@ -237,7 +249,9 @@ def test_an_input_that_was_edited(tracked, registry):
     registry.log_inputs(forged.info.run_id, [mlflow.entities.DatasetInput(given.dataset, tags)])
     with pytest.raises(lineament.InvalidRequest, match="the input was changed in MLflow"):
         tracked.get_historical_features(readings.spine(), f"runs:/{forged.info.run_id}")
-    elsewhere = mlflow.entities.Dataset("x", "01a00000-0000-7000-8000-000000000000", "lineament", json.dumps({"uri": "x"}))
+    elsewhere = mlflow.entities.Dataset(
+        "x", "01a00000-0000-7000-8000-000000000000", "lineament", json.dumps({"uri": "x"})
+    )
     with mlflow.start_run() as foreign:
         registry.log_inputs(foreign.info.run_id, [mlflow.entities.DatasetInput(elsewhere, [])])
     with pytest.raises(lineament.NotFound, match="does not have; connect to the store that does"):
@@ -278,7 +292,10 @@ def test_a_server_that_does_not_answer(tracked):
 # The last, for versions go on from here.
 def test_the_version_of_training_and_not_the_one_in_force(tracked, client, relay):
     run, training_set, _ = trained(tracked)
-    changed = {**readings.DEFINITIONS, "reading.toml": readings.DEFINITIONS["reading.toml"].replace('ttl = "2h"', 'ttl = "3h"')}
+    changed = {
+        **readings.DEFINITIONS,
+        "reading.toml": readings.DEFINITIONS["reading.toml"].replace('ttl = "2h"', 'ttl = "3h"'),
+    }
     client.apply(changed)
     now = retrieve(tracked)
     assert now.features[0].reference == "reading@2.value"

@@ -52,7 +52,8 @@ def by_id(records):
 
 
 def test_what_is_read_of_a_run(tracked, tracking, registry):
-    with mlflow.start_run(run_name="a search", tags={"long": "x" * 9000, "mlflow.source.git.commit": "abc"}) as above:
+    with mlflow.start_run(run_name="a search", tags={"mlflow.source.git.commit": "abc"}) as above:
+        mlflow.set_tag("long", "x" * 9000)
         training_set = retrieve(tracked)
         with mlflow.start_run(nested=True) as below:
             mlflow.log_params({"depth": 3, "cut": "y" * 6000})
@@ -135,7 +136,9 @@ def test_only_what_ended_lately_and_what_was_known(tracked, tracking):
         assert running.info.run_id in seen and ended.info.run_id not in seen
         assert "ended_at" not in seen[running.info.run_id]
         known = Known(runs=frozenset({ended.info.run_id}))
-        assert ended.info.run_id in by_id(lineament.mlflow.observe(tracking.uri, known, ended_after=later).runs)
+        assert ended.info.run_id in by_id(
+            lineament.mlflow.observe(tracking.uri, known, ended_after=later).runs
+        )
 
 
 def test_an_alias_that_moves(tracked, tracking, registry):
@@ -194,31 +197,46 @@ def test_the_store_is_told(tracked, relay, tracking, registry):
     with mlflow.start_run() as run:
         linked = retrieve(tracked)
     settled()
-    with mlflow.start_run(tags={"lineament.training_sets": f"{linked.id},01a00000-0000-7000-8000-000000000000"}) as tagged:
+    with mlflow.start_run(
+        tags={"lineament.training_sets": f"{linked.id},01a00000-0000-7000-8000-000000000000"}
+    ) as tagged:
         pass
     version = register(registry, "told", run)
     registry.set_registered_model_alias("told", "champion", version.version)
     relay.taken.clear()
     report = lineament.mlflow.reconcile(tracked, tracking.uri, deployed={"champion": "production"})
     observed = relay.bodies("lineament.observe")
-    assert {kind for body in observed for kind in body} >= {"experiments", "runs", "model_versions", "aliases"}
+    assert {kind for body in observed for kind in body} >= {
+        "experiments",
+        "runs",
+        "model_versions",
+        "aliases",
+    }
     assert {body["authority"] for body in observed} == {tracking.uri}
     assert all(sum(len(part) for part in body.values() if isinstance(part, list)) <= 200 for body in observed)
     told = [record["external_id"] for body in observed for record in body.get("runs", [])]
     assert {run.info.run_id, tagged.info.run_id} <= set(told) and len(told) == len(set(told))
     # The retrieval said it itself; what only MLflow knew is told now.
-    of_runs = [body for body in relay.bodies("lineament.use") if body["run"].rpartition(";")[2] in (run.info.run_id, tagged.info.run_id)]
+    of_runs = [
+        body
+        for body in relay.bodies("lineament.use")
+        if body["run"].rpartition(";")[2] in (run.info.run_id, tagged.info.run_id)
+    ]
     text = f"mlflow;{tracking.uri};{tagged.info.experiment_id};{tagged.info.run_id}"
     assert of_runs == [
         {"training_set": id, "run": text, "role": "unknown", "how": "pending"}
         for id in (linked.id, "01a00000-0000-7000-8000-000000000000")
     ]
-    assert {"name": "told", "environment": "production", "model_version": key(version)} in relay.bodies("lineament.deploy")
+    assert {"name": "told", "environment": "production", "model_version": key(version)} in relay.bodies(
+        "lineament.deploy"
+    )
     assert ("told", "champion", None, key(version)) in report.moved
     assert "links were missing" in repr(report)
     # A second pass with what the first knows says nothing of what has not changed.
     relay.taken.clear()
-    again = lineament.mlflow.reconcile(tracked, tracking.uri, known=report.observation.known(), deployed={"champion": "production"})
+    again = lineament.mlflow.reconcile(
+        tracked, tracking.uri, known=report.observation.known(), deployed={"champion": "production"}
+    )
     assert (again.linked, again.moved, again.gone, again.renamed) == ([], [], [], [])
     assert relay.bodies("lineament.use") == relay.bodies("lineament.deploy") == []
     assert relay.bodies("lineament.observe")[0]["previous_seen_at"] == report.observation.seen_at

@@ -11,7 +11,8 @@ from program import REPOSITORY, Server
 from tracking import environment
 
 SCRIPTS = [
-    part.partition("```")[0] for part in (REPOSITORY / "docs" / "mlflow.md").read_text().split("```python\n")[1:]
+    part.partition("```")[0]
+    for part in (REPOSITORY / "docs" / "mlflow.md").read_text().split("```python\n")[1:]
 ]
 
 
@@ -24,11 +25,19 @@ def served(flights_store, tmp_path_factory):
 
 
 def run(code: str, server: Server, tracking) -> subprocess.CompletedProcess[str]:
-    for documented, address in (("grpc://127.0.0.1:8815", server.url), ("http://127.0.0.1:5000", tracking.uri)):
+    for documented, address in (
+        ("grpc://127.0.0.1:8815", server.url),
+        ("http://127.0.0.1:5000", tracking.uri),
+    ):
         assert documented in code
         code = code.replace(documented, address)
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, cwd=REPOSITORY, env=environment()
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=REPOSITORY,
+        env=environment(),
     )
 
 

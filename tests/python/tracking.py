@@ -30,14 +30,27 @@ class TrackingServer:
     def start(self) -> None:
         assert self.process is None
         arguments = [
-            "server", "--backend-store-uri", self.database, "--artifacts-destination", str(self.folder / "artifacts"),
-            "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-        ]  # fmt: skip
+            "server",
+            "--backend-store-uri",
+            self.database,
+            "--artifacts-destination",
+            str(self.folder / "artifacts"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "1",
+        ]
         with (self.folder / "server.log").open("ab") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", *arguments], stdout=said, stderr=said, cwd=self.folder,
-                env=environment(), start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "mlflow", *arguments],
+                stdout=said,
+                stderr=said,
+                cwd=self.folder,
+                env=environment(),
+                start_new_session=True,
+            )
         until = time.monotonic() + STARTUP
         while time.monotonic() < until:
             assert self.process.poll() is None, self.said()
@@ -66,11 +79,22 @@ class TrackingServer:
         """`mlflow gc`: what was deleted goes for good."""
         done = subprocess.run(
             [
-                sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", self.database, "--tracking-uri", self.uri,
-                "--artifacts-destination", str(self.folder / "artifacts"),
+                sys.executable,
+                "-m",
+                "mlflow",
+                "gc",
+                "--backend-store-uri",
+                self.database,
+                "--tracking-uri",
+                self.uri,
+                "--artifacts-destination",
+                str(self.folder / "artifacts"),
             ],
-            capture_output=True, text=True, timeout=300, env={**environment(), "MLFLOW_TRACKING_URI": self.uri},
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**environment(), "MLFLOW_TRACKING_URI": self.uri},
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

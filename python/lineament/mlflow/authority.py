@@ -9,14 +9,16 @@ from urllib.parse import quote, unquote, urlsplit
 _DEFAULT_PORTS = {
     "http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433,
 }  # fmt: skip
+_NAMED = re.compile(r"\A(databricks|databricks-uc|uc)(:.*)?\Z")
 _WINDOWS_DRIVE = re.compile(r"\A[A-Za-z]:[\\/]")
 
 
 def authority(tracking_uri: str) -> str:
-    """The tracking URI normalised: scheme and host in lower case, without credentials, default port, query and
-    trailing `/`. A local folder or SQLite file becomes an absolute URI.
+    """The tracking URI normalised: scheme and host in lower case, without credentials, default port, query
+    and trailing `/`. A local folder or SQLite file becomes an absolute URI.
 
-    What would break a header, or the text of a run, is percent-encoded: all but printable ASCII, blanks and `;`.
+    What would break a header, or the text of a run, is percent-encoded: all but printable ASCII, blanks and
+    `;`.
 
     >>> from lineament.mlflow.authority import authority
     >>> authority("HTTP://me:secret@Tracking.Example:80/")
@@ -28,8 +30,8 @@ def authority(tracking_uri: str) -> str:
     """
     uri = tracking_uri.strip()
     if "://" not in uri and not uri.lower().startswith("file:"):
-        if uri.startswith(("databricks", "uc")) and not uri.startswith(("databricks/", "uc/")):
-            # Names of a profile, which no folder stands for.
+        if _NAMED.match(uri):
+            # A server that MLflow knows by a name, which no folder stands for.
             return _safe(uri)
         return _folder(uri)
     scheme, _, rest = uri.partition(":")

@@ -18,8 +18,8 @@ class TrainingSetSource(DatasetSource):
     """A recorded training set: `lineament://<host:port>/training-sets/<id>`.
 
     >>> from lineament.mlflow.dataset_source import TrainingSetSource
-    >>> address = url.removeprefix("grpc://")
-    >>> source = TrainingSetSource.from_dict({"uri": f"lineament://{address}/training-sets/{training_set.id}"})
+    >>> uri = f"lineament://{url.removeprefix('grpc://')}/training-sets/{training_set.id}"
+    >>> source = TrainingSetSource.from_dict({"uri": uri})
     >>> source.load().digest == training_set.digest
     True
     """
@@ -28,7 +28,9 @@ class TrainingSetSource(DatasetSource):
         parts = urlsplit(uri)
         folder, _, id = parts.path.removeprefix("/").rpartition("/")
         if parts.scheme != "lineament" or not parts.netloc or folder != "training-sets" or not id:
-            raise InvalidRequest(f"{uri!r} is no training set; one is lineament://<host:port>/training-sets/<id>")
+            raise InvalidRequest(
+                f"{uri!r} is no training set; one is lineament://<host:port>/training-sets/<id>"
+            )
         self.uri = uri
         self.digest = digest
         self.sequence = sequence
@@ -38,14 +40,16 @@ class TrainingSetSource(DatasetSource):
     def load(self, url: str | None = None) -> TrainingSet:
         """The rows again: rebuilt by the store from the id, and proved by the digest.
 
-        `url`: where the store is served now; else LINEAMENT_URL, else the address at which it was retrieved. Raises
-        `Damaged` where the rows are not those that the run was given, `NotFound` where that store has no such set.
+        `url`: where the store is served now; else LINEAMENT_URL, else the address at which it was retrieved.
+        Raises `Damaged` where the rows are not those that the run was given, `NotFound` where that store has
+        no such set.
         """
         with connect(url or os.environ.get("LINEAMENT_URL") or f"grpc://{self._address}") as client:
             training_set = client.training_set(self.id)
         if self.digest is not None and training_set.digest != self.digest:
             raise Damaged(
-                f"training set {self.id} has the digest {training_set.digest}, but the run was given {self.digest}; "
+                f"training set {self.id} has the digest {training_set.digest}, but the run was given "
+                f"{self.digest}; "
                 "its dataset input was changed, or this is another store"
             )
         return training_set

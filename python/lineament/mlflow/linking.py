@@ -1,4 +1,5 @@
-"""What the client does at each call, so that a training set is linked to the run that it was retrieved for."""
+"""What the client does at each call, so that a training set is linked to the run that it was retrieved
+for."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ def call_headers(named: str | None) -> list[tuple[str, str]]:
 
 
 def recorded(named: str | None, url: str, training_set: TrainingSet, profile: Mapping[str, Any]) -> None:
-    """Links a set that was just recorded to the run that it was retrieved for, or keeps it for the next. Never raises."""
+    """Links a set that was just recorded to the run that it was retrieved for, or keeps it for the next.
+    Never raises."""
     if training_set.id is None:
         return
     facts = RecordedSet(
@@ -68,7 +70,8 @@ def recorded(named: str | None, url: str, training_set: TrainingSet, profile: Ma
 
 
 def used(client: Any, data: Any, run: Any, role: str) -> Use:
-    """Records in the store that a training set was used in a run, and logs it as an input of the run in MLflow."""
+    """Records in the store that a training set was used in a run, and logs it as an input of the run in
+    MLflow."""
     if role not in ROLES:
         raise InvalidRequest(f"role is {role!r}; it is one of {', '.join(ROLES)}")
     id = training_set_of(data)
@@ -79,7 +82,9 @@ def used(client: Any, data: Any, run: Any, role: str) -> Use:
         text = client.run
         tracked = _current(text)
     if tracked is None and text is None:
-        raise InvalidRequest("no run is active in this thread, and none is named; give run=, or start one first")
+        raise InvalidRequest(
+            "no run is active in this thread, and none is named; give run=, or start one first"
+        )
     wanted = str(tracked) if tracked is not None else str(text)
     how = tracked.how if tracked is not None else "explicit"
     facts = _facts(client, id, data)
@@ -105,12 +110,15 @@ def _current(named: str | None) -> TrackedRun | None:
     except Error:
         raise
     except Exception as error:  # noqa: BLE001  (an oddity of MLflow's must not fail a retrieval)
-        OUTBOX.warn(f"MLflow does not say which run is active: {error}; give run= to connect()", once="active run")
+        OUTBOX.warn(
+            f"MLflow does not say which run is active: {error}; give run= to connect()", once="active run"
+        )
         return None
 
 
 def _carried(run: TrackedRun, named: str | None) -> bool:
-    """Whether the run goes into the header of the call, by which the store links it in the entry of the retrieval."""
+    """Whether the run goes into the header of the call, by which the store links it in the entry of the
+    retrieval."""
     return (named is None or run.how == "explicit") and len(str(run)) <= HEADER_BYTES
 
 

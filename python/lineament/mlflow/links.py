@@ -96,7 +96,9 @@ class RecordUse(_OfRun):
 
         try:
             with connect(self.target) as client:
-                client._action("lineament.use", use(self.training_sets[0], self.run or "", self._role, self._how))
+                client._action(
+                    "lineament.use", use(self.training_sets[0], self.run or "", self._role, self._how)
+                )
         except Error as error:
             if without_action(error):
                 raise Unwritable(

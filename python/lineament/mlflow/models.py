@@ -37,7 +37,8 @@ class ModelReference:
     asked: str
     #: The run that made it.
     run: str
-    #: What MLflow loads it by, without an alias: `models:/delay/3`, `models:/m-…`. None for a run without one model.
+    #: What MLflow loads it by, without an alias: `models:/delay/3`, `models:/m-…`. None for a run without one
+    #: model.
     uri: str | None = None
     #: The registered model's name and version, where it is one.
     name: str | None = None
@@ -45,13 +46,11 @@ class ModelReference:
 
 
 class Predictions(Rows):
-    """The rows that were scored, in their order: the spine, the features, and what the model says of them.
+    """The rows that were scored, in their order: the spine, the features, and what the model says of them."""
 
-    >>> predictions = client.score_batch("models:/delay@champion", flights)  # doctest: +SKIP
-    >>> predictions.to_df()["prediction"]  # doctest: +SKIP
-    """
-
-    def __init__(self, table: pyarrow.Table, training_set: TrainingSet, model: ModelReference, outputs: list[str]) -> None:
+    def __init__(
+        self, table: pyarrow.Table, training_set: TrainingSet, model: ModelReference, outputs: list[str]
+    ) -> None:
         super().__init__(table)
         #: The features that the model was given, recorded as any others: `client.explain(features, …)` works.
         self.features = training_set
@@ -64,16 +63,16 @@ class Predictions(Rows):
         return f"{self._title()} by {self.model.uri} for {self.model.asked}\n{preview(self._table)}"
 
 
-def names_model(features: Any) -> str | None:
-    """The URI of a model or run in place of feature references; None where features are named themselves."""
+def recipe_of(client: Any, features: Any) -> Recipe | None:
+    """How to retrieve what a model of MLflow, or another training set, stands for; None where features are named
+    themselves."""
+    if isinstance(features, TrainingSet):
+        return Recipe.of_set(client, features)
     if isinstance(features, Sequence) and not isinstance(features, str) and len(features) == 1:
         features = features[0]
-    return features if isinstance(features, str) and _MODEL.match(features) else None
-
-
-def recipe_of_model(client: Any, uri: str) -> Recipe:
-    """What the model of a URI was trained on."""
-    return _recipe(client, _resolved(uri))
+    if isinstance(features, str) and _MODEL.match(features):
+        return _recipe(client, _resolved(features))
+    return None
 
 
 def score_batch(
@@ -87,7 +86,9 @@ def score_batch(
 ) -> Predictions:
     pinned = _resolved(model)
     if pinned.uri is None:
-        raise InvalidRequest(f"{model} names a run that has no model, or several; name one, as runs:/<run id>/<path>")
+        raise InvalidRequest(
+            f"{model} names a run that has no model, or several; name one, as runs:/<run id>/<path>"
+        )
     loaded = _asked(lambda mlflow: mlflow.pyfunc.load_model(pinned.uri))
     recipe = _recipe(client, pinned)
     with retrieved_for("score"):
@@ -97,8 +98,10 @@ def score_batch(
     missing = [name for name in wanted if name not in table.column_names]
     if missing:
         raise InvalidRequest(
-            f"{pinned.uri} wants the column(s) {', '.join(missing)}, which are neither in entity_df nor among the features of "
-            f"training set {recipe.training_set}; add them to entity_df, or name the model's columns by columns=[…]"
+            f"{pinned.uri} wants the column(s) {', '.join(missing)}, which are neither in entity_df nor "
+            "among the features of "
+            f"training set {recipe.training_set}; add them to entity_df, or name the model's columns by "
+            "columns=[…]"
         )
     try:
         answer = loaded.predict(training_set.to_df()[wanted])
@@ -116,14 +119,15 @@ def score_batch(
     return Predictions(table.replace_schema_metadata(None), training_set, pinned, list(predicted))
 
 
-# ------------------------------------------------------------------------------------------------- model to run
+# ---------------------------------------------------------------------- model to run
 
 
 def _resolved(uri: str) -> ModelReference:
     found = _MODEL.match(uri)
     if found is None:
         raise InvalidRequest(
-            f"{uri!r} is no model; one is models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> or runs:/<run id>"
+            f"{uri!r} is no model; one is models:/<name>@<alias>, models:/<name>/<version>, models:/<model "
+            "id> or runs:/<run id>"
         )
     kind, rest = found.groups()
     rest = rest.rstrip("/")
@@ -139,7 +143,8 @@ def _resolved(uri: str) -> ModelReference:
         name, slash, number = rest.rpartition("/")
         if not slash or not number.isdecimal():
             raise InvalidRequest(
-                f"{uri!r} names no version; write models:/<name>@<alias> or models:/<name>/<version>, for what is meant by "
+                f"{uri!r} names no version; write models:/<name>@<alias> or models:/<name>/<version>, for "
+                "what is meant by "
                 "a stage or by `latest` may change without a trace"
             )
         version = _asked(lambda mlflow: mlflow.MlflowClient().get_model_version(name, number))
@@ -148,7 +153,8 @@ def _resolved(uri: str) -> ModelReference:
         logged = _MODEL.match(version.source or "")
         if logged is None or not _LOGGED_MODEL.match(logged[2]):
             raise NotFound(
-                f"version {version.version} of {name} does not say which run made it (its source is {version.source!r}); "
+                f"version {version.version} of {name} does not say which run made it (its source is "
+                f"{version.source!r}); "
                 "register models from a run, or name the features"
             )
         run = _run_of_logged_model(logged[2], uri)
@@ -158,24 +164,31 @@ def _resolved(uri: str) -> ModelReference:
 def _run_of_logged_model(id: str, uri: str) -> str:
     run = _asked(lambda mlflow: mlflow.MlflowClient().get_logged_model(id)).source_run_id
     if not run:
-        raise NotFound(f"{uri} was not logged in a run, so nothing tells what it was trained on; name the features")
+        raise NotFound(
+            f"{uri} was not logged in a run, so nothing tells what it was trained on; name the features"
+        )
     return run
 
 
+def _run(id: str) -> Any:
+    return _asked(lambda mlflow: mlflow.MlflowClient().get_run(id))
+
+
 def _model_of_run(run: str) -> str | None:
-    outputs = _asked(lambda mlflow: mlflow.MlflowClient().get_run(run)).outputs
+    outputs = _run(run).outputs
     models = [] if outputs is None else [model.model_id for model in outputs.model_outputs]
     return f"models:/{models[0]}" if len(models) == 1 else None
 
 
-# ------------------------------------------------------------------------------------------- run to training set
+# ---------------------------------------------------------------------- run to training set
 
 
 def _recipe(client: Any, model: ModelReference) -> Recipe:
     found = _sets_of(client, model.run)
     if not found:
         raise NotFound(
-            f"run {model.run}, which made {model.asked}, is linked to no training set, in MLflow or in the store; "
+            f"run {model.run}, which made {model.asked}, is linked to no training set, in MLflow or in the "
+            "store; "
             "client.use(<training set>, run=…) links one"
         )
     # Several sets of the same features, as for training and validation, are one recipe.
@@ -183,19 +196,20 @@ def _recipe(client: Any, model: ModelReference) -> Recipe:
     first, *others = recipes.values()
     if not all(first.same_features(other) for other in others):
         raise InvalidRequest(
-            f"run {model.run}, which made {model.asked}, used training sets with different features: {', '.join(recipes)}; "
+            f"run {model.run}, which made {model.asked}, used training sets with different features: "
+            f"{', '.join(recipes)}; "
             "name the features, or give the TrainingSet that is meant as features="
         )
     return first
 
 
 def _sets_of(client: Any, run_id: str) -> dict[str, Mapping[str, Any] | None]:
-    """The training sets of a run, with what was logged of each. A run without any has those of its parent, as a search
-    over parameters retrieves once and trains in runs below."""
+    """The training sets of a run, with what was logged of each. A run without any has those of its parent, as
+    a search over parameters retrieves once and trains in runs below."""
     run_ids = [run_id]
     for _ in range(_GENERATIONS):
         try:
-            run = _asked(lambda mlflow, run_id=run_ids[-1]: mlflow.MlflowClient().get_run(run_id))
+            run = _run(run_ids[-1])
         except NotFound:
             # Collected; the store keeps what it was told.
             break
@@ -217,7 +231,8 @@ def _logged_sets(client: Any, run: Any) -> dict[str, Mapping[str, Any] | None]:
     inputs = run.inputs.dataset_inputs if run.inputs is not None else []
     ours = [(one.dataset, {tag.key: tag.value for tag in one.tags}) for one in inputs]
     ours = [(dataset, tags) for dataset, tags in ours if dataset.source_type == SOURCE_TYPE]
-    # What it was trained on, not what it was tested on or scored; another word than MLflow's is taken as training.
+    # What it was trained on, not what it was tested on or scored; another word than MLflow's is taken as
+    # training.
     trained = [one for one in ours if one[1].get(CONTEXT_TAG, "training") in ("training", "train")]
     found: dict[str, Mapping[str, Any] | None] = {}
     for dataset, tags in trained or ours:
@@ -233,11 +248,13 @@ def _check_digest(client: Any, id: str, digest: str | None, run: str) -> None:
     rows = _select(client, f"SELECT digest FROM lineament.training_sets WHERE training_set = {_text(id)}")
     if not rows:
         raise NotFound(
-            f"run {run} was given training set {id}, which the store at {client.url} does not have; connect to the store that does"
+            f"run {run} was given training set {id}, which the store at {client.url} does not have; connect "
+            "to the store that does"
         )
     if digest is not None and rows[0]["digest"] != digest:
         raise InvalidRequest(
-            f"run {run} says that training set {id} has the digest {digest}, but it has {rows[0]['digest']}; the input was changed "
+            f"run {run} says that training set {id} has the digest {digest}, but it has {rows[0]['digest']}; "
+            "the input was changed "
             "in MLflow: correct it there, or name the features"
         )
 
@@ -245,16 +262,22 @@ def _check_digest(client: Any, id: str, digest: str | None, run: str) -> None:
 def _stored_sets(client: Any, run: str) -> list[str]:
     """The training sets that the store knows of a run of MLflow."""
     of_run = f"run LIKE {_text(f'mlflow;%;{run}')}"
-    rows = _select(client, f"SELECT training_set FROM lineament.training_sets WHERE {of_run} ORDER BY sequence DESC")
+    rows = _select(
+        client, f"SELECT training_set FROM lineament.training_sets WHERE {of_run} ORDER BY sequence DESC"
+    )
     tables = _select(
-        client, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'lineament' AND table_name = 'uses'"
+        client,
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'lineament' AND table_name = "
+        "'uses'",
     )
     if tables:
         # By whichever name the view has for a run: ours, or MLflow's.
         rows += _select(
             client,
-            f"SELECT training_set FROM lineament.uses WHERE ({of_run} OR run IN (SELECT id FROM lineament.external_ids "
-            f"WHERE system = 'mlflow' AND external_id = {_text(run)})) AND role NOT IN ('score', 'test', 'validate') ORDER BY at DESC",
+            f"SELECT training_set FROM lineament.uses WHERE ({of_run} OR run IN (SELECT id FROM "
+            "lineament.external_ids "
+            f"WHERE system = 'mlflow' AND external_id = {_text(run)})) AND role NOT IN ('score', 'test', "
+            "'validate') ORDER BY at DESC",
         )
     return list(dict.fromkeys(row["training_set"] for row in rows))
 
@@ -275,11 +298,12 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-# ------------------------------------------------------------------------------------------------------- scoring
+# ---------------------------------------------------------------------- scoring
 
 
 def _inputs(loaded: Any, recipe: Recipe, table: pyarrow.Table) -> list[str]:
-    """The columns that the model wants: its signature's, else the features in the order that they were recorded in."""
+    """The columns that the model wants: its signature's, else the features in the order that they were
+    recorded in."""
     schema = loaded.metadata.get_input_schema()
     names = schema.input_names() if schema is not None and schema.has_input_names() else None
     if names is None:
@@ -313,7 +337,7 @@ def _predicted(answer: Any, output: str, rows: int) -> dict[str, pyarrow.Array]:
     return arrays
 
 
-# -------------------------------------------------------------------------------------------------------- MLflow
+# ---------------------------------------------------------------------- MLflow
 
 
 def _asked(question: Callable[[Any], _T]) -> _T:

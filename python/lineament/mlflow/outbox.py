@@ -1,4 +1,5 @@
-"""What waits to be written to MLflow or to the store about links, so that no retrieval waits for it or fails by it."""
+"""What waits to be written to MLflow or to the store about links, so that no retrieval waits for it or fails
+by it."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -22,7 +24,8 @@ _FAILED_KEPT = 1000
 
 
 class LinkWarning(UserWarning):
-    """A link between a training set and a run waits, or could not be written. The training set itself is safe."""
+    """A link between a training set and a run waits, or could not be written. The training set itself is
+    safe."""
 
 
 class Unwritable(Exception):
@@ -68,7 +71,8 @@ class Job(ABC):
     def write(self) -> list[Job]:
         """Writes it, and gives what is to be written next.
 
-        Raises `Unwritable` where trying again cannot help; whatever else it raises means that it is tried again.
+        Raises `Unwritable` where trying again cannot help; whatever else it raises means that it is tried
+        again.
         """
 
 
@@ -86,7 +90,8 @@ class _Entry:
 
 
 class Outbox:
-    """Jobs and the one thread that does them, in the order that they came where nothing stands against them."""
+    """Jobs and the one thread that does them, in the order that they came where nothing stands against
+    them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -132,7 +137,8 @@ class Outbox:
                     self._changed.acquire()
 
     def forget(self) -> None:
-        """Drops everything: a forked process does not do what its parent will do, and has none of its threads."""
+        """Drops everything: a forked process does not do what its parent will do, and has none of its
+        threads."""
         self.__init__()  # type: ignore[misc]
 
     def _work(self) -> None:
@@ -177,7 +183,10 @@ class Outbox:
                                 other.error = other.error or entry.error
             self._changed.notify_all()
         if isinstance(failure, Unwritable):
-            self.warn(f"{entry.job.what} could not be written: {entry.error}", once=f"{entry.job.target} {entry.error}")
+            self.warn(
+                f"{entry.job.what} could not be written: {entry.error}",
+                once=f"{entry.job.target} {entry.error}",
+            )
         elif failure is not None and not isinstance(failure, Later):
             self.warn(
                 f"{entry.job.what} waits: {entry.error}; it is tried again until the process ends, and "
@@ -191,11 +200,9 @@ class Outbox:
             if once in self._warned:
                 return
             self._warned.add(once)
-        try:
+        # Where warnings are errors, the thread that writes must not end by one.
+        with suppress(LinkWarning):
             warnings.warn(message, LinkWarning, stacklevel=2)
-        except LinkWarning:
-            # Warnings are errors here; the thread that writes must not end by one.
-            pass
 
 
 #: The one of this process.
@@ -211,8 +218,10 @@ def _at_exit() -> None:
     if left:
         ids = sorted({id for waiting in left for id in waiting.training_sets})
         OUTBOX.warn(
-            f"the process ends before {len(left)} link(s) could be written ({left[0].error or 'not tried'}); the store has the "
-            f"training sets {', '.join(ids[:5])}{', …' if len(ids) > 5 else ''} and the runs that they were retrieved in",
+            f"the process ends before {len(left)} link(s) could be written ({left[0].error or 'not tried'}); "
+            "the store has the "
+            f"training sets {', '.join(ids[:5])}{', …' if len(ids) > 5 else ''} and the runs that they were "
+            "retrieved in",
             once="exit",
         )
 
@@ -272,4 +281,3 @@ def translated_from_mlflow(error: Exception) -> Exception:
 def translated_from_store(error: Error) -> Exception:
     """What the store's server answered, as `Unwritable` where trying again cannot help."""
     return error if isinstance(error, Unavailable) or type(error) is Error else Unwritable(str(error))
-

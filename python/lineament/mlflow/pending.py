@@ -15,7 +15,8 @@ from .tracked_run import TrackedRun, tracking_uri
 
 #: The tag by which a run names the training sets that were retrieved before it, ids with commas between.
 TAG = "lineament.training_sets"
-#: So many ids fit into a tag, which MLflow cuts at 8,000 characters. Of more sets without a run, the latest count.
+#: So many ids fit into a tag, which MLflow cuts at 8,000 characters. Of more sets without a run, the latest
+#: count.
 MOST = 200
 # A run that was asked for its tags is there a moment later, or its creation failed.
 _SEARCHES = 7
@@ -61,7 +62,8 @@ class Pending:
         return value
 
     def flush_to(self, run: TrackedRun, tag: str | None = None) -> None:
-        """Links all that waits to a run that is there. `tag`: what the run carries of ours since its creation."""
+        """Links all that waits to a run that is there. `tag`: what the run carries of ours since its
+        creation."""
         # Mostly nothing waits, and this is asked at every call.
         if not self._sets and not self._offered:
             return
@@ -113,7 +115,8 @@ def _links(retrieved: list[_Retrieved], run: TrackedRun) -> list[Job]:
 
 
 class FindRun(Job):
-    """Finds the run that was created with our tag. It is asked for its tags before it has an id, and nobody tells us after."""
+    """Finds the run that was created with our tag. It is asked for its tags before it has an id, and nobody
+    tells us after."""
 
     run = None
 

@@ -13,7 +13,8 @@ from ..training_set import TrainingSet
 
 @dataclass(frozen=True)
 class Recipe:
-    """The features of a training set with their versions, and the options that decide which values they have."""
+    """The features of a training set with their versions, and the options that decide which values they
+    have."""
 
     training_set: str
     #: `(output, reference)` in order, each reference with its version: `("temp", "weather@3.temp")`.
@@ -33,20 +34,26 @@ class Recipe:
         return any(output != reference.rpartition(".")[2] for output, reference in self.features)
 
     def same_features(self, other: Recipe) -> bool:
-        return (self.features, dict(self.ttl), self.known_by) == (other.features, dict(other.ttl), other.known_by)
+        return (self.features, dict(self.ttl), self.known_by) == (
+            other.features,
+            dict(other.ttl),
+            other.known_by,
+        )
 
     def check(self, training_set: TrainingSet) -> None:
         """That a set has the columns of the recorded one, each of the same reference."""
         given = tuple((feature.output, feature.reference) for feature in training_set.features or [])
         if given != self.features:
             raise Error(
-                f"training set {self.training_set} has the features {_listed(self.features)}, but {_listed(given)} came; "
+                f"training set {self.training_set} has the features {_listed(self.features)}, but "
+                f"{_listed(given)} came; "
                 "the server resolves references otherwise than when it was recorded"
             )
 
     @classmethod
     def of(cls, client: Any, training_set: str, profile: Mapping[str, Any] | None = None) -> Recipe:
-        """The recipe of a recorded set: from the store's manifest, else from what was logged in MLflow with it.
+        """The recipe of a recorded set: from the store's manifest, else from what was logged in MLflow with
+        it.
 
         Raises `NotFound` where neither says it.
         """
@@ -58,7 +65,8 @@ class Recipe:
         recipe = None if profile is None else cls.of_profile(training_set, profile)
         if recipe is None:
             raise NotFound(
-                f"how training set {training_set} was asked for is not known: the server at {client.url} does not give manifests, "
+                f"how training set {training_set} was asked for is not known: the server at {client.url} "
+                "does not give manifests, "
                 "and the run's dataset input in MLflow does not say it either; name the features yourself"
             )
         return recipe
@@ -67,14 +75,20 @@ class Recipe:
     def of_set(cls, client: Any, training_set: TrainingSet) -> Recipe:
         """The recipe of a set that is at hand. What it does not say itself, the store does."""
         if training_set.id is None:
-            raise InvalidRequest("this training set was not recorded, so that its options are not known; name the features")
+            raise InvalidRequest(
+                "this training set was not recorded, so that its options are not known; name the features"
+            )
         return cls.of(client, training_set.id, training_set.asked)
 
     @classmethod
     def of_manifest(cls, manifest: Mapping[str, Any]) -> Recipe:
         """From the manifest of the set, as docs/format.md describes it."""
         references = manifest["references"]
-        ttl = {view["label"].rpartition("@")[0]: view["ttl"] for view in manifest["views"] if view.get("ttl") is not None}
+        ttl = {
+            view["label"].rpartition("@")[0]: view["ttl"]
+            for view in manifest["views"]
+            if view.get("ttl") is not None
+        }
         return cls(
             training_set=manifest["id"],
             features=tuple((reference["output"], reference["resolved"]) for reference in references),
@@ -116,7 +130,8 @@ def _instant(knowledge: Any) -> str | None:
     if isinstance(instant, str):
         return instant.replace("+00:00", "Z")
     raise InvalidRequest(
-        f"the training set was retrieved with the knowledge rule {knowledge!r}, which cannot be asked for from here"
+        f"the training set was retrieved with the knowledge rule {knowledge!r}, which cannot be asked for "
+        "from here"
     )
 
 

@@ -1,7 +1,7 @@
 """What an MLflow server says of experiments, runs, models and aliases, and telling the store.
 
-Reading changes nothing in MLflow. What it said at one time is an `Observation`; what the store knew before tells what has gone
-since, moved, or was renamed.
+Reading changes nothing in MLflow. What it said at one time is an `Observation`; what the store knew before
+tells what has gone since, moved, or was renamed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ _RECORDS_A_MESSAGE = 200
 
 @dataclass(frozen=True)
 class RunUse:
-    """A training set that a run names: as a dataset input, or by the tag of sets that were retrieved before it."""
+    """A training set that a run names: as a dataset input, or by the tag of sets that were retrieved before
+    it."""
 
     training_set: str
     #: `mlflow;<authority>;<experiment id>;<run id>`
     run: str
     role: str
-    #: `tag` for an input, which anyone may have written; `pending` for the tag that our client puts on a new run.
+    #: `tag` for an input, which anyone may have written; `pending` for the tag that our client puts on a new
+    #: run.
     how: str
 
 
@@ -47,7 +49,8 @@ class Known:
 
     experiments: frozenset[str] = frozenset()
     runs: frozenset[str] = frozenset()
-    #: `<name>/<version>/<creation time>`: a name that is made again starts at version 1 again, with other contents.
+    #: `<name>/<version>/<creation time>`: a name that is made again starts at version 1 again, with other
+    #: contents.
     model_versions: frozenset[str] = frozenset()
     #: The version of each `(model, alias)`; None where it was removed.
     aliases: Mapping[tuple[str, str], str | None] = field(default_factory=dict)
@@ -59,7 +62,8 @@ class Known:
 
 @dataclass(frozen=True)
 class Observation:
-    """What an MLflow server said at one time. Records are as `lineament.observe` takes them; times are microseconds of UTC."""
+    """What an MLflow server said at one time. Records are as `lineament.observe` takes them; times are
+    microseconds of UTC."""
 
     authority: str
     seen_at: int
@@ -121,10 +125,12 @@ class ReconciliationReport:
     def __repr__(self) -> str:
         seen = self.observation
         text = (
-            f"{seen.authority}: {len(seen.experiments)} experiments, {len(seen.runs)} runs, {len(seen.model_versions)} model versions, "
+            f"{seen.authority}: {len(seen.experiments)} experiments, {len(seen.runs)} runs, "
+            f"{len(seen.model_versions)} model versions, "
             f"{len(seen.aliases)} aliases"
         )
-        text += f"\n  {len(self.linked)} links were missing, {len(self.foreign)} name training sets of another store"
+        text += f"\n  {len(self.linked)} links were missing"
+        text += f"\n  {len(self.foreign)} links name training sets of another store"
         text += "".join(
             f"\n  {model}@{alias} moved from {before or 'nothing'} to {now or 'nothing'}"
             for model, alias, before, now in self.moved
@@ -143,15 +149,18 @@ def reconcile(
     ended_after: datetime | None = None,
     all_runs: bool = False,
 ) -> ReconciliationReport:
-    """Reads what an MLflow server says, and tells the store what it does not know. Nothing is written in MLflow.
+    """Reads what an MLflow server says, and tells the store what it does not know. Nothing is written in
+    MLflow.
 
     - `tracking_uri`: the server; MLflow's own default where left out.
-    - `known`: what was known before, as `report.observation.known()` gives it; the store is asked where left out.
-    - `deployed`: aliases that stand for a deployment, with its environment: `{"champion": "production"}`. Where one has moved, the
-      store is told of the deployment too.
+    - `known`: what was known before, as `report.observation.known()` gives it; the store is asked where left
+      out.
+    - `deployed`: aliases that stand for a deployment, with its environment: `{"champion": "production"}`.
+      Where one has moved, the store is told of the deployment too.
     - `ended_after`, `all_runs`: see `observe`.
 
-    Raises `Unavailable` where either server does not answer, `NotFound` where the store's server does not take observations.
+    Raises `Unavailable` where either server does not answer, `NotFound` where the store's server does not
+    take observations.
     """
     uri = tracking_uri or _default_uri()
     before = _known_to_store(client, normalised(uri)) if known is None else known
@@ -175,7 +184,9 @@ def reconcile(
         environment = (deployed or {}).get(alias)
         if environment is not None:
             deployment = {"name": model, "environment": environment}
-            client._action("lineament.deploy", deployment if now is None else {**deployment, "model_version": now})
+            client._action(
+                "lineament.deploy", deployment if now is None else {**deployment, "model_version": now}
+            )
     gone = [
         record["external_id"]
         for record in [*observation.runs, *observation.model_versions]
@@ -196,9 +207,10 @@ def observe(
 ) -> Observation:
     """What an MLflow server says now.
 
-    All experiments, models, versions and aliases are read. Of the runs, those are kept that name a training set, that made a
-    model version, that were known before, and their parents; or all with `all_runs`. `ended_after` reads only runs that ended
-    later or did not end, and those known before: leave a day for what is written after the end.
+    All experiments, models, versions and aliases are read. Of the runs, those are kept that name a training
+    set, that made a model version, that were known before, and their parents; or all with `all_runs`.
+    `ended_after` reads only runs that ended later or did not end, and those known before: leave a day for
+    what is written after the end.
     """
     check_reachable(tracking_uri)
     try:
@@ -220,7 +232,9 @@ class _Reader:
         experiments = self._experiments()
         versions, aliases = self._registry()
         made = {version["run"] for version in versions if "run" in version}
-        runs, uses = self._runs([record["external_id"] for record in experiments], made, ended_after, all_runs)
+        runs, uses = self._runs(
+            [record["external_id"] for record in experiments], made, ended_after, all_runs
+        )
         there = {record["external_id"] for record in experiments}
         experiments += [
             {"external_id": id, "lifecycle": "gone"} for id in sorted(self._known.experiments - there)
@@ -232,7 +246,9 @@ class _Reader:
     def _experiments(self) -> list[dict[str, Any]]:
         from mlflow.entities import ViewType
 
-        found = _pages(lambda token: self._mlflow.search_experiments(view_type=ViewType.ALL, page_token=token))
+        found = _pages(
+            lambda token: self._mlflow.search_experiments(view_type=ViewType.ALL, page_token=token)
+        )
         return [
             _present(
                 external_id=experiment.experiment_id,
@@ -265,7 +281,8 @@ class _Reader:
                 if named or all_runs or run.info.run_id in wanted:
                     records[run.info.run_id] = _run(run)
                     uses += named
-        # Known runs that the search did not give, and the parents of all, one by one: to say that one is gone, it is asked for.
+        # Known runs that the search did not give, and the parents of all, one by one: to say that one is
+        # gone, it is asked for.
         while asked := sorted((wanted | _parents(records)) - records.keys()):
             for id in asked:
                 run = self._one_run(id)
@@ -300,7 +317,9 @@ class _Reader:
         for one in run.inputs.dataset_inputs if run.inputs is not None else []:
             if one.dataset.source_type == SOURCE_TYPE:
                 context = next((tag.value for tag in one.tags if tag.key == CONTEXT_TAG), "")
-                found[one.dataset.digest] = RunUse(one.dataset.digest, text, ROLES.get(context, "unknown"), "tag")
+                found[one.dataset.digest] = RunUse(
+                    one.dataset.digest, text, ROLES.get(context, "unknown"), "tag"
+                )
         for id in filter(None, run.data.tags.get(TAG, "").split(",")):
             role = found[id].role if id in found else "unknown"
             found[id] = RunUse(id, text, role, "pending")
@@ -323,8 +342,8 @@ class _Reader:
                 versions[now[0]]["renamed_from"] = name
             else:
                 versions[before] = {
-                    "external_id": before, "model": name, "version": number, "created_at": int(created) * 1000,
-                    "lifecycle": "gone",
+                    "external_id": before, "model": name, "version": number, "lifecycle": "gone",
+                    "created_at": int(created) * 1000,
                 }  # fmt: skip
         aliases = []
         for model in models:
@@ -417,8 +436,14 @@ def _moved(known: Known, seen: Observation) -> list[tuple[str, str, str | None, 
         name, number, created = version.rsplit("/", 2)
         return f"{names.get(name, name)}/{number}/{created}"
 
-    before = {(names.get(model, model), alias): called(version) for (model, alias), version in known.aliases.items()}
-    now = {(one["model"], one["alias"]): one["model_version"] for one in seen.aliases if one["model"] not in names}
+    before = {
+        (names.get(model, model), alias): called(version) for (model, alias), version in known.aliases.items()
+    }
+    now = {
+        (one["model"], one["alias"]): one["model_version"]
+        for one in seen.aliases
+        if one["model"] not in names
+    }
     return [
         (model, alias, before.get((model, alias)), now.get((model, alias)))
         for model, alias in sorted(before.keys() | now.keys())
@@ -430,7 +455,9 @@ def _known_to_store(client: Any, authority: str) -> Known:
     """What the store knows of an MLflow server. A store that keeps none of it knows nothing."""
     views = {
         row["table_name"]
-        for row in _select(client, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'lineament'")
+        for row in _select(
+            client, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'lineament'"
+        )
     }
     ours = f"system = 'mlflow' AND authority = {_text(authority)}"
     ids: dict[str, set[str]] = {}
@@ -441,7 +468,8 @@ def _known_to_store(client: Any, authority: str) -> Known:
     uses = {
         (row["training_set"], row["run"])
         for row in _select(
-            client, f"SELECT training_set, run FROM lineament.training_sets WHERE starts_with(run, {_text(text)})"
+            client,
+            f"SELECT training_set, run FROM lineament.training_sets WHERE starts_with(run, {_text(text)})",
         )
     }
     return Known(
@@ -458,7 +486,8 @@ def _aliases(client: Any, authority: str) -> dict[tuple[str, str], str | None]:
     rows = _select(
         client,
         "SELECT m.external_id AS model, a.alias, v.external_id AS version FROM lineament.alias_history a "
-        "JOIN lineament.external_ids m ON m.id = a.model LEFT JOIN lineament.external_ids v ON v.id = a.model_version "
+        "JOIN lineament.external_ids m ON m.id = a.model LEFT JOIN lineament.external_ids v ON v.id = "
+        "a.model_version "
         f"WHERE a.until IS NULL AND m.authority = {_text(authority)}",
     )
     return {(row["model"], row["alias"]): row["version"] for row in rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import FrameType
 
 from mlflow.tracking.context.abstract_context import RunContextProvider
 
@@ -24,13 +25,16 @@ class PendingTrainingSets(RunContextProvider):
 
 
 def _run_is_created() -> bool:
-    """Whether MLflow asks because a run is being created. It asks the same for traces, models and datasets too, and does not
-    say which; the tag would go to them and be lost to the run."""
-    frame = sys._getframe(1)
+    """Whether MLflow asks because a run is being created. It asks the same for traces, models and datasets
+    too, and does not say which; the tag would go to them and be lost to the run."""
+    frame: FrameType | None = sys._getframe(1)
     for _ in range(_FRAMES):
-        frame = frame.f_back
+        frame = frame.f_back if frame is not None else None
         if frame is None:
             return False
-        if frame.f_code.co_name == "start_run" and frame.f_globals.get("__name__") == "mlflow.tracking.fluent":
+        if (
+            frame.f_code.co_name == "start_run"
+            and frame.f_globals.get("__name__") == "mlflow.tracking.fluent"
+        ):
             return True
     return False

@@ -29,7 +29,8 @@ class TrackedRun:
     experiment: str
     #: The run's id on its server.
     run: str
-    #: `thread` (the run is active in this thread), `environment` (MLFLOW_RUN_ID) or `explicit` (somebody named it).
+    #: `thread` (the run is active in this thread), `environment` (MLFLOW_RUN_ID) or `explicit` (somebody
+    #: named it).
     how: How
 
     @property
@@ -43,15 +44,16 @@ class TrackedRun:
 def current(named: str | None = None) -> TrackedRun | None:
     """The run that a call of this thread is made for, or None.
 
-    A run that `named` names comes first: who names one means it. Then the innermost run that is active in this thread, then
-    MLFLOW_RUN_ID. MLflow is not imported for this, and no run is started. Text in `named` that names no run of MLflow (a
-    job's name) is no run here.
+    A run that `named` names comes first: who names one means it. Then the innermost run that is active in
+    this thread, then MLFLOW_RUN_ID. MLflow is not imported for this, and no run is started. Text in `named`
+    that names no run of MLflow (a job's name) is no run here.
     """
     return (parsed(named) if named is not None else None) or _active() or _of_environment()
 
 
 def parsed(text: str) -> TrackedRun | None:
-    """A run as text: `mlflow;<authority>;<experiment id>;<run id>`, or a run id alone where MLflow is in use."""
+    """A run as text: `mlflow;<authority>;<experiment id>;<run id>`, or a run id alone where MLflow is in
+    use."""
     if text.startswith("mlflow;"):
         parts = text.split(";")
         if len(parts) != 4 or not parts[1] or not parts[3]:
@@ -60,8 +62,8 @@ def parsed(text: str) -> TrackedRun | None:
             )
         _, server, experiment, run = parts
         here = tracking_uri()
-        uri = here if here is not None and authority(here) == authority(server) else server
-        return TrackedRun(uri, experiment, run, "explicit")
+        same = here is not None and authority(here) == authority(server)
+        return TrackedRun(here if here is not None and same else server, experiment, run, "explicit")
     if _RUN_ID.match(text):
         uri = tracking_uri()
         if uri is not None:
@@ -105,7 +107,8 @@ def _of_environment() -> TrackedRun | None:
         return None
     uri = tracking_uri()
     if uri is None:
-        # Only MLflow knows its server where nobody names one. Whoever sets MLFLOW_RUN_ID is about to import it anyway.
+        # Only MLflow knows its server where nobody names one. Whoever sets MLFLOW_RUN_ID is about to import
+        # it anyway.
         try:
             import mlflow
         except ImportError:
