@@ -9,6 +9,7 @@
 0    EWR 2013-07-01 12:00:00+00:00  75.92
 """
 
+from . import mlflow as mlflow  # ours, which does not import theirs
 from .client import Client, connect
 from .definition import DefinedView, DefinitionWarning
 from .errors import (

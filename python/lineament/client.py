@@ -14,6 +14,9 @@ import pyarrow
 import pyarrow.flight as flight
 
 from . import definition
+from .mlflow import linking, models
+from .mlflow.recipe import Recipe, profile
+from .mlflow.tracked_run import named
 from .definition import DefinedView, read_definitions, span
 from .errors import Damaged, Error, InvalidRequest, translated
 from .explanation import Explanation
@@ -23,11 +26,12 @@ from .rows import Rows
 from .training_set import TrainingSet
 
 
-def connect(url: str = "grpc://127.0.0.1:8815", *, run: str | None = None, experiment: str | None = None) -> Client:
+def connect(url: str = "grpc://127.0.0.1:8815", *, run: Any = None, experiment: str | None = None) -> Client:
     """Connects to a server that `lineament --store URL serve` started.
 
     `run` and `experiment` are free text (an MLflow run id, a job's name); the log keeps them with whatever this client
-    writes. Raises `Unavailable` where no server answers.
+    writes. Where `run` is left out, each call is made for the run of MLflow that is active in its thread, if there is one:
+    see docs/mlflow.md. Raises `Unavailable` where no server answers.
 
     >>> with lineament.connect("grpc://127.0.0.1:8815", experiment="delays") as client:
     ...     client.sql("SELECT count(*) AS hours FROM weather").to_arrow()["hours"][0].as_py()
@@ -53,15 +57,16 @@ class Client:
     """
 
     def __init__(
-        self, connection: flight.FlightClient, url: str, *, run: str | None = None, experiment: str | None = None
+        self, connection: flight.FlightClient, url: str, *, run: Any = None, experiment: str | None = None
     ) -> None:
         self._connection = connection
         self._url = url
-        self.run = run
+        self.run = named(run)
         self.experiment = experiment
-        headers = [("lineament-run", run), ("lineament-experiment", experiment)]
-        self._headers = [(name.encode(), _header(name, value)) for name, value in headers if value is not None]
-        self._options = flight.FlightCallOptions(headers=self._headers)
+        # What cannot travel is said here, not at the first call.
+        for name, value in (("lineament-run", self.run), ("lineament-experiment", experiment)):
+            if value is not None:
+                _header(name, value)
 
     # -------------------------------------------------------------------------------------------------- connection
 
@@ -81,8 +86,15 @@ class Client:
         names = [("run", self.run), ("experiment", self.experiment)]
         return f"<lineament.Client {self._url}{''.join(f' {name}={value!r}' for name, value in names if value)}>"
 
-    def with_run(self, run: str | None = None, experiment: str | None = None) -> Client:
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._url
+
+    def with_run(self, run: Any = None, experiment: str | None = None) -> Client:
         """The same connection on behalf of a run or an experiment, which the log keeps with what is written.
+
+        `run`: text, or a run of MLflow (`mlflow.active_run()`), which then comes before the one that is active at the call.
 
         >>> training_set = client.with_run(run="2f1c", experiment="delays").get_historical_features(flights, "delay")
         >>> client.sql(f"SELECT run FROM lineament.training_sets WHERE training_set = '{training_set.id}'").to_df()
@@ -266,7 +278,7 @@ class Client:
     def get_historical_features(
         self,
         entity_df: Any,
-        features: str | Sequence[str],
+        features: str | Sequence[str] | TrainingSet,
         full_feature_names: bool = False,
         *,
         at: str | None = None,
@@ -282,7 +294,9 @@ class Client:
         often, in the order and with the types that they had.
 
         - `features`: references (`"weather.temp"`, `"weather@1.temp"`, `"weather.*"`, Feast's `"weather:temp"`), names of
-          feature services, or one name of a service.
+          feature services, or one name of a service. Or a model of MLflow (`"models:/delay@champion"`, `"models:/delay/3"`,
+          `"runs:/<run id>"`), or a `TrainingSet`: the features of the set that it was trained on, with their versions, names,
+          ttl and `known_by` as they were recorded, where this call does not say otherwise.
         - `full_feature_names`: columns are called `weather__temp` in place of `temp`.
         - `at`: the spine's time column. Where left out it is `at`, else `event_timestamp`, else the only column of times.
         - `ttl`: how far back to look, by view, for this retrieval alone (`{"weather": "2h"}`).
@@ -297,12 +311,18 @@ class Client:
           origin                        at   temp  visib
         0    EWR 2013-07-01 12:00:00+00:00  75.92   10.0
         """
+        recipe = models.recipe_of(self, features)
+        if recipe is not None:
+            return self._retrieve_as(
+                recipe, entity_df, full_feature_names=full_feature_names, at=at, ttl=ttl, known_by=known_by, name=name, record=record
+            )  # fmt: skip
         index = named_index(entity_df)
         if index is not None:
             definition.warn([f"the index ({index}) is not sent; reset_index() makes it a column"], stacklevel=2)
         given = to_table(entity_df)
         spine = without_views(given)
-        request: dict[str, Any] = {"features": [features] if isinstance(features, str) else list(features)}
+        names: Any = [features] if isinstance(features, str) else features
+        request: dict[str, Any] = {"features": list(names)}
         if full_feature_names:
             request["full_feature_names"] = True
         if at is not None:
@@ -329,7 +349,71 @@ class Client:
         columns = [*given.columns, *returned.columns[given.num_columns :]]
         fields = [*given.schema, *list(returned.schema)[given.num_columns :]]
         table = pyarrow.table(columns, schema=pyarrow.schema(fields, metadata=given.schema.metadata))
-        return TrainingSet.of(table, report)
+        training_set = TrainingSet.of(table, report)
+        training_set.asked = profile(training_set, request)
+        linking.recorded(self.run, self._url, training_set, training_set.asked)
+        return training_set
+
+    def _retrieve_as(
+        self,
+        recipe: Recipe,
+        entity_df: Any,
+        full_feature_names: bool = False,
+        *,
+        ttl: Mapping[str, str | timedelta] | None = None,
+        known_by: str | datetime | None = None,
+        **options: Any,
+    ) -> TrainingSet:
+        """The features of a recorded set for other rows; what is given here comes before what was recorded."""
+        training_set = self.get_historical_features(
+            entity_df, recipe.references, full_feature_names or recipe.full_feature_names,
+            ttl={**recipe.ttl, **(ttl or {})}, known_by=recipe.known_by if known_by is None else known_by, **options,
+        )  # fmt: skip
+        if full_feature_names in (False, recipe.full_feature_names):
+            recipe.check(training_set)
+        return training_set
+
+    def score_batch(
+        self,
+        model: str,
+        entity_df: Any,
+        *,
+        output: str = "prediction",
+        columns: Sequence[str] | None = None,
+        at: str | None = None,
+        name: str | None = None,
+        record: bool = True,
+    ) -> models.Predictions:
+        """What a model of MLflow predicts for these rows, from the features that it was trained on.
+
+        `model`: `"models:/delay@champion"`, `"models:/delay/3"`, `"models:/<model id>"` or `"runs:/<run id>"`. An alias is looked
+        up once, so that model and features belong together even where it moves meanwhile. Its features are retrieved for
+        `entity_df` as `get_historical_features(entity_df, features=model)` would, and recorded with the role `score`.
+
+        - `output`: the name of the prediction's column; a model that gives several has `output_0`, `output_1` or their own names.
+        - `columns`: the columns that the model is given, in order. Where left out, those of its signature, which may be columns
+          of `entity_df` too; where it has none, the features.
+        - `at`, `name`, `record`: as in `get_historical_features`.
+
+        Nulls are given to the model as pandas writes them (NaN, None). Raises `NotFound` where the model's run is linked to no
+        training set, `InvalidRequest` where the model cannot predict from the rows, `Unavailable` where MLflow does not answer.
+        """
+        options = {"at": at, "name": name, "record": record}
+        return models.score_batch(self, model, entity_df, output=output, columns=columns, options=options)
+
+    def use(self, data: Any, *, run: Any = None, role: linking.Role = "train") -> linking.Use:
+        """Records that a run used a training set, where the retrieval itself was not made in it: data that travelled to another
+        process, a set that tests what another trained.
+
+        - `data`: a `TrainingSet`, its id, or a frame or table that came from one and still says so (pandas' `attrs`, Arrow's schema
+          metadata; both go through Parquet).
+        - `run`: a run of MLflow, its id, or `mlflow;<tracking URI>;<experiment id>;<run id>`; the active run where left out.
+        - `role`: `train`, `validate`, `test`, `score` or `unknown`.
+
+        The use is in the store's log when this returns; MLflow gets it as a dataset input in the background. Raises
+        `InvalidRequest` where the data does not say which set it is or no run is known, `NotFound` where there is no such set.
+        """
+        return linking.used(self, data, run, role)
 
     def training_set(self, id: str) -> TrainingSet:
         """Rebuilds a recorded training set from its id, proves its digest, and gives its rows again in the same order.
@@ -383,6 +467,18 @@ class Client:
         return Rows(table)
 
     # ---------------------------------------------------------------------------------------------------- transport
+
+    @property
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of a call that is made now, in this thread."""
+        headers = linking.call_headers(self.run)
+        if self.experiment is not None:
+            headers.append(("lineament-experiment", self.experiment))
+        return [(name.encode(), _header(name, value)) for name, value in headers]
+
+    @property
+    def _options(self) -> flight.FlightCallOptions:
+        return flight.FlightCallOptions(headers=self._headers)
 
     def _sending(self, rows: pyarrow.Table) -> flight.FlightCallOptions:
         """The options of a call that sends rows: the server refuses fewer or more."""

@@ -94,6 +94,11 @@ def from_flight(error: BaseException, url: str) -> Error:
     return kind(message or type(error).__name__)
 
 
+def without_action(error: Error) -> bool:
+    """Whether a server refused an action because it is an older one, which has no such action."""
+    return "there is no action `" in str(error)
+
+
 @contextmanager
 def translated(url: str) -> Iterator[None]:
     """Turns what pyarrow raises within into errors of this module."""

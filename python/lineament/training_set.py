@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow
 
+from .errors import InvalidRequest
 from .reports import known
 from .rows import Rows, aligned, counted, escaped, html_preview
+
+if TYPE_CHECKING:
+    import pandas
+
+#: Where tables (in their schema's metadata) and pandas frames (in `attrs`) say of which training set their rows are.
+MARK = "lineament.training_set"
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class TrainingSet(Rows):
         matched: Mapping[str, int] | None = None,
         report: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(table)
+        super().__init__(_marked(table, id))
         #: The id from which the set can be rebuilt and explained; None where it was not recorded.
         self.id = id
         #: The digest of the content, `lmt1:…`: the same for the same values, however they are stored or sent.
@@ -62,6 +70,8 @@ class TrainingSet(Rows):
         self.features = features
         #: Rows that found an observation, by feature view version; None where the set was read back from its id.
         self.matched = None if matched is None else dict(matched)
+        #: How it was asked for, as it is logged in MLflow; None where the set was read back from its id.
+        self.asked: dict[str, Any] | None = None
         #: The server's report, as it came.
         self.report = dict(report or {})
 
@@ -89,6 +99,21 @@ class TrainingSet(Rows):
             return None
         return {feature.output: dict(feature.nulls) for feature in self.features}
 
+    def to_df(self, *, dtype_backend: Literal["numpy", "pyarrow"] = "numpy") -> pandas.DataFrame:
+        """The rows as a pandas frame with a plain index, as `Rows.to_df` makes them; its `attrs` name the training set.
+
+        pandas keeps `attrs` through filters, copies and Parquet, so that `client.use(frame)` knows the set again.
+
+        >>> frame = training_set.to_df()
+        >>> frame[frame.seats > 100].attrs["lineament.training_set"] == training_set.id
+        True
+        """
+        frame = super().to_df(dtype_backend=dtype_backend)
+        frame.attrs.pop(MARK, None)
+        if self.id is not None:
+            frame.attrs[MARK] = self.id
+        return frame
+
     def _title(self) -> str:
         name = "unrecorded training set" if self.id is None else f"training set {self.id}"
         at = "" if self.sequence is None else f" at sequence {self.sequence}"
@@ -114,3 +139,49 @@ class TrainingSet(Rows):
         )
         nulls = f"<table><tbody>{lines}</tbody></table>" if lines else ""
         return f"<p>{title}</p>{nulls}{html_preview(self._table)}"
+
+
+def training_set_of(data: Any) -> str:
+    """The id of the training set that is given: as an id, a `TrainingSet`, or a frame or table that says where it is from.
+
+    Raises `InvalidRequest` where it says nothing.
+    """
+    if isinstance(data, str):
+        return data
+    if isinstance(data, TrainingSet):
+        if data.id is None:
+            raise InvalidRequest("this training set was not recorded, so nothing can refer to it; ask with record=True")
+        return data.id
+    schema = getattr(data, "schema", None)
+    metadata = schema.metadata if isinstance(schema, pyarrow.Schema) else None
+    mark = (metadata or {}).get(MARK.encode())
+    # pandas writes `attrs` into Parquet as JSON, which Arrow reads back as that.
+    attrs = _attributes(metadata or {}) if isinstance(schema, pyarrow.Schema) else getattr(data, "attrs", None)
+    if mark is None and isinstance(attrs, dict):
+        mark = attrs.get(MARK)
+    if mark is None:
+        raise InvalidRequest(
+            f"this {type(data).__name__} does not say of which training set it is (Polars frames never do, and pandas loses it "
+            "in some operations); give the TrainingSet or its id"
+        )
+    return mark.decode() if isinstance(mark, bytes) else str(mark)
+
+
+def _attributes(metadata: Mapping[bytes, bytes]) -> Any:
+    for key, member in ((b"PANDAS_ATTRS", None), (b"pandas", "attributes")):
+        try:
+            value = json.loads(metadata.get(key, b"null"))
+        except ValueError:
+            continue
+        value = value.get(member) if member is not None and isinstance(value, dict) else value
+        if isinstance(value, dict) and MARK in value:
+            return value
+    return None
+
+
+def _marked(table: pyarrow.Table, id: str | None) -> pyarrow.Table:
+    """The table with the id in its metadata. What the spine was a part of before, these rows are not."""
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != MARK.encode()}
+    if id is not None:
+        metadata[MARK.encode()] = id.encode()
+    return table.replace_schema_metadata(metadata or None)

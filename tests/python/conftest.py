@@ -1,7 +1,11 @@
 """What the tests share: stores of their own, and the real server over them."""
 
+from __future__ import annotations
+
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lineament
 import pyarrow
@@ -9,6 +13,10 @@ import pyarrow.parquet
 import pytest
 import readings
 from program import FLIGHTS, Server, run
+
+if TYPE_CHECKING:
+    from relay import Relay
+    from tracking import TrackingServer
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +39,47 @@ def readings_client(client) -> lineament.Client:
     report = client.ingest("reading", readings.rows())
     assert (report.rows, report.rejected) == (readings.rows().num_rows, 0)
     return client
+
+
+@pytest.fixture(scope="session")
+def tracking(tmp_path_factory) -> Iterator[TrackingServer]:
+    """A real MLflow server, which began empty."""
+    from tracking import TrackingServer
+
+    with TrackingServer(tmp_path_factory.mktemp("mlflow")) as tracking:
+        yield tracking
+
+
+@pytest.fixture(scope="module")
+def relay(readings_client, server) -> Iterator[Relay]:
+    """The server of `readings_client`, looked on."""
+    from relay import Relay
+
+    with Relay(server.url, server.store) as relay:
+        yield relay
+
+
+@pytest.fixture
+def tracked(relay, tracking, monkeypatch) -> Iterator[lineament.Client]:
+    """A client of the relay, in a process that uses MLflow, has retrieved nothing and has no run."""
+    import mlflow
+    from lineament.mlflow.pending import PENDING
+
+    for name in list(os.environ):
+        if name.startswith("MLFLOW_"):
+            monkeypatch.delenv(name)
+    PENDING.forget()
+    lineament.mlflow.flush()
+    relay.taken.clear()
+    relay.retrievals.clear()
+    relay.without.clear()
+    mlflow.set_tracking_uri(tracking.uri)
+    mlflow.set_experiment("readings")
+    with lineament.connect(relay.url) as client:
+        yield client
+    while mlflow.active_run() is not None:
+        mlflow.end_run()
+    PENDING.forget()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from program import FLIGHTS, REPOSITORY, Server
 
-MODULES = ["lineament", *(f"lineament.{module.name}" for module in pkgutil.iter_modules(lineament.__path__))]
+MODULES = ["lineament", *(module.name for module in pkgutil.walk_packages(lineament.__path__, "lineament."))]
 
 
 @pytest.fixture(scope="module")
