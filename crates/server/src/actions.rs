@@ -10,7 +10,7 @@ use feature::name::nearest;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use serving::{ExplainRequest, Serving};
+use serving::{ExplainRequest, ExplainValueRequest, Serving};
 use tonic::{Code, Status};
 
 use crate::flight_sql::prepared;
@@ -22,13 +22,17 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 7] = [
+const ACTIONS: [(&str, &str); 8] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
     (
         "lineament.explain",
         "why one cell of a training set has its value; body: {\"training_set\": \"<id>\", \"row\": 0, \"column\": \"temp\"}",
+    ),
+    (
+        "lineament.explain_value",
+        "why a feature has its value for an entity at a time; body: {\"feature\": \"weather.temp\", \"key\": {\"origin\": \"JFK\"}, \"at\": \"2013-01-01T10:00:00Z\"}",
     ),
     ("lineament.status", "store, sequence and program; body: {}"),
     (CREATE_PREPARED, "Flight SQL: prepares a statement"),
@@ -98,6 +102,10 @@ pub async fn act(
         "lineament.explain" => {
             let wanted: ExplainRequest = request::json("the body of `lineament.explain`", body)?;
             reports::json(&serving.explain(wanted, author).await.map_err(failed)?)
+        }
+        "lineament.explain_value" => {
+            let wanted: ExplainValueRequest = request::json("the body of `lineament.explain_value`", body)?;
+            reports::json(&serving.explain_value(wanted, author).await.map_err(failed)?)
         }
         "lineament.status" => {
             if !body.is_empty() {

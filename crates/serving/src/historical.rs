@@ -103,7 +103,7 @@ impl HistoricalRequest {
 }
 
 /// Instants as RFC 3339 text.
-mod instant {
+pub(crate) mod instant {
     use feature::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de};
 

@@ -7,13 +7,14 @@ mod error;
 mod explain;
 mod export;
 mod historical;
+mod judgement;
 mod reads;
 mod replay;
 mod retrieve;
 
 pub use engine::{Memory, Reserved, TEXT_BYTES as SQL_BYTES};
 pub use error::{Error, Kind, Result};
-pub use explain::{Candidate, ExplainRequest, Explanation};
+pub use explain::{Candidate, ExplainRequest, ExplainValueRequest, Explanation};
 pub use export::write_parquet;
 pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
 pub use lineage::Manifest;

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, Catalog};
-use engine::{Engine, Memory, Session, SqlConditions};
+use engine::{Engine, KeyFiles, Memory, Session, SqlConditions};
 use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
 
@@ -20,6 +20,7 @@ use crate::reads::{Read, Reads};
 pub struct Serving {
     pub(crate) engine: Engine,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) key_files: KeyFiles,
 }
 
 /// What is asked for.
@@ -64,7 +65,7 @@ impl Retrieval {
 
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
-        Self { engine: Engine::new(catalog), reads: Arc::default() }
+        Self { engine: Engine::new(catalog), reads: Arc::default(), key_files: KeyFiles::default() }
     }
 
     /// The same store with another limit on memory.

@@ -1,0 +1,191 @@
+//! Where a value can have come from: every observation of a spine row's key that has it.
+//!
+//! An audit asks this of rows whose value is not the one that was known at their time. Files are met side by side, and each
+//! key's rows once, whatever number of spine rows ask for its values.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use catalog::VisibleFile;
+use catalog::state::ViewVersion;
+use datafusion::common::{Result, exec_datafusion_err};
+use feature::Timestamp;
+use foldhash::fast::RandomState;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::matching::{cores, offset_of};
+use super::{SpineOrder, equal_bytes};
+use crate::data_files::DataFiles;
+
+/// A row of a file that has a value that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    pub valid_at: Timestamp,
+    pub known_at: Timestamp,
+    /// Position in the files that were given.
+    pub file: usize,
+    /// Row in the file; the first is 0.
+    pub row: u64,
+}
+
+/// The observations of each key and value that spine rows asked for.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// By spine row: which of `found`; none where the row was not asked about, or has no key or value.
+    asked: Vec<Option<u32>>,
+    /// Ascending by valid_at.
+    found: Vec<Vec<Observation>>,
+}
+
+impl Observed {
+    /// The observations of the row's key that have the row's value, ascending by valid_at.
+    pub fn of(&self, row: usize) -> &[Observation] {
+        let found = self.asked.get(row).copied().flatten();
+        found.and_then(|found| self.found.get(found as usize)).map_or(&[], Vec::as_slice)
+    }
+}
+
+type Asked = HashMap<Box<[u8]>, u32, RandomState>;
+
+/// Finds the observations that have the value of each spine row that `rows` names. `values` is a value a spine row; a stored
+/// value is cast to its type before they are compared. Retractions have no value.
+///
+/// # Errors
+/// Those of the files; a type that values cannot be compared in.
+pub async fn observed(
+    data: &DataFiles,
+    version: &Arc<ViewVersion>,
+    files: &[VisibleFile],
+    spine: &Arc<SpineOrder>,
+    feature: &str,
+    values: &ArrayRef,
+    rows: &[u32],
+) -> Result<Observed> {
+    let mut wanted = vec![false; spine.rows()];
+    for row in rows {
+        if let Some(wanted) = wanted.get_mut(*row as usize) {
+            *wanted = values.is_valid(*row as usize);
+        }
+    }
+    let mut observed = Observed { asked: vec![None; spine.rows()], found: Vec::new() };
+    let mut groups: Vec<Asked> = Vec::new();
+    groups.resize_with(spine.keys().len(), HashMap::default);
+    let encoded = equal_bytes(std::slice::from_ref(values))?;
+    for (group, asked) in groups.iter_mut().enumerate() {
+        for (_, row) in &spine.entries()[spine.group(group as u32)] {
+            if wanted[*row as usize] {
+                let next = observed.found.len() as u32;
+                let number = *asked.entry(encoded.row(*row as usize).data().into()).or_insert(next);
+                if number == next {
+                    observed.found.push(Vec::new());
+                }
+                observed.asked[*row as usize] = Some(number);
+            }
+        }
+    }
+    if observed.found.is_empty() {
+        return Ok(observed);
+    }
+    let groups = Arc::new(groups);
+    let reads = files.iter().enumerate().map(|(index, file)| {
+        let question = Question {
+            data: data.clone(),
+            version: version.clone(),
+            file: file.clone(),
+            index,
+            spine: spine.clone(),
+            feature: feature.to_owned(),
+            kind: values.data_type().clone(),
+            groups: groups.clone(),
+        };
+        question.answer()
+    });
+    let mut answers = stream::iter(reads).buffer_unordered(cores());
+    while let Some(answer) = answers.try_next().await? {
+        for (number, observation) in answer {
+            observed.found[number as usize].push(observation);
+        }
+    }
+    drop(answers);
+    for found in &mut observed.found {
+        found.sort_unstable_by_key(|found| (found.valid_at, found.known_at, found.file, found.row));
+    }
+    Ok(observed)
+}
+
+/// What is asked of one file.
+struct Question {
+    data: DataFiles,
+    version: Arc<ViewVersion>,
+    file: VisibleFile,
+    index: usize,
+    spine: Arc<SpineOrder>,
+    feature: String,
+    kind: DataType,
+    groups: Arc<Vec<Asked>>,
+}
+
+impl Question {
+    async fn answer(self) -> Result<Vec<(u32, Observation)>> {
+        let keys: Vec<&str> = self.version.keys().iter().map(|key| key.name.as_str()).collect();
+        let mut names = keys.clone();
+        names.extend(["valid_at", "known_at", "_retracted", &self.feature]);
+        let pages = self.spine.key_pages(&self.data.footer(&self.file.file).await?, self.version.keys())?;
+        let selection = pages.as_ref().map(|pages| pages.selection());
+        let columns = self.data.columns(&self.file, &names, selection).await?;
+        let lacks = |name: &str| {
+            exec_datafusion_err!(
+                "data file `{}` has no column `{name}` of the right type",
+                self.file.file.path
+            )
+        };
+        let mut key_columns = Vec::with_capacity(keys.len());
+        for (name, key) in keys.iter().zip(self.version.keys()) {
+            let column = columns.column_by_name(name).ok_or_else(|| lacks(name))?;
+            key_columns.push(cast(column, &key.data_type.arrow())?);
+        }
+        let times = |name: &str| {
+            columns
+                .column_by_name(name)
+                .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+        };
+        let valid_at = times("valid_at").ok_or_else(|| lacks("valid_at"))?;
+        let known_at = times("known_at");
+        let offset = offset_of(&self.version, &self.file);
+        let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt());
+        // A batch that lacks the feature has no value of it.
+        let Some(stored) = columns.column_by_name(&self.feature) else { return Ok(Vec::new()) };
+        let stored = cast(stored, &self.kind)?;
+        let encoded = equal_bytes(std::slice::from_ref(&stored))?;
+        let mut found = Vec::new();
+        for run in self.spine.keys().runs(&key_columns, columns.num_rows())? {
+            let Some(asked) = self.groups.get(run.group as usize).filter(|asked| !asked.is_empty()) else {
+                continue;
+            };
+            for row in run.from..run.until {
+                if stored.is_null(row) || retracted.is_some_and(|retracted| retracted.value(row)) {
+                    continue;
+                }
+                let Some(number) = asked.get(encoded.row(row).data()) else { continue };
+                let valid = valid_at.value(row);
+                let known = match (offset, known_at) {
+                    (Some(offset), _) => valid.saturating_add(offset),
+                    (None, Some(known)) => known.value(row),
+                    (None, None) => self.file.batch.by.committed_at.micros(),
+                };
+                let place = pages.as_ref().map_or(row as u64, |pages| u64::from(pages.row(row)));
+                let observation = Observation {
+                    valid_at: Timestamp(valid),
+                    known_at: Timestamp(known),
+                    file: self.index,
+                    row: place,
+                };
+                found.push((*number, observation));
+            }
+        }
+        Ok(found)
+    }
+}
