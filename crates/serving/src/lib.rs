@@ -3,15 +3,21 @@
 //! Every read goes through [`Serving::retrieve`] or [`Serving::historical`]: decide, plan, stream, record. Rebuilding a recorded training
 //! set and explaining a cell of it stand on the same. This crate knows no protobuf and no HTTP.
 
+mod diff;
 mod error;
 mod explain;
 mod export;
 mod historical;
 mod judgement;
 mod reads;
+mod recorded;
 mod replay;
 mod retrieve;
 
+pub use diff::{
+    Cause, CellCount, CellExample, Class, ColumnChanges, Compared, Diff, DiffRequest, DiffSide, EntryCount,
+    FullDiff, Retyped, RowChange, RowCounts, RowExample,
+};
 pub use engine::{Memory, Reserved, TEXT_BYTES as SQL_BYTES};
 pub use error::{Error, Kind, Result};
 pub use explain::{Candidate, ExplainRequest, ExplainValueRequest, Explanation};

@@ -10,7 +10,7 @@ use engine::point_in_time::Cut;
 use engine::{Session, Snapshot};
 use feature::TrainingSetId;
 use lineage::Manifest;
-use lineage::manifest::{ColumnManifest, Knowledge};
+use lineage::manifest::{ColumnManifest, Knowledge, ReferenceManifest};
 use serde::Serialize;
 
 use crate::error::Result;
@@ -51,7 +51,7 @@ impl Serving {
     pub async fn replay(&self, id: TrainingSetId, author: &Author) -> Result<(ReplayReport, TrainingSet)> {
         let started = Instant::now();
         let manifest = self.manifest(id).await?;
-        let (session, resolved) = self.as_recorded(&manifest).await?;
+        let (session, resolved) = self.as_recorded(&manifest, |_| true).await?;
         let spine = self.stored_spine(&manifest).await?;
         let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
         let found = self.look_up(&session, rows, &manifest.spine.at, &resolved).await?;
@@ -84,13 +84,18 @@ impl Serving {
         Ok((replayed, TrainingSet { schema: found.schema, batches: found.batches, report: set_report }))
     }
 
-    /// The session and the references of a recorded set; nothing is resolved anew.
-    pub(crate) async fn as_recorded(&self, manifest: &Manifest) -> Result<(Session, Resolved)> {
+    /// The session and those references of a recorded set that are wanted; nothing is resolved anew.
+    pub(crate) async fn as_recorded(
+        &self,
+        manifest: &Manifest,
+        wanted: impl Fn(&ReferenceManifest) -> bool,
+    ) -> Result<(Session, Resolved)> {
         let snapshot: Snapshot = self.engine.snapshot(Some(manifest.sequence)).await?;
         let session = self.engine.ordered_session(snapshot)?;
         let pinned: Vec<Pinned> = manifest
             .references
             .iter()
+            .filter(|reference| wanted(reference))
             .map(|reference| Pinned {
                 asked: reference.asked.clone(),
                 version: reference.version,
