@@ -378,7 +378,7 @@ fn encode_spine(
 }
 
 /// A time without a zone would be guessed, and a wrong guess leaks hours.
-fn refuse_naive(spine: &Schema, at: &str) -> Result<()> {
+pub(crate) fn refuse_naive(spine: &Schema, at: &str) -> Result<()> {
     let Ok(field) = spine.field_with_name(at) else { return Ok(()) };
     match field.data_type() {
         DataType::Timestamp(_, None) => Err(Error::new(

@@ -3,6 +3,7 @@
 //! Every read goes through [`Serving::retrieve`] or [`Serving::historical`]: decide, plan, stream, record. Rebuilding a recorded training
 //! set and explaining a cell of it stand on the same. This crate knows no protobuf and no HTTP.
 
+mod audit;
 mod diff;
 mod error;
 mod explain;
@@ -14,6 +15,10 @@ mod recorded;
 mod replay;
 mod retrieve;
 
+pub use audit::{
+    Audit, AuditBatch, AuditClass, AuditExample, AuditRequest, AuditSetRequest, ColumnAudit, FullAudit,
+    JudgedBy, Lead,
+};
 pub use diff::{
     Cause, CellCount, CellExample, Class, ColumnChanges, Compared, Diff, DiffRequest, DiffSide, EntryCount,
     FullDiff, Retyped, RowChange, RowCounts, RowExample,

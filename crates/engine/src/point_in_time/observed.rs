@@ -36,15 +36,97 @@ pub struct Observation {
 pub struct Observed {
     /// By spine row: which of `found`; none where the row was not asked about, or has no key or value.
     asked: Vec<Option<u32>>,
-    /// Ascending by valid_at.
-    found: Vec<Vec<Observation>>,
+    found: Vec<Times>,
 }
+
+/// The observations of one key and value.
+#[derive(Debug, Default)]
+struct Times {
+    /// Ascending by valid_at.
+    rows: Vec<Observation>,
+    /// Of each block of rows, the latest known_at.
+    latest_known: Vec<Timestamp>,
+    /// By row, the earliest known_at of it and all before it.
+    earliest_known: Vec<Timestamp>,
+}
+
+/// Rows of a block, so that a long stretch of what was known is crossed block by block.
+const BLOCK: usize = 64;
 
 impl Observed {
     /// The observations of the row's key that have the row's value, ascending by valid_at.
     pub fn of(&self, row: usize) -> &[Observation] {
-        let found = self.asked.get(row).copied().flatten();
-        found.and_then(|found| self.found.get(found as usize)).map_or(&[], Vec::as_slice)
+        self.times(row).map_or(&[], |times| &times.rows)
+    }
+
+    /// Whether one of them was true and known at an instant.
+    pub fn knowable(&self, row: usize, at: Timestamp) -> bool {
+        self.times(row).is_some_and(|times| times.knowable(at))
+    }
+
+    /// Of those that were not true or not known yet, the one whose valid_at is nearest to the instant; the earlier of two.
+    pub fn nearest_unknown(&self, row: usize, at: Timestamp) -> Option<&Observation> {
+        self.times(row).and_then(|times| times.nearest_unknown(at))
+    }
+
+    fn times(&self, row: usize) -> Option<&Times> {
+        self.found.get(self.asked.get(row).copied().flatten()? as usize)
+    }
+}
+
+impl Times {
+    fn sort(&mut self) {
+        self.rows.sort_unstable_by_key(|found| (found.valid_at, found.known_at, found.file, found.row));
+        let latest = |block: &[Observation]| block.iter().map(|row| row.known_at).max();
+        self.latest_known = self.rows.chunks(BLOCK).filter_map(latest).collect();
+        let mut earliest = Timestamp(i64::MAX);
+        self.earliest_known = self
+            .rows
+            .iter()
+            .map(|row| {
+                earliest = earliest.min(row.known_at);
+                earliest
+            })
+            .collect();
+    }
+
+    /// How many were true at an instant.
+    fn true_at(&self, at: Timestamp) -> usize {
+        self.rows.partition_point(|row| row.valid_at <= at)
+    }
+
+    fn knowable(&self, at: Timestamp) -> bool {
+        let last = self.true_at(at).checked_sub(1);
+        last.and_then(|last| self.earliest_known.get(last)).is_some_and(|known| *known <= at)
+    }
+
+    fn nearest_unknown(&self, at: Timestamp) -> Option<&Observation> {
+        let end = self.true_at(at);
+        let later = self.rows.get(end);
+        let earlier = self.last_unknown(end, at);
+        match (earlier, later) {
+            (Some(earlier), Some(later)) => {
+                let since = at.micros().abs_diff(earlier.valid_at.micros());
+                Some(if since <= later.valid_at.micros().abs_diff(at.micros()) { earlier } else { later })
+            }
+            (earlier, later) => earlier.or(later),
+        }
+    }
+
+    /// The last row before `end` that was not known at an instant.
+    fn last_unknown(&self, end: usize, at: Timestamp) -> Option<&Observation> {
+        let mut end = end;
+        while end > 0 {
+            let block = (end - 1) / BLOCK;
+            let start = block * BLOCK;
+            if self.latest_known.get(block).is_some_and(|latest| *latest > at)
+                && let Some(found) = self.rows[start..end].iter().rev().find(|row| row.known_at > at)
+            {
+                return Some(found);
+            }
+            end = start;
+        }
+        None
     }
 }
 
@@ -80,7 +162,7 @@ pub async fn observed(
                 let next = observed.found.len() as u32;
                 let number = *asked.entry(encoded.row(*row as usize).data().into()).or_insert(next);
                 if number == next {
-                    observed.found.push(Vec::new());
+                    observed.found.push(Times::default());
                 }
                 observed.asked[*row as usize] = Some(number);
             }
@@ -106,12 +188,12 @@ pub async fn observed(
     let mut answers = stream::iter(reads).buffer_unordered(cores());
     while let Some(answer) = answers.try_next().await? {
         for (number, observation) in answer {
-            observed.found[number as usize].push(observation);
+            observed.found[number as usize].rows.push(observation);
         }
     }
     drop(answers);
     for found in &mut observed.found {
-        found.sort_unstable_by_key(|found| (found.valid_at, found.known_at, found.file, found.row));
+        found.sort();
     }
     Ok(observed)
 }
@@ -187,5 +269,34 @@ impl Question {
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_nearest_that_was_not_known_is_found(
+            rows in prop::collection::vec((0i64..40, 0i64..60), 0..300),
+            at in 0i64..60,
+        ) {
+            let at = Timestamp(at);
+            let row = |(place, (valid, known)): (usize, &(i64, i64))| Observation {
+                valid_at: Timestamp(*valid), known_at: Timestamp(*known), file: 0, row: place as u64,
+            };
+            let mut times = Times { rows: rows.iter().enumerate().map(row).collect(), ..Times::default() };
+            times.sort();
+            let unknown = |row: &&Observation| row.valid_at > at || row.known_at > at;
+            let distance = |row: &Observation| row.valid_at.micros().abs_diff(at.micros());
+            let nearest = times.rows.iter().filter(unknown).map(distance).min();
+            let found = times.nearest_unknown(at);
+            prop_assert_eq!(found.map(distance), nearest);
+            prop_assert!(found.as_ref().is_none_or(unknown));
+            prop_assert_eq!(times.knowable(at), times.rows.iter().any(|row| !unknown(&row)));
+        }
     }
 }
