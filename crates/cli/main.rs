@@ -3,8 +3,10 @@
 //! One file a verb: each parses its arguments, calls one function of `serving`, and prints.
 
 mod apply;
+mod audit;
 mod definitions_folder;
 mod demo;
+mod diff;
 mod explain;
 mod ingest;
 mod init;
@@ -49,6 +51,8 @@ enum Verb {
     Retrieve(retrieve::Arguments),
     Replay(replay::Arguments),
     Explain(explain::Arguments),
+    Diff(diff::Arguments),
+    Audit(audit::Arguments),
     Serve(serve::Arguments),
 }
 
@@ -75,6 +79,8 @@ fn main() -> ExitCode {
             Verb::Retrieve(arguments) => retrieve::run(&place, arguments).await,
             Verb::Replay(arguments) => replay::run(&place, arguments).await,
             Verb::Explain(arguments) => explain::run(&place, arguments).await,
+            Verb::Diff(arguments) => diff::run(&place, arguments).await,
+            Verb::Audit(arguments) => audit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         }
     });

@@ -10,7 +10,7 @@ use feature::name::nearest;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use serving::{ExplainRequest, ExplainValueRequest, Serving};
+use serving::{AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, Serving};
 use tonic::{Code, Status};
 
 use crate::flight_sql::prepared;
@@ -22,7 +22,7 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 8] = [
+const ACTIONS: [(&str, &str); 10] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
@@ -33,6 +33,14 @@ const ACTIONS: [(&str, &str); 8] = [
     (
         "lineament.explain_value",
         "why a feature has its value for an entity at a time; body: {\"feature\": \"weather.temp\", \"key\": {\"origin\": \"JFK\"}, \"at\": \"2013-01-01T10:00:00Z\"}",
+    ),
+    (
+        "lineament.diff",
+        "what is other in training set b than in a, and why; body: {\"a\": \"<id>\", \"b\": \"<id>\", \"examples\": 3}",
+    ),
+    (
+        "lineament.audit",
+        "which cells of a training set could not be known at their time; body: {\"training_set\": \"<id>\", \"examples\": 5}",
     ),
     ("lineament.status", "store, sequence and program; body: {}"),
     (CREATE_PREPARED, "Flight SQL: prepares a statement"),
@@ -106,6 +114,14 @@ pub async fn act(
         "lineament.explain_value" => {
             let wanted: ExplainValueRequest = request::json("the body of `lineament.explain_value`", body)?;
             reports::json(&serving.explain_value(wanted, author).await.map_err(failed)?)
+        }
+        "lineament.diff" => {
+            let wanted: DiffRequest = request::json("the body of `lineament.diff`", body)?;
+            reports::json(&serving.diff(wanted, false, author).await.map_err(failed)?.report)
+        }
+        "lineament.audit" => {
+            let wanted: AuditSetRequest = request::json("the body of `lineament.audit`", body)?;
+            reports::json(&serving.audit_set(wanted, false, author).await.map_err(failed)?.report)
         }
         "lineament.status" => {
             if !body.is_empty() {

@@ -293,7 +293,7 @@ impl Serving {
             columns: columns(&found.digest),
             lineage: column_edges(spine, at, resolved),
             spine: spine_manifest,
-            target: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
+            target: target(),
         };
         let bytes = serde_json::to_vec(&manifest)
             .map_err(|error| Error::internal("a manifest cannot be written", error))?;
@@ -351,6 +351,11 @@ impl Serving {
         serde_json::from_slice(&bytes)
             .map_err(|error| Error::new(Kind::Damaged, format!("`{}`: {error}", set.record.manifest.path)))
     }
+}
+
+/// The machine that this program runs on, as the compiler names it.
+pub(crate) fn target() -> String {
+    format!("{} {}", std::env::consts::ARCH, std::env::consts::OS)
 }
 
 fn encode_spine(

@@ -29,5 +29,5 @@ pub use explain::{Candidate, ExplainRequest, ExplainValueRequest, Explanation};
 pub use export::write_parquet;
 pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
 pub use lineage::Manifest;
-pub use replay::{Difference, ReplayReport};
+pub use replay::{Difference, ReplayReport, Suspect};
 pub use retrieve::{Query, Retrieval, Serving};

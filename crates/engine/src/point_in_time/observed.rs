@@ -14,7 +14,7 @@ use catalog::state::ViewVersion;
 use datafusion::common::{Result, exec_datafusion_err};
 use feature::Timestamp;
 use foldhash::fast::RandomState;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::matching::{cores, offset_of};
 use super::{SpineOrder, equal_bytes};
@@ -172,7 +172,8 @@ pub async fn observed(
         return Ok(observed);
     }
     let groups = Arc::new(groups);
-    let reads = files.iter().enumerate().map(|(index, file)| {
+    let mut reads = Vec::with_capacity(files.len());
+    for (index, file) in files.iter().enumerate() {
         let question = Question {
             data: data.clone(),
             version: version.clone(),
@@ -183,8 +184,8 @@ pub async fn observed(
             kind: values.data_type().clone(),
             groups: groups.clone(),
         };
-        question.answer()
-    });
+        reads.push(question.answer().boxed());
+    }
     let mut answers = stream::iter(reads).buffer_unordered(cores());
     while let Some(answer) = answers.try_next().await? {
         for (number, observation) in answer {
