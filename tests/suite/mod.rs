@@ -4,6 +4,7 @@ mod asof_join;
 mod cases;
 mod coverage;
 mod damage;
+mod diff;
 mod fixture;
 mod golden;
 mod mistakes;

@@ -44,10 +44,8 @@ pub struct Observed {
 struct Times {
     /// Ascending by valid_at.
     rows: Vec<Observation>,
-    /// Of each block of rows, the latest known_at.
-    latest_known: Vec<Timestamp>,
-    /// By row, the earliest known_at of it and all before it.
-    earliest_known: Vec<Timestamp>,
+    /// Of each block of rows, the earliest and the latest known_at.
+    known: Vec<(Timestamp, Timestamp)>,
 }
 
 /// Rows of a block, so that a long stretch of what was known is crossed block by block.
@@ -59,9 +57,9 @@ impl Observed {
         self.times(row).map_or(&[], |times| &times.rows)
     }
 
-    /// Whether one of them was true and known at an instant.
-    pub fn knowable(&self, row: usize, at: Timestamp) -> bool {
-        self.times(row).is_some_and(|times| times.knowable(at))
+    /// Of those that were true and known at an instant, the one with the greatest valid_at.
+    pub fn latest_knowable(&self, row: usize, at: Timestamp) -> Option<&Observation> {
+        self.times(row).and_then(|times| times.latest_knowable(at))
     }
 
     /// Of those that were not true or not known yet, the one whose valid_at is nearest to the instant; the earlier of two.
@@ -77,17 +75,11 @@ impl Observed {
 impl Times {
     fn sort(&mut self) {
         self.rows.sort_unstable_by_key(|found| (found.valid_at, found.known_at, found.file, found.row));
-        let latest = |block: &[Observation]| block.iter().map(|row| row.known_at).max();
-        self.latest_known = self.rows.chunks(BLOCK).filter_map(latest).collect();
-        let mut earliest = Timestamp(i64::MAX);
-        self.earliest_known = self
-            .rows
-            .iter()
-            .map(|row| {
-                earliest = earliest.min(row.known_at);
-                earliest
-            })
-            .collect();
+        let known = |block: &[Observation]| {
+            let times = block.iter().map(|row| row.known_at);
+            Some((times.clone().min()?, times.max()?))
+        };
+        self.known = self.rows.chunks(BLOCK).filter_map(known).collect();
     }
 
     /// How many were true at an instant.
@@ -95,15 +87,16 @@ impl Times {
         self.rows.partition_point(|row| row.valid_at <= at)
     }
 
-    fn knowable(&self, at: Timestamp) -> bool {
-        let last = self.true_at(at).checked_sub(1);
-        last.and_then(|last| self.earliest_known.get(last)).is_some_and(|known| *known <= at)
+    fn latest_knowable(&self, at: Timestamp) -> Option<&Observation> {
+        let holds = |(earliest, _): &(Timestamp, Timestamp)| *earliest <= at;
+        self.last_before(self.true_at(at), holds, |row| row.known_at <= at)
     }
 
     fn nearest_unknown(&self, at: Timestamp) -> Option<&Observation> {
         let end = self.true_at(at);
         let later = self.rows.get(end);
-        let earlier = self.last_unknown(end, at);
+        let holds = |(_, latest): &(Timestamp, Timestamp)| *latest > at;
+        let earlier = self.last_before(end, holds, |row| row.known_at > at);
         match (earlier, later) {
             (Some(earlier), Some(later)) => {
                 let since = at.micros().abs_diff(earlier.valid_at.micros());
@@ -113,14 +106,19 @@ impl Times {
         }
     }
 
-    /// The last row before `end` that was not known at an instant.
-    fn last_unknown(&self, end: usize, at: Timestamp) -> Option<&Observation> {
+    /// The last row before `end` that is wanted; `holds` says whether a block may have one.
+    fn last_before(
+        &self,
+        end: usize,
+        holds: impl Fn(&(Timestamp, Timestamp)) -> bool,
+        wanted: impl Fn(&Observation) -> bool,
+    ) -> Option<&Observation> {
         let mut end = end;
         while end > 0 {
             let block = (end - 1) / BLOCK;
             let start = block * BLOCK;
-            if self.latest_known.get(block).is_some_and(|latest| *latest > at)
-                && let Some(found) = self.rows[start..end].iter().rev().find(|row| row.known_at > at)
+            if self.known.get(block).is_some_and(&holds)
+                && let Some(found) = self.rows[start..end].iter().rev().find(|row| wanted(row))
             {
                 return Some(found);
             }
@@ -281,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_nearest_that_was_not_known_is_found(
+        fn the_nearest_are_found(
             rows in prop::collection::vec((0i64..40, 0i64..60), 0..300),
             at in 0i64..60,
         ) {
@@ -297,7 +295,8 @@ mod tests {
             let found = times.nearest_unknown(at);
             prop_assert_eq!(found.map(distance), nearest);
             prop_assert!(found.as_ref().is_none_or(unknown));
-            prop_assert_eq!(times.knowable(at), times.rows.iter().any(|row| !unknown(&row)));
+            let latest = times.rows.iter().filter(|row| !unknown(row)).map(|row| row.valid_at).max();
+            prop_assert_eq!(times.latest_knowable(at).map(|row| row.valid_at), latest);
         }
     }
 }

@@ -54,8 +54,8 @@ pub struct ColumnAudit {
     /// Cells that are what was knowable at their row's time, null where nothing was.
     pub knowable: u64,
     pub leaked: u64,
-    /// Of the leaked cells, those whose value an observation had that was known too. Told by value alone, such a cell may be stale
-    /// and not leaked.
+    /// Of the leaked cells, those whose value another observation had that was known and within the ttl. Told by value alone, such
+    /// a cell may be stale and not leaked.
     pub ambiguous: u64,
     pub stale: u64,
     pub missing: u64,

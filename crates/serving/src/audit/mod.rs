@@ -377,12 +377,16 @@ impl Serving {
             let place = row as usize;
             let at = times.is_valid(place).then(|| Timestamp(times.value(place)));
             let unknown = at.and_then(|at| sources.nearest_unknown(place, at));
-            let knowable = at.is_some_and(|at| sources.knowable(place, at));
+            let knowable = at.and_then(|at| sources.latest_knowable(place, at));
+            let alive = |valid_at: Timestamp| {
+                let oldest = at.zip(view.ttl).map(|(at, ttl)| at.micros().saturating_sub(ttl.micros()));
+                oldest.is_none_or(|oldest| valid_at.micros() >= oldest)
+            };
             let class = if compared.is_null(place) {
                 AuditClass::Missing
             } else if unknown.is_some() {
                 AuditClass::Leaked
-            } else if knowable {
+            } else if knowable.is_some() {
                 AuditClass::Stale
             } else {
                 AuditClass::Unexplained
@@ -390,7 +394,7 @@ impl Serving {
             Finding {
                 row,
                 class,
-                ambiguous: unknown.is_some() && knowable,
+                ambiguous: unknown.is_some() && knowable.is_some_and(|found| alive(found.valid_at)),
                 evidence: unknown.map(|found| Evidence {
                     valid_at: found.valid_at,
                     known_at: found.known_at,

@@ -216,10 +216,18 @@ enum Source {
 
 /// The winners of both sets at the changed places of one pair of versions.
 struct Sides {
-    /// Ascending.
-    places: Vec<u32>,
+    /// By place in the alignment's pairs: the place among the winners; [`UNASKED`] for cells that are the same.
+    winners: Vec<u32>,
     a: Winners,
     b: Winners,
+}
+
+const UNASKED: u32 = u32::MAX;
+
+impl Sides {
+    fn winner(&self, place: u32) -> Option<usize> {
+        self.winners.get(place as usize).filter(|winner| **winner != UNASKED).map(|winner| *winner as usize)
+    }
 }
 
 /// Both sets, aligned, with the columns that differ.
@@ -375,25 +383,30 @@ impl Serving {
         comparison: &Comparison,
         held: &Reserved,
     ) -> Result<Vec<((VersionId, VersionId), Sides)>> {
-        let mut places: BTreeMap<(VersionId, VersionId), BTreeSet<u32>> = BTreeMap::new();
+        let mut winners: BTreeMap<(VersionId, VersionId), Vec<u32>> = BTreeMap::new();
         for column in &comparison.columns {
             if let Source::Views(a, b) = column.source {
-                places.entry((a, b)).or_default().extend(column.changes.iter().map(|(place, _)| *place));
+                let asked = || vec![UNASKED; comparison.alignment.pairs.len()];
+                let asked = winners.entry((a, b)).or_insert_with(asked);
+                for (place, _) in &column.changes {
+                    asked[*place as usize] = 0;
+                }
             }
         }
-        let mut sides = Vec::with_capacity(places.len());
-        for ((a, b), places) in places {
-            let places: Vec<u32> = places.into_iter().collect();
-            held.grow((places.len() * 2 * WINNER_BYTES) as u64)?;
-            let rows = |side: fn(&(u32, u32)) -> u32| {
-                places
-                    .iter()
-                    .filter_map(|place| comparison.alignment.pairs.get(*place as usize).map(side))
-                    .collect::<UInt32Array>()
-            };
-            let winners_a = self.winners_of(&comparison.a, a, &rows(|(row, _)| *row)).await?;
-            let winners_b = self.winners_of(&comparison.b, b, &rows(|(_, row)| *row)).await?;
-            sides.push(((a, b), Sides { places, a: winners_a, b: winners_b }));
+        let mut sides = Vec::with_capacity(winners.len());
+        for ((a, b), mut winners) in winners {
+            let mut rows: (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+            for (pair, winner) in comparison.alignment.pairs.iter().zip(&mut winners) {
+                if *winner != UNASKED {
+                    *winner = rows.0.len() as u32;
+                    rows.0.push(pair.0);
+                    rows.1.push(pair.1);
+                }
+            }
+            held.grow((rows.0.len() * 2 * WINNER_BYTES + winners.len() * size_of::<u32>()) as u64)?;
+            let winners_a = self.winners_of(&comparison.a, a, &rows.0.into()).await?;
+            let winners_b = self.winners_of(&comparison.b, b, &rows.1.into()).await?;
+            sides.push(((a, b), Sides { winners, a: winners_a, b: winners_b }));
         }
         Ok(sides)
     }
@@ -413,9 +426,9 @@ impl Comparison {
             return cause.alone();
         }
         let Some(sides) = self.sides_of(source) else { return Cause::Unexplained.alone() };
-        match sides.places.binary_search(&place) {
-            Ok(index) => causes::told(self.a.state(), &sides.a, &sides.b, index),
-            Err(_) => Cause::Unexplained.alone(),
+        match sides.winner(place) {
+            Some(winner) => causes::told(self.a.state(), &sides.a, &sides.b, winner),
+            None => Cause::Unexplained.alone(),
         }
     }
 

@@ -117,7 +117,7 @@ fn batch(
                 texts[into].append_value(text.value(at).try_to_string().map_err(unshown)?);
             }
         }
-        let index = sides.and_then(|sides| Some((sides, sides.places.binary_search(place).ok()?)));
+        let index = sides.and_then(|sides| Some((sides, sides.winner(*place)?)));
         let [of_a, of_b] = &mut winners;
         match index {
             Some((sides, index)) => {
