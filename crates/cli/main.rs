@@ -3,9 +3,11 @@
 //! One file a verb: each parses its arguments, calls one function of `serving`, and prints.
 
 mod apply;
+mod audit;
 mod definitions_folder;
 mod demo;
 mod deploy;
+mod diff;
 mod experiment;
 mod explain;
 mod impact;
@@ -65,6 +67,8 @@ enum Verb {
     Use(use_of::Arguments),
     Model(model::Arguments),
     Deploy(deploy::Arguments),
+    Diff(diff::Arguments),
+    Audit(audit::Arguments),
     Serve(serve::Arguments),
 }
 
@@ -99,6 +103,8 @@ fn main() -> ExitCode {
             Verb::Use(arguments) => use_of::run(&place, arguments).await,
             Verb::Model(arguments) => model::run(&place, arguments).await,
             Verb::Deploy(arguments) => deploy::run(&place, arguments).await,
+            Verb::Diff(arguments) => diff::run(&place, arguments).await,
+            Verb::Audit(arguments) => audit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         }
     });

@@ -10,8 +10,10 @@
 """
 
 from . import mlflow as mlflow  # ours, which does not import theirs
+from .audit import Audit, AuditedCell, AuditedColumn, LeakingBatch
 from .client import Client, connect
 from .definition import DefinedView, DefinitionWarning
+from .diff import CellChange, CellChanges, ChangedBy, Diff, Retyped, RowChange
 from .errors import (
     Damaged,
     Error,
@@ -22,19 +24,26 @@ from .errors import (
     Unavailable,
 )
 from .explanation import Candidate, Explanation
-from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport
+from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
 from .rows import Rows
 from .training_set import Feature, TrainingSet
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Audit",
+    "AuditedCell",
+    "AuditedColumn",
     "Candidate",
+    "CellChange",
+    "CellChanges",
     "Change",
+    "ChangedBy",
     "Client",
     "Damaged",
     "DefinedView",
     "DefinitionWarning",
+    "Diff",
     "Difference",
     "Error",
     "Explanation",
@@ -42,12 +51,16 @@ __all__ = [
     "Forbidden",
     "IngestReport",
     "InvalidRequest",
+    "LeakingBatch",
     "NotFound",
     "Plan",
     "Refused",
     "Rejections",
     "ReplayReport",
+    "Retyped",
+    "RowChange",
     "Rows",
+    "Suspect",
     "TrainingSet",
     "Unavailable",
     "connect",

@@ -668,7 +668,7 @@ async fn answers(serving: &serving::Serving, training_sets: [TrainingSetId; 2]) 
     let request = HistoricalRequest { record: false, ..HistoricalRequest::new(features) };
     let set = serving.historical(spine(vec![table(fixture::SPINE)]), request, &author()).await.unwrap();
     answers.push((features.join(", "), set.report.digest));
-    let request = ExplainRequest { training_set: training_sets[0], row: 6, column: "temp".to_owned() };
+    let request = ExplainRequest::new(training_sets[0], 6, "temp");
     let explained = serving.explain(request, &author()).await.unwrap();
     let winner = explained.winner.unwrap();
     let cell = Cell {

@@ -1,14 +1,19 @@
 //! One module a subject. A file that is not declared here would never run: `every_file_is_declared` notices it.
 
 mod asof_join;
+mod audit;
 mod cases;
 mod coverage;
 mod damage;
+mod diff;
+mod explain;
 mod fixture;
 mod golden;
 mod lineage;
 mod mistakes;
+mod one_view;
 mod point_in_time;
+mod replay;
 mod slt;
 mod stores;
 mod tables;

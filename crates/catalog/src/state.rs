@@ -499,12 +499,17 @@ impl State {
     pub fn batches_of(&self, version: &ViewVersion, at: Sequence) -> Vec<Arc<Batch>> {
         let mut counted = Vec::new();
         for batch in self.batches_of_line(version.line).iter().filter(|batch| batch.by.sequence <= at) {
-            let later = batch.number > version.number;
-            if !later || self.has_all_features(batch, version) {
+            if self.counts_for(batch, version) {
                 counted.push(batch.clone());
             }
         }
         counted
+    }
+
+    /// Whether a batch counts for a version, once its sequence is reached.
+    pub fn counts_for(&self, batch: &Batch, version: &ViewVersion) -> bool {
+        let later = batch.number > version.number;
+        batch.line == version.line && (!later || self.has_all_features(batch, version))
     }
 
     fn has_all_features(&self, batch: &Batch, version: &ViewVersion) -> bool {

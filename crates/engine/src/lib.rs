@@ -13,12 +13,14 @@ pub mod history;
 pub mod point_in_time;
 pub mod sql;
 
+mod key_files;
 mod memory;
 mod session;
 mod snapshot;
 mod system;
 
 pub use conditions::SqlConditions;
+pub use key_files::{KeyFile, KeyFiles};
 pub use memory::{Memory, Reserved};
 pub use session::{CATALOG, Engine, SYSTEM_SCHEMA, Session};
 pub use snapshot::{LineageRelations, Snapshot, split_name};

@@ -12,7 +12,10 @@ use feature::name::nearest;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use serving::{ExplainRequest, LineageRequest, RefreshRequest, Serving};
+use serving::{
+    AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, LineageRequest, RefreshRequest,
+    Serving,
+};
 use tonic::{Code, Status};
 
 use crate::flight_sql::prepared;
@@ -24,13 +27,25 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 13] = [
+const ACTIONS: [(&str, &str); 16] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
     (
         "lineament.explain",
         "why one cell of a training set has its value; body: {\"training_set\": \"<id>\", \"row\": 0, \"column\": \"temp\"}",
+    ),
+    (
+        "lineament.explain_value",
+        "why a feature has its value for an entity at a time; body: {\"feature\": \"weather.temp\", \"key\": {\"origin\": \"JFK\"}, \"at\": \"2013-01-01T10:00:00Z\"}",
+    ),
+    (
+        "lineament.diff",
+        "what is other in training set b than in a, and why; body: {\"a\": \"<id>\", \"b\": \"<id>\", \"examples\": 3}",
+    ),
+    (
+        "lineament.audit",
+        "which cells of a training set could not be known at their time; body: {\"training_set\": \"<id>\", \"examples\": 5}",
     ),
     (
         "lineament.refresh",
@@ -141,6 +156,18 @@ pub async fn act(
         "lineament.explain" => {
             let wanted: ExplainRequest = request::json("the body of `lineament.explain`", body)?;
             reports::json(&serving.explain(wanted, author).await.map_err(failed)?)
+        }
+        "lineament.explain_value" => {
+            let wanted: ExplainValueRequest = request::json("the body of `lineament.explain_value`", body)?;
+            reports::json(&serving.explain_value(wanted, author).await.map_err(failed)?)
+        }
+        "lineament.diff" => {
+            let wanted: DiffRequest = request::json("the body of `lineament.diff`", body)?;
+            reports::json(&serving.diff(wanted, false, author).await.map_err(failed)?.report)
+        }
+        "lineament.audit" => {
+            let wanted: AuditSetRequest = request::json("the body of `lineament.audit`", body)?;
+            reports::json(&serving.audit_set(wanted, false, author).await.map_err(failed)?.report)
         }
         "lineament.refresh" => {
             let wanted: RefreshRequest = request::json("the body of `lineament.refresh`", body)?;

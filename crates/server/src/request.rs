@@ -7,7 +7,7 @@ use feature::TrainingSetId;
 use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serving::{HistoricalRequest, Query, SQL_BYTES};
+use serving::{AuditRequest, AuditSetRequest, DiffRequest, HistoricalRequest, Query, SQL_BYTES};
 use tonic::Status;
 
 use crate::reports;
@@ -42,6 +42,8 @@ pub enum Wanted {
 pub enum Ticket {
     Sql(String),
     TrainingSet(TrainingSetId),
+    Diff(DiffRequest),
+    Audit(AuditSetRequest),
 }
 
 /// A command in JSON that rows are sent with.
@@ -73,6 +75,7 @@ pub enum Claim {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Exchange {
     HistoricalFeatures(HistoricalRequest),
+    Audit(AuditRequest),
 }
 
 /// Tells what a descriptor is.

@@ -278,7 +278,7 @@ impl Serving {
             columns: columns(&found.digest),
             lineage: column_edges(spine, at, resolved),
             spine: spine_manifest,
-            target: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
+            target: target(),
         };
         let bytes = serde_json::to_vec(&manifest)
             .map_err(|error| Error::internal("a manifest cannot be written", error))?;
@@ -351,6 +351,11 @@ impl Serving {
     }
 }
 
+/// The machine that this program runs on, as the compiler names it.
+pub(crate) fn target() -> String {
+    format!("{} {}", std::env::consts::ARCH, std::env::consts::OS)
+}
+
 fn encode_spine(
     schema: SchemaRef,
     batches: &[RecordBatch],
@@ -376,7 +381,7 @@ fn encode_spine(
 }
 
 /// A time without a zone would be guessed, and a wrong guess leaks hours.
-fn refuse_naive(spine: &Schema, at: &str) -> Result<()> {
+pub(crate) fn refuse_naive(spine: &Schema, at: &str) -> Result<()> {
     let Ok(field) = spine.field_with_name(at) else { return Ok(()) };
     match field.data_type() {
         DataType::Timestamp(_, None) => Err(Error::new(

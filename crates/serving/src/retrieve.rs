@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, Catalog};
-use engine::{Engine, Memory, Session, SqlConditions};
+use engine::{Engine, KeyFiles, Memory, Session, SqlConditions};
 use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
 
@@ -22,6 +22,7 @@ pub struct Serving {
     pub(crate) engine: Engine,
     pub(crate) reads: Arc<Reads>,
     pub(crate) graphs: Arc<Graphs>,
+    pub(crate) key_files: KeyFiles,
 }
 
 /// What is asked for.
@@ -67,7 +68,12 @@ impl Retrieval {
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
         let graphs = Arc::new(Graphs::default());
-        Self { engine: Engine::new(catalog).with_lineage(graphs.clone()), reads: Arc::default(), graphs }
+        Self {
+            engine: Engine::new(catalog).with_lineage(graphs.clone()),
+            reads: Arc::default(),
+            graphs,
+            key_files: KeyFiles::default(),
+        }
     }
 
     /// The same store with another limit on memory.
