@@ -8,17 +8,20 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array,
 };
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
 use catalog::ingest::{quarantine_schema, read_quarantine};
 use catalog::records::Object;
 use catalog::state::Provenance;
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::{MemTable, ViewTable};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use feature::Name;
 use feature::definition::{About, KnownAt, Literal, Range};
 
-use crate::session::bare_context;
+use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
@@ -41,13 +44,49 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// A system view, planned over the relations that it names.
 pub async fn table(snapshot: &Snapshot, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-    let Some((_, sql)) = VIEWS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
+    let Some((known, sql)) = VIEWS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
     let context = bare_context();
     for (relation, rows) in relations(snapshot, sql).await? {
-        context.register_table(relation, Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
+        let rows: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?);
+        context.register_table(relation, Arc::new(SystemRelation { view: known, rows }))?;
     }
     let plan = context.sql(sql).await?.into_unoptimized_plan();
     Ok(Some(Arc::new(ViewTable::new(plan, Some((*sql).to_owned())))))
+}
+
+/// A relation under a system view. It is known for what it is wherever its view is planned into a query.
+#[derive(Debug)]
+pub struct SystemRelation {
+    view: &'static str,
+    rows: Arc<dyn TableProvider>,
+}
+
+impl SystemRelation {
+    /// The view that it stands under: `lineament.batches`.
+    pub fn view(&self) -> String {
+        format!("{SYSTEM_SCHEMA}.{}", self.view)
+    }
+}
+
+#[async_trait]
+impl TableProvider for SystemRelation {
+    fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        self.rows.table_type()
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.rows.scan(session, projection, filters, limit).await
+    }
 }
 
 /// The relations that a view's text mentions.
