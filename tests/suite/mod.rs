@@ -2,6 +2,7 @@
 
 mod asof_join;
 mod cases;
+mod column_lineage;
 mod coverage;
 mod damage;
 mod fixture;

@@ -8,6 +8,7 @@ pub mod author;
 pub mod conditions;
 pub mod ingest;
 pub mod plan;
+pub mod recorded_reads;
 pub mod records;
 pub mod state;
 

@@ -14,6 +14,7 @@ pub mod point_in_time;
 pub mod sql;
 
 mod memory;
+mod recorded_reads;
 mod session;
 mod snapshot;
 mod system;

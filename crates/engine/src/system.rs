@@ -21,19 +21,23 @@ use datafusion::physical_plan::ExecutionPlan;
 use feature::Name;
 use feature::definition::{About, KnownAt, Literal, Range};
 
+use crate::recorded_reads;
 use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 10] = [
+const VIEWS: [(&str, &str); 13] = [
     ("batches", include_str!("../../../sql/batches.sql")),
     ("entities", include_str!("../../../sql/entities.sql")),
     ("feature_services", include_str!("../../../sql/feature_services.sql")),
     ("feature_views", include_str!("../../../sql/feature_views.sql")),
     ("features", include_str!("../../../sql/features.sql")),
     ("log", include_str!("../../../sql/log.sql")),
+    ("read_columns", include_str!("../../../sql/read_columns.sql")),
+    ("reads", include_str!("../../../sql/reads.sql")),
     ("rejected_rows", include_str!("../../../sql/rejected_rows.sql")),
     ("training_sets", include_str!("../../../sql/training_sets.sql")),
+    ("untraced", include_str!("../../../sql/untraced.sql")),
     ("verifications", include_str!("../../../sql/verifications.sql")),
     ("versions", include_str!("../../../sql/versions.sql")),
 ];
@@ -47,7 +51,6 @@ pub async fn table(snapshot: &Snapshot, name: &str) -> Result<Option<Arc<dyn Tab
     let Some((known, sql)) = VIEWS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
     let context = bare_context();
     for (relation, rows) in relations(snapshot, sql).await? {
-        let rows: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?);
         context.register_table(relation, Arc::new(SystemRelation { view: known, rows }))?;
     }
     let plan = context.sql(sql).await?.into_unoptimized_plan();
@@ -90,38 +93,49 @@ impl TableProvider for SystemRelation {
 }
 
 /// The relations that a view's text mentions.
-async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, RecordBatch)>> {
-    let mut found = Vec::new();
+async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, Arc<dyn TableProvider>)>> {
+    let mut found: Vec<(&'static str, Arc<dyn TableProvider>)> = Vec::new();
     let uses =
         |relation: &str| sql.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == relation);
     if uses("state_entities") {
-        found.push(("state_entities", entities(snapshot)?));
+        found.push(("state_entities", held(entities(snapshot)?)?));
     }
     if uses("state_versions") {
-        found.push(("state_versions", versions(snapshot)?));
+        found.push(("state_versions", held(versions(snapshot)?)?));
     }
     if uses("state_features") {
-        found.push(("state_features", features(snapshot)?));
+        found.push(("state_features", held(features(snapshot)?)?));
     }
     if uses("state_services") {
-        found.push(("state_services", services(snapshot)?));
+        found.push(("state_services", held(services(snapshot)?)?));
     }
     if uses("state_batches") {
-        found.push(("state_batches", batches(snapshot)?));
+        found.push(("state_batches", held(batches(snapshot)?)?));
     }
     if uses("state_training_sets") {
-        found.push(("state_training_sets", training_sets(snapshot)?));
+        found.push(("state_training_sets", held(training_sets(snapshot)?)?));
     }
     if uses("state_verifications") {
-        found.push(("state_verifications", verifications(snapshot)?));
+        found.push(("state_verifications", held(verifications(snapshot)?)?));
     }
     if uses("state_log") {
-        found.push(("state_log", log(snapshot)?));
+        found.push(("state_log", held(log(snapshot)?)?));
     }
     if uses("state_rejections") {
-        found.push(("state_rejections", rejections(snapshot).await?));
+        found.push(("state_rejections", held(rejections(snapshot).await?)?));
+    }
+    if uses("state_reads") {
+        found.push(("state_reads", recorded_reads::reads(snapshot)?));
+    }
+    if uses("state_read_columns") {
+        found.push(("state_read_columns", recorded_reads::read_columns(snapshot)?));
     }
     Ok(found)
+}
+
+/// Rows that are at hand.
+fn held(rows: RecordBatch) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))
 }
 
 /// Columns of a relation under construction.

@@ -1,13 +1,16 @@
 //! Explain: why one cell of a training set has its value.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use catalog::records::Object;
+use catalog::state::ViewVersion;
 use catalog::{Author, VisibleFile};
+use engine::column_lineage::{Edge, Influence, Output, Scan, Source, Traced};
 use engine::point_in_time::{CandidateRow, Cut, NullReason, candidates};
 use feature::name::nearest;
 use feature::{Sequence, Timestamp, TrainingSetId};
@@ -73,6 +76,34 @@ pub struct Candidate {
     pub reason: Option<String>,
 }
 
+/// What an explanation reads: the feature, and the keys and times by which its candidates are judged.
+fn traced(version: &ViewVersion, sequence: Sequence, feature: &str, output: &str) -> Traced {
+    let keys = version.keys().iter().map(|key| (key.name.as_str(), Influence::Join));
+    let times = ["valid_at", "known_at"].map(|time| (time, Influence::Sort));
+    let read: Vec<(&str, Influence)> =
+        [(feature, Influence::Identity)].into_iter().chain(keys).chain(times).collect();
+    let edge = |(column, influence): &(&str, Influence)| Edge {
+        source: Arc::new(Source::FeatureView {
+            version: version.version,
+            label: version.label(),
+            sequence,
+            column: (*column).to_owned(),
+        }),
+        influence: *influence,
+    };
+    let mut columns: Vec<String> = read.iter().map(|(column, _)| (*column).to_owned()).collect();
+    columns.sort();
+    Traced {
+        outputs: vec![Output {
+            name: output.to_owned(),
+            expression: format!("{}.{feature}", version.label()),
+            sources: read.iter().map(edge).collect(),
+        }],
+        scans: vec![Scan { version: version.version, label: version.label(), sequence, columns }],
+        ..Traced::default()
+    }
+}
+
 const LOSERS_SHOWN: usize = 10;
 
 impl Serving {
@@ -82,7 +113,6 @@ impl Serving {
     /// An id, row or column that there is not.
     pub async fn explain(&self, request: ExplainRequest, author: &Author) -> Result<Explanation> {
         let started = Instant::now();
-        let place = self.reads.reserve()?;
         let manifest = self.manifest(request.training_set).await?;
         let Some(reference) = manifest.references.iter().find(|known| known.output == request.column) else {
             return Err(self.unknown_column(&request, &manifest));
@@ -109,7 +139,7 @@ impl Serving {
                 format!("the store knows no version {}", reference.version),
             ));
         };
-        let version = std::sync::Arc::new(version.clone());
+        let version = Arc::new(version.clone());
         let mut key: Vec<(String, ArrayRef)> = Vec::new();
         let mut key_text = BTreeMap::new();
         for part in version.keys() {
@@ -125,12 +155,13 @@ impl Serving {
 
         // Later batches are looked at too, so that those which came after can be told of.
         let newest = self.engine.snapshot(None).await?;
-        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now());
+        let traced = Arc::new(traced(&version, newest.sequence, &reference.feature, &request.column));
+        let place = self.reads.reserve(&traced)?;
+        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now(), traced);
         read.asked(format!(
             "explain: training set {}, row {}, {}",
             request.training_set, request.row, request.column
         ));
-        read.columns_of(version.label(), [reference.feature.clone()]);
         let files = newest.visible_files(&version).await?;
         let rows = candidates(&newest.files, &version, &files, &key, &reference.feature).await?;
         let ttl =

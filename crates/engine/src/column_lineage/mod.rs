@@ -15,6 +15,7 @@ mod sources;
 mod text;
 
 use std::fmt;
+use std::sync::Arc;
 
 use datafusion::logical_expr::LogicalPlan;
 use feature::{Sequence, VersionId};
@@ -95,7 +96,8 @@ impl fmt::Display for Source {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edge {
-    pub source: Source,
+    /// Shared: a source of one column is often one of many.
+    pub source: Arc<Source>,
     pub influence: Influence,
 }
 

@@ -93,7 +93,7 @@ impl Walk {
 
     fn edges(&self, set: &Set) -> Vec<Edge> {
         let edge = |(number, influence): &(u32, Influence)| {
-            Some(Edge { source: self.sources.get(*number)?.clone(), influence: *influence })
+            Some(Edge { source: self.sources.get(*number)?, influence: *influence })
         };
         set.iter().filter_map(edge).collect()
     }

@@ -82,7 +82,7 @@ impl Read {
         if traced.refused.is_some() {
             return None;
         }
-        let named: HashSet<&Source> = traced.edges().map(|(_, edge)| &edge.source).collect();
+        let named: HashSet<&Source> = traced.edges().map(|(_, edge)| edge.source.as_ref()).collect();
         let missing = self.given.iter().find(|source| !named.contains(source))?;
         Some(Refusal {
             node: "TableScan".to_owned(),

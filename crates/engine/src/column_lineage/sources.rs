@@ -105,7 +105,7 @@ impl Sources {
         number
     }
 
-    pub fn get(&self, number: u32) -> Option<&Source> {
-        self.all.get(number as usize).map(Arc::as_ref)
+    pub fn get(&self, number: u32) -> Option<Arc<Source>> {
+        self.all.get(number as usize).cloned()
     }
 }
