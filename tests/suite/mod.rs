@@ -3,6 +3,7 @@
 mod asof_join;
 mod audit;
 mod cases;
+mod column_lineage;
 mod coverage;
 mod damage;
 mod diff;

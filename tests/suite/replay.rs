@@ -35,6 +35,8 @@ async fn record(serving: &Serving, mut manifest: Manifest) -> TrainingSetId {
     let record = Record::from(TrainingSetRecorded {
         training_set: id,
         sequence: manifest.sequence,
+        name: None,
+        selected: None,
         rows: manifest.rows,
         columns: manifest.columns.len() as u32,
         digest: manifest.digest.clone(),

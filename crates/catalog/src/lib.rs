@@ -9,6 +9,7 @@ pub mod conditions;
 pub mod external;
 pub mod ingest;
 pub mod plan;
+pub mod recorded_reads;
 pub mod records;
 pub mod registry;
 pub mod selection;

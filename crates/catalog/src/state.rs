@@ -16,8 +16,8 @@ use feature::{
 };
 
 use crate::records::{
-    BatchCommitted, BatchRefused, Described, EntityDefined, Record, ServiceDefined, StoreCreated, Subject,
-    TrainingSetRecorded, Verified, ViewVersionDefined,
+    BatchCommitted, BatchRefused, Described, EntityDefined, ReadsRecorded, Record, ServiceDefined,
+    StoreCreated, Subject, TrainingSetRecorded, Verified, ViewVersionDefined,
 };
 use crate::state::registry::Registry;
 
@@ -119,6 +119,13 @@ pub struct Verification {
     pub by: Arc<Provenance>,
 }
 
+/// Reads of one flush.
+#[derive(Clone, Debug)]
+pub struct RecordedReads {
+    pub record: ReadsRecorded,
+    pub by: Arc<Provenance>,
+}
+
 /// A line of the log, for people.
 #[derive(Clone, Debug)]
 pub struct LogLine {
@@ -172,6 +179,7 @@ pub struct State {
     refused: Vec<RefusedBatch>,
     training_sets: BTreeMap<TrainingSetId, TrainingSet>,
     verifications: Vec<Verification>,
+    reads: Vec<RecordedReads>,
     requests: HashMap<String, Request>,
     /// Source files that were taken, by line.
     sources: HashSet<(VersionId, Digest)>,
@@ -209,6 +217,7 @@ impl State {
             refused: Vec::new(),
             training_sets: BTreeMap::new(),
             verifications: Vec::new(),
+            reads: Vec::new(),
             requests: HashMap::new(),
             sources: HashSet::new(),
             refused_sources: HashSet::new(),
@@ -270,7 +279,10 @@ impl State {
                     Some(_) => Err(repeated(by, "training set", body.training_set.to_string())),
                 }
             }
-            Record::ReadsRecorded(_) => Ok(()),
+            Record::ReadsRecorded(body) => {
+                self.reads.push(RecordedReads { record: body.clone(), by: by.clone() });
+                Ok(())
+            }
             Record::Verified(body) => {
                 if !self.training_sets.contains_key(&body.training_set) {
                     return Err(unresolved(by, "training set", body.training_set.to_string()));
@@ -442,6 +454,11 @@ impl State {
     /// Experiments, runs, models, deployments and uses.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Objects of recorded reads, in the order of the log.
+    pub fn reads(&self) -> &[RecordedReads] {
+        &self.reads
     }
 
     pub fn log(&self) -> &[LogLine] {

@@ -24,6 +24,7 @@ use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
 use crate::Memory;
+use crate::column_lineage::{Traced, trace};
 use crate::data_files::DataFiles;
 use crate::point_in_time::any_order::AnyOrder;
 use crate::snapshot::{LineageRelations, Snapshot, split_name, table_name};
@@ -112,6 +113,13 @@ fn external(error: catalog::Error) -> DataFusionError {
 enum Order {
     OfTheSpine,
     Free,
+}
+
+/// A plan that is ready to run.
+#[derive(Clone)]
+pub struct Prepared {
+    pub physical: Arc<dyn ExecutionPlan>,
+    pub traced: Arc<Traced>,
 }
 
 /// Plans and runs queries over one snapshot.
@@ -250,6 +258,30 @@ impl Session {
             Ok(physical)
         })
         .await
+    }
+
+    /// The plan as it will run, and what each of its columns comes from.
+    pub async fn prepare_traced(&self, plan: &LogicalPlan) -> Result<Prepared> {
+        let _permit = self.planning.acquire().await;
+        sql::on_deep_stack(async {
+            let (traced, optimised) = self.optimise(plan)?;
+            let physical = self.state.query_planner().create_physical_plan(&optimised, &self.state).await?;
+            sql::verify_physical(&physical)?;
+            Ok(Prepared { physical, traced: Arc::new(traced) })
+        })
+        .await
+    }
+
+    /// In the steps of `SessionState::optimize`, so that the plan can be seen between analysis and optimisation.
+    fn optimise(&self, plan: &LogicalPlan) -> Result<(Traced, LogicalPlan)> {
+        if let LogicalPlan::Explain(_) = plan {
+            return Ok((trace(plan), self.state.optimize(plan)?));
+        }
+        let options = self.state.config_options();
+        let analysed = self.state.analyzer().execute_and_check(plan.clone(), options, |_, _| {})?;
+        let traced = trace(&analysed);
+        let optimised = self.state.optimizer().optimize(analysed, &self.state, |_, _| {})?;
+        Ok((traced.held_against(&optimised), optimised))
     }
 
     pub fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {

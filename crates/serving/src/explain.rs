@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::historical::row_of;
 use crate::judgement::{Judgement, Known};
+use crate::looked_at::looked_at;
 use crate::reads::Read;
 use crate::replay::cut_of;
 use crate::retrieve::Serving;
@@ -153,7 +154,6 @@ impl Serving {
     /// An id, row or column that there is not.
     pub async fn explain(&self, request: ExplainRequest, author: &Author) -> Result<Explanation> {
         let started = Instant::now();
-        let place = self.reads.reserve()?;
         let manifest = self.manifest(request.training_set).await?;
         let Some(reference) = manifest.references.iter().find(|known| known.output == request.column) else {
             return Err(self.unknown_column(&request, &manifest));
@@ -205,12 +205,14 @@ impl Serving {
             judgement: Judgement { sequence: manifest.sequence, at, cut: cut_of(&manifest), ttl },
             exhaustive: request.exhaustive,
         };
-        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now());
+        let traced = looked_at([(&*asked.version, newest.sequence, &*reference.feature, &*request.column)]);
+        let traced = Arc::new(traced);
+        let place = self.reads.reserve(&traced)?;
+        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now(), traced);
         read.asked(format!(
             "explain: training set {}, row {}, {}",
             request.training_set, request.row, request.column
         ));
-        read.columns_of(asked.version.label(), [reference.feature.clone()]);
         let (mut explanation, rows) = self.explained(&newest, &asked).await?;
         explanation.training_set = Some(request.training_set);
         explanation.row = Some(request.row);
@@ -227,7 +229,6 @@ impl Serving {
     /// A feature, key or sequence that there is not; a key that is not one of the entity's, or lacks a part.
     pub async fn explain_value(&self, request: ExplainValueRequest, author: &Author) -> Result<Explanation> {
         let started = Instant::now();
-        let place = self.reads.reserve()?;
         let newest = self.engine.snapshot(None).await?;
         let sequence = request.sequence.unwrap_or(newest.sequence);
         if sequence > newest.sequence {
@@ -266,9 +267,10 @@ impl Serving {
             feature: &name,
             exhaustive: request.exhaustive,
         };
-        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now());
+        let traced = Arc::new(looked_at([(&*asked.version, newest.sequence, &*name, &*name)]));
+        let place = self.reads.reserve(&traced)?;
+        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now(), traced);
         read.asked(format!("explain: {} at {}", request.feature, request.at));
-        read.columns_of(asked.version.label(), [name.clone()]);
         let (explanation, rows) = self.explained(&newest, &asked).await?;
         read.rows = rows;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -3,6 +3,7 @@
 //! A retrieval and its replay are one function with different inputs: both end in [`Serving::look_up`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -10,9 +11,10 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use catalog::records::{BatchHit, Object, Record, Role, Selected, TrainingSetRecorded, UseRecorded};
 use catalog::{Author, Intent};
 use datafusion::logical_expr::LogicalPlan;
-use engine::Session;
+use datafusion::physical_plan::ExecutionPlan;
 use engine::features::{self, Resolved};
 use engine::point_in_time::{Cut, LookupReport, exec};
+use engine::{Prepared, Session};
 use feature::digest::{TableDigest, TableDigestResult};
 use feature::{Sequence, Span, SpineId, Timestamp, TrainingSetId};
 use futures::TryStreamExt;
@@ -27,6 +29,7 @@ use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 use storage::environment;
 
+use crate::column_edges::SPINE;
 use crate::error::{Error, Kind, Result};
 use crate::reads::Read;
 use crate::retrieve::Serving;
@@ -181,12 +184,15 @@ impl Serving {
         asked.ttl = request.ttl.clone();
         asked.cut = cut;
         let resolved = features::resolve(session.snapshot(), &asked).await?;
-        let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
+        let rows = session.rows(SPINE, spine.schema.clone(), spine.batches.clone())?;
         let at = features::time_column(rows.schema(), request.at.as_deref())?;
         refuse_naive(&spine.schema, &at)?;
+        let plan = features::plan(rows, &at, &resolved)?;
+        let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
+        self.refuse_opaque(&traced)?;
         // What is not recorded as a training set is a read, and a full queue refuses it rather than forget it.
-        let place = if request.record { None } else { Some(self.reads.reserve()?) };
-        let found = self.look_up(&session, rows, &at, &resolved).await?;
+        let place = if request.record { None } else { Some(self.reads.reserve(&traced)?) };
+        let found = self.run_digested(&session, plan, physical).await?;
         let mut report = report(&found, &resolved, session.snapshot().sequence);
         match place {
             None => {
@@ -195,13 +201,8 @@ impl Serving {
             }
             Some(place) => {
                 let now = self.catalog().store().clock().now();
-                let mut read = Read::new(author, session.snapshot().sequence, now);
+                let mut read = Read::new(author, session.snapshot().sequence, now, traced);
                 read.asked(format!("historical_features: {}", request.features.join(", ")));
-                for feature in &resolved.features {
-                    let version = resolved.views[feature.view].table.version();
-                    let name = version.definition.features[feature.feature].name.to_string();
-                    read.columns_of(version.label(), [name]);
-                }
                 read.rows = report.rows;
                 read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.reads.record(place, read);
@@ -221,6 +222,15 @@ impl Serving {
     ) -> Result<LookedUp> {
         let plan = features::plan(spine, at, resolved)?;
         let physical = session.prepare(&plan).await?;
+        self.run_digested(session, plan, physical).await
+    }
+
+    async fn run_digested(
+        &self,
+        session: &Session,
+        plan: LogicalPlan,
+        physical: Arc<dyn ExecutionPlan>,
+    ) -> Result<LookedUp> {
         let schema = physical.schema();
         let batches: Vec<RecordBatch> = session.run(physical.clone())?.try_collect().await?;
         let reports = exec::find(&physical).map(exec::PointInTimeExec::reports).unwrap_or_default();

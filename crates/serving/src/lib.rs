@@ -4,6 +4,7 @@
 //! set and explaining a cell of it stand on the same. This crate knows no protobuf and no HTTP.
 
 mod audit;
+mod column_edges;
 mod diff;
 mod error;
 mod explain;
@@ -11,6 +12,8 @@ mod export;
 mod graph;
 mod historical;
 mod judgement;
+mod looked_at;
+mod read_rows;
 mod reads;
 mod recorded;
 mod refresh;
@@ -22,6 +25,7 @@ pub use audit::{
     Audit, AuditBatch, AuditClass, AuditExample, AuditRequest, AuditSetRequest, ColumnAudit, FullAudit,
     JudgedBy, Lead,
 };
+pub use column_edges::edges_of;
 pub use diff::{
     Cause, CellCount, CellExample, Class, ColumnChanges, Compared, Diff, DiffRequest, DiffSide, EntryCount,
     FullDiff, Retyped, RowChange, RowCounts, RowExample,
@@ -35,4 +39,4 @@ pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, T
 pub use lineage::Manifest;
 pub use refresh::{RefreshReport, RefreshRequest};
 pub use replay::{Difference, ReplayReport, Suspect};
-pub use retrieve::{Query, Retrieval, Serving};
+pub use retrieve::{OpaqueReads, Parameters, Query, Retrieval, Serving};

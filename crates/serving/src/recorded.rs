@@ -8,6 +8,7 @@ use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{Field, Schema};
 use catalog::VisibleFile;
 use catalog::state::{State, ViewVersion};
+use engine::column_lineage::Traced;
 use engine::features::Resolved;
 use engine::point_in_time::{Cut, Direction, Lookup, NullReason, SpineOrder, Winner, micros, winners};
 use engine::{Reserved, Session};
@@ -18,6 +19,7 @@ use lineage::manifest::ReferenceManifest;
 
 use crate::error::{Error, Kind, Result};
 use crate::historical::columns as manifest_columns;
+use crate::looked_at::looked_at;
 use crate::replay::cut_of;
 use crate::retrieve::Serving;
 
@@ -68,6 +70,18 @@ pub(crate) struct Winners {
 impl RecordedSet {
     pub fn reference(&self, output: &str) -> Option<&ReferenceManifest> {
         self.manifest.references.iter().find(|known| known.output == output)
+    }
+
+    /// The trace of reading some of its features again.
+    pub fn looked_at(&self, read: impl Fn(&ReferenceManifest) -> bool) -> Result<Traced> {
+        let references: Vec<&ReferenceManifest> =
+            self.manifest.references.iter().filter(|reference| read(reference)).collect();
+        let versions: Vec<Arc<ViewVersion>> =
+            references.iter().map(|reference| self.view_version(reference.version)).collect::<Result<_>>()?;
+        let features = references.iter().zip(&versions).map(|(reference, version)| {
+            (&**version, self.manifest.sequence, &*reference.feature, &*reference.output)
+        });
+        Ok(looked_at(features))
     }
 
     pub fn state(&self) -> &State {

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::historical::{Spine, refuse_naive};
+use crate::looked_at::looked_at;
 use crate::reads::Read;
 use crate::recorded::{Blocks, column, order_of};
 use crate::retrieve::Serving;
@@ -146,12 +147,13 @@ impl Serving {
         author: &Author,
     ) -> Result<FullAudit> {
         let started = Instant::now();
-        let place = self.reads.reserve()?;
         let held = self.memory().reserve("audit");
         let set = self.recorded(request.training_set, &held).await?;
         let names: Vec<&str> =
             set.manifest.references.iter().map(|reference| reference.output.as_str()).collect();
         let rows = set.spine.num_rows();
+        let traced = Arc::new(set.looked_at(|_| true)?);
+        let place = self.reads.reserve(&traced)?;
         let rebuilt = self.rebuilt(&set, &names, &Blocks::all(rows), &held).await?;
         // Under the limit, the set itself is what was knowable; that is what the winners' times are to prove.
         let knowable = match set.manifest.knowledge {
@@ -165,7 +167,8 @@ impl Serving {
         let all = UInt32Array::from_iter_values(0..rows as u32);
         let mut columns = Vec::with_capacity(names.len());
         let mut keys = BTreeSet::new();
-        let mut read = Read::new(author, set.manifest.sequence, self.catalog().store().clock().now());
+        let now = self.catalog().store().clock().now();
+        let mut read = Read::new(author, set.manifest.sequence, now, traced);
         read.asked(format!("audit: training set {}", request.training_set));
         for view in &set.manifest.views {
             held.grow(rows as u64 * WINNER_BYTES)?;
@@ -175,7 +178,6 @@ impl Serving {
                 if reference.version != view.version {
                     continue;
                 }
-                read.columns_of(winners.version.label(), [reference.feature.clone()]);
                 let values = rebuilt.column(position).clone();
                 let answer = knowable.as_ref().map_or(&values, |knowable| knowable.column(position)).clone();
                 let same = equal_bytes(std::slice::from_ref(&values))?;
@@ -255,7 +257,6 @@ impl Serving {
         if table.rows() == 0 {
             return Err(Error::new(Kind::Invalid, "the table has no rows to audit"));
         }
-        let place = self.reads.reserve()?;
         let held = self.memory().reserve("audit");
         let bytes: usize = table.batches.iter().map(RecordBatch::get_array_memory_size).sum();
         held.grow(2 * bytes as u64)?;
@@ -267,6 +268,14 @@ impl Serving {
             .map_err(|error| Error::new(Kind::Exhausted, format!("the table is too large: {error}")))?;
         let resolved = resolved(&session, &request).await?;
         let claims = claims(&table, &request, &resolved)?;
+        let sequence = session.snapshot().sequence;
+        let traced = looked_at(resolved.features.iter().map(|feature| {
+            let version = resolved.views[feature.view].table.version();
+            let name = version.definition.features[feature.feature].name.as_str();
+            (&**version, sequence, name, feature.output.as_str())
+        }));
+        let traced = Arc::new(traced);
+        let place = self.reads.reserve(&traced)?;
         let mut keys = BTreeSet::new();
         for view in &resolved.views {
             keys.extend(view.table.version().keys().iter().map(|key| key.name.to_string()));
@@ -278,7 +287,6 @@ impl Serving {
             columns.push(self.judged(&session, &table, &at, &resolved, &knowable, claim, &held).await?);
         }
         let subject = Subject::new(&table, &keys, &at)?;
-        let sequence = session.snapshot().sequence;
         let full = told(
             Told {
                 training_set: None,
@@ -291,14 +299,9 @@ impl Serving {
             &columns,
             started,
         )?;
-        let mut read = Read::new(author, sequence, self.catalog().store().clock().now());
+        let mut read = Read::new(author, sequence, self.catalog().store().clock().now(), traced);
         let claimed: Vec<&str> = columns.iter().map(|column| column.reference.as_str()).collect();
         read.asked(format!("audit of a table: {}", claimed.join(", ")));
-        for feature in &resolved.features {
-            let version = resolved.views[feature.view].table.version();
-            let name = version.definition.features[feature.feature].name.to_string();
-            read.columns_of(version.label(), [name]);
-        }
         read.rows = table.num_rows() as u64;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.reads.record(place, read);

@@ -10,6 +10,7 @@ mod cells;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
@@ -19,6 +20,7 @@ use arrow::row::Rows;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use catalog::Author;
 use engine::Reserved;
+use engine::column_lineage::Traced;
 use engine::point_in_time::{cast_key, equal_bytes, micros};
 use feature::{BatchId, Sequence, TrainingSetId, VersionId};
 use lineage::manifest::{ColumnManifest, Knowledge};
@@ -248,7 +250,6 @@ impl Serving {
     /// An id that is not known; a set that cannot be made again as it was recorded.
     pub async fn diff(&self, request: DiffRequest, full: bool, author: &Author) -> Result<FullDiff> {
         let started = Instant::now();
-        let place = self.reads.reserve()?;
         let held = self.memory().reserve("diff");
         let (a, b) = (self.manifest(request.a).await?, self.manifest(request.b).await?);
         let mut report = Diff {
@@ -272,6 +273,7 @@ impl Serving {
             let schema = table::schema(None, &[])?;
             return Ok(FullDiff { report, schema, batches: Vec::new() });
         }
+        let place = self.reads.reserve(&Traced::default())?;
         let comparison = self.compare(&request, &mut report, &held).await?;
         let examples = request.examples.min(MOST_EXAMPLES);
         comparison.count(&mut report, examples)?;
@@ -280,17 +282,16 @@ impl Serving {
         let batches = if full { table::rows(&comparison, &schema)? } else { Vec::new() };
 
         let now = self.catalog().store().clock().now();
-        let mut read =
-            Read::new(author, comparison.a.manifest.sequence.max(comparison.b.manifest.sequence), now);
+        let read_of = |set: &RecordedSet| {
+            set.looked_at(|reference| report.compared.columns.contains(&reference.output))
+        };
+        let mut traced = read_of(&comparison.a)?;
+        let other = read_of(&comparison.b)?;
+        traced.outputs.extend(other.outputs);
+        traced.scans.extend(other.scans);
+        let sequence = comparison.a.manifest.sequence.max(comparison.b.manifest.sequence);
+        let mut read = Read::new(author, sequence, now, Arc::new(traced));
         read.asked(format!("diff: training sets {} and {}", request.a, request.b));
-        for set in [&comparison.a, &comparison.b] {
-            for reference in &set.manifest.references {
-                if report.compared.columns.contains(&reference.output) {
-                    let version = set.view_version(reference.version)?;
-                    read.columns_of(version.label(), [reference.feature.clone()]);
-                }
-            }
-        }
         read.rows = comparison.alignment.pairs.len() as u64;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.reads.record(place, read);
