@@ -307,7 +307,7 @@ async fn columns_are_found_by_name_or_told() {
     let nowhere =
         audited(&serving, joined("xx", values.clone()), AuditRequest::new(["v.x"])).await.unwrap_err();
     assert_eq!(nowhere.kind(), Kind::NotFound);
-    assert!(nowhere.to_string().contains("did you mean `xx`?"), "{nowhere}");
+    assert!(nowhere.to_string().contains("say which column holds it, as in --map"), "{nowhere}");
     let mut mapped = AuditRequest::new(["v.x"]);
     mapped.columns = BTreeMap::from([("xx".to_owned(), "v.x".to_owned())]);
     assert_eq!(audited(&serving, joined("xx", values.clone()), mapped).await.unwrap().columns.len(), 1);

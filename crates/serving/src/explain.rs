@@ -18,7 +18,6 @@ use feature::{Reference, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::historical::row_of;
 use crate::judgement::{Judgement, Known};
 use crate::looked_at::looked_at;
 use crate::reads::Read;
@@ -168,8 +167,7 @@ impl Serving {
                 ),
             ));
         }
-        let spine = self.stored_spine(&manifest).await?;
-        let Some(spine_row) = row_of(&spine, request.row) else {
+        let Some(spine_row) = self.stored_row(&manifest, request.row).await? else {
             return Err(Error::new(Kind::Damaged, format!("the stored spine has no row {}", request.row)));
         };
         // Later batches are looked at too, so that those which came after can be told of.
@@ -487,12 +485,13 @@ struct Nearest {
     later: Vec<KeyFile>,
     /// Those that cannot win at all.
     others: Vec<KeyFile>,
+    at: i64,
 }
 
 impl Nearest {
     fn of(files: Vec<KeyFile>, judgement: &Judgement) -> Self {
         let at = judgement.at.map_or(i64::MIN, Timestamp::micros);
-        let mut near = Self { past: Vec::new(), later: Vec::new(), others: Vec::new() };
+        let mut near = Self { past: Vec::new(), later: Vec::new(), others: Vec::new(), at };
         for file in files {
             if !file.counts || file.visible.batch.by.sequence > judgement.sequence {
                 near.others.push(file);
@@ -526,10 +525,15 @@ impl Nearest {
         if self.later.is_empty() { None } else { Some(some(&mut self.later)) }
     }
 
-    /// What was not opened, the nearest first.
+    /// What was not opened, the nearest to the asked time first.
     fn rest(self) -> Vec<KeyFile> {
-        let newest_first = |files: Vec<KeyFile>| files.into_iter().rev();
-        newest_first(self.past).chain(newest_first(self.later)).chain(newest_first(self.others)).collect()
+        let mut rest = self.past;
+        rest.extend(self.later);
+        rest.extend(self.others);
+        rest.sort_by_key(|file| {
+            (least(file).saturating_sub(self.at)).max(self.at.saturating_sub(greatest(file)))
+        });
+        rest
     }
 }
 

@@ -23,8 +23,9 @@ use lineage::manifest::{
 };
 use lineage::{Edge, Manifest, edges};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 use storage::environment;
@@ -333,17 +334,26 @@ impl Serving {
 
     /// A stored spine, as it was given.
     pub(crate) async fn stored_spine(&self, manifest: &Manifest) -> Result<Spine> {
+        let builder = self.spine_reader(manifest).await?;
+        read_spine(manifest, builder)
+    }
+
+    /// One row of a stored spine; none where it has not so many. Only the pages with the row are decoded.
+    pub(crate) async fn stored_row(&self, manifest: &Manifest, row: u64) -> Result<Option<RecordBatch>> {
+        let row = usize::try_from(row).unwrap_or(usize::MAX);
+        let builder = self.spine_reader(manifest).await?.with_offset(row).with_limit(1);
+        let spine = read_spine(manifest, builder)?;
+        Ok(spine.batches.into_iter().find(|batch| batch.num_rows() == 1))
+    }
+
+    async fn spine_reader(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<ParquetRecordBatchReaderBuilder<bytes::Bytes>> {
         let bytes = self.catalog().object(&manifest.spine.object).await?;
-        let wrong = |error: parquet::errors::ParquetError| {
-            Error::new(Kind::Damaged, format!("`{}` cannot be read: {error}", manifest.spine.object.path))
-        };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(wrong)?;
-        let schema = builder.schema().clone();
-        let reader = builder.with_batch_size(65_536).build().map_err(wrong)?;
-        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| {
-            Error::new(Kind::Damaged, format!("`{}`: {error}", manifest.spine.object.path))
-        })?;
-        Ok(Spine { schema, batches })
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
+            .map_err(|error| spine_unreadable(manifest, &error))
     }
 
     /// The manifest of a recorded training set.
@@ -364,6 +374,19 @@ impl Serving {
 /// The machine that this program runs on, as the compiler names it.
 pub(crate) fn target() -> String {
     format!("{} {}", std::env::consts::ARCH, std::env::consts::OS)
+}
+
+fn spine_unreadable(manifest: &Manifest, error: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Damaged, format!("`{}` cannot be read: {error}", manifest.spine.object.path))
+}
+
+fn read_spine(manifest: &Manifest, builder: ParquetRecordBatchReaderBuilder<bytes::Bytes>) -> Result<Spine> {
+    let schema = builder.schema().clone();
+    let reader =
+        builder.with_batch_size(65_536).build().map_err(|error| spine_unreadable(manifest, &error))?;
+    let batches =
+        reader.collect::<Result<Vec<_>, _>>().map_err(|error| spine_unreadable(manifest, &error))?;
+    Ok(Spine { schema, batches })
 }
 
 fn encode_spine(
@@ -532,17 +555,4 @@ fn column_edges(spine: &Spine, at: &str, resolved: &Resolved) -> Vec<Edge> {
         ));
     }
     all
-}
-
-/// One row of a spine.
-pub(crate) fn row_of(spine: &Spine, row: u64) -> Option<RecordBatch> {
-    let mut before = 0u64;
-    for batch in &spine.batches {
-        let rows = batch.num_rows() as u64;
-        if row < before + rows {
-            return Some(batch.slice((row - before) as usize, 1));
-        }
-        before += rows;
-    }
-    None
 }
