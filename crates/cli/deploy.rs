@@ -48,6 +48,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         service,
         endpoint,
         from,
+        evidence: None,
     };
     let told = place.open().await?.deploy(wanted, &place.author()).await?;
     println!("deployment {name} in {environment}{}", crate::run::at(&told));

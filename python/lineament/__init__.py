@@ -24,6 +24,7 @@ from .errors import (
     Unavailable,
 )
 from .explanation import Candidate, Explanation
+from .registry import Impact, Lineage, Reached, Refreshed, Step
 from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
 from .rows import Rows
 from .training_set import Feature, TrainingSet
@@ -49,17 +50,22 @@ __all__ = [
     "Explanation",
     "Feature",
     "Forbidden",
+    "Impact",
     "IngestReport",
     "InvalidRequest",
     "LeakingBatch",
+    "Lineage",
     "NotFound",
     "Plan",
+    "Reached",
+    "Refreshed",
     "Refused",
     "Rejections",
     "ReplayReport",
     "Retyped",
     "RowChange",
     "Rows",
+    "Step",
     "Suspect",
     "TrainingSet",
     "Unavailable",

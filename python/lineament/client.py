@@ -23,6 +23,7 @@ from .diff import Diff
 from .errors import Damaged, Error, InvalidRequest, translated
 from .explanation import Explanation
 from .frames import check_same, named_index, rows_a_message, to_table, without_views
+from .registry import Registry
 from .reports import IngestReport, Plan, ReplayReport
 from .rows import Rows
 from .training_set import TrainingSet
@@ -52,7 +53,7 @@ def connect(url: str = "grpc://127.0.0.1:8815", *, run: Any = None, experiment: 
     return client
 
 
-class Client:
+class Client(Registry):
     """A connection to a Lineament server; `lineament.connect` makes one. As a context manager it closes itself.
 
     It may be used by several threads at once.

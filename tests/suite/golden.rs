@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use catalog::records::{
     AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, DeploymentChanged, Described,
     EntityDefined, Evidence, ExperimentObserved, ExternalLinked, How, Kind, KnownAtSource, Lifecycle,
-    ModelObserved, ModelVersionObserved, Object, ReadsRecorded, Record, RecordError, Role, RunObserved,
-    Selected, ServiceDefined, SourceFile, StoreCreated, Subject, TrainingSetRecorded, UseRecorded, Verdict,
-    Verified, ViewVersionDefined,
+    ModelObserved, ModelVersionObserved, Object, ReadsRecorded, Reconciled, Record, RecordError, Role,
+    RunObserved, Selected, ServiceDefined, SourceFile, StoreCreated, Subject, TrainingSetRecorded,
+    UseRecorded, Verdict, Verified, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, canonical, parse_files};
@@ -357,6 +357,16 @@ fn registry() -> Vec<Vec<Record>> {
             .into(),
             deployment.into(),
         ],
+        vec![
+            Reconciled {
+                system: "mlflow".to_owned(),
+                authority: "http://tracking:5000".to_owned(),
+                seen_at,
+                found: 5,
+                gone: 1,
+            }
+            .into(),
+        ],
         [Role::Train, Role::Validate, Role::Test, Role::Score, Role::Unknown]
             .into_iter()
             .zip([How::Explicit, How::Pending, How::Tag, How::Artifact, How::Thread])
@@ -587,6 +597,9 @@ fn summary(state: &State) -> String {
         let used = &noted.record;
         let (set, run) = (number(used.training_set.to_string()), number(used.run.to_string()));
         lines.push(format!("{run} used {set}: {:?} {:?}", used.role, used.how));
+    }
+    if let Some(pass) = registry.last_pass("mlflow", "http://tracking:5000") {
+        lines.push(format!("pass at {}: {} found, {} gone", pass.seen_at, pass.found, pass.gone));
     }
     lines.push(format!(
         "request load-2013 at {:?}",

@@ -22,7 +22,7 @@ use crate::external::{self, External, OWN, RunName};
 use crate::plan::did_you_mean;
 use crate::records::{
     AliasObserved, DeploymentChanged, Evidence, ExperimentObserved, ExternalLinked, How, Kind, Lifecycle,
-    ModelObserved, ModelVersionObserved, Object, Record, Role, RunObserved, UseRecorded,
+    ModelObserved, ModelVersionObserved, Object, Reconciled, Record, Role, RunObserved, UseRecorded,
 };
 use crate::state::State;
 use crate::state::registry::{ExperimentNow, ModelNow, ModelVersionNow, Registry, RunNow};
@@ -46,11 +46,26 @@ pub struct Observations {
     /// When the server was asked before: an alias that moved did so since then.
     #[serde(with = "rfc3339::option")]
     pub previous_seen_at: Option<Timestamp>,
+    /// When the server was asked; now where left out.
+    #[serde(with = "rfc3339::option")]
+    pub seen_at: Option<Timestamp>,
+    /// This ends a pass over the server: with what was told before of the same `seen_at`, it is all that there is.
+    pub complete: Option<Complete>,
     pub experiments: Vec<SeenExperiment>,
     pub runs: Vec<SeenRun>,
     pub models: Vec<SeenModel>,
     pub model_versions: Vec<SeenModelVersion>,
     pub aliases: Vec<SeenAlias>,
+}
+
+/// What a pass over a server found in all.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Complete {
+    /// Experiments, runs, model versions and aliases that it has.
+    pub found: u64,
+    /// What it has no more.
+    pub gone: u64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -121,6 +136,8 @@ pub struct SeenModelVersion {
     pub id: Option<String>,
     pub model: String,
     pub version: String,
+    /// The name that the model had before, where the same versions are under another now.
+    pub renamed_from: Option<String>,
     pub run: Option<String>,
     #[serde(with = "rfc3339::option")]
     pub created_at: Option<Timestamp>,
@@ -173,7 +190,7 @@ impl From<Outcome<()>> for Told {
 /// `Invalid` for a thing without an id, texts that are too long, a run of an unknown system.
 pub async fn observe(catalog: &Catalog, seen: Observations, author: &Author) -> Result<Told> {
     verify(&seen)?;
-    let seen_at = catalog.store().clock().now();
+    let seen_at = seen.seen_at.unwrap_or_else(|| catalog.store().clock().now());
     let state = catalog.refresh().await?;
     let bodies = Bodies::keep(catalog, &state, &seen).await?;
     let outcome = catalog
@@ -194,6 +211,7 @@ pub async fn observe(catalog: &Catalog, seen: Observations, author: &Author) -> 
             for alias in &seen.aliases {
                 telling.alias(alias)?;
             }
+            telling.end_pass();
             Ok(if telling.records.is_empty() { Intent::Done(()) } else { Intent::Append(telling.records) })
         })
         .await?;
@@ -249,6 +267,8 @@ pub struct Deployment {
     pub endpoint: Option<String>,
     #[serde(with = "rfc3339::option")]
     pub from: Option<Timestamp>,
+    /// How that is known; left out: somebody says so.
+    pub evidence: Option<Evidence>,
 }
 
 /// Records that a deployment serves a model version, or none any more.
@@ -283,7 +303,7 @@ pub async fn deploy(catalog: &Catalog, wanted: Deployment, author: &Author) -> R
                 service: wanted.service.clone(),
                 endpoint: wanted.endpoint.clone(),
                 from,
-                evidence: Evidence::Declared,
+                evidence: wanted.evidence.unwrap_or(Evidence::Declared),
             };
             let newest = registry
                 .deployments()
@@ -551,11 +571,15 @@ impl<'a> Telling<'a> {
             return id;
         }
         let id = environment::mint::<RunId>().uuid();
+        self.link_to(external, id);
+        id
+    }
+
+    fn link_to(&mut self, external: External, id: Uuid) {
         let External { kind, system, authority, id: external_id } = external.clone();
         let how = self.seen.how.unwrap_or_default();
         self.records.push(ExternalLinked { id, kind, system, authority, external_id, how }.into());
         self.fresh.insert(external, id);
-        id
     }
 
     /// A run by our id, or as a caller names it.
@@ -680,7 +704,42 @@ impl<'a> Telling<'a> {
         Ok(model)
     }
 
+    /// The model and the version keep their ids under the new name.
+    fn rename(&mut self, seen: &SeenModelVersion, before: &str) -> Result<()> {
+        let (from, to) =
+            (self.seen.external(Kind::Model, before)?, self.seen.external(Kind::Model, &seen.model)?);
+        if let Some(model) = self.registry().find(&from)
+            && self.registry().find(&to).is_none()
+            && !self.fresh.contains_key(&to)
+        {
+            self.link_to(to, model);
+            let (name, seen_at) = (seen.model.clone(), self.seen_at);
+            self.records.push(ModelObserved { model: model.into(), name, lifecycle: None, seen_at }.into());
+        }
+        let id = seen.id();
+        let old = format!("{before}{}", id.strip_prefix(seen.model.as_str()).unwrap_or(&id));
+        let (from, to) =
+            (self.seen.external(Kind::ModelVersion, &old)?, self.seen.external(Kind::ModelVersion, &id)?);
+        if let Some(version) = self.registry().find(&from)
+            && self.registry().find(&to).is_none()
+        {
+            self.link_to(to, version);
+        }
+        Ok(())
+    }
+
+    fn end_pass(&mut self) {
+        let Some(Complete { found, gone }) = self.seen.complete else { return };
+        let (system, authority) =
+            (self.seen.system.clone().unwrap_or_else(|| OWN.to_owned()), &self.seen.authority);
+        let authority = self.registry().authority(authority);
+        self.records.push(Reconciled { system, authority, seen_at: self.seen_at, found, gone }.into());
+    }
+
     fn model_version(&mut self, seen: &SeenModelVersion, bodies: &Bodies) -> Result<()> {
+        if let Some(before) = &seen.renamed_from {
+            self.rename(seen, before)?;
+        }
         let model = self.model_of(&seen.model)?;
         let external = self.seen.external(Kind::ModelVersion, &seen.id())?;
         let body = bodies.of(&external);

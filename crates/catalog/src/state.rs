@@ -307,6 +307,10 @@ impl State {
                 }
                 self.registry_mut().record_use(body, by)
             }
+            Record::Reconciled(body) => {
+                self.registry_mut().reconciled(body, by);
+                Ok(())
+            }
         }
     }
 

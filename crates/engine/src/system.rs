@@ -28,7 +28,7 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 26] = [
+const VIEWS: [(&str, &str); 27] = [
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
     ("deployments", include_str!("../../../sql/deployments.sql")),
@@ -45,6 +45,7 @@ const VIEWS: [(&str, &str); 26] = [
     ("models", include_str!("../../../sql/models.sql")),
     ("read_columns", include_str!("../../../sql/read_columns.sql")),
     ("reads", include_str!("../../../sql/reads.sql")),
+    ("reconciliation", include_str!("../../../sql/reconciliation.sql")),
     ("rejected_rows", include_str!("../../../sql/rejected_rows.sql")),
     ("run_metrics", include_str!("../../../sql/run_metrics.sql")),
     ("run_params", include_str!("../../../sql/run_params.sql")),

@@ -171,7 +171,8 @@ pub async fn act(
         }
         "lineament.refresh" => {
             let wanted: RefreshRequest = request::json("the body of `lineament.refresh`", body)?;
-            reports::json(&serving.refresh(&wanted, author).await.map_err(failed)?)
+            let views = serving.refresh(&wanted, author).await.map_err(failed)?;
+            reports::json(&serde_json::json!({ "views": views }))
         }
         "lineament.lineage" => {
             let wanted: LineageRequest = request::json("the body of `lineament.lineage`", body)?;

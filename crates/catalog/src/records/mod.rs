@@ -25,6 +25,7 @@
 //! | 46 | [`AliasObserved`] | 0.1 |
 //! | 47 | [`DeploymentChanged`] | 0.1 |
 //! | 48 | [`UseRecorded`] | 0.1 |
+//! | 49 | [`Reconciled`] | 0.1 |
 
 mod batches;
 mod definitions;
@@ -35,7 +36,7 @@ pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Paren
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
 pub use registry::{
     AliasObserved, AuthorityAliased, DeploymentChanged, Evidence, ExperimentObserved, ExternalLinked, How,
-    Kind, Lifecycle, ModelObserved, ModelVersionObserved, Role, RunObserved, UseRecorded,
+    Kind, Lifecycle, ModelObserved, ModelVersionObserved, Reconciled, Role, RunObserved, UseRecorded,
 };
 pub use retrievals::{BatchHit, ReadsRecorded, Selected, TrainingSetRecorded, Verdict, Verified};
 
@@ -125,4 +126,5 @@ records! {
     46 AliasObserved "alias_observed";
     47 DeploymentChanged "deployment_changed";
     48 UseRecorded "use_recorded";
+    49 Reconciled "reconciled";
 }

@@ -185,6 +185,18 @@ pub struct DeploymentChanged {
     pub evidence: Evidence,
 }
 
+/// A pass over a tracking server came to its end: what was observed at `seen_at` is all that there was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reconciled {
+    pub system: String,
+    pub authority: String,
+    pub seen_at: Timestamp,
+    /// Experiments, runs, model versions and aliases that the server has.
+    pub found: u64,
+    /// What it has no more.
+    pub gone: u64,
+}
+
 /// What a training set was used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -14,7 +14,7 @@ use super::{ApplyError, Provenance, repeated, unresolved};
 use crate::external::{External, RunName};
 use crate::records::{
     AliasObserved, AuthorityAliased, DeploymentChanged, ExperimentObserved, ExternalLinked, How, Kind,
-    Lifecycle, ModelObserved, ModelVersionObserved, Object, Role, RunObserved, UseRecorded,
+    Lifecycle, ModelObserved, ModelVersionObserved, Object, Reconciled, Role, RunObserved, UseRecorded,
 };
 
 /// A record with the entry that it came in.
@@ -87,6 +87,7 @@ pub struct Registry {
     aliases: Vec<Noted<AliasObserved>>,
     deployments: BTreeMap<DeploymentId, Vec<Noted<DeploymentChanged>>>,
     uses: Vec<Noted<UseRecorded>>,
+    reconciled: Vec<Noted<Reconciled>>,
 }
 
 fn noted<T: Clone>(record: &T, by: &Arc<Provenance>) -> Noted<T> {
@@ -194,10 +195,26 @@ impl Registry {
         self.uses.push(noted(body, by));
         Ok(())
     }
+
+    pub(super) fn reconciled(&mut self, body: &Reconciled, by: &Arc<Provenance>) {
+        self.reconciled.push(noted(body, by));
+    }
 }
 
 /// Questions.
 impl Registry {
+    /// Passes over tracking servers, in the order of the log.
+    pub fn passes(&self) -> &[Noted<Reconciled>] {
+        &self.reconciled
+    }
+
+    /// The last pass over a server.
+    pub fn last_pass(&self, system: &str, authority: &str) -> Option<&Reconciled> {
+        let of_server =
+            |noted: &&Noted<Reconciled>| noted.record.system == system && noted.record.authority == authority;
+        self.reconciled.iter().rev().find(of_server).map(|noted| &noted.record)
+    }
+
     /// The id of a foreign thing, if it was ever heard of.
     pub fn find(&self, external: &External) -> Option<Uuid> {
         if let Some(id) = self.ids.get(external) {
@@ -233,9 +250,9 @@ impl Registry {
         &self.links
     }
 
-    /// How a thing is known elsewhere.
+    /// How a thing is known elsewhere, by its last name.
     pub fn external(&self, id: impl Id) -> Option<&External> {
-        self.links.iter().find(|link| link.id == id.uuid()).map(|link| &link.external)
+        self.links.iter().rev().find(|link| link.id == id.uuid()).map(|link| &link.external)
     }
 
     pub fn experiments(&self) -> impl Iterator<Item = (ExperimentId, &[Noted<ExperimentObserved>])> {
@@ -348,8 +365,12 @@ impl Registry {
         self.models.keys().rev().find(|id| named(id)).copied()
     }
 
-    /// `delay/3` or `delay@champion`: a version of a model, the newest of that number that is not gone.
+    /// `delay/3` or `delay@champion`: a version of a model, the newest of that number that is not gone. Also an id of ours or of its registry.
     pub fn model_version_named(&self, text: &str, at: Sequence) -> Option<ModelVersionId> {
+        let is_it = |link: &&Link| link.external.kind == Kind::ModelVersion && link.external.id == text;
+        if let Some(link) = self.links.iter().rev().find(is_it).filter(|link| link.by.sequence <= at) {
+            return Some(link.id.into());
+        }
         if let Some(id) = text.parse().ok().filter(|id| self.model_versions.contains_key(id)) {
             return Some(id);
         }

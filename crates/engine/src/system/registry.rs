@@ -32,11 +32,12 @@ pub async fn relation(snapshot: &Snapshot, name: &str) -> Result<Option<RecordBa
         "state_deployments" => deployments(snapshot)?,
         "state_uses" => uses(snapshot)?,
         "state_selected" => selections(snapshot).await?,
+        "state_passes" => passes(snapshot)?,
         _ => return Ok(None),
     }))
 }
 
-pub const RELATIONS: [&str; 11] = [
+pub const RELATIONS: [&str; 12] = [
     "state_links",
     "state_experiments",
     "state_runs",
@@ -48,6 +49,7 @@ pub const RELATIONS: [&str; 11] = [
     "state_deployments",
     "state_uses",
     "state_selected",
+    "state_passes",
 ];
 
 /// A word of a record, as it stands in the log.
@@ -295,6 +297,25 @@ fn uses(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("how", all().map(|used| word(used.how)))
         .external(snapshot, all().map(|used| used.run))
         .time("at", rows.iter().map(|noted| noted.by.committed_at.micros()))
+        .finish()
+}
+
+fn passes(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let rows: Vec<_> = snapshot
+        .state
+        .registry()
+        .passes()
+        .iter()
+        .filter(|noted| noted.by.sequence <= snapshot.sequence)
+        .collect();
+    let all = || rows.iter().map(|noted| &noted.record);
+    Columns::default()
+        .text("system", all().map(|pass| Some(&pass.system)))
+        .text("authority", all().map(|pass| Some(&pass.authority).filter(|server| !server.is_empty())))
+        .time("checked_at", all().map(|pass| pass.seen_at.micros()))
+        .number("found", all().map(|pass| pass.found))
+        .number("gone", all().map(|pass| pass.gone))
+        .number("sequence", rows.iter().map(|noted| noted.by.sequence.0))
         .finish()
 }
 
