@@ -214,7 +214,7 @@ def test_the_store_is_told(tracked, relay, tracking, registry):
     }
     assert {body["authority"] for body in observed} == {tracking.uri}
     assert all(sum(len(part) for part in body.values() if isinstance(part, list)) <= 200 for body in observed)
-    told = [record["external_id"] for body in observed for record in body.get("runs", [])]
+    told = [record["id"] for body in observed for record in body.get("runs", [])]
     assert {run.info.run_id, tagged.info.run_id} <= set(told) and len(told) == len(set(told))
     # The retrieval said it itself; what only MLflow knew is told now.
     of_runs = [
@@ -227,9 +227,14 @@ def test_the_store_is_told(tracked, relay, tracking, registry):
         {"training_set": id, "run": text, "role": "unknown", "how": "pending"}
         for id in (linked.id, "01a00000-0000-7000-8000-000000000000")
     ]
-    assert {"name": "told", "environment": "production", "model_version": key(version)} in relay.bodies(
-        "lineament.deploy"
-    )
+    assert {
+        "name": "told", "environment": "production", "model_version": key(version), "evidence": "alias"
+    } in relay.bodies("lineament.deploy")  # fmt: skip
+    served = tracked.sql("SELECT version, evidence FROM lineament.deployments WHERE name = 'told'").to_arrow()
+    assert served.to_pylist() == [{"version": f"told/{version.version}", "evidence": "alias"}]
+    used = tracked.sql(f"SELECT how FROM lineament.uses WHERE external_id = '{tagged.info.run_id}'").to_arrow()
+    assert used["how"].to_pylist() == ["pending"]
+    assert tracked.impact("reading").deployments == 1
     assert ("told", "champion", None, key(version)) in report.moved
     assert "links were missing" in repr(report)
     # A second pass with what the first knows says nothing of what has not changed.
@@ -239,7 +244,12 @@ def test_the_store_is_told(tracked, relay, tracking, registry):
     )
     assert (again.linked, again.moved, again.gone, again.renamed) == ([], [], [], [])
     assert relay.bodies("lineament.use") == relay.bodies("lineament.deploy") == []
-    assert relay.bodies("lineament.observe")[0]["previous_seen_at"] == report.observation.seen_at
+    passes = tracked.sql(
+        "SELECT checked_at FROM lineament.reconciliation ORDER BY sequence DESC LIMIT 2"
+    ).to_arrow()
+    now, before = (int(at.timestamp() * 1_000_000) for at in passes["checked_at"].to_pylist())
+    assert (now, before) == (again.observation.seen_at, report.observation.seen_at)
+    assert again.observation.previous_seen_at == before
 
 
 def test_nothing_is_written_in_mlflow(tracked, tracking, registry):

@@ -27,7 +27,7 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 16] = [
+const ACTIONS: [(&str, &str); 17] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
@@ -71,6 +71,10 @@ const ACTIONS: [(&str, &str); 16] = [
         "lineament.impact",
         "cells, training sets, models and deployments that something reaches; body: {\"node\": \"<batch>\"}",
     ),
+    (
+        "lineament.manifest",
+        "what a training set was made of, whole enough to ask for the same again; body: {\"training_set\": \"<id>\"}",
+    ),
     ("lineament.status", "store, sequence and program; body: {}"),
     (CREATE_PREPARED, "Flight SQL: prepares a statement"),
     (CLOSE_PREPARED, "Flight SQL: forgets a prepared statement"),
@@ -99,7 +103,7 @@ struct Files {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Replay {
+struct TrainingSet {
     training_set: TrainingSetId,
 }
 
@@ -149,9 +153,13 @@ pub async fn act(
             reports::json(&reports::plan(&applied.plan, applied.sequence))
         }
         "lineament.replay" => {
-            let Replay { training_set } = request::json("the body of `lineament.replay`", body)?;
+            let TrainingSet { training_set } = request::json("the body of `lineament.replay`", body)?;
             let (report, _) = serving.replay(training_set, author).await.map_err(failed)?;
             reports::json(&report)
+        }
+        "lineament.manifest" => {
+            let TrainingSet { training_set } = request::json("the body of `lineament.manifest`", body)?;
+            reports::json(&serving.manifest(training_set).await.map_err(failed)?)
         }
         "lineament.explain" => {
             let wanted: ExplainRequest = request::json("the body of `lineament.explain`", body)?;

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import Error, NotFound, Unavailable, without_action
@@ -91,19 +91,70 @@ class Observation:
         )
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """The bodies of `lineament.observe`: what others refer to first."""
-        head = {"authority": self.authority, "seen_at": self.seen_at}
+        """The bodies of `lineament.observe`: what others refer to first, and the end of the pass last."""
+        head: dict[str, Any] = {
+            "system": "mlflow",
+            "authority": self.authority,
+            "how": "reconciliation",
+            "seen_at": _text_of(self.seen_at),
+        }
         if self.previous_seen_at is not None:
-            head["previous_seen_at"] = self.previous_seen_at
-        sent = False
-        for kind in ("experiments", "runs", "model_versions", "aliases"):
-            records = getattr(self, kind)
+            head["previous_seen_at"] = _text_of(self.previous_seen_at)
+        told = {
+            "experiments": [_told(one, _EXPERIMENT) for one in self.experiments],
+            "runs": [_told_run(one) for one in self.runs],
+            "model_versions": [_told(one, _MODEL_VERSION) for one in self.model_versions],
+            "aliases": [_told(one, _ALIAS) for one in self.aliases],
+        }
+        for kind, records in told.items():
             for first in range(0, len(records), _RECORDS_A_MESSAGE):
-                sent = True
                 yield {**head, kind: records[first : first + _RECORDS_A_MESSAGE]}
-        if not sent:
-            # That nothing is there was seen too.
-            yield head
+        everything = [*self.experiments, *self.runs, *self.model_versions]
+        gone = sum(record["lifecycle"] == "gone" for record in everything)
+        yield {**head, "complete": {"found": len(everything) + len(self.aliases) - gone, "gone": gone}}
+
+
+# How the members of a record are called in `lineament.observe`; those that are not named are not told.
+_EXPERIMENT = {"external_id": "id", "name": "name", "lifecycle": "lifecycle", "tags": "tags"}
+_RUN = {
+    "external_id": "id", "experiment": "experiment", "parent_run": "parent", "name": "name", "user": "user",
+    "status": "status", "started_at": "started_at", "ended_at": "ended_at", "lifecycle": "lifecycle",
+    "params": "params", "tags": "tags", "source_commit": "source_commit",
+}  # fmt: skip
+_MODEL_VERSION = {
+    "external_id": "id", "model": "model", "version": "version", "run": "run", "logged_model": "logged_model",
+    "source_uri": "source_uri", "created_at": "created_at", "status": "status", "lifecycle": "lifecycle",
+    "renamed_from": "renamed_from",
+}  # fmt: skip
+_ALIAS = {"model": "model", "alias": "alias", "model_version": "version"}
+_TIMES = {"started_at", "ended_at", "created_at"}
+
+
+def _told(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        told: _text_of(record[name]) if name in _TIMES else record[name]
+        for name, told in names.items()
+        if record.get(name) is not None
+    }
+
+
+def _told_run(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric that is no number has no place among numbers, and is told with the tags."""
+    told = _told(record, _RUN)
+    metrics = record.get("metrics", {})
+    told["metrics"] = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+    odd = {f"metrics.{name}": value for name, value in metrics.items() if isinstance(value, str)}
+    if odd:
+        told["tags"] = {**told.get("tags", {}), **odd}
+    if record.get("truncated"):
+        # Of parameters the bare name; the store shows it beside the value.
+        told["truncated"] = [name.removeprefix("params.") for name in record["truncated"]]
+    return told
+
+
+def _text_of(micros: int) -> str:
+    seconds, rest = divmod(micros, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest).isoformat().replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,7 +234,7 @@ def reconcile(
     for model, alias, _, now in moved:
         environment = (deployed or {}).get(alias)
         if environment is not None:
-            deployment = {"name": model, "environment": environment}
+            deployment = {"name": model, "environment": environment, "evidence": "alias"}
             client._action(
                 "lineament.deploy", deployment if now is None else {**deployment, "model_version": now}
             )
@@ -464,14 +515,15 @@ def _known_to_store(client: Any, authority: str) -> Known:
     if "external_ids" in views:
         for row in _select(client, f"SELECT kind, external_id FROM lineament.external_ids WHERE {ours}"):
             ids.setdefault(row["kind"], set()).add(row["external_id"])
-    text = f"mlflow;{authority};"
-    uses = {
-        (row["training_set"], row["run"])
+    uses = set()
+    if "uses" in views:
         for row in _select(
             client,
-            f"SELECT training_set, run FROM lineament.training_sets WHERE starts_with(run, {_text(text)})",
-        )
-    }
+            "SELECT u.training_set, u.external_id AS run, e.external_id AS experiment FROM lineament.uses u "
+            "JOIN lineament.runs r ON r.run = u.run LEFT JOIN lineament.experiments e ON e.experiment = "
+            f"r.experiment WHERE u.system = 'mlflow' AND u.authority = {_text(authority)}",
+        ):
+            uses.add((row["training_set"], f"mlflow;{authority};{row['experiment'] or ''};{row['run']}"))
     return Known(
         experiments=frozenset(ids.get("experiment", ())),
         runs=frozenset(ids.get("run", ())),
