@@ -50,6 +50,7 @@ specification![
     nulls_and_nan,
     projects,
     read_only,
+    reads,
     system_views,
     time_travel,
     times_and_zones,
