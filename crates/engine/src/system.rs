@@ -217,6 +217,7 @@ fn versions(snapshot: &Snapshot) -> Result<RecordBatch> {
         .number("batches", all().map(|view| stored(view).0))
         .number("rows", all().map(|view| stored(view).1))
         .about(all().map(|view| &view.definition.about))
+        .text("hypothesis", all().map(|view| view.definition.hypothesis.clone()))
         .text("view_id", all().map(|view| Some(view.view)))
         .text("version_id", all().map(|view| Some(view.version)))
         .text("line", all().map(|view| Some(view.line)))

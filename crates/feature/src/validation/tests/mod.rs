@@ -70,6 +70,7 @@ pub(super) fn weather(features: Vec<Feature>) -> FeatureView {
         checks: vec![],
         source: None,
         reject_above: None,
+        hypothesis: None,
         about: About::default(),
     }
 }
