@@ -6,6 +6,8 @@ mod apply;
 mod definitions_folder;
 mod demo;
 mod deploy;
+mod evidence;
+mod evidence_key;
 mod experiment;
 mod explain;
 mod impact;
@@ -15,6 +17,7 @@ mod lineage;
 mod model;
 mod plan;
 mod progress;
+mod reconcile;
 mod replay;
 mod retrieve;
 mod run;
@@ -23,6 +26,7 @@ mod session;
 mod sql;
 mod table;
 mod use_of;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -63,6 +67,10 @@ enum Verb {
     Use(use_of::Arguments),
     Model(model::Arguments),
     Deploy(deploy::Arguments),
+    Evidence(evidence::Arguments),
+    EvidenceKey(evidence_key::Arguments),
+    Verify(verify::Arguments),
+    Reconcile(reconcile::Arguments),
     Serve(serve::Arguments),
 }
 
@@ -96,6 +104,10 @@ fn main() -> ExitCode {
             Verb::Use(arguments) => use_of::run(&place, arguments).await,
             Verb::Model(arguments) => model::run(&place, arguments).await,
             Verb::Deploy(arguments) => deploy::run(&place, arguments).await,
+            Verb::Evidence(arguments) => evidence::run(&place, arguments).await,
+            Verb::EvidenceKey(arguments) => evidence_key::run(arguments),
+            Verb::Verify(arguments) => verify::run(arguments).await,
+            Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         }
     });

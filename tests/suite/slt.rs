@@ -39,6 +39,7 @@ specification![
     asof_join,
     asof_join_explain,
     asof_join_feature_view,
+    dangling,
     errors,
     experiments,
     feature_view_as_table,

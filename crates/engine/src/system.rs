@@ -24,9 +24,10 @@ use crate::session::bare_context;
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 23] = [
+const VIEWS: [(&str, &str); 24] = [
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
+    ("dangling", include_str!("../../../sql/dangling.sql")),
     ("deployments", include_str!("../../../sql/deployments.sql")),
     ("edges", include_str!("../../../sql/edges.sql")),
     ("entities", include_str!("../../../sql/entities.sql")),
@@ -101,6 +102,11 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
         && let Some(lineage) = &snapshot.lineage
     {
         found.push(("state_edges", lineage.edges(snapshot).await?));
+    }
+    if uses("state_dangling")
+        && let Some(lineage) = &snapshot.lineage
+    {
+        found.push(("state_dangling", lineage.dangling(snapshot).await?));
     }
     for name in registry::RELATIONS.into_iter().filter(|name| uses(name)) {
         if let Some(rows) = registry::relation(snapshot, name).await? {

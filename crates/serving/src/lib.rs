@@ -4,21 +4,28 @@
 //! set and explaining a cell of it stand on the same. This crate knows no protobuf and no HTTP.
 
 mod error;
+mod evidence;
 mod explain;
 mod export;
 mod graph;
 mod historical;
 mod reads;
+mod reconcile;
 mod registry;
 mod replay;
 mod retrieve;
+mod whole_files;
 
 pub use engine::{Memory, Reserved, TEXT_BYTES as SQL_BYTES};
 pub use error::{Error, Kind, Result};
+pub use evidence::{
+    Evidence, EvidenceRequest, PublicKey, SigningKey, Verification, verify as verify_evidence,
+};
 pub use explain::{Candidate, ExplainRequest, Explanation};
 pub use export::write_parquet;
 pub use graph::{ImpactReport, ImpactRow, LineageReport, LineageRequest, LineageStep};
 pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
 pub use lineage::Manifest;
+pub use reconcile::{LastReconciliation, Problem, ReconcileReport};
 pub use replay::{Difference, ReplayReport};
 pub use retrieve::{Query, Retrieval, Serving};

@@ -1,7 +1,7 @@
 //! The gate: every read of features passes [`Serving::retrieve`] or what stands on the same session.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -15,6 +15,7 @@ use futures::{Stream, StreamExt};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graphs;
 use crate::reads::{Read, Reads};
+use crate::reconcile::LastReconciliation;
 
 /// An open store, ready to answer. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +23,7 @@ pub struct Serving {
     pub(crate) engine: Engine,
     pub(crate) reads: Arc<Reads>,
     pub(crate) graphs: Arc<Graphs>,
+    pub(crate) reconciled: Arc<Mutex<Option<LastReconciliation>>>,
 }
 
 /// What is asked for.
@@ -67,7 +69,12 @@ impl Retrieval {
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
         let graphs = Arc::new(Graphs::default());
-        Self { engine: Engine::new(catalog).with_lineage(graphs.clone()), reads: Arc::default(), graphs }
+        Self {
+            engine: Engine::new(catalog).with_lineage(graphs.clone()),
+            reads: Arc::default(),
+            graphs,
+            reconciled: Arc::default(),
+        }
     }
 
     /// The same store with another limit on memory.
