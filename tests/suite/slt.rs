@@ -39,6 +39,7 @@ specification![
     asof_join,
     asof_join_explain,
     asof_join_feature_view,
+    dangling,
     derived_views,
     errors,
     experiments,

@@ -235,6 +235,11 @@ impl Graph {
         ends.iter().map(|edge| &self.edges[*edge as usize])
     }
 
+    /// Model versions and deployments, where one serves the other now.
+    pub fn in_force(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.in_force.iter().copied()
+    }
+
     /// Whether a deployment serves a model version now, and not only did once.
     pub fn is_in_force(&self, model_version: u32, deployment: u32) -> bool {
         self.in_force.contains(&(model_version, deployment))

@@ -27,7 +27,7 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 17] = [
+const ACTIONS: [(&str, &str); 18] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
@@ -75,7 +75,11 @@ const ACTIONS: [(&str, &str); 17] = [
         "lineament.manifest",
         "what a training set was made of, whole enough to ask for the same again; body: {\"training_set\": \"<id>\"}",
     ),
-    ("lineament.status", "store, sequence and program; body: {}"),
+    (
+        "lineament.reconcile",
+        "whether all that training sets, runs, models and deployments refer to is there; body: {\"deep\": false}",
+    ),
+    ("lineament.status", "store, sequence, program and the last reconciliation; body: {}"),
     (CREATE_PREPARED, "Flight SQL: prepares a statement"),
     (CLOSE_PREPARED, "Flight SQL: forgets a prepared statement"),
 ];
@@ -122,6 +126,13 @@ struct Used {
 #[serde(deny_unknown_fields)]
 struct Impact {
     node: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reconcile {
+    #[serde(default)]
+    deep: bool,
 }
 
 #[derive(Deserialize)]
@@ -203,13 +214,18 @@ pub async fn act(
             let wanted: Deployment = request::json("the body of `lineament.deploy`", body)?;
             reports::json(&serving.deploy(wanted, author).await.map_err(failed)?)
         }
+        "lineament.reconcile" => {
+            let Reconcile { deep } = request::json("the body of `lineament.reconcile`", body)?;
+            reports::json(&serving.reconcile(deep).await.map_err(failed)?)
+        }
         "lineament.status" => {
             if !body.is_empty() {
                 let Nothing {} = request::json("the body of `lineament.status`", body)?;
             }
             let catalog = serving.catalog();
             let state = catalog.refresh().await.map_err(|error| failed(error.into()))?;
-            reports::json(&reports::status(&state, &author.program))
+            let last = serving.last_reconciliation();
+            reports::json(&reports::status(&state, &author.program, last.as_ref()))
         }
         CREATE_PREPARED => {
             let wanted: ActionCreatePreparedStatementRequest = unpack(name, body)?;
