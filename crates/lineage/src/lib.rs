@@ -7,6 +7,7 @@
 pub mod edges;
 pub mod graph;
 pub mod manifest;
+pub mod openlineage;
 
 pub use edges::{Edge, Kind, Source};
 pub use graph::Graph;
