@@ -6,6 +6,7 @@ mod apply;
 mod definitions_folder;
 mod demo;
 mod deploy;
+mod emit;
 mod experiment;
 mod explain;
 mod impact;
@@ -63,6 +64,7 @@ enum Verb {
     Use(use_of::Arguments),
     Model(model::Arguments),
     Deploy(deploy::Arguments),
+    Emit(emit::Arguments),
     Serve(serve::Arguments),
 }
 
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
             Verb::Use(arguments) => use_of::run(&place, arguments).await,
             Verb::Model(arguments) => model::run(&place, arguments).await,
             Verb::Deploy(arguments) => deploy::run(&place, arguments).await,
+            Verb::Emit(arguments) => emit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         }
     });

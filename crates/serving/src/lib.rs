@@ -3,6 +3,7 @@
 //! Every read goes through [`Serving::retrieve`] or [`Serving::historical`]: decide, plan, stream, record. Rebuilding a recorded training
 //! set and explaining a cell of it stand on the same. This crate knows no protobuf and no HTTP.
 
+pub mod emission;
 mod error;
 mod explain;
 mod export;

@@ -2,4 +2,5 @@
 
 mod histories;
 mod impact;
+mod openlineage;
 mod scenario;
