@@ -39,8 +39,8 @@ pub struct Arguments {
 /// What `emit` and `serve` have in common.
 #[derive(Args, Clone)]
 pub struct Told {
-    /// The file that keeps how far the consumer is. Not said: beside the file of events, with .cursor behind its name; for an
-    /// address none, so that it is sent the whole log
+    /// The file that keeps how far the consumer is. Not said: beside the file of events, with .cursor behind
+    /// its name; for an address none, so that it is sent the whole log
     #[arg(long = "cursor", id = "cursor", value_name = "FILE")]
     cursor: Option<PathBuf>,
     /// The name of this store in events, as lineament://NAME. Not said: its id

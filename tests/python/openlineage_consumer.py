@@ -2,8 +2,9 @@
 
     python openlineage_consumer.py PORT FILE [PAUSE]
 
-It appends each event to FILE, one a line, and answers 201. A line of FILE.answers, if there is one, is the status of the next answer instead,
-with a header where one follows (`429 Retry-After: 1`); such an event is not taken. PAUSE is how many seconds each event takes.
+It appends each event to FILE, one a line, and answers 201. A line of FILE.answers, if there is one, is the status of
+the next answer instead, with a header where one follows (`429 Retry-After: 1`); such an event is not taken. PAUSE is
+how many seconds each event takes.
 """
 
 import sys

@@ -33,9 +33,13 @@ RUN = "0123456789abcdef0123456789abcdef"
 WAIT = 60
 
 # A next version of the view, whose words and units are facets of their own.
-RICH = readings.DEFINITIONS["reading.toml"].replace(
-    'entity = "sensor"', 'entity = "sensor"\ndescription = "What sensors say"\nowner = "team:sensors"\ntags = ["raw"]\nreject_above = 0.5'
-) + """
+WORDS = """
+description = "What sensors say"
+owner = "team:sensors"
+tags = ["raw"]
+reject_above = 0.5
+"""
+RICH = readings.DEFINITIONS["reading.toml"].replace('entity = "sensor"', f'entity = "sensor"{WORDS}') + """
 [[features]]
 name = "load"
 type = "decimal(6,2)"
@@ -61,7 +65,8 @@ def rich_rows(first: int, count: int, grade: str = "good") -> pyarrow.Table:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    """One of everything: versions, batches, a refused one, sets with and without a name and a run, a replay, runs, a model, where it serves."""
+    """One of everything: versions, batches, a refused one, sets with and without a name and a run, a replay, runs, a
+    model, where it serves."""
     store = tmp_path_factory.mktemp("openlineage") / "store"
     with Server(store) as server, lineament.connect(server.url) as client:
         client.apply(readings.DEFINITIONS)
@@ -76,7 +81,9 @@ def store(tmp_path_factory) -> Path:
         assert client.replay(named.id).equal
         set_id = str(named.id)
     table = store.parent / "more.csv"
-    table.write_text("sensor,measured_at,published_at,value,quality,grade,load\nz,2024-01-02T00:00:00Z,2024-01-02T00:00:00Z,1,,good,0.1\n")
+    time = "2024-01-02T00:00:00Z"
+    columns = "sensor,measured_at,published_at,value,quality,grade,load"
+    table.write_text(f"{columns}\nz,{time},{time},1,,good,0.1\n")
     run(store, "ingest", "reading", table)
     run(store, "experiment", "churn", "--owner", "ann")
     for status in ("RUNNING", "FINISHED"):
@@ -125,7 +132,9 @@ def check(schemas):
     def check(event: dict) -> None:
         def validate(instance: dict, schema: str) -> None:
             validator = jsonschema.Draft202012Validator(
-                {"$ref": schema}, registry=registry, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+                {"$ref": schema},
+                registry=registry,
+                format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
             )
             validator.validate(instance)
 
@@ -161,9 +170,10 @@ def test_every_event_fits_the_official_schemas(events, check):
 def test_the_events_hold_what_they_should(events):
     keys = {key for event in events for _, key, _ in facets(event)}
     assert keys >= {
-        "schema", "version", "columnLineage", "ownership", "documentation", "tags", "lifecycleStateChange", "datasetType", "storage",
-        "dataQualityMetrics", "dataQualityAssertions", "outputStatistics", "inputStatistics", "jobType", "parent", "processing_engine",
-        "errorMessage", "lineament_entry", "lineament_batch", "lineament_use", "lineament_trainingSet", "lineament_deployment",
+        "schema", "version", "columnLineage", "ownership", "documentation", "tags", "lifecycleStateChange",
+        "datasetType", "storage", "dataQualityMetrics", "dataQualityAssertions", "outputStatistics",
+        "inputStatistics", "jobType", "parent", "processing_engine", "errorMessage", "lineament_entry",
+        "lineament_batch", "lineament_use", "lineament_trainingSet", "lineament_deployment",
     }  # fmt: skip
     states = collections.Counter(event.get("eventType") for event in events)
     # Three batches, a refused one, two sets and a replay; the runs of two systems; one of them ended.
@@ -201,7 +211,8 @@ def test_the_events_hold_what_they_should(events):
 )
 def test_the_check_finds_mistakes(events, check, pointer, wrong):
     """The check of the test above is one that can fail."""
-    event = copy.deepcopy(next(event for event in events if event.get("eventType") == "COMPLETE" and event["outputs"]))
+    complete = (event for event in events if event.get("eventType") == "COMPLETE" and event["outputs"])
+    event = copy.deepcopy(next(complete))
     *way, last = pointer.split("/")
     at = event
     for step in way:
@@ -216,7 +227,8 @@ def test_the_check_finds_mistakes(events, check, pointer, wrong):
 
 # The official client.
 
-# The schema of this facet in OpenLineage's repository says 1-0-0; the client was made from one that says 1-0-1.
+# The schema of this facet in OpenLineage's repository says 1-0-0; the client was made from one that says
+# 1-0-1.
 RENUMBERED = {"DataQualityMetricsDatasetFacet"}
 
 
@@ -268,7 +280,7 @@ def test_the_official_client_reads_every_event_and_writes_it_back(events):
         kind = event_v2.RunEvent if "run" in event else event_v2.DatasetEvent
         read = built(kind, event, known)
         written = json.loads(Serde.to_json(read))
-        for of, key, facet in facets(written):
+        for _, _, facet in facets(written):
             name = facet["_schemaURL"].rpartition("/")[2]
             if name in RENUMBERED:
                 facet["_schemaURL"] = facet["_schemaURL"].replace("/1-0-1/", "/1-0-0/")
@@ -278,15 +290,16 @@ def test_the_official_client_reads_every_event_and_writes_it_back(events):
 
 def pruned(value: object) -> object:
     if isinstance(value, dict):
-        return {name: item for name, item in ((name, pruned(item)) for name, item in value.items()) if item not in ({}, [])}
+        kept = {name: pruned(item) for name, item in value.items()}
+        return {name: item for name, item in kept.items() if item not in ({}, [])}
     if isinstance(value, list):
         return [pruned(item) for item in value]
     return value
 
 
-def test_a_consumer_that_folds_the_events_finds_the_way_from_a_deployment_to_its_sources(events):
-    """What a catalog does with them: edges from inputs to outputs, by run, over the datasets that it knows by name."""
-    sides: dict[str, dict[str, set]] = collections.defaultdict(lambda: {"inputs": set(), "outputs": set()})
+def test_who_folds_the_events_finds_the_way_from_a_deployment_to_its_sources(events):
+    """What a catalog does with them: edges from inputs to outputs, by run, over datasets that it knows by name."""
+    sides = collections.defaultdict(lambda: {"inputs": set(), "outputs": set()})
     deployed = {}
     for event in events:
         if "run" in event:
@@ -365,7 +378,7 @@ def lines(store: Path, folder: Path) -> list[str]:
 
 
 def in_order(taken: list[str], whole: list[str], repeated: int) -> None:
-    """All of them, in order; at most so many of them twice, and those the ones before."""
+    """All of them, in order; at most so many of them twice."""
     at = 0
     for line in taken:
         if at < len(whole) and line == whole[at]:

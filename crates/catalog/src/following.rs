@@ -1,7 +1,8 @@
 //! The log read from its beginning, entry by entry, each with the state right after it.
 //!
-//! The state of a [`Catalog`] answers for its head, and a few things in it (descriptions) are as they are there. Who tells of
-//! each entry what was true at that entry, whenever it is asked, follows the log with a state of its own.
+//! The state of a [`Catalog`] answers for its head, and a few things in it (descriptions) are as they are
+//! there. Who tells of each entry what was true at that entry, whenever it is asked, follows the log with a
+//! state of its own.
 
 use std::collections::VecDeque;
 
@@ -53,8 +54,8 @@ impl Following {
     /// The next entry; none where the log ends for now. [`Self::state`] holds it afterwards.
     ///
     /// # Errors
-    /// Those of the storage, and `Damaged` for an entry that cannot be folded. After an error the reader begins again at
-    /// the first entry.
+    /// Those of the storage, and `Damaged` for an entry that cannot be folded. After an error the reader
+    /// begins again at the first entry.
     pub async fn next(&mut self) -> Result<Option<Followed>> {
         if self.waiting.is_empty() {
             let head = self.state.as_ref().map(|state| (state.head.sequence, state.head.digest));

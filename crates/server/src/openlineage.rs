@@ -71,7 +71,8 @@ impl HttpSink {
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
-            // A redirected POST may arrive as a GET, which a consumer answers with 200 without having taken anything.
+            // A redirected POST may arrive as a GET, which a consumer answers with 200 without having taken
+            // anything.
             .redirect(redirect::Policy::none())
             .build()
             .map_err(|error| Error::new(Kind::Internal, format!("HTTP cannot be spoken: {error}")))?;
@@ -130,7 +131,8 @@ fn causes(error: &dyn std::error::Error) -> String {
     said
 }
 
-/// Sends a store's events while the server runs; the log says what is wrong and how far the consumer is behind.
+/// Sends a store's events while the server runs; the log says what is wrong and how far the consumer is
+/// behind.
 pub struct Emitter {
     emission: Emission,
 }
@@ -150,8 +152,8 @@ impl Emitter {
         Ok(Self { emission })
     }
 
-    /// Follows the log until `stop` is done. A consumer that refuses an event for good is asked again each minute: nothing is
-    /// left out, and the server goes on.
+    /// Follows the log until `stop` is done. A consumer that refuses an event for good is asked again each
+    /// minute: nothing is left out, and the server goes on.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         tracing::info!(
             to = self.emission.place(),
@@ -162,7 +164,8 @@ impl Emitter {
         loop {
             match self.emission.follow(&mut stop).await {
                 Ok(()) => {
-                    // What the last calls wrote goes out as well, if the consumer takes it at once; else after the next start.
+                    // What the last calls wrote goes out as well, if the consumer takes it at once; else
+                    // after the next start.
                     let last = self.emission.drain(Some(Duration::ZERO));
                     if let Err(error) =
                         tokio::time::timeout(LAST, last).await.map_or(Ok(()), |sent| sent.map(drop))

@@ -1,4 +1,5 @@
-//! The log as OpenLineage events: what each entry becomes, and that no consumer misses or mixes up any of them.
+//! The log as OpenLineage events: what each entry becomes, and that no consumer misses or mixes up any of
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -331,7 +332,8 @@ async fn a_consumer_that_comes_and_goes_misses_nothing() {
     built(&serving).await;
     let all = events(&serving, EmissionOptions::default()).await;
     let root = tempfile::tempdir().unwrap();
-    // It fails at each event once, at each third for good: then the sender ends and begins again at the cursor.
+    // It fails at each event once, at each third for good: then the sender ends and begins again at the
+    // cursor.
     for give_up in 1..all.len() {
         let cursor = root.path().join(format!("{give_up}.cursor"));
         let consumer = Consumer::default();

@@ -92,7 +92,8 @@ impl Telling<'_> {
         (!body.steps.is_empty()).then_some(body.steps.as_slice())
     }
 
-    /// Where the rows came from. Bytes and digests are known of files; where some origins were none, which is which is not.
+    /// Where the rows came from. Bytes and digests are known of files; where some origins were none, which is
+    /// which is not.
     fn sources(&self, version: &ViewVersion, offered: &Offered<'_>, taken: bool) -> Vec<Dataset> {
         let origins = self.material.bodies.get(&offered.batch).map(|body| body.origins.as_slice());
         let origins = origins.unwrap_or_default();

@@ -33,8 +33,8 @@ impl Influence<'_> {
 }
 
 impl Telling<'_> {
-    /// The body of `columnLineage` of a training set; none where a column's sources are not known, since half of an answer
-    /// would be taken for the whole.
+    /// The body of `columnLineage` of a training set; none where a column's sources are not known, since half
+    /// of an answer would be taken for the whole.
     pub(super) fn column_lineage(&self, manifest: &Manifest, spine: &Named) -> Option<Value> {
         let mut shared = self.touching_all(manifest, spine);
         let mut fields = Map::new();

@@ -92,8 +92,8 @@ pub(super) fn owners(about: &About) -> Option<Value> {
     Some(json!({ "owners": [{ "name": owner, "type": "OWNER" }] }))
 }
 
-/// Tags of the view and of its features; and what is part of a type here and has no other place there: units, and how
-/// known_at comes about.
+/// Tags of the view and of its features; and what is part of a type here and has no other place there: units,
+/// and how known_at comes about.
 fn tags(version: &ViewVersion) -> Option<Value> {
     let view = &version.definition;
     let tag = |key: &str, value: &str, field: Option<&str>| {

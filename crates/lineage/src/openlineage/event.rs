@@ -11,7 +11,8 @@ use super::{PRODUCER, Telling};
 
 const SCHEMA: &str = "https://openlineage.io/spec/2-0-2/OpenLineage.json";
 
-/// One OpenLineage event. Its place in the log is (`sequence`, `part`): events of one store are ordered by it.
+/// One OpenLineage event. Its place in the log is (`sequence`, `part`): events of one store are ordered by
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub sequence: Sequence,
@@ -135,7 +136,8 @@ impl Telling<'_> {
         if fits { text } else { self.by.committed_at.to_string() }
     }
 
-    /// When an id was minted, which is when its work began: a UUID of version 7 holds it. Never after the entry.
+    /// When an id was minted, which is when its work began: a UUID of version 7 holds it. Never after the
+    /// entry.
     pub(super) fn minted(&self, id: impl Id) -> Timestamp {
         let uuid = id.uuid();
         if uuid.get_version_num() != 7 {

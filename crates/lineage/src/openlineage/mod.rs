@@ -1,8 +1,9 @@
-//! The log's entries in OpenLineage's words (its schema 2-0-2), for those who keep one catalog of lineage for all their
-//! systems.
+//! The log's entries in OpenLineage's words (its schema 2-0-2), for those who keep one catalog of lineage for
+//! all their systems.
 //!
-//! [`Translator::translate`] is pure: an entry, the state right after it and the side objects that it names give its events,
-//! byte for byte the same whenever and wherever they are asked for. docs/openlineage.md says what each entry becomes.
+//! [`Translator::translate`] is pure: an entry, the state right after it and the side objects that it names
+//! give its events, byte for byte the same whenever and wherever they are asked for. docs/openlineage.md says
+//! what each entry becomes.
 
 mod batches;
 mod columns;
@@ -32,7 +33,8 @@ pub use event::Event;
 pub use naming::{AuthorityError, Namespace};
 pub use quality::{ColumnProfile, Profile};
 
-/// Who makes the events, as `producer` says. The number changes when an entry comes to give other events than before.
+/// Who makes the events, as `producer` says. The number changes when an entry comes to give other events than
+/// before.
 pub const PRODUCER: &str = "urn:lineament:openlineage:1";
 
 /// What a writer said of a batch: `bodies/{id}.json`.
@@ -112,7 +114,8 @@ impl Telling<'_> {
             Record::UseRecorded(body) => self.used(body),
             Record::ModelVersionObserved(body) => self.model_version_observed(body),
             Record::DeploymentChanged(body) => self.deployment_changed(body),
-            // What is declared of entities and services shows in the views and sets that it bears on; reads have no output.
+            // What is declared of entities and services shows in the views and sets that it bears on; reads
+            // have no output.
             Record::StoreCreated(_)
             | Record::EntityDefined(_)
             | Record::ServiceDefined(_)

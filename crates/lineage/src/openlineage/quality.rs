@@ -40,6 +40,11 @@ impl Profile {
             }
             columns.insert(profile.column.clone(), Value::Object(metrics));
         }
-        json!({ "rowCount": self.rows, "bytes": self.bytes, "fileCount": self.files, "columnMetrics": columns })
+        json!({
+            "rowCount": self.rows,
+            "bytes": self.bytes,
+            "fileCount": self.files,
+            "columnMetrics": columns,
+        })
     }
 }

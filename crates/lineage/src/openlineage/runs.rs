@@ -1,7 +1,7 @@
 //! Runs of tracking systems: who asked and wrote, and what was trained on what.
 //!
-//! A run that a store has heard of is an OpenLineage run: it starts when it is first heard of, and ends when its system says so. Other
-//! events (`OTHER`) add the training sets that it used and the models that it made.
+//! A run that a store has heard of is an OpenLineage run: it starts when it is first heard of, and ends when
+//! its system says so. Other events (`OTHER`) add the training sets that it used and the models that it made.
 
 use catalog::records::{ExternalLinked, Kind, UseRecorded};
 use catalog::state::registry::RunNow;

@@ -63,7 +63,8 @@ impl Telling<'_> {
         self.run_event(end, self.by.committed_at, &run, &[input], &[]);
     }
 
-    /// A replay has no id in the log: its run's is a UUID of version 7 made of its time and of where it stands.
+    /// A replay has no id in the log: its run's is a UUID of version 7 made of its time and of where it
+    /// stands.
     fn replay_id(&self, at: Timestamp, place: usize) -> String {
         let origin = format!("replay {} {} {place}", self.state.store, self.by.sequence);
         let chance = hash(HashAlgorithm::Blake3, origin.as_bytes()).to_string();

@@ -20,7 +20,8 @@ const HELD: usize = 1 << 20;
 pub struct FileSink {
     place: String,
     file: File,
-    /// Where the last whole line ends; not known before the first write, so that who only asks changes nothing.
+    /// Where the last whole line ends; not known before the first write, so that who only asks changes
+    /// nothing.
     length: Option<u64>,
     held: Vec<u8>,
 }
@@ -71,7 +72,8 @@ impl Sink for FileSink {
     }
 
     async fn send(&mut self, event: &Event) -> Result<(), Refusal> {
-        // Written before the event is taken, so that a failure is of this event and not of one that was taken.
+        // Written before the event is taken, so that a failure is of this event and not of one that was
+        // taken.
         if self.held.len() >= HELD {
             self.write_held().map_err(|error| Self::not_now(&error))?;
         }

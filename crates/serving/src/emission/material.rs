@@ -1,4 +1,5 @@
-//! The side objects that an entry's events need, read from the store and checked against the digests in the log.
+//! The side objects that an entry's events need, read from the store and checked against the digests in the
+//! log.
 
 use std::cmp::Ordering;
 

@@ -1,8 +1,9 @@
 //! OpenLineage events on their way out: the log, told to one consumer, in order.
 //!
-//! The log itself is the queue. An [`Emission`] stands somewhere in it and sends what comes next; a [`Cursor`] keeps where that is
-//! over restarts. So a consumer that is slow or dead loses nothing, and nobody who writes or reads waits for it. Events come at
-//! least once: after a crash those since the cursor was last kept come again, the same byte for byte.
+//! The log itself is the queue. An [`Emission`] stands somewhere in it and sends what comes next; a
+//! [`Cursor`] keeps where that is over restarts. So a consumer that is slow or dead loses nothing, and nobody
+//! who writes or reads waits for it. Events come at least once: after a crash those since the cursor was last
+//! kept come again, the same byte for byte.
 
 mod cursor;
 mod file;
@@ -126,8 +127,8 @@ impl Emission {
     /// An emission that stands where its cursor, or `from`, says. Nothing is sent yet.
     ///
     /// # Errors
-    /// A cursor that is of another store or consumer, or cannot be read; an authority that is none; a beginning beyond the
-    /// end of the log.
+    /// A cursor that is of another store or consumer, or cannot be read; an authority that is none; a
+    /// beginning beyond the end of the log.
     pub async fn open(serving: &Serving, sink: Box<dyn Sink>, options: EmissionOptions) -> Result<Self> {
         let state = serving.catalog().refresh().await?;
         let namespace = match &options.authority {
@@ -188,8 +189,8 @@ impl Emission {
     /// Sends all that the log holds now.
     ///
     /// # Errors
-    /// `Refused` names the event that the consumer will never take, `Unavailable` says that it took none for as long as `patience`;
-    /// both leave everything from that event on for the next call. Those of the store.
+    /// `Refused` names the event that the consumer will never take, `Unavailable` says that it took none for
+    /// as long as `patience`; both leave everything from that event on for the next call. Those of the store.
     pub async fn drain(&mut self, patience: Option<Duration>) -> Result<Sent> {
         let mut sent = Sent::default();
         let outcome = loop {
@@ -207,7 +208,8 @@ impl Emission {
     /// Sends what the log holds and what comes, until `stop` is done.
     ///
     /// # Errors
-    /// `Refused` as for [`drain`](Self::drain); called again, it begins with that event. Troubles that pass are waited out.
+    /// `Refused` as for [`drain`](Self::drain); called again, it begins with that event. Troubles that pass
+    /// are waited out.
     pub async fn follow(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         tokio::select! {
             outcome = self.send_for_ever() => match outcome {
