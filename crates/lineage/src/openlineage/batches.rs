@@ -1,6 +1,6 @@
 //! Batches: one run of `ingest.<view>` each, which ended well or was refused.
 
-use catalog::records::{BatchCommitted, BatchRefused, SourceFile};
+use catalog::records::{BatchCommitted, BatchRefused, Derivation, SourceFile};
 use catalog::state::ViewVersion;
 use feature::BatchId;
 use serde_json::{Value, json};
@@ -37,8 +37,14 @@ impl Telling<'_> {
             "knownAt": body.known_at,
             "steps": self.steps(body.batch),
         }));
-        let run = self.ingest_run(version, body.batch, facet);
-        let inputs = self.sources(version, &offered, true);
+        let mut run = self.ingest_run(version, body.batch, facet);
+        let inputs = match &body.derivation {
+            Some(derivation) => {
+                run.job = self.namespace.named(format!("derive.{}", view_name(version)));
+                self.parents(derivation)
+            }
+            None => self.sources(version, &offered, true),
+        };
         let mut output = self.view(version, self.by.sequence);
         self.run_event(RunState::Start, self.minted(body.batch), &run, &inputs, &[]);
         let statistics = match self.material.profiles.get(&body.batch) {
@@ -90,6 +96,12 @@ impl Telling<'_> {
     fn steps(&self, batch: BatchId) -> Option<&[String]> {
         let body = self.material.bodies.get(&batch)?;
         (!body.steps.is_empty()).then_some(body.steps.as_slice())
+    }
+
+    /// What a derived view was made of, as it was read.
+    fn parents(&self, derivation: &Derivation) -> Vec<Dataset> {
+        let versions = derivation.parents.iter().filter_map(|parent| self.state.view_version(parent.version));
+        versions.map(|version| self.view(version, derivation.sequence)).collect()
     }
 
     /// Where the rows came from. Bytes and digests are known of files; where some origins were none, which is
