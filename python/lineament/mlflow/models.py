@@ -64,8 +64,8 @@ class Predictions(Rows):
 
 
 def recipe_of(client: Any, features: Any) -> Recipe | None:
-    """How to retrieve what a model of MLflow, or another training set, stands for; None where features are named
-    themselves."""
+    """How to retrieve what a model of MLflow, or another training set, stands for; None where features are
+    named themselves."""
     if isinstance(features, TrainingSet):
         return Recipe.of_set(client, features)
     if isinstance(features, Sequence) and not isinstance(features, str) and len(features) == 1:

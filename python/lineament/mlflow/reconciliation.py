@@ -54,7 +54,7 @@ class Known:
     model_versions: frozenset[str] = frozenset()
     #: The version of each `(model, alias)`; None where it was removed.
     aliases: Mapping[tuple[str, str], str | None] = field(default_factory=dict)
-    #: `(training set, run)`
+    #: `(training set, run id)`
     uses: frozenset[tuple[str, str]] = frozenset()
     #: When that was so, microseconds of UTC; None where nobody looked yet.
     seen_at: int | None = None
@@ -86,7 +86,7 @@ class Observation:
             runs=there(self.runs),
             model_versions=there(self.model_versions),
             aliases={(alias["model"], alias["alias"]): alias["model_version"] for alias in self.aliases},
-            uses=frozenset((use.training_set, use.run) for use in self.uses),
+            uses=frozenset((use.training_set, _run_id(use.run)) for use in self.uses),
             seen_at=self.seen_at,
         )
 
@@ -169,7 +169,7 @@ def reconcile(
         client._action("lineament.observe", message)
     linked, foreign = [], []
     for one in observation.uses:
-        if (one.training_set, one.run) in before.uses:
+        if (one.training_set, _run_id(one.run)) in before.uses:
             continue
         try:
             client._action("lineament.use", use(one.training_set, one.run, one.role, one.how))
@@ -451,6 +451,11 @@ def _moved(known: Known, seen: Observation) -> list[tuple[str, str, str | None, 
     ]
 
 
+def _run_id(run: str) -> str:
+    """The run's own id, which tells runs of one server apart, in the text of a run."""
+    return run.rpartition(";")[2]
+
+
 def _known_to_store(client: Any, authority: str) -> Known:
     """What the store knows of an MLflow server. A store that keeps none of it knows nothing."""
     views = {
@@ -461,17 +466,24 @@ def _known_to_store(client: Any, authority: str) -> Known:
     }
     ours = f"system = 'mlflow' AND authority = {_text(authority)}"
     ids: dict[str, set[str]] = {}
+    runs: dict[str, str] = {}
     if "external_ids" in views:
-        for row in _select(client, f"SELECT kind, external_id FROM lineament.external_ids WHERE {ours}"):
+        query = f"SELECT id, kind, external_id FROM lineament.external_ids WHERE {ours}"
+        for row in _select(client, query):
             ids.setdefault(row["kind"], set()).add(row["external_id"])
-    text = f"mlflow;{authority};"
-    uses = {
-        (row["training_set"], row["run"])
-        for row in _select(
-            client,
-            f"SELECT training_set, run FROM lineament.training_sets WHERE starts_with(run, {_text(text)})",
-        )
-    }
+            if row["kind"] == "run":
+                runs[str(row["id"])] = row["external_id"]
+    # A retrieval's own run stands as text; a use's run may stand as text or by our id.
+    uses = set()
+    for view in ("training_sets", "uses"):
+        if view in views:
+            query = f"SELECT training_set, run FROM lineament.{view} WHERE run IS NOT NULL"
+            for row in _select(client, query):
+                run = str(row["run"])
+                if run.startswith(f"mlflow;{authority};"):
+                    uses.add((row["training_set"], _run_id(run)))
+                elif run in runs:
+                    uses.add((row["training_set"], runs[run]))
     return Known(
         experiments=frozenset(ids.get("experiment", ())),
         runs=frozenset(ids.get("run", ())),
