@@ -3,28 +3,79 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use feature::TrainingSetId;
-use serving::{Candidate, ExplainRequest, Explanation, Result};
+use feature::{Sequence, Timestamp, TrainingSetId};
+use serving::{Candidate, Error, ExplainRequest, ExplainValueRequest, Explanation, Kind, Result};
 
 use crate::session::Place;
 use crate::table::grouped;
 
-/// Say why one cell of a training set has its value
+/// Say why one cell of a training set, or the value of a feature at a time, is what it is
 #[derive(Args)]
+#[command(override_usage = "lineament explain <TRAINING_SET> <ROW> <COLUMN>\n       \
+    lineament explain --feature <REFERENCE> --key <KEY=VALUE>... --at <INSTANT>")]
 pub struct Arguments {
-    training_set: TrainingSetId,
+    #[arg(requires = "row", required_unless_present = "feature")]
+    training_set: Option<TrainingSetId>,
     /// The row; the first is 0
-    row: u64,
+    #[arg(requires = "column")]
+    row: Option<u64>,
     /// The feature's column
-    column: String,
+    column: Option<String>,
+    /// A feature, as in weather.temp or weather@1.temp, in place of a training set's cell
+    #[arg(long, conflicts_with = "training_set", requires = "at")]
+    feature: Option<String>,
+    /// A part of the entity's key, as in origin=JFK; once for each part
+    #[arg(long, requires = "feature", value_parser = key_part)]
+    key: Vec<(String, String)>,
+    /// When the value is wanted, as in 2013-01-01T10:00:00Z
+    #[arg(long, requires = "feature")]
+    at: Option<Timestamp>,
+    /// One instant in place of --at as the limit on what was known
+    #[arg(long, requires = "feature")]
+    known_by: Option<Timestamp>,
+    /// The state of the store after this entry of the log; the newest where none is given
+    #[arg(long, requires = "feature")]
+    sequence: Option<u64>,
+    /// Open every file that may hold the key, so that all that lost are counted however many they are
+    #[arg(long)]
+    exhaustive: bool,
+}
+
+fn key_part(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write the key's column and its value, as in origin=JFK".to_owned()),
+    }
 }
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open().await?;
-    let request =
-        ExplainRequest { training_set: arguments.training_set, row: arguments.row, column: arguments.column };
     let author = place.author();
-    let explanation = serving.explain(request, &author).await?;
+    let explanation = match (arguments.training_set, arguments.row, arguments.column) {
+        (Some(training_set), Some(row), Some(column)) => {
+            let mut request = ExplainRequest::new(training_set, row, column);
+            request.exhaustive = arguments.exhaustive;
+            serving.explain(request, &author).await?
+        }
+        _ => {
+            let (Some(feature), Some(at)) = (arguments.feature, arguments.at) else {
+                return Err(Error::new(
+                    Kind::Invalid,
+                    "name a training set, a row and a column, or a --feature",
+                ));
+            };
+            let key = arguments.key.into_iter().map(|(name, value)| (name, value.into())).collect();
+            let request = ExplainValueRequest {
+                feature,
+                key,
+                at,
+                known_by: arguments.known_by,
+                sequence: arguments.sequence.map(Sequence),
+                exhaustive: arguments.exhaustive,
+            };
+            serving.explain_value(request, &author).await?
+        }
+    };
     // What was read is on record before it is shown.
     serving.flush(&author).await?;
     print(&explanation, "");
@@ -38,10 +89,12 @@ pub fn print(explanation: &Explanation, indent: &str) {
         .map(|(name, value)| format!("{name} = {}", value.as_deref().unwrap_or("null")))
         .collect();
     let value = explanation.value.as_deref().unwrap_or("null");
+    let cell = match (explanation.row, &explanation.column) {
+        (Some(row), Some(column)) => format!("row {row}, `{column}`"),
+        _ => "value".to_owned(),
+    };
     println!(
-        "{indent}row {}, `{}` = {value}   ({} for {} at {})",
-        explanation.row,
-        explanation.column,
+        "{indent}{cell} = {value}   ({} for {} at {})",
         explanation.reference,
         key.join(", "),
         explanation.at.as_deref().unwrap_or("null")
@@ -75,7 +128,14 @@ pub fn print(explanation: &Explanation, indent: &str) {
         .map(|(reason, count)| format!("{} {reason}", grouped(*count)))
         .collect();
     if !counts.is_empty() {
-        println!("{indent}  in all {}", counts.join(", "));
+        let at_least = if explanation.unopened_files > 0 { "at least" } else { "in all" };
+        println!("{indent}  {at_least} {}", counts.join(", "));
+    }
+    if explanation.unopened_files > 0 {
+        println!(
+            "{indent}  {} more files may hold others that lost; --exhaustive counts them",
+            grouped(explanation.unopened_files)
+        );
     }
 }
 

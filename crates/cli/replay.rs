@@ -39,6 +39,14 @@ pub fn print(report: &ReplayReport) {
                 };
                 println!("  column `{}` differs{place}", difference.column);
             }
+            for entry in &report.entries {
+                let sequence =
+                    entry.sequence.map_or_else(|| "no entry".to_owned(), |at| format!("sequence {at}"));
+                println!("  {sequence}, batch {} of {}: {}", entry.batch, entry.version, entry.why);
+            }
+            if let Some(note) = &report.note {
+                println!("  {note}");
+            }
         }
     }
 }

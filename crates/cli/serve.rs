@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use server::{ServeOptions, Server};
-use serving::{Error, Kind, Result, Serving};
+use serving::{Error, Kind, OpaqueReads, Result, Serving};
 use tracing_subscriber::EnvFilter;
 
 use crate::session::{PROGRAM, Place};
@@ -23,6 +23,25 @@ pub struct Arguments {
     /// times as much to disk. Not said: half of the machine's
     #[arg(long, env = "LINEAMENT_MEMORY_LIMIT", value_parser = bytes)]
     memory_limit: Option<u64>,
+    /// What is done with a query whose columns cannot be traced to their sources, as a recursive one: it is answered and recorded
+    /// with what stood in the way, or it is refused
+    #[arg(long, value_enum, default_value_t = Opaque::Record)]
+    opaque_reads: Opaque,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Opaque {
+    Record,
+    Refuse,
+}
+
+impl From<Opaque> for OpaqueReads {
+    fn from(opaque: Opaque) -> Self {
+        match opaque {
+            Opaque::Record => Self::Record,
+            Opaque::Refuse => Self::Refuse,
+        }
+    }
 }
 
 /// A size: a whole number of bytes, or of K, M, G or T of 1024 each.
@@ -48,7 +67,7 @@ fn bytes(text: &str) -> std::result::Result<u64, String> {
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let filter = EnvFilter::try_from_env("LINEAMENT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let serving = place.open_or_create().await?;
+    let serving = place.open_or_create().await?.with_opaque_reads(arguments.opaque_reads.into());
     let address = SocketAddr::new(arguments.host, arguments.port);
     let server = bind(place, serving, address, arguments.memory_limit).await?;
     println!("listening on grpc://{}", server.address());

@@ -10,8 +10,10 @@
 """
 
 from . import mlflow as mlflow  # ours, which does not import theirs
+from .audit import Audit, AuditedCell, AuditedColumn, LeakingBatch
 from .client import Client, connect
 from .definition import DefinedView, DefinitionWarning
+from .diff import CellChange, CellChanges, ChangedBy, Diff, Retyped, RowChange
 from .errors import (
     Damaged,
     Error,
@@ -22,32 +24,49 @@ from .errors import (
     Unavailable,
 )
 from .explanation import Candidate, Explanation
-from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport
+from .registry import Impact, Lineage, Reached, Refreshed, Step
+from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
 from .rows import Rows
 from .training_set import Feature, TrainingSet
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Audit",
+    "AuditedCell",
+    "AuditedColumn",
     "Candidate",
+    "CellChange",
+    "CellChanges",
     "Change",
+    "ChangedBy",
     "Client",
     "Damaged",
     "DefinedView",
     "DefinitionWarning",
+    "Diff",
     "Difference",
     "Error",
     "Explanation",
     "Feature",
     "Forbidden",
+    "Impact",
     "IngestReport",
     "InvalidRequest",
+    "LeakingBatch",
+    "Lineage",
     "NotFound",
     "Plan",
+    "Reached",
+    "Refreshed",
     "Refused",
     "Rejections",
     "ReplayReport",
+    "Retyped",
+    "RowChange",
     "Rows",
+    "Step",
+    "Suspect",
     "TrainingSet",
     "Unavailable",
     "connect",

@@ -17,10 +17,13 @@ from . import definition
 from .mlflow import linking, models
 from .mlflow.recipe import Recipe, profile
 from .mlflow.tracked_run import named
+from .audit import Audit
 from .definition import DefinedView, read_definitions, span
+from .diff import Diff
 from .errors import Damaged, Error, InvalidRequest, translated
 from .explanation import Explanation
 from .frames import check_same, named_index, rows_a_message, to_table, without_views
+from .registry import Registry
 from .reports import IngestReport, Plan, ReplayReport
 from .rows import Rows
 from .training_set import TrainingSet
@@ -50,7 +53,7 @@ def connect(url: str = "grpc://127.0.0.1:8815", *, run: Any = None, experiment: 
     return client
 
 
-class Client:
+class Client(Registry):
     """A connection to a Lineament server; `lineament.connect` makes one. As a context manager it closes itself.
 
     It may be used by several threads at once.
@@ -335,14 +338,7 @@ class Client:
             request["name"] = name
         if not record:
             request["record"] = False
-        descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
-        with translated(self._url):
-            writer, reader = self._connection.do_exchange(descriptor, self._sending(spine))
-            with _closing(writer):
-                writer.begin(spine.schema)
-                writer.write_table(spine, max_chunksize=rows_a_message(spine))
-                writer.done_writing()
-                returned, report = _read(reader)
+        returned, report = self._exchange({"historical_features": request}, spine)
         if report is None:
             raise Error("the features came without their report, so they may not be all; ask again")
         check_same(spine, returned)
@@ -454,6 +450,110 @@ class Client:
         request = {"training_set": _id(training_set), "row": _whole(row), "column": column}
         return Explanation.of(self._action("lineament.explain", request))
 
+    def explain_value(
+        self,
+        feature: str,
+        key: Mapping[str, Any],
+        at: str | datetime,
+        *,
+        known_by: str | datetime | None = None,
+        sequence: int | None = None,
+        exhaustive: bool = False,
+    ) -> Explanation:
+        """Why a feature has its value for an entity at a time, without a training set.
+
+        - `key`: the entity's key columns and their values.
+        - `known_by`: one instant in place of `at` as the limit on what was known.
+        - `sequence`: the store as it was after this entry of the log.
+        - `exhaustive`: opens every file that may hold the key, so that all that lost are counted, however many they are.
+
+        >>> why = client.explain_value("weather.temp", {"origin": "EWR"}, at="2013-07-01T12:00:00Z")
+        >>> why.value, why.winner.known_at
+        ('75.92', '2013-07-01T11:30:00Z')
+        """
+        request: dict[str, Any] = {
+            "feature": feature,
+            "key": {name: _key_part(part) for name, part in key.items()},
+            "at": _instant(at, "at"),
+        }
+        if known_by is not None:
+            request["known_by"] = _instant(known_by)
+        if sequence is not None:
+            request["sequence"] = _whole(sequence, "sequence")
+        if exhaustive:
+            request["exhaustive"] = True
+        return Explanation.of(self._action("lineament.explain_value", request))
+
+    def diff(
+        self, a: str | TrainingSet, b: str | TrainingSet, *, examples: int = 3, full: bool = False
+    ) -> Diff:
+        """What is other in training set `b` than in `a`, cell by cell, and why: newer data, a correction, another version, …
+
+        - `examples`: how many changed cells of each kind are shown; counts are exact whatever it is.
+        - `full`: sends every changed cell, as `Diff.cells`.
+
+        >>> client.diff(training_set, training_set)
+        equal (1,000 rows)
+        """
+        request = {"a": _id(a), "b": _id(b), "examples": _whole(examples, "examples")}
+        if not full:
+            return Diff.of(self._action("lineament.diff", request))
+        table, report = self._get({"diff": request})
+        if report is None:
+            raise Error("the diff came without its report, so it may not be all; ask again")
+        return Diff.of(report, Rows(table))
+
+    def audit(
+        self,
+        table: Any,
+        features: str | Sequence[str] = (),
+        *,
+        columns: Mapping[str, str] | None = None,
+        at: str | None = None,
+        ttl: Mapping[str, str | timedelta] | None = None,
+        examples: int = 5,
+        full: bool = False,
+    ) -> Audit:
+        """Which cells hold what could not be known at their row's time, how many, and from which batches.
+
+        `table` is a recorded training set, or its id: then every cell is followed to its observation. Or it is a table that was
+        joined elsewhere, as a frame with the entities' key columns, a time, and the columns to audit: then each value is
+        compared with what was knowable, and what differs is looked for among all observations of the row's entity.
+
+        - `features`: what the frame's columns hold; `weather.temp` is looked for as `temp` and as `weather__temp`.
+        - `columns`: columns that are called otherwise, by name (`{"temperature": "weather.temp"}`).
+        - `at`: the frame's time column. Where left out it is `at`, else `event_timestamp`, else the only column of times.
+        - `ttl`: a ttl in place of the version's own, by view.
+        - `full`: gives every cell that is not what was knowable, as `Audit.cells`.
+
+        >>> joined = client.get_historical_features(flights, ["weather.temp"], known_by="2014-01-01T00:00:00Z").to_df()
+        >>> client.audit(joined, "weather.temp")
+        323 of 1,000 rows leak (judged by value, at sequence ...)
+          temp  weather@1.temp  677 knowable, 323 leaked
+        """
+        if isinstance(table, (str, TrainingSet)):
+            if features or columns or at or ttl:
+                raise InvalidRequest("a recorded training set says itself what its columns hold; give it alone")
+            request: dict[str, Any] = {"training_set": _id(table), "examples": _whole(examples, "examples")}
+            if not full:
+                return Audit.of(self._action("lineament.audit", request))
+            cells, report = self._get({"audit": request})
+        else:
+            request = {
+                "features": [features] if isinstance(features, str) else list(features),
+                "examples": _whole(examples, "examples"),
+            }
+            if columns:
+                request["columns"] = dict(columns)
+            if at is not None:
+                request["at"] = at
+            if ttl:
+                request["ttl"] = {view: span(length) for view, length in ttl.items()}
+            cells, report = self._exchange({"audit": request}, without_views(to_table(table)))
+        if report is None:
+            raise Error("the audit came without its report, so it may not be all; ask again")
+        return Audit.of(report, Rows(cells) if full else None)
+
     def sql(self, query: str) -> Rows:
         """Runs a query that only reads. Feature views are tables (`weather`, `"weather@1"`); the schema `lineament` says what
         the store holds. Raises `Forbidden` for anything that would write.
@@ -490,6 +590,18 @@ class Client:
         if len(results) != 1:
             raise Error(f"the server gave {len(results)} answers to {name}, where one is due")
         return _parsed(results[0].body)
+
+    def _exchange(
+        self, command: Mapping[str, Any], rows: pyarrow.Table
+    ) -> tuple[pyarrow.Table, dict[str, Any] | None]:
+        descriptor = flight.FlightDescriptor.for_command(_json(command))
+        with translated(self._url):
+            writer, reader = self._connection.do_exchange(descriptor, self._sending(rows))
+            with _closing(writer):
+                writer.begin(rows.schema)
+                writer.write_table(rows, max_chunksize=rows_a_message(rows))
+                writer.done_writing()
+                return _read(reader)
 
     def _get(self, ticket: Mapping[str, Any]) -> tuple[pyarrow.Table, dict[str, Any] | None]:
         with translated(self._url):
@@ -551,22 +663,33 @@ def _id(training_set: str | TrainingSet) -> str:
     return str(training_set)
 
 
-def _whole(row: Any) -> int:
+def _whole(number: Any, name: str = "row") -> int:
     try:
-        return row.__index__()
+        return number.__index__()
     except AttributeError:
-        raise InvalidRequest(f"row is {row!r}; it is a whole number, counted from 0") from None
+        raise InvalidRequest(f"{name} is {number!r}; it is a whole number, counted from 0") from None
 
 
-def _instant(time: str | datetime) -> str:
+def _key_part(part: Any) -> Any:
+    """A part of a key as JSON has it: whole numbers, truth values and None as they are, anything else as text."""
+    if part is None or isinstance(part, (bool, str)):
+        return part
+    if isinstance(part, datetime):
+        return _instant(part, "the key")
+    if hasattr(part, "__index__"):
+        return part.__index__()
+    return str(part)
+
+
+def _instant(time: str | datetime, name: str = "known_by") -> str:
     if isinstance(time, str):
         return time
     if not isinstance(time, datetime):
         raise InvalidRequest(
-            f"known_by is {time!r}; it is a datetime with a zone, or text such as 2013-07-01T00:00:00Z"
+            f"{name} is {time!r}; it is a datetime with a zone, or text such as 2013-07-01T00:00:00Z"
         )
     if time.tzinfo is None:
-        raise InvalidRequest(f"known_by is {time}, which has no zone; give one, as in datetime(…, tzinfo=timezone.utc)")
+        raise InvalidRequest(f"{name} is {time}, which has no zone; give one, as in datetime(…, tzinfo=timezone.utc)")
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

@@ -1,4 +1,4 @@
-"""Why one cell of a training set has its value."""
+"""Why one cell of a training set, or one value of a feature, is what it is."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ class Explanation:
       lost: ...
     """
 
-    training_set: str
-    row: int
-    column: str
+    #: Set, row and column of the cell; None for a value that was asked for without a set.
+    training_set: str | None = None
+    row: int | None = None
+    column: str | None = None
     value: Any = None
     #: Why the cell is null: `expired`, `later`, `unknown_entity`, …; None where it has a value.
     null_reason: str | None = None
@@ -66,8 +67,10 @@ class Explanation:
     winner: Candidate | None = None
     #: Newest first; there may be more than are listed.
     losers: list[Candidate] = field(default_factory=list)
-    #: How many candidates lost for each reason: exact.
+    #: How many candidates lost for each reason: exact, unless there are unopened files.
     losers_by_reason: dict[str, int] = field(default_factory=dict)
+    #: Files that may hold more candidates that lost, and were left unopened since there are very many.
+    unopened_files: int = 0
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
@@ -80,7 +83,10 @@ class Explanation:
     def __repr__(self) -> str:
         value = f"null ({self.null_reason})" if self.value is None else str(self.value)
         default = ", its default" if self.defaulted else ""
-        lines = [f"{self.column} = {value}{default} in row {self.row} of training set {self.training_set}"]
+        if self.training_set is None:
+            lines = [f"{self.reference} = {value}{default}"]
+        else:
+            lines = [f"{self.column} = {value}{default} in row {self.row} of training set {self.training_set}"]
         key = ", ".join(f"{name} = {'null' if part is None else part}" for name, part in self.key.items())
         lines.append(f"  {self.reference} of {key}, wanted at {self.at}")
         if self.winner is None:
@@ -89,7 +95,7 @@ class Explanation:
             lines.extend(_winner(self.winner))
         if self.losers_by_reason:
             counts = ", ".join(f"{count:,} {reason}" for reason, count in self.losers_by_reason.items())
-            lines.append(f"  lost: {counts}")
+            lines.append(f"  lost: {'at least ' if self.unopened_files else ''}{counts}")
         if self.losers:
             cells = [
                 [loser.reason or "", f"valid at {loser.valid_at}", f"known at {loser.known_at}", _shown(loser.value)]

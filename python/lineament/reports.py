@@ -136,6 +136,18 @@ class Difference:
     first_block: int | None = None
 
 
+@dataclass(frozen=True)
+class Suspect:
+    """A batch that made a rebuilt training set differ."""
+
+    batch: str
+    #: The version that the set reads the batch under, as in `weather@1`.
+    version: str
+    why: str
+    #: The entry of the log that brought the batch; None where there is none.
+    sequence: int | None = None
+
+
 @dataclass(frozen=True, repr=False)
 class ReplayReport:
     """Whether a training set, rebuilt from its id, is the same.
@@ -153,6 +165,10 @@ class ReplayReport:
     rebuilt: str
     rows: int
     differences: list[Difference] = field(default_factory=list)
+    #: The entries of the log that made the difference, as far as that can be told.
+    entries: list[Suspect] = field(default_factory=list)
+    #: What is known where no entry can be named.
+    note: str | None = None
     #: How long rebuilding took.
     seconds: float = 0.0
 
@@ -161,6 +177,7 @@ class ReplayReport:
         members = known(cls, answer)
         differences = answer.get("differences") or []
         members["differences"] = [Difference(**known(Difference, difference)) for difference in differences]
+        members["entries"] = [Suspect(**known(Suspect, entry)) for entry in answer.get("entries") or []]
         return cls(**members)
 
     @property
@@ -176,4 +193,8 @@ class ReplayReport:
         for difference in self.differences:
             block = "" if difference.first_block is None else f" from row {difference.first_block * 65536:,} on"
             text += f"\n  column {difference.column} differs{block}"
+        for entry in self.entries:
+            text += f"\n  sequence {entry.sequence}, batch {entry.batch} of {entry.version}: {entry.why}"
+        if self.note:
+            text += f"\n  {self.note}"
         return text

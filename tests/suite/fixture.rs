@@ -291,8 +291,7 @@ pub async fn ask(serving: &Serving, question: &Question) -> serving::Result<Stri
             Ok(format!("{}\n{}\n{}", set.report.digest, lines.join("\n"), nulls.join("\n")))
         }
         Question::Explain(training_set, row, column) => {
-            let request =
-                ExplainRequest { training_set: *training_set, row: *row, column: (*column).to_owned() };
+            let request = ExplainRequest::new(*training_set, *row, *column);
             Ok(serde_json::to_string_pretty(&serving.explain(request, &author()).await?).unwrap())
         }
         Question::Replay(id) => {

@@ -168,7 +168,7 @@ async fn make(mistake: &Mistake, before: &Before, store: &Path, folder: &Path) -
     }
     let (column, row) =
         mistake.explain.clone().unwrap_or_else(|| panic!("{}: nothing is done", mistake.mistake));
-    let request = ExplainRequest { training_set: before.fixture.sets[0], row, column };
+    let request = ExplainRequest::new(before.fixture.sets[0], row, column);
     serving.explain(request, &author()).await.expect_err(&mistake.mistake).to_string()
 }
 

@@ -1,13 +1,20 @@
 //! One module a subject. A file that is not declared here would never run: `every_file_is_declared` notices it.
 
 mod asof_join;
+mod audit;
 mod cases;
+mod column_lineage;
 mod coverage;
 mod damage;
+mod diff;
+mod explain;
 mod fixture;
 mod golden;
+mod lineage;
 mod mistakes;
+mod one_view;
 mod point_in_time;
+mod replay;
 mod slt;
 mod stores;
 mod tables;
@@ -31,7 +38,9 @@ fn undeclared(folder: &Path) -> Vec<String> {
         if path.is_dir() {
             missing.extend(undeclared(&path));
         }
-        if name != "mod" && !declared.contains(&name.as_str()) {
+        // Beside modules lie what they read, as texts of queries.
+        let is_module = path.is_dir() || path.extension().is_some_and(|ending| ending == "rs");
+        if is_module && name != "mod" && !declared.contains(&name.as_str()) {
             missing.push(path.display().to_string());
         }
     }

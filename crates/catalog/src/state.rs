@@ -4,6 +4,8 @@
 //! prefix of the log holds the same state. Nothing is forgotten when something newer comes: everything carries the
 //! sequence at which it appeared, and so one state answers for every sequence up to its head.
 
+pub mod registry;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -14,9 +16,10 @@ use feature::{
 };
 
 use crate::records::{
-    BatchCommitted, BatchRefused, Described, EntityDefined, Record, ServiceDefined, StoreCreated, Subject,
-    TrainingSetRecorded, Verified, ViewVersionDefined,
+    BatchCommitted, BatchRefused, Described, EntityDefined, ReadsRecorded, Record, ServiceDefined,
+    StoreCreated, Subject, TrainingSetRecorded, Verified, ViewVersionDefined,
 };
+use crate::state::registry::Registry;
 
 /// Project and name: what a definition is found by.
 pub type Qualified = (Name, Name);
@@ -116,6 +119,13 @@ pub struct Verification {
     pub by: Arc<Provenance>,
 }
 
+/// Reads of one flush.
+#[derive(Clone, Debug)]
+pub struct RecordedReads {
+    pub record: ReadsRecorded,
+    pub by: Arc<Provenance>,
+}
+
 /// A line of the log, for people.
 #[derive(Clone, Debug)]
 pub struct LogLine {
@@ -169,11 +179,16 @@ pub struct State {
     refused: Vec<RefusedBatch>,
     training_sets: BTreeMap<TrainingSetId, TrainingSet>,
     verifications: Vec<Verification>,
+    reads: Vec<RecordedReads>,
     requests: HashMap<String, Request>,
     /// Source files that were taken, by line.
     sources: HashSet<(VersionId, Digest)>,
     /// Source files that were refused, by version: another version may have other rules.
     refused_sources: HashSet<(VersionId, Digest)>,
+    /// Shared until it changes: most entries say nothing of it.
+    registry: Arc<Registry>,
+    /// Each version's place among those of its name.
+    versions: HashMap<VersionId, (Qualified, usize)>,
     log: Vec<LogLine>,
 }
 
@@ -202,9 +217,12 @@ impl State {
             refused: Vec::new(),
             training_sets: BTreeMap::new(),
             verifications: Vec::new(),
+            reads: Vec::new(),
             requests: HashMap::new(),
             sources: HashSet::new(),
             refused_sources: HashSet::new(),
+            registry: Arc::default(),
+            versions: HashMap::new(),
             log: Vec::new(),
         };
         state.fold(entry, rest)?;
@@ -261,7 +279,10 @@ impl State {
                     Some(_) => Err(repeated(by, "training set", body.training_set.to_string())),
                 }
             }
-            Record::ReadsRecorded(_) => Ok(()),
+            Record::ReadsRecorded(body) => {
+                self.reads.push(RecordedReads { record: body.clone(), by: by.clone() });
+                Ok(())
+            }
             Record::Verified(body) => {
                 if !self.training_sets.contains_key(&body.training_set) {
                     return Err(unresolved(by, "training set", body.training_set.to_string()));
@@ -269,7 +290,32 @@ impl State {
                 self.verifications.push(Verification { record: body.clone(), by: by.clone() });
                 Ok(())
             }
+            Record::ExternalLinked(body) => self.registry_mut().link(body, by),
+            Record::AuthorityAliased(body) => {
+                self.registry_mut().alias_authority(body);
+                Ok(())
+            }
+            Record::ExperimentObserved(body) => self.registry_mut().see_experiment(body, by),
+            Record::RunObserved(body) => self.registry_mut().see_run(body, by),
+            Record::ModelObserved(body) => self.registry_mut().see_model(body, by),
+            Record::ModelVersionObserved(body) => self.registry_mut().see_model_version(body, by),
+            Record::AliasObserved(body) => self.registry_mut().see_alias(body, by),
+            Record::DeploymentChanged(body) => self.registry_mut().deploy(body, by),
+            Record::UseRecorded(body) => {
+                if !self.training_sets.contains_key(&body.training_set) {
+                    return Err(unresolved(by, "training set", body.training_set.to_string()));
+                }
+                self.registry_mut().record_use(body, by)
+            }
+            Record::Reconciled(body) => {
+                self.registry_mut().reconciled(body, by);
+                Ok(())
+            }
         }
+    }
+
+    fn registry_mut(&mut self) -> &mut Registry {
+        Arc::make_mut(&mut self.registry)
     }
 
     fn define_entity(&mut self, body: &EntityDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
@@ -305,6 +351,10 @@ impl State {
         }
         if body.line != body.version && !versions.iter().any(|version| version.line == body.line) {
             return Err(unresolved(by, "line of batches", body.line.to_string()));
+        }
+        let place = ((definition.project.clone(), definition.name.clone()), versions.len());
+        if self.versions.insert(body.version, place).is_some() {
+            return Err(repeated(by, "feature view version", body.version.to_string()));
         }
         versions.push(ViewVersion {
             view: body.view,
@@ -360,10 +410,7 @@ impl State {
 
     fn admit(&mut self, body: &BatchCommitted, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let (line, number) = self
-            .views
-            .values()
-            .flatten()
-            .find(|version| version.version == body.version)
+            .view_version(body.version)
             .map(|version| (version.line, version.number))
             .ok_or_else(|| unresolved(by, "feature view version", body.version.to_string()))?;
         if self.batch_lines.insert(body.batch, line).is_some() {
@@ -408,6 +455,16 @@ impl State {
         &self.verifications
     }
 
+    /// Experiments, runs, models, deployments and uses.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Objects of recorded reads, in the order of the log.
+    pub fn reads(&self) -> &[RecordedReads] {
+        &self.reads
+    }
+
     pub fn log(&self) -> &[LogLine] {
         &self.log
     }
@@ -432,7 +489,8 @@ impl State {
     }
 
     pub fn view_version(&self, id: VersionId) -> Option<&ViewVersion> {
-        self.views.values().flatten().find(|version| version.version == id)
+        let (name, place) = self.versions.get(&id)?;
+        self.views.get(name)?.get(*place)
     }
 
     /// The feature views in force at a sequence.
@@ -462,12 +520,17 @@ impl State {
     pub fn batches_of(&self, version: &ViewVersion, at: Sequence) -> Vec<Arc<Batch>> {
         let mut counted = Vec::new();
         for batch in self.batches_of_line(version.line).iter().filter(|batch| batch.by.sequence <= at) {
-            let later = batch.number > version.number;
-            if !later || self.has_all_features(batch, version) {
+            if self.counts_for(batch, version) {
                 counted.push(batch.clone());
             }
         }
         counted
+    }
+
+    /// Whether a batch counts for a version, once its sequence is reached.
+    pub fn counts_for(&self, batch: &Batch, version: &ViewVersion) -> bool {
+        let later = batch.number > version.number;
+        batch.line == version.line && (!later || self.has_all_features(batch, version))
     }
 
     fn has_all_features(&self, batch: &Batch, version: &ViewVersion) -> bool {

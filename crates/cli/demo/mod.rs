@@ -91,7 +91,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     heading(7, "Why does this cell have its value?");
     // A flight in the evening of the worst day for delays, from the airport that was hit.
     let row = cell_to_explain(&honest)?;
-    let request = ExplainRequest { training_set: id, row, column: "dep_delay".to_owned() };
+    let request = ExplainRequest::new(id, row, "dep_delay");
     explain::print(&serving.explain(request, &author).await?, "  ");
 
     heading(8, "Over Arrow Flight");

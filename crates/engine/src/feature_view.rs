@@ -71,7 +71,7 @@ impl FeatureViewTable {
 
     /// Every row, with what the log knows of it.
     pub fn history(&self) -> HistoryTable {
-        HistoryTable::new(self.version.clone(), self.files.clone(), self.data.clone())
+        HistoryTable::new(self.version.clone(), self.files.clone(), self.data.clone(), self.sequence)
     }
 
     /// What a column of this table is.

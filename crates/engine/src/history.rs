@@ -25,7 +25,7 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
     ReplaceChildrenOptions,
 };
-use feature::FeatureType;
+use feature::{FeatureType, Sequence};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::data_files::DataFiles;
@@ -36,11 +36,17 @@ pub struct HistoryTable {
     version: Arc<ViewVersion>,
     files: Arc<Vec<VisibleFile>>,
     data: DataFiles,
+    sequence: Sequence,
     schema: SchemaRef,
 }
 
 impl HistoryTable {
-    pub(crate) fn new(version: Arc<ViewVersion>, files: Arc<Vec<VisibleFile>>, data: DataFiles) -> Self {
+    pub(crate) fn new(
+        version: Arc<ViewVersion>,
+        files: Arc<Vec<VisibleFile>>,
+        data: DataFiles,
+        sequence: Sequence,
+    ) -> Self {
         let time = FeatureType::Timestamp.arrow();
         let mut fields: Vec<Field> = version
             .keys()
@@ -60,11 +66,16 @@ impl HistoryTable {
         fields.push(Field::new("batch", DataType::Utf8, false));
         fields.push(Field::new("file", DataType::Utf8, false));
         fields.push(Field::new("row", DataType::UInt64, false));
-        Self { version, files, data, schema: Arc::new(Schema::new(fields)) }
+        Self { version, files, data, sequence, schema: Arc::new(Schema::new(fields)) }
     }
 
     pub fn version(&self) -> &Arc<ViewVersion> {
         &self.version
+    }
+
+    /// The snapshot that the rows are of.
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
     }
 }
 

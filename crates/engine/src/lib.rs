@@ -1,24 +1,29 @@
 //! How features are asked for: tables, the point-in-time join, and SQL over them.
 //!
 //! A [`Session`] sees the store at one snapshot. Feature views are its tables; [`features::plan`] and SQL's `ASOF JOIN` and
-//! `historical_features` are the point-in-time join. This crate knows no Flight and keeps no lineage: it shows the plan and what
-//! was matched, and `serving` records it.
+//! `historical_features` are the point-in-time join. [`column_lineage`] tells what
+//! each output column comes from. This crate knows no Flight and keeps no lineage: `serving` records it.
 
+pub mod column_lineage;
 pub mod conditions;
 pub mod data_files;
+pub mod derived;
 pub mod feature_view;
 pub mod features;
 pub mod history;
 pub mod point_in_time;
 pub mod sql;
 
+mod key_files;
 mod memory;
+mod recorded_reads;
 mod session;
 mod snapshot;
 mod system;
 
 pub use conditions::SqlConditions;
+pub use key_files::{KeyFile, KeyFiles};
 pub use memory::{Memory, Reserved};
-pub use session::{CATALOG, Engine, SYSTEM_SCHEMA, Session};
-pub use snapshot::{Snapshot, split_name};
+pub use session::{CATALOG, Engine, Prepared, SYSTEM_SCHEMA, Session};
+pub use snapshot::{LineageRelations, Snapshot, split_name};
 pub use sql::{TEXT_BYTES, ttls};

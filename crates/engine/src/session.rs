@@ -24,9 +24,10 @@ use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
 use crate::Memory;
+use crate::column_lineage::{Traced, trace};
 use crate::data_files::DataFiles;
 use crate::point_in_time::any_order::AnyOrder;
-use crate::snapshot::{Snapshot, split_name, table_name};
+use crate::snapshot::{LineageRelations, Snapshot, split_name, table_name};
 use crate::sql::{self, LineamentQueryPlanner, TableFunctions};
 use crate::system;
 
@@ -47,6 +48,7 @@ pub struct Engine {
     files: DataFiles,
     memory: Memory,
     planning: Arc<Semaphore>,
+    lineage: Option<Arc<dyn LineageRelations>>,
 }
 
 impl Engine {
@@ -54,7 +56,12 @@ impl Engine {
     pub fn new(catalog: Catalog) -> Self {
         let files = DataFiles::new(catalog.store().objects());
         let planning = Arc::new(Semaphore::new(PLANNED_AT_ONCE));
-        Self { catalog, files, memory: Memory::default(), planning }
+        Self { catalog, files, memory: Memory::default(), planning, lineage: None }
+    }
+
+    /// The same with the lineage graph among its tables.
+    pub fn with_lineage(self, lineage: Arc<dyn LineageRelations>) -> Self {
+        Self { lineage: Some(lineage), ..self }
     }
 
     /// The same with another limit.
@@ -80,7 +87,8 @@ impl Engine {
                 "the log ends at sequence {head}; there is no {sequence} yet"
             )));
         }
-        Ok(Snapshot::new(self.catalog.clone(), state, sequence, self.files.clone()))
+        let snapshot = Snapshot::new(self.catalog.clone(), state, sequence, self.files.clone());
+        Ok(Snapshot { lineage: self.lineage.clone(), ..snapshot })
     }
 
     /// A session that uses all cores. Rows come in any order that their query does not fix.
@@ -105,6 +113,13 @@ fn external(error: catalog::Error) -> DataFusionError {
 enum Order {
     OfTheSpine,
     Free,
+}
+
+/// A plan that is ready to run.
+#[derive(Clone)]
+pub struct Prepared {
+    pub physical: Arc<dyn ExecutionPlan>,
+    pub traced: Arc<Traced>,
 }
 
 /// Plans and runs queries over one snapshot.
@@ -229,6 +244,11 @@ impl Session {
         LogicalPlanBuilder::scan(name, source, None)?.build()
     }
 
+    /// The plan after the optimiser: its scans have the columns alone that are read.
+    pub fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.state.optimize(plan)
+    }
+
     /// The plan as it will run.
     pub async fn prepare(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let _permit = self.planning.acquire().await;
@@ -238,6 +258,30 @@ impl Session {
             Ok(physical)
         })
         .await
+    }
+
+    /// The plan as it will run, and what each of its columns comes from.
+    pub async fn prepare_traced(&self, plan: &LogicalPlan) -> Result<Prepared> {
+        let _permit = self.planning.acquire().await;
+        sql::on_deep_stack(async {
+            let (traced, optimised) = self.optimise(plan)?;
+            let physical = self.state.query_planner().create_physical_plan(&optimised, &self.state).await?;
+            sql::verify_physical(&physical)?;
+            Ok(Prepared { physical, traced: Arc::new(traced) })
+        })
+        .await
+    }
+
+    /// In the steps of `SessionState::optimize`, so that the plan can be seen between analysis and optimisation.
+    fn optimise(&self, plan: &LogicalPlan) -> Result<(Traced, LogicalPlan)> {
+        if let LogicalPlan::Explain(_) = plan {
+            return Ok((trace(plan), self.state.optimize(plan)?));
+        }
+        let options = self.state.config_options();
+        let analysed = self.state.analyzer().execute_and_check(plan.clone(), options, |_, _| {})?;
+        let traced = trace(&analysed);
+        let optimised = self.state.optimizer().optimize(analysed, &self.state, |_, _| {})?;
+        Ok((traced.held_against(&optimised), optimised))
     }
 
     pub fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {

@@ -3,34 +3,57 @@
 //! Each is a file in `sql/` over the relations that this module makes of the folded state. Those are not reachable by
 //! themselves, so that they may change; the views are what users rely on.
 
+mod registry;
+
 use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array,
 };
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
 use catalog::ingest::{quarantine_schema, read_quarantine};
 use catalog::records::Object;
 use catalog::state::Provenance;
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::{MemTable, ViewTable};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use feature::Name;
 use feature::definition::{About, KnownAt, Literal, Range};
 
-use crate::session::bare_context;
+use crate::recorded_reads;
+use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 10] = [
+const VIEWS: [(&str, &str); 27] = [
+    ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
+    ("deployments", include_str!("../../../sql/deployments.sql")),
+    ("edges", include_str!("../../../sql/edges.sql")),
     ("entities", include_str!("../../../sql/entities.sql")),
+    ("experiments", include_str!("../../../sql/experiments.sql")),
+    ("external_ids", include_str!("../../../sql/external_ids.sql")),
     ("feature_services", include_str!("../../../sql/feature_services.sql")),
+    ("feature_versions_by_run", include_str!("../../../sql/feature_versions_by_run.sql")),
     ("feature_views", include_str!("../../../sql/feature_views.sql")),
     ("features", include_str!("../../../sql/features.sql")),
     ("log", include_str!("../../../sql/log.sql")),
+    ("model_versions", include_str!("../../../sql/model_versions.sql")),
+    ("models", include_str!("../../../sql/models.sql")),
+    ("read_columns", include_str!("../../../sql/read_columns.sql")),
+    ("reads", include_str!("../../../sql/reads.sql")),
+    ("reconciliation", include_str!("../../../sql/reconciliation.sql")),
     ("rejected_rows", include_str!("../../../sql/rejected_rows.sql")),
+    ("run_metrics", include_str!("../../../sql/run_metrics.sql")),
+    ("run_params", include_str!("../../../sql/run_params.sql")),
+    ("runs", include_str!("../../../sql/runs.sql")),
+    ("training_set_hits", include_str!("../../../sql/training_set_hits.sql")),
     ("training_sets", include_str!("../../../sql/training_sets.sql")),
+    ("untraced", include_str!("../../../sql/untraced.sql")),
+    ("uses", include_str!("../../../sql/uses.sql")),
     ("verifications", include_str!("../../../sql/verifications.sql")),
     ("versions", include_str!("../../../sql/versions.sql")),
 ];
@@ -41,48 +64,104 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// A system view, planned over the relations that it names.
 pub async fn table(snapshot: &Snapshot, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-    let Some((_, sql)) = VIEWS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
+    let Some((known, sql)) = VIEWS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
     let context = bare_context();
     for (relation, rows) in relations(snapshot, sql).await? {
-        context.register_table(relation, Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
+        context.register_table(relation, Arc::new(SystemRelation { view: known, rows }))?;
     }
     let plan = context.sql(sql).await?.into_unoptimized_plan();
     Ok(Some(Arc::new(ViewTable::new(plan, Some((*sql).to_owned())))))
 }
 
+/// A relation under a system view. It is known for what it is wherever its view is planned into a query.
+#[derive(Debug)]
+pub struct SystemRelation {
+    view: &'static str,
+    rows: Arc<dyn TableProvider>,
+}
+
+impl SystemRelation {
+    /// The view that it stands under: `lineament.batches`.
+    pub fn view(&self) -> String {
+        format!("{SYSTEM_SCHEMA}.{}", self.view)
+    }
+}
+
+#[async_trait]
+impl TableProvider for SystemRelation {
+    fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        self.rows.table_type()
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.rows.scan(session, projection, filters, limit).await
+    }
+}
+
 /// The relations that a view's text mentions.
-async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, RecordBatch)>> {
-    let mut found = Vec::new();
+async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, Arc<dyn TableProvider>)>> {
+    let mut found: Vec<(&'static str, Arc<dyn TableProvider>)> = Vec::new();
     let uses =
         |relation: &str| sql.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == relation);
     if uses("state_entities") {
-        found.push(("state_entities", entities(snapshot)?));
+        found.push(("state_entities", held(entities(snapshot)?)?));
     }
     if uses("state_versions") {
-        found.push(("state_versions", versions(snapshot)?));
+        found.push(("state_versions", held(versions(snapshot)?)?));
     }
     if uses("state_features") {
-        found.push(("state_features", features(snapshot)?));
+        found.push(("state_features", held(features(snapshot)?)?));
     }
     if uses("state_services") {
-        found.push(("state_services", services(snapshot)?));
+        found.push(("state_services", held(services(snapshot)?)?));
     }
     if uses("state_batches") {
-        found.push(("state_batches", batches(snapshot)?));
+        found.push(("state_batches", held(batches(snapshot)?)?));
     }
     if uses("state_training_sets") {
-        found.push(("state_training_sets", training_sets(snapshot)?));
+        found.push(("state_training_sets", held(training_sets(snapshot)?)?));
     }
     if uses("state_verifications") {
-        found.push(("state_verifications", verifications(snapshot)?));
+        found.push(("state_verifications", held(verifications(snapshot)?)?));
     }
     if uses("state_log") {
-        found.push(("state_log", log(snapshot)?));
+        found.push(("state_log", held(log(snapshot)?)?));
     }
     if uses("state_rejections") {
-        found.push(("state_rejections", rejections(snapshot).await?));
+        found.push(("state_rejections", held(rejections(snapshot).await?)?));
+    }
+    if uses("state_reads") {
+        found.push(("state_reads", recorded_reads::reads(snapshot)?));
+    }
+    if uses("state_read_columns") {
+        found.push(("state_read_columns", recorded_reads::read_columns(snapshot)?));
+    }
+    if uses("state_edges")
+        && let Some(lineage) = &snapshot.lineage
+    {
+        found.push(("state_edges", held(lineage.edges(snapshot).await?)?));
+    }
+    for name in registry::RELATIONS.into_iter().filter(|name| uses(name)) {
+        if let Some(rows) = registry::relation(snapshot, name).await? {
+            found.push((name, held(rows)?));
+        }
     }
     Ok(found)
+}
+
+/// Rows that are at hand.
+fn held(rows: RecordBatch) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))
 }
 
 /// Columns of a relation under construction.
@@ -329,6 +408,7 @@ fn training_sets(snapshot: &Snapshot) -> Result<RecordBatch> {
     let all = || rows.iter();
     Columns::default()
         .text("training_set", all().map(|set| Some(set.record.training_set)))
+        .text("name", all().map(|set| set.record.name.clone()))
         .number("snapshot", all().map(|set| set.record.sequence.0))
         .number("rows", all().map(|set| set.record.rows))
         .small("columns", all().map(|set| set.record.columns))

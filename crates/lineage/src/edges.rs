@@ -11,6 +11,8 @@ pub enum Source {
     FeatureView { version: VersionId, label: String, column: String },
     /// A column of the spine that was given.
     Spine { column: String },
+    /// A column of other rows that the caller gave, as a table of the session.
+    Given { table: String, column: String },
 }
 
 /// How a source bears on the output: directly, as its value, or indirectly, by choosing it.
@@ -19,17 +21,42 @@ pub enum Source {
 pub enum Kind {
     /// Direct: the value itself.
     Identity,
-    /// Indirect: equality keys of a join.
+    /// Direct: the value was computed from it.
+    Transformation,
+    /// Direct: the value was computed from it over several rows.
+    Aggregation,
+    /// Indirect: keys and conditions of a join.
     Join,
-    /// Indirect: chose the row by order or limit in time.
+    /// Indirect: made the groups.
+    GroupBy,
+    /// Indirect: decided which rows there are.
+    Filter,
+    /// Indirect: chose the row by order or limit in time, or put rows in order.
     Sort,
-    /// Indirect: decided whether the value or the default stands.
+    /// Indirect: partition and order of a window.
+    Window,
+    /// Indirect: decided which of several values stands, the default among them.
     Conditional,
 }
 
 impl Kind {
     pub fn is_direct(self) -> bool {
-        matches!(self, Self::Identity)
+        matches!(self, Self::Identity | Self::Transformation | Self::Aggregation)
+    }
+
+    /// OpenLineage's name of the subtype.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "IDENTITY",
+            Self::Transformation => "TRANSFORMATION",
+            Self::Aggregation => "AGGREGATION",
+            Self::Join => "JOIN",
+            Self::GroupBy => "GROUP_BY",
+            Self::Filter => "FILTER",
+            Self::Sort => "SORT",
+            Self::Window => "WINDOW",
+            Self::Conditional => "CONDITIONAL",
+        }
     }
 }
 
@@ -100,6 +127,23 @@ mod tests {
         let json = serde_json::to_value(direct[0]).unwrap();
         assert_eq!(json["kind"], "IDENTITY");
         assert_eq!(json["source"]["of"], "feature_view");
+    }
+
+    #[test]
+    fn a_kind_is_written_as_openlineage_names_it() {
+        for kind in [
+            Kind::Identity,
+            Kind::Transformation,
+            Kind::Aggregation,
+            Kind::Join,
+            Kind::GroupBy,
+            Kind::Filter,
+            Kind::Sort,
+            Kind::Window,
+            Kind::Conditional,
+        ] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
     }
 
     fn uuid_of(number: u128) -> uuid::Uuid {

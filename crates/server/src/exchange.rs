@@ -1,7 +1,7 @@
-//! A spine goes up, its features come down.
+//! A spine goes up, its features come down; or a table to audit, and what was found in it.
 
 use catalog::Author;
-use serving::{Serving, Spine, TrainingSet};
+use serving::{AuditRequest, Serving, Spine, TrainingSet};
 use tonic::Status;
 
 use crate::answer::Answer;
@@ -17,7 +17,10 @@ pub async fn exchange(serving: &Serving, upload: Upload, author: &Author) -> Res
             "an exchange needs the command {\"historical_features\": {\"features\": [\"view.feature\"]}} as its descriptor",
         ));
     };
-    let Exchange::HistoricalFeatures(wanted) = request::json("the command", text.as_bytes())?;
+    let wanted = match request::json("the command", text.as_bytes())? {
+        Exchange::HistoricalFeatures(wanted) => wanted,
+        Exchange::Audit(wanted) => return audit(serving, upload, wanted, author).await,
+    };
     request::note("the name of the training set", wanted.name.as_ref())?;
     let Received { schema, batches, held } = upload.receive(&Rows::default(), serving.memory()).await?;
     let set = serving
@@ -26,4 +29,19 @@ pub async fn exchange(serving: &Serving, upload: Upload, author: &Author) -> Res
         .map_err(|error| status::of(&error))?;
     let TrainingSet { schema, batches, report } = set;
     Answer::batches(schema, batches).holding(held)?.with_report(&report)
+}
+
+/// A table goes up, and the cells that are not what was knowable come down, then the report.
+async fn audit(
+    serving: &Serving,
+    upload: Upload,
+    wanted: AuditRequest,
+    author: &Author,
+) -> Result<Answer, Status> {
+    let Received { schema, batches, held } = upload.receive(&Rows::default(), serving.memory()).await?;
+    let audit = serving
+        .audit_table(Spine { schema, batches }, wanted, true, author)
+        .await
+        .map_err(|error| status::of(&error))?;
+    Answer::batches(audit.schema, audit.batches).holding(held)?.with_report(&audit.report)
 }

@@ -10,6 +10,8 @@ use arrow::datatypes::{DataType, TimeUnit};
 use arrow::util::display::array_value_to_string;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use serde_json::Value;
+use serving::Parameters;
 
 /// Why parameters cannot be bound.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +77,32 @@ pub fn bind(sql: &str, values: &RecordBatch, most: usize) -> Result<String, Para
         return Err(ParameterError::Long(most));
     }
     Ok(bound)
+}
+
+/// The values by the names of their placeholders, `$1` the first, as they are recorded beside the statement: numbers and truth values as such,
+/// all else as text.
+pub fn named(values: &RecordBatch) -> Result<Parameters, ParameterError> {
+    let mut named = Parameters::new();
+    for (at, column) in values.columns().iter().enumerate() {
+        let number = at + 1;
+        let data_type = column.data_type();
+        let value = if column.is_empty() || column.is_null(0) || *data_type == DataType::Null {
+            Value::Null
+        } else {
+            let text = array_value_to_string(column, 0)
+                .map_err(|why| ParameterError::Value { number, why: why.to_string() })?;
+            let plain = data_type.is_integer() || data_type.is_floating() || *data_type == DataType::Boolean;
+            // What JSON has no number for, as NaN, stays text, and so does an integer that not every reader takes exactly.
+            let read: Option<Value> = if plain { serde_json::from_str(&text).ok() } else { None };
+            let exact = |value: &Value| {
+                value.as_i64().is_none_or(|integer| integer.unsigned_abs() <= 1 << 53)
+                    && value.as_u64().is_none_or(|integer| integer <= 1 << 53)
+            };
+            read.filter(exact).unwrap_or(Value::String(text))
+        };
+        named.insert(format!("${number}"), value);
+    }
+    Ok(named)
 }
 
 fn wanted(placeholders: &[Placeholder]) -> usize {
@@ -231,6 +259,23 @@ mod tests {
             "arrow_cast('7', 'Int32'),arrow_cast('NaN', 'Float64'),true,\
              arrow_cast('1970-01-01T00:00:01.000001Z', 'Timestamp(µs, \"UTC\")'),arrow_cast(NULL, 'Float64')"
         );
+    }
+
+    #[test]
+    fn values_are_named_for_the_record() {
+        let values = row(vec![
+            Arc::new(Int32Array::from(vec![7])),
+            Arc::new(Float64Array::from(vec![f64::NAN])),
+            Arc::new(BooleanArray::from(vec![true])),
+            Arc::new(StringArray::from(vec!["1"])),
+            Arc::new(Float64Array::from(vec![None])),
+            Arc::new(Int64Array::from(vec![i64::MAX])),
+        ]);
+        let named = serde_json::json!(named(&values).unwrap());
+        let expected = serde_json::json!({
+            "$1": 7, "$2": "NaN", "$3": true, "$4": "1", "$5": null, "$6": "9223372036854775807"
+        });
+        assert_eq!(named, expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use feature::TrainingSetId;
 use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serving::{HistoricalRequest, Query, SQL_BYTES};
+use serving::{AuditRequest, AuditSetRequest, DiffRequest, HistoricalRequest, Parameters, Query, SQL_BYTES};
 use tonic::Status;
 
 use crate::reports;
@@ -42,6 +42,8 @@ pub enum Wanted {
 pub enum Ticket {
     Sql(String),
     TrainingSet(TrainingSetId),
+    Diff(DiffRequest),
+    Audit(AuditSetRequest),
 }
 
 /// A command in JSON that rows are sent with.
@@ -73,6 +75,7 @@ pub enum Claim {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Exchange {
     HistoricalFeatures(HistoricalRequest),
+    Audit(AuditRequest),
 }
 
 /// Tells what a descriptor is.
@@ -189,6 +192,9 @@ pub struct Handle {
     /// The statement as it was prepared, where parameters were bound since: other parameters may be bound next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prepared: Option<String>,
+    /// The values that were bound, by name, for the record of the read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Parameters>,
 }
 
 impl Handle {
@@ -201,6 +207,12 @@ impl Handle {
     }
 
     pub fn query(self) -> Result<Query, Status> {
-        sql(self.sql)
+        let length = self.parameters.as_ref().map_or(0, |named| serde_json::json!(named).to_string().len());
+        if length > SQL_BYTES {
+            return Err(status::invalid(format!(
+                "the parameters in the statement's handle have {length} bytes as JSON; at most {SQL_BYTES} are allowed"
+            )));
+        }
+        Ok(sql(self.sql)?.with_parameters(self.parameters))
     }
 }

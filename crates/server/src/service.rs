@@ -60,6 +60,11 @@ impl Flight {
                         "a training set is planned by being rebuilt: give this command to DoGet as its ticket",
                     ));
                 }
+                request::Ticket::Diff(_) | request::Ticket::Audit(_) => {
+                    return Err(status::invalid(
+                        "a diff or an audit is planned by being made: give this command to DoGet as its ticket",
+                    ));
+                }
             },
         };
         let schema = self.serving.describe(&query).await.map_err(|error| status::of(&error))?;
@@ -87,6 +92,22 @@ impl Flight {
                     }
                     let held = Arc::new(self.serving.memory().reserve("training set"));
                     return Answer::batches(set.schema, set.batches).holding(held)?.with_report(&report);
+                }
+                request::Ticket::Diff(wanted) => {
+                    let diff = self.serving.diff(wanted, true, author).await;
+                    let diff = diff.map_err(|error| status::of(&error))?;
+                    let held = Arc::new(self.serving.memory().reserve("diff"));
+                    return Answer::batches(diff.schema, diff.batches)
+                        .holding(held)?
+                        .with_report(&diff.report);
+                }
+                request::Ticket::Audit(wanted) => {
+                    let audit = self.serving.audit_set(wanted, true, author).await;
+                    let audit = audit.map_err(|error| status::of(&error))?;
+                    let held = Arc::new(self.serving.memory().reserve("audit"));
+                    return Answer::batches(audit.schema, audit.batches)
+                        .holding(held)?
+                        .with_report(&audit.report);
                 }
             },
             Wanted::Sql(_) | Wanted::View(_) => {

@@ -1,20 +1,25 @@
-//! Explain: why one cell of a training set has its value.
+//! Explain: why one cell of a training set, or one value of a feature, is what it is.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::array::{Array, ArrayRef, StringArray, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::util::display::array_value_to_string;
+use catalog::Author;
+use catalog::VisibleFile;
 use catalog::records::Object;
-use catalog::{Author, VisibleFile};
-use engine::point_in_time::{CandidateRow, Cut, NullReason, candidates};
+use catalog::state::ViewVersion;
+use engine::point_in_time::{CandidateRow, Cut, NullReason, candidates, cast_key};
+use engine::{KeyFile, Snapshot};
 use feature::name::nearest;
-use feature::{Sequence, Timestamp, TrainingSetId};
+use feature::{Reference, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::historical::row_of;
+use crate::judgement::{Judgement, Known};
+use crate::looked_at::looked_at;
 use crate::reads::Read;
 use crate::replay::cut_of;
 use crate::retrieve::Serving;
@@ -27,13 +32,56 @@ pub struct ExplainRequest {
     /// The first is 0.
     pub row: u64,
     pub column: String,
+    /// Whether every file that may hold the key is opened, however many they are.
+    #[serde(default)]
+    pub exhaustive: bool,
+}
+
+impl ExplainRequest {
+    pub fn new(training_set: TrainingSetId, row: u64, column: impl Into<String>) -> Self {
+        Self { training_set, row, column: column.into(), exhaustive: false }
+    }
+}
+
+/// Which value, without a training set: a feature of an entity, as a retrieval would give it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainValueRequest {
+    /// `weather.temp`, `weather@1.temp`
+    pub feature: String,
+    /// By key column, as text, number or truth value; null matches nothing.
+    pub key: BTreeMap<String, serde_json::Value>,
+    #[serde(with = "required_instant")]
+    pub at: Timestamp,
+    /// One instant in place of `at` as the limit on what was known.
+    #[serde(default, with = "feature::time::rfc3339::option")]
+    pub known_by: Option<Timestamp>,
+    /// The snapshot; the newest where none is given.
+    #[serde(default)]
+    pub sequence: Option<Sequence>,
+    /// Whether every file that may hold the key is opened, however many they are.
+    #[serde(default)]
+    pub exhaustive: bool,
+}
+
+mod required_instant {
+    use feature::Timestamp;
+    use serde::{Deserialize, Deserializer, de};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    pub training_set: TrainingSetId,
-    pub row: u64,
-    pub column: String,
+    /// Set, row and column of the cell; none for a value that was asked for without a set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training_set: Option<TrainingSetId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
     pub value: Option<String>,
     /// Why the value is null; none where it is not.
     pub null_reason: Option<String>,
@@ -46,8 +94,17 @@ pub struct Explanation {
     pub winner: Option<Candidate>,
     /// The first few that lost, nearest to the asked time first.
     pub losers: Vec<Candidate>,
-    /// How many lost, by reason. Exact.
+    /// How many lost, by reason. Exact, unless files were left unopened.
     pub losers_by_reason: BTreeMap<String, u64>,
+    /// Files that may hold more candidates that lost, and were left unopened since there are very many. The winner is never among
+    /// them. `exhaustive` opens them too.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unopened_files: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A row that could have answered.
@@ -74,6 +131,20 @@ pub struct Candidate {
 }
 
 const LOSERS_SHOWN: usize = 10;
+/// So many files of a key are opened whatever is in them; of more, only those that the answer depends on.
+const FILES_OPENED: usize = 64;
+/// Files that are opened at once where only some are.
+const FILES_AT_ONCE: usize = 8;
+
+/// One value that is to be explained.
+struct Asked<'a> {
+    version: Arc<ViewVersion>,
+    feature: &'a str,
+    /// One row a key column, cast to the key's type where that holds it.
+    key: Vec<(String, ArrayRef)>,
+    judgement: Judgement,
+    exhaustive: bool,
+}
 
 impl Serving {
     /// Explains one cell of a recorded training set.
@@ -82,7 +153,6 @@ impl Serving {
     /// An id, row or column that there is not.
     pub async fn explain(&self, request: ExplainRequest, author: &Author) -> Result<Explanation> {
         let started = Instant::now();
-        let place = self.reads.reserve()?;
         let manifest = self.manifest(request.training_set).await?;
         let Some(reference) = manifest.references.iter().find(|known| known.output == request.column) else {
             return Err(self.unknown_column(&request, &manifest));
@@ -97,72 +167,152 @@ impl Serving {
                 ),
             ));
         }
-        let (session, _) = self.as_recorded(&manifest).await?;
-        let snapshot = session.snapshot();
-        let spine = self.stored_spine(&manifest).await?;
-        let Some(spine_row) = row_of(&spine, request.row) else {
+        let Some(spine_row) = self.stored_row(&manifest, request.row).await? else {
             return Err(Error::new(Kind::Damaged, format!("the stored spine has no row {}", request.row)));
         };
-        let Some(version) = snapshot.state.view_version(reference.version) else {
+        // Later batches are looked at too, so that those which came after can be told of.
+        let newest = self.engine.snapshot(None).await?;
+        let Some(version) = newest.state.view_version(reference.version) else {
             return Err(Error::new(
                 Kind::Damaged,
                 format!("the store knows no version {}", reference.version),
             ));
         };
-        let version = std::sync::Arc::new(version.clone());
+        let version = Arc::new(version.clone());
         let mut key: Vec<(String, ArrayRef)> = Vec::new();
-        let mut key_text = BTreeMap::new();
         for part in version.keys() {
             let name = part.name.as_str();
             let Some(column) = spine_row.column_by_name(name) else {
                 return Err(Error::new(Kind::Damaged, format!("the stored spine has no column `{name}`")));
             };
-            let text = if column.is_null(0) { None } else { Some(shown(column)?) };
-            key_text.insert(name.to_owned(), text);
             key.push((name.to_owned(), column.clone()));
         }
-        let at = spine_row.column_by_name(&manifest.spine.at).and_then(micros);
-
-        // Later batches are looked at too, so that those which came after can be told of.
-        let newest = self.engine.snapshot(None).await?;
-        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now());
+        let at = match spine_row.column_by_name(&manifest.spine.at) {
+            Some(at) => {
+                let at = engine::point_in_time::micros(at)?;
+                at.is_valid(0).then(|| Timestamp(at.value(0)))
+            }
+            None => None,
+        };
+        let ttl =
+            manifest.views.iter().find(|view| view.version == reference.version).and_then(|view| view.ttl);
+        let asked = Asked {
+            version,
+            feature: &reference.feature,
+            key,
+            judgement: Judgement { sequence: manifest.sequence, at, cut: cut_of(&manifest), ttl },
+            exhaustive: request.exhaustive,
+        };
+        let traced = looked_at([(&*asked.version, newest.sequence, &*reference.feature, &*request.column)]);
+        let traced = Arc::new(traced);
+        let place = self.reads.reserve(&traced)?;
+        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now(), traced);
         read.asked(format!(
             "explain: training set {}, row {}, {}",
             request.training_set, request.row, request.column
         ));
-        read.columns_of(version.label(), [reference.feature.clone()]);
-        let files = newest.visible_files(&version).await?;
-        let rows = candidates(&newest.files, &version, &files, &key, &reference.feature).await?;
-        let ttl =
-            manifest.views.iter().find(|view| view.version == reference.version).and_then(|view| view.ttl);
-        let judgement = Judgement { sequence: manifest.sequence, at, cut: cut_of(&manifest), ttl };
-        let judged = judge(&rows, &files, &judgement);
+        let (mut explanation, rows) = self.explained(&newest, &asked).await?;
+        explanation.training_set = Some(request.training_set);
+        explanation.row = Some(request.row);
+        explanation.column = Some(request.column);
+        read.rows = rows;
+        read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.reads.record(place, read);
+        Ok(explanation)
+    }
 
+    /// Explains the value that a retrieval gives for an entity at a time. The version's own ttl counts.
+    ///
+    /// # Errors
+    /// A feature, key or sequence that there is not; a key that is not one of the entity's, or lacks a part.
+    pub async fn explain_value(&self, request: ExplainValueRequest, author: &Author) -> Result<Explanation> {
+        let started = Instant::now();
+        let newest = self.engine.snapshot(None).await?;
+        let sequence = request.sequence.unwrap_or(newest.sequence);
+        if sequence > newest.sequence {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("the log ends at sequence {}; there is no {sequence} yet", newest.sequence),
+            ));
+        }
+        let snapshot = self.engine.snapshot(Some(sequence)).await?;
+        let reference = request
+            .feature
+            .parse::<Reference>()
+            .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
+        let Some(name) = reference.feature.as_ref().map(ToString::to_string) else {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("`{}` stands for all features of a view; name the one to explain", request.feature),
+            ));
+        };
+        let version =
+            snapshot.version(reference.project.as_str(), reference.view.as_str(), reference.version)?;
+        let features = &version.definition.features;
+        if !features.iter().any(|feature| feature.name.as_str() == name) {
+            let known: Vec<&str> = features.iter().map(|feature| feature.name.as_str()).collect();
+            let hint = did_you_mean(&name, &known);
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("`{}` has no feature `{name}`{hint}; it has {}", version.label(), known.join(", ")),
+            ));
+        }
+        let cut = request.known_by.map_or(Cut::Row, Cut::Instant);
+        let asked = Asked {
+            key: key_of(&version, &request.key)?,
+            judgement: Judgement { sequence, at: Some(request.at), cut, ttl: version.definition.ttl },
+            version,
+            feature: &name,
+            exhaustive: request.exhaustive,
+        };
+        let traced = Arc::new(looked_at([(&*asked.version, newest.sequence, &*name, &*name)]));
+        let place = self.reads.reserve(&traced)?;
+        let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now(), traced);
+        read.asked(format!("explain: {} at {}", request.feature, request.at));
+        let (explanation, rows) = self.explained(&newest, &asked).await?;
+        read.rows = rows;
+        read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.reads.record(place, read);
+        Ok(explanation)
+    }
+
+    /// The explanation, and how many rows were looked at.
+    async fn explained(&self, newest: &Snapshot, asked: &Asked<'_>) -> Result<(Explanation, u64)> {
+        let mut key_text = BTreeMap::new();
+        for (name, column) in &asked.key {
+            let text = if column.is_null(0) { None } else { Some(shown(column)?) };
+            key_text.insert(name.clone(), text);
+        }
+        let judgement = &asked.judgement;
+        let null_key = judgement.at.is_none() || asked.key.iter().any(|(_, column)| column.is_null(0));
+        let Opened { rows, known, unopened } = self.open_files(newest, asked).await?;
+        let judged = judgement.judge(&rows, &known);
         let mut losers_by_reason = BTreeMap::new();
-        let mut shown_losers = Vec::new();
+        let mut losers = Vec::new();
         let mut winner = None;
         let mut bodies = HashMap::new();
         for (row, reason) in &judged {
             match reason {
                 Some(reason) => {
                     *losers_by_reason.entry((*reason).to_owned()).or_default() += 1;
-                    if shown_losers.len() < LOSERS_SHOWN {
-                        shown_losers
-                            .push(self.candidate(row, &files, &newest, Some(reason), &mut bodies).await?);
+                    if losers.len() < LOSERS_SHOWN {
+                        losers.push(
+                            self.candidate(row, &known.files, newest, Some(reason), &mut bodies).await?,
+                        );
                     }
                 }
-                None => winner = Some((*row, self.candidate(row, &files, &newest, None, &mut bodies).await?)),
+                None => {
+                    winner =
+                        Some((*row, self.candidate(row, &known.files, newest, None, &mut bodies).await?));
+                }
             }
         }
-        read.rows = rows.len() as u64;
-        read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.reads.record(place, read);
-        let null_key = at.is_none() || key.iter().any(|(_, column)| column.is_null(0));
-        let default = version
+        let default = asked
+            .version
             .definition
             .features
             .iter()
-            .find(|feature| feature.name.as_str() == reference.feature)
+            .find(|feature| feature.name.as_str() == asked.feature)
             .and_then(|feature| feature.default.as_ref());
         let (value, null_reason, defaulted) = match &winner {
             Some((row, _)) if row.retracted => (None, Some(NullReason::Retracted), false),
@@ -171,23 +321,59 @@ impl Serving {
             Some((row, _)) => (row.value.clone(), None, false),
             None => match default {
                 Some(default) => (serde_json::to_string(default).ok(), None, true),
-                None => (None, Some(furthest(null_key, &rows, &files, &judgement)), false),
+                None => (None, Some(judgement.furthest(null_key, &rows, &known)), false),
             },
         };
-        Ok(Explanation {
-            training_set: request.training_set,
-            row: request.row,
-            column: request.column,
+        let explanation = Explanation {
+            training_set: None,
+            row: None,
+            column: None,
             value,
             null_reason: null_reason.map(|reason| reason.to_string()),
             defaulted,
-            reference: reference.resolved.clone(),
+            reference: format!("{}.{}", asked.version.label(), asked.feature),
             key: key_text,
-            at: at.map(|at| at.to_string()),
+            at: judgement.at.map(|at| at.to_string()),
             winner: winner.map(|(_, candidate)| candidate),
-            losers: shown_losers,
+            losers,
             losers_by_reason,
-        })
+            unopened_files: unopened,
+        };
+        Ok((explanation, rows.len() as u64))
+    }
+
+    /// The rows of the key. Files that cannot hold it are told by their manifests and never opened.
+    async fn open_files(&self, newest: &Snapshot, asked: &Asked<'_>) -> Result<Opened> {
+        let mut key = Vec::with_capacity(asked.key.len());
+        for ((name, part), declared) in asked.key.iter().zip(asked.version.keys()) {
+            key.push(cast_key(name, part, &declared.data_type.arrow())?);
+        }
+        let mut opened = Opened::default();
+        // Null, or what no key of the entity can be: no file has it.
+        if key.iter().any(|part| part.is_null(0)) {
+            return Ok(opened);
+        }
+        let files = self.key_files.of_key(self.catalog(), &newest.state, &asked.version, &key).await?;
+        if asked.exhaustive || files.len() <= FILES_OPENED {
+            opened.open(newest, asked, files).await?;
+            return Ok(opened);
+        }
+        let mut near = Nearest::of(files, &asked.judgement);
+        while let Some(next) = near.next_past(&opened, &asked.judgement) {
+            opened.open(newest, asked, next).await?;
+        }
+        // Whether the entity is known at all only later files can tell, where no earlier one has it.
+        while opened.rows.is_empty()
+            && let Some(next) = near.next_later()
+        {
+            opened.open(newest, asked, next).await?;
+        }
+        let left = FILES_OPENED.saturating_sub(opened.known.files.len());
+        let rest = near.rest();
+        let (some, unopened) = rest.split_at(left.min(rest.len()));
+        opened.open(newest, asked, some.to_vec()).await?;
+        opened.unopened = unopened.len() as u64;
+        Ok(opened)
     }
 
     fn unknown_column(&self, request: &ExplainRequest, manifest: &lineage::Manifest) -> Error {
@@ -202,9 +388,7 @@ impl Serving {
         }
         let known: Vec<&str> =
             manifest.references.iter().map(|reference| reference.output.as_str()).collect();
-        let hint = nearest(column, known.iter().copied())
-            .map(|near| format!(" (did you mean `{near}`?)"))
-            .unwrap_or_default();
+        let hint = did_you_mean(column, &known);
         Error::new(
             Kind::NotFound,
             format!("the training set has no feature `{column}`{hint}; it has {}", known.join(", ")),
@@ -215,11 +399,13 @@ impl Serving {
         &self,
         row: &CandidateRow,
         files: &[VisibleFile],
-        snapshot: &engine::Snapshot,
+        snapshot: &Snapshot,
         reason: Option<&str>,
         bodies: &mut HashMap<String, Body>,
     ) -> Result<Candidate> {
-        let VisibleFile { file, batch } = &files[row.file];
+        let Some(VisibleFile { file, batch }) = files.get(row.file) else {
+            return Err(Error::new(Kind::Internal, "a candidate is of no file"));
+        };
         let body = match &batch.record.body {
             Some(object) => self.body(object, bodies).await?,
             None => Body::default(),
@@ -264,127 +450,162 @@ struct Body {
     steps: Vec<String>,
 }
 
-struct Judgement {
-    sequence: Sequence,
-    at: Option<Timestamp>,
-    cut: Cut,
-    ttl: Option<feature::Span>,
+/// What was read of a key.
+struct Opened {
+    rows: Vec<CandidateRow>,
+    known: Known,
+    unopened: u64,
 }
 
-impl Judgement {
-    fn cut_at(&self) -> Timestamp {
-        match (self.cut, self.at) {
-            (Cut::Row, Some(at)) => at,
-            (Cut::Row, None) => Timestamp(i64::MIN),
-            (Cut::Instant(instant), _) => instant,
-            (Cut::None, _) => Timestamp(i64::MAX),
-        }
+impl Default for Opened {
+    fn default() -> Self {
+        Self { rows: Vec::new(), known: Known { files: Vec::new(), counts: Vec::new() }, unopened: 0 }
     }
 }
 
-/// Every candidate with the first reason for which it lost; the winner has none.
-fn judge<'a>(
-    rows: &'a [CandidateRow],
-    files: &[VisibleFile],
-    judgement: &Judgement,
-) -> Vec<(&'a CandidateRow, Option<&'static str>)> {
-    let mut judged: Vec<(&CandidateRow, Option<&'static str>)> = Vec::with_capacity(rows.len());
-    let sequence = |row: &CandidateRow| files[row.file].batch.by.sequence;
-    let mut best: Option<usize> = None;
-    for (index, row) in rows.iter().enumerate() {
-        let cut = judgement.cut_at();
-        let oldest = judgement
-            .at
-            .zip(judgement.ttl)
-            .map_or(i64::MIN, |(at, ttl)| at.micros().saturating_sub(ttl.micros()));
-        let lost = if sequence(row) > judgement.sequence {
-            Some("after_sequence")
-        } else if row.known_at > cut {
-            Some("not_yet_known")
-        } else if judgement.at.is_none_or(|at| row.valid_at > at) {
-            Some("later")
-        } else if row.valid_at.micros() < oldest {
-            Some("expired")
-        } else {
-            None
-        };
-        if lost.is_none() {
-            let order = |row: &CandidateRow| (row.valid_at, row.known_at, sequence(row), row.file, row.row);
-            if best.is_none_or(|best| order(row) >= order(&rows[best])) {
-                best = Some(index);
+impl Opened {
+    async fn open(&mut self, newest: &Snapshot, asked: &Asked<'_>, files: Vec<KeyFile>) -> Result<()> {
+        let before = self.known.files.len();
+        for file in files {
+            self.known.files.push(file.visible);
+            self.known.counts.push(file.counts);
+        }
+        let new = &self.known.files[before..];
+        let rows = candidates(&newest.files, &asked.version, new, &asked.key, asked.feature).await?;
+        self.rows.extend(rows.into_iter().map(|row| CandidateRow { file: before + row.file, ..row }));
+        Ok(())
+    }
+}
+
+/// The files of a key in the order in which they are worth opening.
+struct Nearest {
+    /// Those that may hold the winner, the greatest valid_at last.
+    past: Vec<KeyFile>,
+    /// Of the snapshot, but all of their rows are later; the nearest last.
+    later: Vec<KeyFile>,
+    /// Those that cannot win at all.
+    others: Vec<KeyFile>,
+    at: i64,
+}
+
+impl Nearest {
+    fn of(files: Vec<KeyFile>, judgement: &Judgement) -> Self {
+        let at = judgement.at.map_or(i64::MIN, Timestamp::micros);
+        let mut near = Self { past: Vec::new(), later: Vec::new(), others: Vec::new(), at };
+        for file in files {
+            if !file.counts || file.visible.batch.by.sequence > judgement.sequence {
+                near.others.push(file);
+            } else if least(&file) <= at {
+                near.past.push(file);
+            } else {
+                near.later.push(file);
             }
         }
-        judged.push((row, lost));
+        // Stable, so that of equals the last in the log is opened first.
+        near.past.sort_by_key(|file| greatest(file).min(at));
+        near.later.sort_by_key(|file| std::cmp::Reverse(least(file)));
+        near
     }
-    if let Some(best) = best {
-        let winner = &rows[best];
-        for (index, (row, lost)) in judged.iter_mut().enumerate() {
-            if index == best || lost.is_some() {
+
+    /// The next files that may change who wins; none where that is decided.
+    fn next_past(&mut self, opened: &Opened, judgement: &Judgement) -> Option<Vec<KeyFile>> {
+        let next = greatest(self.past.last()?);
+        let decided = match judgement.best(&opened.rows, &opened.known) {
+            Some(best) => opened.rows.get(best).is_some_and(|best| best.valid_at.micros() > next),
+            // All that is left is too old; one such row says so, if it was known.
+            None => {
+                next < judgement.oldest()
+                    && judgement.furthest(false, &opened.rows, &opened.known) == NullReason::Expired
+            }
+        };
+        if decided { None } else { Some(some(&mut self.past)) }
+    }
+
+    fn next_later(&mut self) -> Option<Vec<KeyFile>> {
+        if self.later.is_empty() { None } else { Some(some(&mut self.later)) }
+    }
+
+    /// What was not opened, the nearest to the asked time first.
+    fn rest(self) -> Vec<KeyFile> {
+        let mut rest = self.past;
+        rest.extend(self.later);
+        rest.extend(self.others);
+        rest.sort_by_key(|file| {
+            (least(file).saturating_sub(self.at)).max(self.at.saturating_sub(greatest(file)))
+        });
+        rest
+    }
+}
+
+fn some(files: &mut Vec<KeyFile>) -> Vec<KeyFile> {
+    files.split_off(files.len().saturating_sub(FILES_AT_ONCE))
+}
+
+/// A file without bounds may hold any time.
+fn least(file: &KeyFile) -> i64 {
+    file.valid_at.map_or(i64::MIN, |(least, _)| least)
+}
+
+fn greatest(file: &KeyFile) -> i64 {
+    file.valid_at.map_or(i64::MAX, |(_, greatest)| greatest)
+}
+
+/// The key that was named, a column of one row a part.
+fn key_of(
+    version: &ViewVersion,
+    given: &BTreeMap<String, serde_json::Value>,
+) -> Result<Vec<(String, ArrayRef)>> {
+    let names: Vec<&str> = version.keys().iter().map(|key| key.name.as_str()).collect();
+    if let Some(strange) = given.keys().find(|name| !names.contains(&name.as_str())) {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!(
+                "`{strange}` is no key of entity `{}`{}; its keys: {}",
+                version.definition.entity,
+                did_you_mean(strange, &names),
+                names.join(", ")
+            ),
+        ));
+    }
+    let mut key = Vec::with_capacity(names.len());
+    for part in version.keys() {
+        let name = part.name.as_str();
+        let Some(value) = given.get(name) else {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "the key `{name}` is missing; entity `{}` has the keys {}",
+                    version.definition.entity,
+                    names.join(", ")
+                ),
+            ));
+        };
+        let kind = part.data_type.arrow();
+        let text = match value {
+            serde_json::Value::Null => {
+                key.push((name.to_owned(), new_null_array(&kind, 1)));
                 continue;
             }
-            *lost = Some(if row.valid_at < winner.valid_at {
-                "older"
-            } else if row.known_at < winner.known_at {
-                "corrected"
-            } else {
-                "tie"
-            });
-        }
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        let column =
+            cast_with_options(&StringArray::from(vec![text.as_str()]), &kind, &strict).map_err(|_| {
+                Error::new(
+                    Kind::Invalid,
+                    format!("the key `{name}` is a {}, and `{text}` is none", part.data_type),
+                )
+            })?;
+        key.push((name.to_owned(), column));
     }
-    // Nearest to the asked time first: those are the ones that a reader would have expected to win.
-    let at = judgement.at.map_or(0, Timestamp::micros);
-    judged.sort_by_key(|(row, _)| {
-        (
-            row.valid_at.micros().abs_diff(at),
-            std::cmp::Reverse((row.valid_at, row.known_at, row.file, row.row)),
-        )
-    });
-    judged
+    Ok(key)
 }
 
-/// Of all candidates of the snapshot, the reason of the one that came furthest.
-fn furthest(
-    null_key: bool,
-    rows: &[CandidateRow],
-    files: &[VisibleFile],
-    judgement: &Judgement,
-) -> NullReason {
-    let Some(at) = judgement.at.filter(|_| !null_key) else { return NullReason::NullKeyOrTime };
-    let mut reason = NullReason::UnknownEntity;
-    for row in rows.iter().filter(|row| files[row.file].batch.by.sequence <= judgement.sequence) {
-        let reached = if row.valid_at > at {
-            NullReason::Later
-        } else if row.known_at > judgement.cut_at() {
-            NullReason::NotYetKnown
-        } else {
-            NullReason::Expired
-        };
-        reason = reason.max(reached);
-    }
-    reason
+fn did_you_mean(wrong: &str, known: &[&str]) -> String {
+    nearest(wrong, known.iter().copied()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
 }
 
 fn shown(column: &ArrayRef) -> Result<String> {
     array_value_to_string(column, 0).map_err(|error| Error::internal("a key cannot be shown", error))
-}
-
-/// A spine's time, floored to microseconds.
-fn micros(column: &ArrayRef) -> Option<Timestamp> {
-    if column.is_null(0) {
-        return None;
-    }
-    let cast = |unit: TimeUnit| {
-        let zone = match column.data_type() {
-            DataType::Timestamp(_, zone) => zone.clone(),
-            _ => Some("UTC".into()),
-        };
-        arrow::compute::cast(column, &DataType::Timestamp(unit, zone)).ok()
-    };
-    if let DataType::Timestamp(TimeUnit::Nanosecond, _) = column.data_type() {
-        let nanos = cast(TimeUnit::Nanosecond)?;
-        let nanos = nanos.as_primitive::<arrow::datatypes::TimestampNanosecondType>();
-        return Some(Timestamp(nanos.value(0).div_euclid(1_000)));
-    }
-    let micros = cast(TimeUnit::Microsecond)?;
-    Some(Timestamp(micros.as_primitive_opt::<TimestampMicrosecondType>()?.value(0)))
 }

@@ -3,16 +3,18 @@
 //! A retrieval and its replay are one function with different inputs: both end in [`Serving::look_up`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use catalog::records::{Object, Record, TrainingSetRecorded};
+use catalog::records::{BatchHit, Object, Record, Role, Selected, TrainingSetRecorded, UseRecorded};
 use catalog::{Author, Intent};
 use datafusion::logical_expr::LogicalPlan;
-use engine::Session;
+use datafusion::physical_plan::ExecutionPlan;
 use engine::features::{self, Resolved};
 use engine::point_in_time::{Cut, LookupReport, exec};
+use engine::{Prepared, Session};
 use feature::digest::{TableDigest, TableDigestResult};
 use feature::{Sequence, Span, SpineId, Timestamp, TrainingSetId};
 use futures::TryStreamExt;
@@ -21,12 +23,14 @@ use lineage::manifest::{
 };
 use lineage::{Edge, Manifest, edges};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 use storage::environment;
 
+use crate::column_edges::SPINE;
 use crate::error::{Error, Kind, Result};
 use crate::reads::Read;
 use crate::retrieve::Serving;
@@ -59,7 +63,7 @@ pub struct HistoricalRequest {
     #[serde(default)]
     pub ttl: BTreeMap<String, Span>,
     /// As we knew it then: one instant in place of each row's own time.
-    #[serde(default, with = "instant")]
+    #[serde(default, with = "feature::time::rfc3339::option")]
     pub known_by: Option<Timestamp>,
     /// Drops the limit on known_at. Such a set leaks; it is for showing what a leak is worth.
     #[serde(default)]
@@ -69,6 +73,9 @@ pub struct HistoricalRequest {
     /// Whether it is recorded as a training set.
     #[serde(default = "yes")]
     pub record: bool,
+    /// What the run of the call uses it for.
+    #[serde(default)]
+    pub role: Role,
 }
 
 fn yes() -> bool {
@@ -86,6 +93,7 @@ impl HistoricalRequest {
             ignore_known_at: false,
             name: None,
             record: true,
+            role: Role::Unknown,
         }
     }
 
@@ -99,25 +107,6 @@ impl HistoricalRequest {
             (None, true) => Ok(Cut::None),
             (None, false) => Ok(Cut::Row),
         }
-    }
-}
-
-/// Instants as RFC 3339 text.
-mod instant {
-    use feature::Timestamp;
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    #[allow(clippy::ref_option)]
-    pub fn serialize<S: Serializer>(instant: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-        match instant {
-            Some(instant) => serializer.collect_str(instant),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-        let text: Option<String> = Option::deserialize(deserializer)?;
-        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
     }
 }
 
@@ -196,12 +185,15 @@ impl Serving {
         asked.ttl = request.ttl.clone();
         asked.cut = cut;
         let resolved = features::resolve(session.snapshot(), &asked).await?;
-        let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
+        let rows = session.rows(SPINE, spine.schema.clone(), spine.batches.clone())?;
         let at = features::time_column(rows.schema(), request.at.as_deref())?;
         refuse_naive(&spine.schema, &at)?;
+        let plan = features::plan(rows, &at, &resolved)?;
+        let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
+        self.refuse_opaque(&traced)?;
         // What is not recorded as a training set is a read, and a full queue refuses it rather than forget it.
-        let place = if request.record { None } else { Some(self.reads.reserve()?) };
-        let found = self.look_up(&session, rows, &at, &resolved).await?;
+        let place = if request.record { None } else { Some(self.reads.reserve(&traced)?) };
+        let found = self.run_digested(&session, plan, physical).await?;
         let mut report = report(&found, &resolved, session.snapshot().sequence);
         match place {
             None => {
@@ -210,13 +202,8 @@ impl Serving {
             }
             Some(place) => {
                 let now = self.catalog().store().clock().now();
-                let mut read = Read::new(author, session.snapshot().sequence, now);
+                let mut read = Read::new(author, session.snapshot().sequence, now, traced);
                 read.asked(format!("historical_features: {}", request.features.join(", ")));
-                for feature in &resolved.features {
-                    let version = resolved.views[feature.view].table.version();
-                    let name = version.definition.features[feature.feature].name.to_string();
-                    read.columns_of(version.label(), [name]);
-                }
                 read.rows = report.rows;
                 read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.reads.record(place, read);
@@ -236,6 +223,15 @@ impl Serving {
     ) -> Result<LookedUp> {
         let plan = features::plan(spine, at, resolved)?;
         let physical = session.prepare(&plan).await?;
+        self.run_digested(session, plan, physical).await
+    }
+
+    async fn run_digested(
+        &self,
+        session: &Session,
+        plan: LogicalPlan,
+        physical: Arc<dyn ExecutionPlan>,
+    ) -> Result<LookedUp> {
         let schema = physical.schema();
         let batches: Vec<RecordBatch> = session.run(physical.clone())?.try_collect().await?;
         let reports = exec::find(&physical).map(exec::PointInTimeExec::reports).unwrap_or_default();
@@ -293,21 +289,34 @@ impl Serving {
             columns: columns(&found.digest),
             lineage: column_edges(spine, at, resolved),
             spine: spine_manifest,
-            target: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
+            target: target(),
         };
         let bytes = serde_json::to_vec(&manifest)
             .map_err(|error| Error::internal("a manifest cannot be written", error))?;
         let object =
             self.catalog().put_object(format!("training_sets/{id}/manifest.json"), bytes.into()).await?;
-        let record = Record::from(TrainingSetRecorded {
+        let record = TrainingSetRecorded {
             training_set: id,
             sequence: snapshot.sequence,
             rows: found.digest.rows,
             columns: u32::try_from(found.digest.columns.len()).unwrap_or(u32::MAX),
             digest: found.digest.digest.to_string(),
             manifest: object,
-        });
-        self.catalog().commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone()]))).await?;
+            name: request.name.clone(),
+            selected: Some(selected(&manifest)),
+        };
+        self.catalog()
+            .commit::<()>(author, None, |state| {
+                let mut records = vec![Record::from(record.clone())];
+                // The run of the call was made known before its first entry.
+                let run = author.run.as_deref().and_then(|run| state.registry().run(run));
+                records.extend(run.map(|run| {
+                    let (role, how) = (request.role, author.how);
+                    Record::from(UseRecorded { training_set: id, run, role, how })
+                }));
+                Ok(Intent::Append(records))
+            })
+            .await?;
         Ok(id)
     }
 
@@ -325,17 +334,26 @@ impl Serving {
 
     /// A stored spine, as it was given.
     pub(crate) async fn stored_spine(&self, manifest: &Manifest) -> Result<Spine> {
+        let builder = self.spine_reader(manifest).await?;
+        read_spine(manifest, builder)
+    }
+
+    /// One row of a stored spine; none where it has not so many. Only the pages with the row are decoded.
+    pub(crate) async fn stored_row(&self, manifest: &Manifest, row: u64) -> Result<Option<RecordBatch>> {
+        let row = usize::try_from(row).unwrap_or(usize::MAX);
+        let builder = self.spine_reader(manifest).await?.with_offset(row).with_limit(1);
+        let spine = read_spine(manifest, builder)?;
+        Ok(spine.batches.into_iter().find(|batch| batch.num_rows() == 1))
+    }
+
+    async fn spine_reader(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<ParquetRecordBatchReaderBuilder<bytes::Bytes>> {
         let bytes = self.catalog().object(&manifest.spine.object).await?;
-        let wrong = |error: parquet::errors::ParquetError| {
-            Error::new(Kind::Damaged, format!("`{}` cannot be read: {error}", manifest.spine.object.path))
-        };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(wrong)?;
-        let schema = builder.schema().clone();
-        let reader = builder.with_batch_size(65_536).build().map_err(wrong)?;
-        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| {
-            Error::new(Kind::Damaged, format!("`{}`: {error}", manifest.spine.object.path))
-        })?;
-        Ok(Spine { schema, batches })
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
+            .map_err(|error| spine_unreadable(manifest, &error))
     }
 
     /// The manifest of a recorded training set.
@@ -351,6 +369,24 @@ impl Serving {
         serde_json::from_slice(&bytes)
             .map_err(|error| Error::new(Kind::Damaged, format!("`{}`: {error}", set.record.manifest.path)))
     }
+}
+
+/// The machine that this program runs on, as the compiler names it.
+pub(crate) fn target() -> String {
+    format!("{} {}", std::env::consts::ARCH, std::env::consts::OS)
+}
+
+fn spine_unreadable(manifest: &Manifest, error: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Damaged, format!("`{}` cannot be read: {error}", manifest.spine.object.path))
+}
+
+fn read_spine(manifest: &Manifest, builder: ParquetRecordBatchReaderBuilder<bytes::Bytes>) -> Result<Spine> {
+    let schema = builder.schema().clone();
+    let reader =
+        builder.with_batch_size(65_536).build().map_err(|error| spine_unreadable(manifest, &error))?;
+    let batches =
+        reader.collect::<Result<Vec<_>, _>>().map_err(|error| spine_unreadable(manifest, &error))?;
+    Ok(Spine { schema, batches })
 }
 
 fn encode_spine(
@@ -378,7 +414,7 @@ fn encode_spine(
 }
 
 /// A time without a zone would be guessed, and a wrong guess leaks hours.
-fn refuse_naive(spine: &Schema, at: &str) -> Result<()> {
+pub(crate) fn refuse_naive(spine: &Schema, at: &str) -> Result<()> {
     let Ok(field) = spine.field_with_name(at) else { return Ok(()) };
     match field.data_type() {
         DataType::Timestamp(_, None) => Err(Error::new(
@@ -474,6 +510,20 @@ fn views(session: &Session, resolved: &Resolved, found: &LookedUp) -> Vec<ViewMa
         .collect()
 }
 
+/// What stands in the log of a manifest: enough to say what came from a batch without reading any.
+fn selected(manifest: &Manifest) -> Vec<Selected> {
+    let features = |view: &ViewManifest| {
+        let of_view = |reference: &&ReferenceManifest| reference.version == view.version;
+        manifest.references.iter().filter(of_view).map(|reference| reference.feature.clone()).collect()
+    };
+    let hits = |view: &ViewManifest| {
+        view.hits.iter().map(|hit| BatchHit { batch: hit.batch, rows: hit.rows }).collect()
+    };
+    let of_view =
+        |view: &ViewManifest| Selected { version: view.version, features: features(view), hits: hits(view) };
+    manifest.views.iter().map(of_view).collect()
+}
+
 pub(crate) fn columns(digest: &TableDigestResult) -> Vec<ColumnManifest> {
     let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     digest
@@ -505,17 +555,4 @@ fn column_edges(spine: &Spine, at: &str, resolved: &Resolved) -> Vec<Edge> {
         ));
     }
     all
-}
-
-/// One row of a spine.
-pub(crate) fn row_of(spine: &Spine, row: u64) -> Option<RecordBatch> {
-    let mut before = 0u64;
-    for batch in &spine.batches {
-        let rows = batch.num_rows() as u64;
-        if row < before + rows {
-            return Some(batch.slice((row - before) as usize, 1));
-        }
-        before += rows;
-    }
-    None
 }

@@ -1,60 +1,64 @@
-//! What ad-hoc reads leave behind: who read which columns of which versions, flushed together.
+//! What ad-hoc reads leave behind: who read which columns of which versions and what was made of them, flushed together.
 //!
 //! Reads wait in memory and go to `reads/{id}.parquet` with one entry a flush. A full queue refuses reads rather than forget them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
-use arrow::datatypes::{Field, Schema};
 use catalog::records::{ReadsRecorded, Record};
-use catalog::{Author, Intent};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::LogicalPlan;
-use engine::feature_view::FeatureViewTable;
-use engine::history::HistoryTable;
+use catalog::{Author, Intent, recorded_reads};
+use engine::column_lineage::Traced;
 use feature::{BodyId, ReadId, Sequence, Timestamp};
-use parquet::arrow::ArrowWriter;
 use storage::environment;
 
 use crate::error::{Error, Kind, Result};
-use crate::retrieve::Serving;
+use crate::read_rows;
+use crate::retrieve::{Parameters, Serving};
 
 /// Reads that may wait for a flush.
 const QUEUE: usize = 100_000;
 
+/// Edges that take one place in the queue.
+const EDGES: usize = 50;
+/// Reads of one object.
+const OBJECT_READS: usize = 10_000;
+/// … and edges, as long as there is more than one read.
+const OBJECT_EDGES: usize = 1_000_000;
+
 /// One read, as it will stand on record.
 #[derive(Clone, Debug)]
 pub struct Read {
-    id: ReadId,
-    principal: String,
-    program: String,
-    run: Option<String>,
-    experiment: Option<String>,
-    sequence: Sequence,
+    pub(crate) id: ReadId,
+    pub(crate) principal: String,
+    pub(crate) program: String,
+    pub(crate) run: Option<String>,
+    pub(crate) experiment: Option<String>,
+    /// The snapshot of the session that read.
+    session: Sequence,
     /// What was asked for: the statement, or a call in its words.
-    sql: String,
-    /// Columns read, by version (`weather@2`).
-    columns: BTreeMap<String, BTreeSet<String>>,
-    at: Timestamp,
+    pub(crate) sql: String,
+    /// Bound parameters by name, as JSON.
+    pub(crate) parameters: Option<String>,
+    /// What was read, and what the output was made of.
+    pub(crate) traced: Arc<Traced>,
+    pub(crate) at: Timestamp,
     pub rows: u64,
     pub micros: u64,
     pub error: Option<String>,
 }
 
 impl Read {
-    pub fn new(author: &Author, sequence: Sequence, at: Timestamp) -> Self {
+    pub fn new(author: &Author, session: Sequence, at: Timestamp, traced: Arc<Traced>) -> Self {
         Self {
             id: environment::mint(),
             principal: author.principal.clone(),
             program: author.program.clone(),
             run: author.run.clone(),
             experiment: author.experiment.clone(),
-            sequence,
+            session,
             sql: String::new(),
-            columns: BTreeMap::new(),
+            parameters: None,
+            traced,
             at,
             rows: 0,
             micros: 0,
@@ -62,82 +66,75 @@ impl Read {
         }
     }
 
-    /// Notes columns of a version that are read.
-    pub fn columns_of(&mut self, version: String, columns: impl IntoIterator<Item = String>) {
-        self.columns.entry(version).or_default().extend(columns);
-    }
-
     pub fn asked(&mut self, words: impl Into<String>) {
         self.sql = words.into();
     }
 
-    /// Takes from a plan what it reads. The version is that of the object that will be read, not of its name.
-    pub fn see(&mut self, plan: &LogicalPlan) -> Result<()> {
-        plan.apply_with_subqueries(|node| {
-            if let LogicalPlan::TableScan(scan) = node {
-                let provider = source_as_provider(&scan.source)?;
-                let version = provider
-                    .downcast_ref::<FeatureViewTable>()
-                    .map(|table| table.version())
-                    .or_else(|| provider.downcast_ref::<HistoryTable>().map(HistoryTable::version));
-                if let Some(version) = version {
-                    let columns = scan.projected_schema.fields().iter().map(|field| field.name().clone());
-                    self.columns_of(version.label(), columns);
-                }
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(())
+    pub fn with_parameters(&mut self, parameters: Option<&Parameters>) {
+        self.parameters = parameters.map(|parameters| serde_json::json!(parameters).to_string());
+    }
+
+    /// The newest snapshot that rows were read from, which with time travel is not the session's.
+    pub(crate) fn sequence(&self) -> Sequence {
+        self.traced.scans.iter().map(|scan| scan.sequence).max().unwrap_or(self.session)
     }
 }
 
 /// Reads that wait for the next flush.
 #[derive(Default)]
 pub struct Reads {
-    waiting: Mutex<Vec<Read>>,
+    waiting: Mutex<Vec<(Read, usize)>>,
     reserved: AtomicUsize,
 }
 
 /// A place in the queue, held from before the first row until the read is on record or given up.
 pub struct Place {
     reads: Arc<Reads>,
-    used: bool,
+    size: usize,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.used {
-            self.reads.reserved.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.reads.reserved.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
 
+/// How much of the queue a read takes.
+fn size_of(traced: &Traced) -> usize {
+    1 + traced.edges().count() / EDGES
+}
+
 impl Reads {
-    pub fn reserve(self: &Arc<Self>) -> Result<Place> {
-        if self.reserved.fetch_add(1, Ordering::Relaxed) >= QUEUE {
-            self.reserved.fetch_sub(1, Ordering::Relaxed);
+    /// A place for a read with these edges.
+    ///
+    /// # Errors
+    /// `Unavailable` where the queue is full: no read goes unrecorded.
+    pub fn reserve(self: &Arc<Self>, traced: &Traced) -> Result<Place> {
+        let size = size_of(traced);
+        if self.reserved.fetch_add(size, Ordering::Relaxed) >= QUEUE {
+            self.reserved.fetch_sub(size, Ordering::Relaxed);
             return Err(Error::new(
                 Kind::Unavailable,
                 format!("{QUEUE} reads wait to be recorded; no read goes unrecorded: try again in a moment"),
             ));
         }
-        Ok(Place { reads: self.clone(), used: false })
+        Ok(Place { reads: self.clone(), size })
     }
 
     /// Reads that touched no feature are not kept: system views and constants have no lineage.
     pub fn record(&self, mut place: Place, read: Read) {
-        if read.columns.is_empty() {
+        if read.traced.scans.is_empty() && read.traced.refused.is_none() {
             return;
         }
-        place.used = true;
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(read);
+        let size = std::mem::take(&mut place.size);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((read, size));
     }
 
-    fn take(&self) -> Vec<Read> {
+    fn take(&self) -> Vec<(Read, usize)> {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn put_back(&self, mut reads: Vec<Read>) {
+    fn put_back(&self, mut reads: Vec<(Read, usize)>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         reads.append(&mut waiting);
         *waiting = reads;
@@ -145,7 +142,8 @@ impl Reads {
 }
 
 impl Serving {
-    /// Writes what ad-hoc reads left to the log: one object and one entry for all of them.
+    /// Writes what ad-hoc reads left to the log: one entry for all of them, and one object for as many as go into one. Until then
+    /// `lineament.reads` does not show them.
     pub async fn flush(&self, author: &Author) -> Result<()> {
         let reads = self.reads.take();
         if reads.is_empty() {
@@ -153,7 +151,8 @@ impl Serving {
         }
         match self.write(&reads, author).await {
             Ok(()) => {
-                self.reads.reserved.fetch_sub(reads.len(), Ordering::Relaxed);
+                let size = reads.iter().map(|(_, size)| size).sum();
+                self.reads.reserved.fetch_sub(size, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
@@ -163,58 +162,67 @@ impl Serving {
         }
     }
 
-    async fn write(&self, reads: &[Read], author: &Author) -> Result<()> {
-        let id: BodyId = environment::mint();
-        let bytes = encode(reads).map_err(|error| Error::internal("reads cannot be written", error))?;
-        let object = self.catalog().put_object(format!("reads/{id}.parquet"), bytes.into()).await?;
-        let record = Record::from(ReadsRecorded { reads: reads.len() as u64, object });
-        self.catalog().commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone()]))).await?;
+    async fn write(&self, reads: &[(Read, usize)], author: &Author) -> Result<()> {
+        let mut records = Vec::new();
+        for part in parts(reads) {
+            let id: BodyId = environment::mint();
+            let wrong = |error: &dyn std::fmt::Display| Error::internal("reads cannot be written", error);
+            let rows = read_rows::of(part).map_err(|error| wrong(&error))?;
+            let bytes = recorded_reads::encode(&rows).map_err(|error| wrong(&error))?;
+            let object = self.catalog().put_object(format!("reads/{id}.parquet"), bytes).await?;
+            records.push(Record::from(ReadsRecorded { reads: part.len() as u64, object }));
+        }
+        self.catalog().commit::<()>(author, None, |_| Ok(Intent::Append(records.clone()))).await?;
         Ok(())
     }
 }
 
-fn encode(reads: &[Read]) -> Result<Vec<u8>, parquet::errors::ParquetError> {
-    let text = |of: fn(&Read) -> Option<String>| -> ArrayRef {
-        Arc::new(reads.iter().map(of).collect::<StringArray>())
-    };
-    let columns = |read: &Read| {
-        let all: Vec<String> = read
-            .columns
-            .iter()
-            .flat_map(|(version, names)| names.iter().map(move |name| format!("{version}.{name}")))
-            .collect();
-        Some(all.join(", "))
-    };
-    let arrays: Vec<(&str, ArrayRef)> = vec![
-        ("read", text(|read| Some(read.id.to_string()))),
-        (
-            "at",
-            Arc::new(
-                reads
-                    .iter()
-                    .map(|read| Some(read.at.micros()))
-                    .collect::<TimestampMicrosecondArray>()
-                    .with_timezone("UTC"),
-            ),
-        ),
-        ("principal", text(|read| Some(read.principal.clone()))),
-        ("program", text(|read| Some(read.program.clone()))),
-        ("run", text(|read| read.run.clone())),
-        ("experiment", text(|read| read.experiment.clone())),
-        ("sequence", Arc::new(UInt64Array::from_iter_values(reads.iter().map(|read| read.sequence.0)))),
-        ("columns", text(columns)),
-        ("sql", text(|read| Some(read.sql.clone()))),
-        ("rows", Arc::new(UInt64Array::from_iter_values(reads.iter().map(|read| read.rows)))),
-        ("micros", Arc::new(UInt64Array::from_iter_values(reads.iter().map(|read| read.micros)))),
-        ("error", text(|read| read.error.clone())),
-    ];
-    let fields: Vec<Field> =
-        arrays.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
-    let schema = Arc::new(Schema::new(fields));
-    let batch = RecordBatch::try_new(schema.clone(), arrays.into_iter().map(|(_, array)| array).collect())?;
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, None)?;
-    writer.write(&batch)?;
-    writer.close()?;
-    Ok(bytes)
+/// Reads in the parts that are one object each.
+fn parts(reads: &[(Read, usize)]) -> Vec<&[(Read, usize)]> {
+    let mut parts = Vec::new();
+    let mut rest = reads;
+    while !rest.is_empty() {
+        let mut edges = 0;
+        let fits = |(read, _): &&(Read, usize)| {
+            edges += read.traced.edges().count();
+            edges <= OBJECT_EDGES
+        };
+        let many = rest.iter().take(OBJECT_READS).take_while(fits).count().max(1);
+        let (part, after) = rest.split_at(many);
+        parts.push(part);
+        rest = after;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read() -> (Read, usize) {
+        let read = Read::new(&Author::default(), Sequence(3), Timestamp(0), Arc::default());
+        (read, 1)
+    }
+
+    #[test]
+    fn no_object_holds_more_reads_than_it_may() {
+        let reads: Vec<_> = (0..OBJECT_READS + 1).map(|_| read()).collect();
+        let sizes: Vec<usize> = parts(&reads).iter().map(|part| part.len()).collect();
+        assert_eq!(sizes, [OBJECT_READS, 1]);
+        assert!(parts(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_place_that_is_given_up_is_free_again() {
+        let reads = Arc::new(Reads::default());
+        let places: Vec<Place> = (0..QUEUE).map(|_| reads.reserve(&Traced::default()).unwrap()).collect();
+        let refused = reads.reserve(&Traced::default()).err().unwrap();
+        assert_eq!(refused.kind(), Kind::Unavailable);
+        drop(places);
+        let place = reads.reserve(&Traced::default()).unwrap();
+        // A read of no feature is not kept, and its place is free.
+        reads.record(place, read().0);
+        assert_eq!(reads.reserved.load(Ordering::Relaxed), 0);
+        assert!(reads.take().is_empty());
+    }
 }

@@ -6,15 +6,15 @@ use std::time::Instant;
 use catalog::records::{Record, Verdict, Verified};
 use catalog::{Author, Intent};
 use engine::features::{self, Pinned, Resolved};
-use engine::point_in_time::Cut;
+use engine::point_in_time::{Cut, LookupReport};
 use engine::{Session, Snapshot};
-use feature::TrainingSetId;
+use feature::{BatchId, Sequence, TrainingSetId};
 use lineage::Manifest;
-use lineage::manifest::{ColumnManifest, Knowledge};
+use lineage::manifest::{ColumnManifest, Knowledge, ReferenceManifest};
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::historical::{TrainingSet, columns, report};
+use crate::historical::{LookedUp, TrainingSet, columns, report, target};
 use crate::retrieve::Serving;
 
 /// What a replay found.
@@ -29,7 +29,24 @@ pub struct ReplayReport {
     pub rows: u64,
     /// Columns that are not as recorded; empty where the verdict is equal.
     pub differences: Vec<Difference>,
+    /// Entries of the log that made the difference, as far as that can be told; empty where the verdict is equal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<Suspect>,
+    /// What is known where no entry can be named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     pub seconds: f64,
+}
+
+/// An entry of the log that made a set differ from what was recorded of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Suspect {
+    /// None where no entry of the log brings the batch.
+    pub sequence: Option<Sequence>,
+    pub batch: BatchId,
+    /// The version that the set reads the batch under.
+    pub version: String,
+    pub why: String,
 }
 
 /// A column whose digest differs.
@@ -51,7 +68,7 @@ impl Serving {
     pub async fn replay(&self, id: TrainingSetId, author: &Author) -> Result<(ReplayReport, TrainingSet)> {
         let started = Instant::now();
         let manifest = self.manifest(id).await?;
-        let (session, resolved) = self.as_recorded(&manifest).await?;
+        let (session, resolved) = self.as_recorded(&manifest, |_| true).await?;
         let spine = self.stored_spine(&manifest).await?;
         let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
         let found = self.look_up(&session, rows, &manifest.spine.at, &resolved).await?;
@@ -65,6 +82,8 @@ impl Serving {
             at: self.catalog().store().clock().now(),
         });
         self.catalog().commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone()]))).await?;
+        let entries = if equal { Vec::new() } else { suspects(&session, &manifest, &found) };
+        let note = (!equal && entries.is_empty()).then(|| unexplained(&manifest, author));
         let mut set_report = report(&found, &resolved, manifest.sequence);
         set_report.training_set = Some(id);
         set_report.seconds = started.elapsed().as_secs_f64();
@@ -79,18 +98,25 @@ impl Serving {
             } else {
                 differences(&manifest.columns, &columns(&found.digest))
             },
+            entries,
+            note,
             seconds: started.elapsed().as_secs_f64(),
         };
         Ok((replayed, TrainingSet { schema: found.schema, batches: found.batches, report: set_report }))
     }
 
-    /// The session and the references of a recorded set; nothing is resolved anew.
-    pub(crate) async fn as_recorded(&self, manifest: &Manifest) -> Result<(Session, Resolved)> {
+    /// The session and those references of a recorded set that are wanted; nothing is resolved anew.
+    pub(crate) async fn as_recorded(
+        &self,
+        manifest: &Manifest,
+        wanted: impl Fn(&ReferenceManifest) -> bool,
+    ) -> Result<(Session, Resolved)> {
         let snapshot: Snapshot = self.engine.snapshot(Some(manifest.sequence)).await?;
         let session = self.engine.ordered_session(snapshot)?;
         let pinned: Vec<Pinned> = manifest
             .references
             .iter()
+            .filter(|reference| wanted(reference))
             .map(|reference| Pinned {
                 asked: reference.asked.clone(),
                 version: reference.version,
@@ -110,6 +136,58 @@ pub(crate) fn cut_of(manifest: &Manifest) -> Cut {
         Knowledge::By(instant) => Cut::Instant(instant),
         Knowledge::Unlimited => Cut::None,
     }
+}
+
+/// The batches that count now and did not, that do not and did, and that answered another number of rows.
+fn suspects(session: &Session, manifest: &Manifest, found: &LookedUp) -> Vec<Suspect> {
+    let snapshot = session.snapshot();
+    let mut suspects = Vec::new();
+    for view in &manifest.views {
+        let Some(version) = snapshot.state.view_version(view.version) else { continue };
+        let now: Vec<BatchId> = snapshot
+            .state
+            .batches_of(version, snapshot.sequence)
+            .iter()
+            .map(|batch| batch.record.batch)
+            .collect();
+        let hits = |reports: &[LookupReport], batch: BatchId| {
+            let report = reports.iter().find(|report| report.version == version.label());
+            report
+                .and_then(|report| report.hits.iter().find(|(hit, _)| *hit == batch))
+                .map_or(0, |(_, rows)| *rows)
+        };
+        let mut batches = view.batches.clone();
+        batches.extend(now.iter().filter(|batch| !view.batches.contains(batch)));
+        for batch in batches {
+            let then = view.hits.iter().find(|hit| hit.batch == batch).map_or(0, |hit| hit.rows);
+            let answers = hits(&found.reports, batch);
+            let why = match (view.batches.contains(&batch), now.contains(&batch)) {
+                (true, false) => format!(
+                    "it counted when the set was recorded, for {then} rows, and does not at sequence {}",
+                    manifest.sequence
+                ),
+                (false, true) => {
+                    format!("it did not count when the set was recorded, and answers {answers} rows now")
+                }
+                _ if then != answers => {
+                    format!("it answered {then} rows when the set was recorded, and answers {answers} now")
+                }
+                _ => continue,
+            };
+            let sequence = snapshot.state.batch(batch).map(|batch| batch.by.sequence);
+            suspects.push(Suspect { sequence, batch, version: version.label(), why });
+        }
+    }
+    suspects.sort_by_key(|suspect| suspect.sequence);
+    suspects
+}
+
+fn unexplained(manifest: &Manifest, author: &Author) -> String {
+    let target = target();
+    format!(
+        "the same batches answered the same numbers of rows: what differs is in the spine that was stored, or in how values are read; it was recorded by {} on {}, and made again by {} on {target}",
+        manifest.program, manifest.target, author.program
+    )
 }
 
 fn differences(recorded: &[ColumnManifest], rebuilt: &[ColumnManifest]) -> Vec<Difference> {

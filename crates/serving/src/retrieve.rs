@@ -8,11 +8,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, Catalog};
-use engine::{Engine, Memory, Session, SqlConditions};
+use engine::column_lineage::Traced;
+use engine::{Engine, KeyFiles, Memory, Prepared, Session, SqlConditions};
 use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
 
 use crate::error::{Error, Kind, Result};
+use crate::graph::Graphs;
 use crate::reads::{Read, Reads};
 
 /// An open store, ready to answer. Cheap to clone.
@@ -20,25 +22,47 @@ use crate::reads::{Read, Reads};
 pub struct Serving {
     pub(crate) engine: Engine,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) graphs: Arc<Graphs>,
+    pub(crate) key_files: KeyFiles,
+    opaque: OpaqueReads,
 }
+
+/// What is done with a read whose columns cannot be traced to their sources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OpaqueReads {
+    /// It is answered, and recorded with what stood in the way and with the versions and columns that it read.
+    #[default]
+    Record,
+    /// It is refused before anything is read.
+    Refuse,
+}
+
+/// Bound parameters of a statement, by name.
+pub type Parameters = serde_json::Map<String, serde_json::Value>;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Query {
     text: String,
+    parameters: Option<Parameters>,
 }
 
 impl Query {
     /// A statement that reads.
     pub fn sql(text: impl Into<String>) -> Self {
-        Self { text: text.into() }
+        Self { text: text.into(), parameters: None }
+    }
+
+    /// With what was bound to the statement's parameters. The text holds the values already; they are recorded beside it.
+    pub fn with_parameters(self, parameters: Option<Parameters>) -> Self {
+        Self { parameters, ..self }
     }
 
     /// All of a feature view: `weather`, `weather@1`, `fraud.weather`.
     pub fn view(name: &str) -> Self {
         let quoted: Vec<String> =
             name.splitn(2, '.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
-        Self { text: format!("SELECT * FROM {}", quoted.join(".")) }
+        Self::sql(format!("SELECT * FROM {}", quoted.join(".")))
     }
 
     pub fn text(&self) -> &str {
@@ -64,7 +88,19 @@ impl Retrieval {
 
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
-        Self { engine: Engine::new(catalog), reads: Arc::default() }
+        let graphs = Arc::new(Graphs::default());
+        Self {
+            engine: Engine::new(catalog).with_lineage(graphs.clone()),
+            reads: Arc::default(),
+            graphs,
+            key_files: KeyFiles::default(),
+            opaque: OpaqueReads::default(),
+        }
+    }
+
+    /// The same store with another answer to reads that cannot be traced.
+    pub fn with_opaque_reads(self, opaque: OpaqueReads) -> Self {
+        Self { opaque, ..self }
     }
 
     /// The same store with another limit on memory.
@@ -98,13 +134,14 @@ impl Serving {
     pub async fn retrieve_in(&self, session: &Session, query: Query, author: &Author) -> Result<Retrieval> {
         let started = Instant::now();
         let plan = session.plan(&query.text).await?;
-        let now = self.catalog().store().clock().now();
-        let mut read = Read::new(author, session.snapshot().sequence, now);
-        read.asked(&query.text);
-        read.see(&plan)?;
+        let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
+        self.refuse_opaque(&traced)?;
         // A full queue refuses the read rather than forget it.
-        let place = self.reads.reserve()?;
-        let physical = session.prepare(&plan).await?;
+        let place = self.reads.reserve(&traced)?;
+        let now = self.catalog().store().clock().now();
+        let mut read = Read::new(author, session.snapshot().sequence, now, traced);
+        read.asked(query.text);
+        read.with_parameters(query.parameters.as_ref());
         let schema = physical.schema();
         let rows = session.run(physical)?;
         let reads = self.reads.clone();
@@ -132,6 +169,21 @@ impl Serving {
         Ok(Retrieval { schema, stream })
     }
 
+    /// Where opaque reads are refused, refuses one.
+    pub(crate) fn refuse_opaque(&self, traced: &Traced) -> Result<()> {
+        match (&traced.refused, self.opaque) {
+            (Some(refusal), OpaqueReads::Refuse) => Err(Error::new(
+                Kind::Forbidden,
+                format!(
+                    "what the columns of this statement come from cannot be traced ({refusal}), and such reads are refused here; write it \
+                     without `{}`, or let them be recorded with what stands in the way (`lineament serve --opaque-reads record`)",
+                    refusal.node
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// A session over the newest snapshot.
     pub async fn session(&self) -> Result<Session> {
         Ok(self.engine.session(self.engine.snapshot(None).await?)?)
@@ -144,6 +196,7 @@ impl Serving {
 
     pub async fn plan_definitions(&self, definitions: &Definitions) -> Result<Plan> {
         let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, &Author::default()).await?;
         Ok(catalog::plan::plan(&state, definitions, &SqlConditions)?)
     }
 
@@ -153,6 +206,8 @@ impl Serving {
     }
 
     pub async fn apply_definitions(&self, definitions: &Definitions, author: &Author) -> Result<Applied> {
+        let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, author).await?;
         Ok(catalog::plan::apply(self.catalog(), definitions, &SqlConditions, author).await?)
     }
 

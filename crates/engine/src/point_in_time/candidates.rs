@@ -9,8 +9,10 @@ use catalog::VisibleFile;
 use catalog::state::ViewVersion;
 use datafusion::common::{Result, exec_err};
 use feature::Timestamp;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::SpineOrder;
+use super::matching::{cores, offset_of};
 use crate::data_files::DataFiles;
 
 /// A row of the key that is asked about.
@@ -39,47 +41,65 @@ pub async fn candidates(
 ) -> Result<Vec<CandidateRow>> {
     let types: Vec<DataType> = version.keys().iter().map(|key| key.data_type.arrow()).collect();
     let spine = SpineOrder::new(key, &types, &Int64Array::from(vec![0]))?;
+    let mut reads = Vec::with_capacity(files.len());
+    for (index, file) in files.iter().enumerate() {
+        reads.push(rows_of(data, version, file, index, &spine, feature).boxed());
+    }
+    // Files are small where they are many, and then the store's answers are what takes time.
+    let found: Vec<Vec<CandidateRow>> = stream::iter(reads).buffered(2 * cores()).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn rows_of(
+    data: &DataFiles,
+    version: &Arc<ViewVersion>,
+    file: &VisibleFile,
+    index: usize,
+    spine: &SpineOrder,
+    feature: &str,
+) -> Result<Vec<CandidateRow>> {
     let keys: Vec<&str> = version.keys().iter().map(|key| key.name.as_str()).collect();
     let mut names = keys.clone();
     names.extend(["valid_at", "known_at", "_retracted", feature]);
+    let pages = spine.key_pages(&data.footer(&file.file).await?, version.keys())?;
+    let columns = data.columns(file, &names, pages.as_ref().map(|pages| pages.selection())).await?;
+    let mut key_columns = Vec::with_capacity(keys.len());
+    for (name, key) in keys.iter().zip(version.keys()) {
+        let Some(column) = columns.column_by_name(name) else {
+            return exec_err!("data file `{}` has no column `{name}`", file.file.path);
+        };
+        key_columns.push(arrow::compute::cast(column, &key.data_type.arrow())?);
+    }
+    let times = |name: &str| {
+        columns.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+    };
+    let Some(valid_at) = times("valid_at") else {
+        return exec_err!("data file `{}` has no column `valid_at`", file.file.path);
+    };
+    let known_at = times("known_at");
+    let offset = offset_of(version, file);
+    let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt());
+    let stored = columns.column_by_name(feature);
+    let values = stored.cloned().unwrap_or_else(|| new_null_array(&DataType::Utf8, columns.num_rows()));
+    let options = FormatOptions::default();
+    let text = ArrayFormatter::try_new(values.as_ref(), &options)?;
     let mut found = Vec::new();
-    for (index, file) in files.iter().enumerate() {
-        let columns = data.columns(file, &names, None).await?;
-        let mut key_columns = Vec::with_capacity(keys.len());
-        for (name, kind) in keys.iter().zip(&types) {
-            let Some(column) = columns.column_by_name(name) else {
-                return exec_err!("data file `{}` has no column `{name}`", file.file.path);
-            };
-            key_columns.push(arrow::compute::cast(column, kind)?);
-        }
-        let times = |name: &str| {
-            columns
-                .column_by_name(name)
-                .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
-        };
-        let Some(valid_at) = times("valid_at") else {
-            return exec_err!("data file `{}` has no column `valid_at`", file.file.path);
-        };
-        let known_at = times("known_at");
-        let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt());
-        let stored = columns.column_by_name(feature);
-        let values = stored.cloned().unwrap_or_else(|| new_null_array(&DataType::Utf8, columns.num_rows()));
-        let options = FormatOptions::default();
-        let text = ArrayFormatter::try_new(values.as_ref(), &options)?;
-        for run in spine.keys().runs(&key_columns, columns.num_rows())? {
-            for row in run.from..run.until {
-                let value = if values.is_null(row) { None } else { Some(text.value(row).try_to_string()?) };
-                found.push(CandidateRow {
-                    file: index,
-                    row: row as u64,
-                    valid_at: Timestamp(valid_at.value(row)),
-                    known_at: known_at
-                        .map_or(file.batch.by.committed_at, |known| Timestamp(known.value(row))),
-                    retracted: retracted.is_some_and(|retracted| retracted.value(row)),
-                    value,
-                    in_batch: stored.is_some(),
-                });
-            }
+    for run in spine.keys().runs(&key_columns, columns.num_rows())? {
+        for row in run.from..run.until {
+            let value = if values.is_null(row) { None } else { Some(text.value(row).try_to_string()?) };
+            found.push(CandidateRow {
+                file: index,
+                row: pages.as_ref().map_or(row as u64, |pages| u64::from(pages.row(row))),
+                valid_at: Timestamp(valid_at.value(row)),
+                known_at: match (known_at, offset) {
+                    (Some(known), _) => Timestamp(known.value(row)),
+                    (None, Some(offset)) => Timestamp(valid_at.value(row).saturating_add(offset)),
+                    (None, None) => file.batch.by.committed_at,
+                },
+                retracted: retracted.is_some_and(|retracted| retracted.value(row)),
+                value,
+                in_batch: stored.is_some(),
+            });
         }
     }
     Ok(found)

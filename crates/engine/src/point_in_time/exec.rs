@@ -69,12 +69,7 @@ impl PointInTimeExec {
         files: DataFiles,
         schema: SchemaRef,
     ) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema.clone()),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        );
+        let properties = properties(inputs.first(), &schema);
         Self {
             inputs,
             sides,
@@ -89,19 +84,37 @@ impl PointInTimeExec {
 
     /// The same join whose rows come in any order: whole stretches of keys can then leave as soon as they are done.
     pub fn in_any_order(&self) -> Self {
-        Self { keeps_order: false, ..self.over(self.inputs.clone()) }
+        let properties = Arc::new(properties(None, &self.schema));
+        Self { keeps_order: false, properties, ..self.over(self.inputs.clone()) }
     }
 
     /// The same join over other inputs. Whoever holds the plan as it was must still find the report.
     fn over(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Self {
         let other = Self::new(inputs, self.sides.clone(), self.files.clone(), self.schema.clone());
-        Self { reports: self.reports.clone(), keeps_order: self.keeps_order, ..other }
+        let properties = if self.keeps_order {
+            other.properties.clone()
+        } else {
+            Arc::new(properties(None, &self.schema))
+        };
+        Self { reports: self.reports.clone(), keeps_order: self.keeps_order, properties, ..other }
     }
 
     /// What each feature view answered, in the order of the views; empty until the operator has run.
     pub fn reports(&self) -> Vec<LookupReport> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// What the output is like. The spine's columns come first and under the numbers that they have in the spine, so that rows that keep its order are
+/// sorted as it is.
+fn properties(spine: Option<&Arc<dyn ExecutionPlan>>, schema: &SchemaRef) -> PlanProperties {
+    let orderings = spine.map(|spine| spine.properties().equivalence_properties().oeq_class().to_vec());
+    PlanProperties::new(
+        EquivalenceProperties::new_with_orderings(schema.clone(), orderings.unwrap_or_default()),
+        Partitioning::UnknownPartitioning(1),
+        EmissionType::Final,
+        Boundedness::Bounded,
+    )
 }
 
 impl DisplayAs for PointInTimeExec {

@@ -12,8 +12,10 @@ use arrow::compute::{SortColumn, lexsort_to_indices, take};
 use arrow::datatypes::TimestampMicrosecondType;
 use catalog::VisibleFile;
 use catalog::records::KnownAtSource;
+use catalog::state::ViewVersion;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
+use feature::Timestamp;
 use feature::definition::KnownAt;
 use futures::{StreamExt, stream};
 
@@ -40,6 +42,33 @@ pub struct Hits {
 
 /// Matches a spine against the files of a lookup.
 pub async fn match_files(files: &DataFiles, lookup: &Lookup, spine: &Arc<SpineOrder>) -> Result<Matched> {
+    let matching = matching(files, lookup, spine).await?;
+    Ok(matching.finish(lookup.direction, lookup.ttl.map(feature::Span::micros)))
+}
+
+/// The row that wins for each spine row, retractions among them, or why there is none.
+pub async fn winners(
+    files: &DataFiles,
+    lookup: &Lookup,
+    spine: &Arc<SpineOrder>,
+) -> Result<Vec<Result<Winner, NullReason>>> {
+    let matching = matching(files, lookup, spine).await?;
+    Ok(matching.winners(lookup.direction, lookup.ttl.map(feature::Span::micros)))
+}
+
+/// A row of a file that answers a spine row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Winner {
+    /// Position in the lookup's files.
+    pub file: usize,
+    /// Row in the file; the first is 0.
+    pub row: u64,
+    pub valid_at: Timestamp,
+    pub known_at: Timestamp,
+    pub retracted: bool,
+}
+
+async fn matching(files: &DataFiles, lookup: &Lookup, spine: &Arc<SpineOrder>) -> Result<Matching> {
     let mut matching = Matching::new(spine.clone(), lookup.files.len());
     let tasks = (0..lookup.files.len()).map(|file| {
         let (files, lookup, spine) = (files.clone(), lookup.clone(), spine.clone());
@@ -54,7 +83,7 @@ pub async fn match_files(files: &DataFiles, lookup: &Lookup, spine: &Arc<SpineOr
         matching.take(file, offers, lookup.direction);
     }
     drop(offered);
-    Ok(matching.finish(lookup.direction, lookup.ttl.map(feature::Span::micros)))
+    Ok(matching)
 }
 
 /// How much work of one query is done side by side.
@@ -115,7 +144,12 @@ async fn offers_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &Spin
 /// How long after valid_at the rows of a file became known, where that follows from a rule and need not be read. All batches of a
 /// line have one rule, for a version with another starts a line.
 fn known_offset(lookup: &Lookup, file: &VisibleFile) -> Option<i64> {
-    match (file.batch.record.known_at, &lookup.version.definition.time.known_at) {
+    offset_of(&lookup.version, file)
+}
+
+/// The same, of a version.
+pub(super) fn offset_of(version: &ViewVersion, file: &VisibleFile) -> Option<i64> {
+    match (file.batch.record.known_at, &version.definition.time.known_at) {
         (KnownAtSource::Assumed, KnownAt::Assumed) => Some(0),
         (KnownAtSource::Delay, KnownAt::Delay(delay)) => Some(delay.micros()),
         _ => None,
@@ -397,6 +431,46 @@ impl Matching {
             }
         }
         self.offered[file] = offered;
+    }
+
+    /// By spine row.
+    fn winners(self, direction: Direction, ttl: Option<i64>) -> Vec<Result<Winner, NullReason>> {
+        let mut winners: Vec<Result<Winner, NullReason>> = (0..self.spine.rows())
+            .map(|row| {
+                Err(if self.spine.is_null(row) {
+                    NullReason::NullKeyOrTime
+                } else {
+                    NullReason::UnknownEntity
+                })
+            })
+            .collect();
+        // A file that was overtaken still has its offers; the rows of the best are wanted.
+        let mut rows = vec![0u32; self.best.len()];
+        for (file, offered) in (0u32..).zip(&self.offered) {
+            for (entry, row) in offered {
+                if self.best[*entry as usize].file == file {
+                    rows[*entry as usize] = *row;
+                }
+            }
+        }
+        let entries = self.spine.entries().iter().zip(&self.best).zip(&self.furthest).zip(rows);
+        for ((((at, spine_row), best), furthest), row) in entries {
+            let expired = |ttl: i64| best.valid_at < at.saturating_sub(ttl);
+            winners[*spine_row as usize] = if best.file == NO_FILE {
+                Err(*furthest)
+            } else if direction.looks_back() && ttl.is_some_and(expired) {
+                Err(NullReason::Expired)
+            } else {
+                Ok(Winner {
+                    file: best.file as usize,
+                    row: u64::from(row),
+                    valid_at: Timestamp(best.valid_at),
+                    known_at: Timestamp(best.known_at),
+                    retracted: best.retracted,
+                })
+            };
+        }
+        winners
     }
 
     fn finish(self, direction: Direction, ttl: Option<i64>) -> Matched {

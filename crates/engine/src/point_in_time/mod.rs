@@ -10,12 +10,14 @@
 
 pub mod any_order;
 mod candidates;
+mod equality;
 pub mod exec;
 mod fetch;
 mod keys;
 mod lanes;
 mod matching;
 mod nearest;
+mod observed;
 mod pages;
 pub mod plan;
 mod run;
@@ -34,8 +36,11 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder}
 use feature::{BatchId, Span, Timestamp};
 
 pub use candidates::{CandidateRow, candidates};
-pub use matching::in_memory;
-pub use spine::SpineOrder;
+pub use equality::equal_bytes;
+pub use matching::{Winner, in_memory, winners};
+pub use observed::{Observation, Observed, observed};
+pub use spine::{SpineOrder, cast_key};
+pub use spine_times::micros;
 
 use crate::data_files::DataFiles;
 

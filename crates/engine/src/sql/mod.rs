@@ -17,7 +17,7 @@ pub use limits::{TEXT_BYTES, TooMuch};
 pub use planning::LineamentQueryPlanner;
 pub use read_only::{verify as verify_read_only, verify_statement};
 
-pub(crate) use asof_join::fold_asof_joins;
+pub(crate) use asof_join::{feature_view, fold_asof_joins};
 pub(crate) use bounded_functions::bound_functions;
 pub(crate) use calls::{TableFunctions, collect};
 pub(crate) use deep_stack::{on_deep_stack, with_deep_stack};

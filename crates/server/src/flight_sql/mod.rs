@@ -29,7 +29,7 @@ pub async fn info(
         Command::CommandStatementQuery(statement) => {
             let query = statement_query(statement)?;
             let schema = describe(serving, &query).await?;
-            let handle = Handle { sql: query.text().to_owned(), prepared: None };
+            let handle = Handle { sql: query.text().to_owned(), prepared: None, parameters: None };
             let handle = TicketStatementQuery { statement_handle: handle.write()?.into() };
             Ok((schema, handle.as_any().encode_to_vec()))
         }

@@ -38,7 +38,7 @@ pub async fn create(
         Ok(schema) => (schema_message(&schema)?, Bytes::new()),
         Err(error) => return Err(status::of(&error)),
     };
-    let handle = Handle { sql: query.text().to_owned(), prepared: None };
+    let handle = Handle { sql: query.text().to_owned(), prepared: None, parameters: None };
     let prepared_statement_handle = handle.write()?.into();
     Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
 }
@@ -48,13 +48,14 @@ pub fn bind(
     statement: &CommandPreparedStatementQuery,
     received: Received,
 ) -> Result<DoPutPreparedStatementResult, Status> {
-    let Handle { sql, prepared } = Handle::read(&statement.prepared_statement_handle)?;
+    let Handle { sql, prepared, .. } = Handle::read(&statement.prepared_statement_handle)?;
     let prepared = prepared.unwrap_or(sql);
     let prepared = request::sql(prepared)?.text().to_owned();
     let values = concat_batches(&received.schema, &received.batches)
         .map_err(|error| status::invalid(format!("the parameters cannot be read: {error}")))?;
     let bound = parameters::bind(&prepared, &values, SQL_BYTES)
         .map_err(|error| status::invalid(error.to_string()))?;
-    let handle = Handle { sql: bound, prepared: Some(prepared) };
+    let named = parameters::named(&values).map_err(|error| status::invalid(error.to_string()))?;
+    let handle = Handle { sql: bound, prepared: Some(prepared), parameters: Some(named) };
     Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.write()?.into()) })
 }

@@ -82,9 +82,16 @@ async fn actions_are_listed() {
     let types: Vec<_> =
         server.client.list_actions(Empty {}).await.unwrap().into_inner().try_collect().await.unwrap();
     let names: Vec<&str> = types.iter().map(|action| action.r#type.as_str()).collect();
-    for name in
-        ["lineament.plan", "lineament.apply", "lineament.replay", "lineament.explain", "lineament.status"]
-    {
+    for name in [
+        "lineament.plan",
+        "lineament.apply",
+        "lineament.replay",
+        "lineament.explain",
+        "lineament.explain_value",
+        "lineament.diff",
+        "lineament.audit",
+        "lineament.status",
+    ] {
         assert!(names.contains(&name), "{names:?}");
     }
 }

@@ -121,3 +121,67 @@ async fn wrong_requests_for_features_are_refused() {
     refused(nothing, Code::InvalidArgument, &["descriptor"]);
     assert!(server.serving.catalog().refresh().await.unwrap().training_sets().next().is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sets_are_compared_and_audited_over_flight() {
+    let mut server = Running::with_weather().await;
+    let mut ids = Vec::new();
+    for known_by in [None, Some("2030-01-01T00:00:00Z")] {
+        let wanted = json!({ "historical_features": { "features": ["weather.temp"], "at": "at", "known_by": known_by } });
+        let report = server.exchange(&wanted, vec![spine()]).await.unwrap().report.unwrap();
+        ids.push(report["training_set"].as_str().unwrap().to_owned());
+    }
+    let pair = json!({ "a": ids[0], "b": ids[1] });
+    let diff = server.act("lineament.diff", &pair).await.unwrap();
+    // With hindsight the value of the row's own hour counts.
+    let expected = json!([{ "column": "temp", "class": "value", "cause": "knowledge", "cells": 2 }]);
+    assert_eq!((&diff["changes"], &diff["equal"]), (&expected, &json!(false)), "{diff}");
+    let cells = server.get(json!({ "diff": pair }).to_string()).await.unwrap();
+    assert_eq!((cells.rows(), &cells.report.unwrap()["changes"]), (2, &expected));
+    let same = server.act("lineament.diff", &json!({ "a": ids[0], "b": ids[0] })).await.unwrap();
+    assert_eq!(same["equal"], true);
+
+    let honest = server.act("lineament.audit", &json!({ "training_set": ids[0] })).await.unwrap();
+    assert_eq!((&honest["clean"], &honest["judged_by"]), (&json!(true), &json!("provenance")), "{honest}");
+    let leaky = server.get(json!({ "audit": { "training_set": ids[1] } }).to_string()).await.unwrap();
+    assert_eq!((leaky.rows(), &leaky.report.unwrap()["leaked_rows"]), (2, &json!(2)));
+    let set = server.get(json!({ "training_set": ids[1] }).to_string()).await.unwrap();
+    let wanted = json!({ "audit": { "columns": { "temp": "weather.temp" }, "at": "at" } });
+    let table = server.exchange(&wanted, set.batches).await.unwrap();
+    let rows = table.rows();
+    let report = table.report.unwrap();
+    assert_eq!(
+        (rows, &report["leaked_rows"], &report["judged_by"]),
+        (2, &json!(2), &json!("value")),
+        "{report}"
+    );
+    assert_eq!(report["columns"][0]["lead"]["least"], 30 * 60 * 1_000_000i64, "{report}");
+
+    let value =
+        json!({ "feature": "weather.temp", "key": { "origin": "JFK" }, "at": "1970-01-01T05:00:00Z" });
+    let cell = json!({ "training_set": ids[0], "row": 0, "column": "temp" });
+    let (value, cell) = (
+        server.act("lineament.explain_value", &value).await.unwrap(),
+        server.act("lineament.explain", &cell).await.unwrap(),
+    );
+    for member in ["value", "reference", "key", "at", "winner", "losers_by_reason"] {
+        assert_eq!(value[member], cell[member], "{member}");
+    }
+    refused(server.act("lineament.diff", &json!({ "a": ids[0] })).await, Code::InvalidArgument, &["`b`"]);
+    refused(
+        server
+            .act("lineament.explain_value", &json!({ "feature": "weather.temp", "key": {}, "at": "now" }))
+            .await,
+        Code::InvalidArgument,
+        &["`now` is not an instant"],
+    );
+    for ticket in
+        [json!({ "diff": { "a": ids[0], "b": ids[1] } }), json!({ "audit": { "training_set": ids[0] } })]
+    {
+        refused(
+            server.client.get_flight_info(command(&ticket.to_string())).await,
+            Code::InvalidArgument,
+            &["DoGet"],
+        );
+    }
+}

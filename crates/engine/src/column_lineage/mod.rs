@@ -1,0 +1,193 @@
+//! Column lineage: which columns of which versions each output column of a query comes from, complete or refused.
+//!
+//! The analysed plan is walked by position: names are resolved there and nothing is optimised yet, so that aliases and self joins
+//! cannot confuse it and edges do not change with the optimiser. Each node, expression and function has a rule; what has none
+//! refuses the whole, by name, and is never guessed. Then the optimised plan is held against it: a column that its scans read and that
+//! no edge names refuses the whole as well.
+
+mod aggregates;
+mod expressions;
+mod functions;
+mod point_in_time;
+mod relations;
+mod scans;
+mod sources;
+mod text;
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::logical_expr::LogicalPlan;
+use feature::{Sequence, VersionId};
+
+/// How a source bears on an output, in OpenLineage's words: directly, as part of its value, or indirectly, by choosing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Influence {
+    /// Direct: the value itself.
+    Identity,
+    /// Direct: the value was computed from it.
+    Transformation,
+    /// Direct: the value was computed from it over several rows.
+    Aggregation,
+    /// Indirect: keys and conditions of a join.
+    Join,
+    /// Indirect: made the groups.
+    GroupBy,
+    /// Indirect: decided which rows there are.
+    Filter,
+    /// Indirect: put rows in order, or chose one by its order in time.
+    Sort,
+    /// Indirect: partition and order of a window.
+    Window,
+    /// Indirect: decided which of several values stands.
+    Conditional,
+}
+
+impl Influence {
+    pub fn is_direct(self) -> bool {
+        matches!(self, Self::Identity | Self::Transformation | Self::Aggregation)
+    }
+
+    /// The subtype's name in OpenLineage.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "IDENTITY",
+            Self::Transformation => "TRANSFORMATION",
+            Self::Aggregation => "AGGREGATION",
+            Self::Join => "JOIN",
+            Self::GroupBy => "GROUP_BY",
+            Self::Filter => "FILTER",
+            Self::Sort => "SORT",
+            Self::Window => "WINDOW",
+            Self::Conditional => "CONDITIONAL",
+        }
+    }
+}
+
+/// The name that stands for the rows of a relation, and no column of it: what `count(*)` counts.
+pub const ROWS: &str = "*";
+
+/// A column that something comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// A column of a feature view version as it was at a sequence; [`ROWS`] for its rows.
+    FeatureView { version: VersionId, label: String, sequence: Sequence, column: String },
+    /// A column of rows that the caller gave: a spine, or a table of the session.
+    Given { table: String, column: String },
+}
+
+impl Source {
+    pub fn column(&self) -> &str {
+        match self {
+            Self::FeatureView { column, .. } | Self::Given { column, .. } => column,
+        }
+    }
+}
+
+/// `weather@1.temp`
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FeatureView { label, column, .. } => write!(f, "{label}.{column}"),
+            Self::Given { table, column } => write!(f, "{table}.{column}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    /// Shared: a source of one column is often one of many.
+    pub source: Arc<Source>,
+    pub influence: Influence,
+}
+
+/// An output column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    pub name: String,
+    /// What it is computed as, over columns of versions; cut where it is long.
+    pub expression: String,
+    /// Its own sources. Those of [`Traced::of_all`] come on top.
+    pub sources: Vec<Edge>,
+}
+
+/// A version that a plan reads, with the columns that it needs of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scan {
+    pub version: VersionId,
+    /// `weather@1`
+    pub label: String,
+    /// The snapshot that was read: with time travel not the session's.
+    pub sequence: Sequence,
+    /// In the order of their names. None where only the number of rows counts.
+    pub columns: Vec<String>,
+}
+
+/// Why a plan has no column lineage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The node, function or table that stands in the way.
+    pub node: String,
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.node, self.reason)
+    }
+}
+
+/// What a plan reads, and what its output is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traced {
+    /// In the order of the plan's columns; empty where the lineage is refused. An output without sources is constant.
+    pub outputs: Vec<Output>,
+    /// Sources of every output column, since they decide which rows there are: filters, keys of joins, groups, order.
+    pub of_all: Vec<Edge>,
+    /// What is read, refused or not.
+    pub scans: Vec<Scan>,
+    /// The conditions of filters, `HAVING` and `QUALIFY`, over columns of versions.
+    pub filters: Vec<String>,
+    /// Functions that were called, by their names.
+    pub functions: Vec<String>,
+    /// Tables that hold no features: `lineament.*`, `information_schema.*`. They are no sources.
+    pub system: Vec<String>,
+    pub refused: Option<Refusal>,
+}
+
+impl Traced {
+    /// All edges: those of single outputs, and those of all of them, which have no output.
+    pub fn edges(&self) -> impl Iterator<Item = (Option<&Output>, &Edge)> {
+        let own = self
+            .outputs
+            .iter()
+            .flat_map(|output| output.sources.iter().map(move |edge| (Some(output), edge)));
+        own.chain(self.of_all.iter().map(|edge| (None, edge)))
+    }
+
+    /// Takes from the optimised plan what is read in the end. Where that is more than the edges explain, the lineage is refused.
+    pub fn held_against(mut self, optimised: &LogicalPlan) -> Self {
+        let read = scans::read(optimised);
+        if let Some(unexplained) = read.unexplained(&self) {
+            self.outputs.clear();
+            self.of_all.clear();
+            self.refused = Some(unexplained);
+        }
+        self.scans = read.scans();
+        self
+    }
+}
+
+/// Traces an analysed plan: one whose names and types are resolved, before the optimiser. What it reads is told by
+/// [`Traced::held_against`].
+///
+/// Nothing here fails: what cannot be traced is refused in [`Traced::refused`].
+pub fn trace(analysed: &LogicalPlan) -> Traced {
+    let mut walk = relations::Walk::default();
+    let mut traced = match walk.output(analysed) {
+        Ok((outputs, of_all)) => Traced { outputs, of_all, ..Traced::default() },
+        Err(refusal) => Traced { refused: Some(refusal), ..Traced::default() },
+    };
+    (traced.filters, traced.functions, traced.system) = walk.seen();
+    traced
+}

@@ -1,0 +1,124 @@
+//! Why a cell differs, from the two winners and what each set could see.
+
+use catalog::state::{Batch, State};
+use engine::point_in_time::{Cut, Winner};
+use feature::{BatchId, Sequence};
+use serde::Serialize;
+
+use crate::recorded::Winners;
+
+/// Why a cell differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The observation of one set came in after the other set's snapshot.
+    NewerData,
+    /// The same, and it is of the same instant as the one that it took the place of.
+    Correction,
+    /// The observation does not count for the other set's version of the view.
+    OtherVersion,
+    /// The column is of another feature, or of the spine in one set and a feature in the other.
+    OtherFeature,
+    /// The observation is too old under the other set's ttl.
+    Ttl,
+    /// The observation was not known by the other set's limit on known_at.
+    Knowledge,
+    /// Both sets found the same observation, or none, and the versions give another value for it: another default.
+    Definition,
+    /// The column came with the spine.
+    Spine,
+    /// None of these; a fault of ours, or of the store.
+    Unexplained,
+}
+
+impl Cause {
+    /// As it stands in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NewerData => "newer_data",
+            Self::Correction => "correction",
+            Self::OtherVersion => "other_version",
+            Self::OtherFeature => "other_feature",
+            Self::Ttl => "ttl",
+            Self::Knowledge => "knowledge",
+            Self::Definition => "definition",
+            Self::Spine => "spine",
+            Self::Unexplained => "unexplained",
+        }
+    }
+}
+
+/// A cause, and the batch of the observation that it is told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub cause: Cause,
+    pub by: Option<(Sequence, BatchId)>,
+}
+
+impl Cause {
+    pub fn alone(self) -> Told {
+        Told { cause: self, by: None }
+    }
+}
+
+/// Why the two sets differ at a place of their winners. First it is asked why the other set's observation did not win in
+/// the first; where it could have, why the first set's did not win in the other.
+pub fn told(state: &State, a: &Winners, b: &Winners, place: usize) -> Told {
+    let (Some(one), Some(other)) = (a.found.get(place), b.found.get(place)) else {
+        return Cause::Unexplained.alone();
+    };
+    let (one, other) = (one.as_ref().ok(), other.as_ref().ok());
+    let at = a.at.get(place).copied().flatten();
+    match (one, other) {
+        (None, None) => return Cause::Definition.alone(),
+        (Some(one), Some(other)) if place_of(a, one) == place_of(b, other) => {
+            return Cause::Definition.alone();
+        }
+        _ => {}
+    }
+    for (seen, from, winner, rival) in [(a, b, other, one), (b, a, one, other)] {
+        let Some(winner) = winner else { continue };
+        let Some(batch) = from.files.get(winner.file).map(|file| &file.batch) else { continue };
+        if let Some(cause) = excludes(state, seen, batch, winner, rival, at) {
+            return Told { cause, by: Some((batch.by.sequence, batch.record.batch)) };
+        }
+    }
+    Cause::Unexplained.alone()
+}
+
+/// File and row of a winner.
+fn place_of<'a>(winners: &'a Winners, winner: &Winner) -> Option<(&'a str, u64)> {
+    winners.files.get(winner.file).map(|file| (file.file.path.as_str(), winner.row))
+}
+
+/// The first reason for which a set could not take an observation that another took.
+fn excludes(
+    state: &State,
+    seen: &Winners,
+    batch: &Batch,
+    winner: &Winner,
+    rival: Option<&Winner>,
+    at: Option<i64>,
+) -> Option<Cause> {
+    let at = at?;
+    let cut = match seen.cut {
+        Cut::Row => at,
+        Cut::Instant(instant) => instant.micros(),
+        Cut::None => i64::MAX,
+    };
+    let oldest = seen.ttl.map_or(i64::MIN, |ttl| at.saturating_sub(ttl.micros()));
+    if batch.line != seen.version.line {
+        Some(Cause::OtherVersion)
+    } else if batch.by.sequence > seen.sequence {
+        let corrects = rival.is_some_and(|rival| rival.valid_at == winner.valid_at);
+        Some(if corrects { Cause::Correction } else { Cause::NewerData })
+    } else if !state.counts_for(batch, &seen.version) {
+        Some(Cause::OtherVersion)
+    } else if winner.known_at.micros() > cut {
+        Some(Cause::Knowledge)
+    } else if winner.valid_at.micros() < oldest {
+        Some(Cause::Ttl)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,120 @@
+//! Which observation of a key wins, and why each of the others does not: the rule of retrieval, told row by row.
+
+use std::cmp::Reverse;
+
+use catalog::VisibleFile;
+use engine::point_in_time::{CandidateRow, Cut, NullReason};
+use feature::{Sequence, Span, Timestamp};
+
+/// What a value is asked for at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judgement {
+    /// The snapshot.
+    pub sequence: Sequence,
+    /// None where the spine has no time there.
+    pub at: Option<Timestamp>,
+    pub cut: Cut,
+    pub ttl: Option<Span>,
+}
+
+/// The files of a key, by the positions that candidates name.
+pub(crate) struct Known {
+    pub files: Vec<VisibleFile>,
+    /// Whether each file's batch counts for the version.
+    pub counts: Vec<bool>,
+}
+
+impl Known {
+    fn sequence(&self, row: &CandidateRow) -> Sequence {
+        self.files.get(row.file).map_or(Sequence::ZERO, |file| file.batch.by.sequence)
+    }
+
+    fn counts(&self, row: &CandidateRow) -> bool {
+        self.counts.get(row.file).copied().unwrap_or(false)
+    }
+}
+
+impl Judgement {
+    pub fn cut_at(&self) -> Timestamp {
+        match (self.cut, self.at) {
+            (Cut::Row, Some(at)) => at,
+            (Cut::Row, None) => Timestamp(i64::MIN),
+            (Cut::Instant(instant), _) => instant,
+            (Cut::None, _) => Timestamp(i64::MAX),
+        }
+    }
+
+    /// The least valid_at that is not too old.
+    pub fn oldest(&self) -> i64 {
+        self.at.zip(self.ttl).map_or(i64::MIN, |(at, ttl)| at.micros().saturating_sub(ttl.micros()))
+    }
+
+    /// Why a row cannot win whatever others there are: the first reason that applies.
+    fn excludes(&self, row: &CandidateRow, known: &Known) -> Option<&'static str> {
+        if known.sequence(row) > self.sequence {
+            Some("after_sequence")
+        } else if !known.counts(row) {
+            Some("other_version")
+        } else if row.known_at > self.cut_at() {
+            Some("not_yet_known")
+        } else if self.at.is_none_or(|at| row.valid_at > at) {
+            Some("later")
+        } else if row.valid_at.micros() < self.oldest() {
+            Some("expired")
+        } else {
+            None
+        }
+    }
+
+    /// The place of the winner.
+    pub fn best(&self, rows: &[CandidateRow], known: &Known) -> Option<usize> {
+        let order = |row: &CandidateRow| (row.valid_at, row.known_at, known.sequence(row), row.file, row.row);
+        (0..rows.len())
+            .filter(|place| self.excludes(&rows[*place], known).is_none())
+            .max_by_key(|place| order(&rows[*place]))
+    }
+
+    /// Every candidate with the first reason for which it lost; the winner has none. Those nearest to the asked time come first, for
+    /// a reader would have expected them to win.
+    pub fn judge<'a>(
+        &self,
+        rows: &'a [CandidateRow],
+        known: &Known,
+    ) -> Vec<(&'a CandidateRow, Option<&'static str>)> {
+        let best = self.best(rows, known);
+        let winner = best.map(|best| &rows[best]);
+        let mut judged: Vec<(&CandidateRow, Option<&'static str>)> = Vec::with_capacity(rows.len());
+        for (place, row) in rows.iter().enumerate() {
+            let lost = match (self.excludes(row, known), winner) {
+                (Some(reason), _) => Some(reason),
+                (None, _) if best == Some(place) => None,
+                (None, Some(winner)) if row.valid_at < winner.valid_at => Some("older"),
+                (None, Some(winner)) if row.known_at < winner.known_at => Some("corrected"),
+                (None, _) => Some("tie"),
+            };
+            judged.push((row, lost));
+        }
+        let at = self.at.map_or(0, Timestamp::micros);
+        judged.sort_by_key(|(row, _)| {
+            (row.valid_at.micros().abs_diff(at), Reverse((row.valid_at, row.known_at, row.file, row.row)))
+        });
+        judged
+    }
+
+    /// Where nothing wins: of all candidates of the snapshot, the reason of the one that came furthest.
+    pub fn furthest(&self, null_key: bool, rows: &[CandidateRow], known: &Known) -> NullReason {
+        let Some(at) = self.at.filter(|_| !null_key) else { return NullReason::NullKeyOrTime };
+        let mut reason = NullReason::UnknownEntity;
+        for row in rows.iter().filter(|row| known.sequence(row) <= self.sequence && known.counts(row)) {
+            let reached = if row.valid_at > at {
+                NullReason::Later
+            } else if row.known_at > self.cut_at() {
+                NullReason::NotYetKnown
+            } else {
+                NullReason::Expired
+            };
+            reason = reason.max(reached);
+        }
+        reason
+    }
+}

@@ -1,0 +1,156 @@
+//! Reads as rows of `reads/{id}.parquet`.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanBuilder, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder, StructArray,
+    TimestampMicrosecondArray, UInt32Builder, UInt64Array, UInt64Builder,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field};
+use arrow::error::ArrowError;
+use catalog::recorded_reads::{edge_fields, schema};
+use engine::column_lineage::{Edge, Output, ROWS, Scan, Source};
+
+use crate::reads::Read;
+
+/// One row a read.
+pub fn of(reads: &[(Read, usize)]) -> Result<RecordBatch, ArrowError> {
+    let all = || reads.iter().map(|(read, _)| read);
+    let text =
+        |of: fn(&Read) -> Option<String>| -> ArrayRef { Arc::new(all().map(of).collect::<StringArray>()) };
+    let number =
+        |of: fn(&Read) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(all().map(of))) };
+    let at = all().map(|read| Some(read.at.micros())).collect::<TimestampMicrosecondArray>();
+    let columns: Vec<ArrayRef> = vec![
+        text(|read| Some(read.id.to_string())),
+        Arc::new(at.with_timezone("UTC")),
+        text(|read| Some(read.principal.clone())),
+        text(|read| Some(read.program.clone())),
+        text(|read| read.run.clone()),
+        text(|read| read.experiment.clone()),
+        number(|read| read.sequence().0),
+        text(|read| Some(columns_read(&read.traced.scans))),
+        text(|read| Some(read.sql.clone())),
+        number(|read| read.rows),
+        number(|read| read.micros),
+        text(|read| read.error.clone()),
+        text(|read| Some(if read.traced.refused.is_some() { "refused" } else { "complete" }.to_owned())),
+        text(|read| read.traced.refused.as_ref().map(|refusal| refusal.node.clone())),
+        text(|read| read.traced.refused.as_ref().map(|refusal| refusal.reason.clone())),
+        text(|read| read.parameters.clone()),
+        texts(all().map(|read| read.traced.filters.as_slice())),
+        texts(all().map(|read| read.traced.functions.as_slice())),
+        texts(all().map(|read| read.traced.system.as_slice())),
+        lineage(all())?,
+    ];
+    RecordBatch::try_new(schema(), columns)
+}
+
+/// `weather@2.temp, weather@2.valid_at`; `weather@2.*` where only the number of rows counts.
+fn columns_read(scans: &[Scan]) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for scan in scans {
+        if scan.columns.is_empty() {
+            all.push(format!("{}.{ROWS}", scan.label));
+        }
+        all.extend(scan.columns.iter().map(|column| format!("{}.{column}", scan.label)));
+    }
+    // A version may be read at two sequences.
+    all.sort();
+    all.dedup();
+    all.join(", ")
+}
+
+fn texts<'a>(lists: impl Iterator<Item = &'a [String]>) -> ArrayRef {
+    let mut builder = ListBuilder::new(StringBuilder::new());
+    for list in lists {
+        for text in list {
+            builder.values().append_value(text);
+        }
+        builder.append(true);
+    }
+    Arc::new(builder.finish())
+}
+
+/// The edges of each read; an output without any stands there alone.
+fn lineage<'a>(reads: impl Iterator<Item = &'a Read>) -> Result<ArrayRef, ArrowError> {
+    let mut edges = Edges::default();
+    let mut lengths = Vec::new();
+    for read in reads {
+        let before = edges.rows;
+        for output in read.traced.outputs.iter().filter(|output| output.sources.is_empty()) {
+            edges.add(Some(output), None);
+        }
+        for (output, edge) in read.traced.edges() {
+            edges.add(output, Some(edge));
+        }
+        lengths.push(edges.rows - before);
+    }
+    let item = Field::new_list_field(DataType::Struct(edge_fields()), true);
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Ok(Arc::new(ListArray::try_new(Arc::new(item), offsets, Arc::new(edges.finish()?), None)?))
+}
+
+#[derive(Default)]
+struct Edges {
+    rows: usize,
+    output: StringBuilder,
+    expression: StringBuilder,
+    feature_view: StringBuilder,
+    version: UInt32Builder,
+    version_id: StringBuilder,
+    sequence: UInt64Builder,
+    given: StringBuilder,
+    column: StringBuilder,
+    kind: StringBuilder,
+    subtype: StringBuilder,
+    masking: BooleanBuilder,
+}
+
+impl Edges {
+    fn add(&mut self, output: Option<&Output>, edge: Option<&Edge>) {
+        self.rows += 1;
+        self.output.append_option(output.map(|output| output.name.as_str()));
+        self.expression.append_option(output.map(|output| output.expression.as_str()));
+        let source = edge.map(|edge| edge.source.as_ref());
+        let (view, number, id, sequence) = match source {
+            Some(Source::FeatureView { version, label, sequence, .. }) => {
+                let (view, number) = label.rsplit_once('@').unwrap_or((label, ""));
+                (Some(view), number.parse().ok(), Some(version.to_string()), Some(sequence.0))
+            }
+            Some(Source::Given { .. }) | None => (None, None, None, None),
+        };
+        self.feature_view.append_option(view);
+        self.version.append_option(number);
+        self.version_id.append_option(id);
+        self.sequence.append_option(sequence);
+        self.given.append_option(match source {
+            Some(Source::Given { table, .. }) => Some(table),
+            _ => None,
+        });
+        self.column.append_option(source.map(Source::column));
+        let direct = |edge: &Edge| if edge.influence.is_direct() { "direct" } else { "indirect" };
+        self.kind.append_option(edge.map(direct));
+        self.subtype.append_option(edge.map(|edge| edge.influence.as_str()));
+        // No policy masks yet.
+        self.masking.append_option(edge.map(|_| false));
+    }
+
+    fn finish(mut self) -> Result<StructArray, ArrowError> {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.output.finish()),
+            Arc::new(self.expression.finish()),
+            Arc::new(self.feature_view.finish()),
+            Arc::new(self.version.finish()),
+            Arc::new(self.version_id.finish()),
+            Arc::new(self.sequence.finish()),
+            Arc::new(self.given.finish()),
+            Arc::new(self.column.finish()),
+            Arc::new(self.kind.finish()),
+            Arc::new(self.subtype.finish()),
+            Arc::new(self.masking.finish()),
+        ];
+        StructArray::try_new(edge_fields(), columns, None)
+    }
+}

@@ -1,0 +1,282 @@
+"""Experiments, runs, models and deployments, as they are told to the store; and how far a thing reaches.
+
+Nobody needs any of it for lineage: what a training set was made of is recorded anyway. See docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from .errors import InvalidRequest
+from .reports import known
+from .rows import counted
+
+
+@dataclass(frozen=True, repr=False)
+class Refreshed:
+    """What bringing a derived view up to date did."""
+
+    #: `celsius@1`
+    version: str
+    #: The new batch and its sequence; None where there was nothing new.
+    batch: str | None = None
+    sequence: int | None = None
+    #: The sequence that was read.
+    snapshot: int = 0
+    #: Only what came after this sequence was read; None where everything was.
+    since: int | None = None
+    #: The versions that the query reads.
+    parents: list[str] = field(default_factory=list)
+    #: Rows that the query gave, those of them that the view had not, and those that were rejected.
+    computed: int = 0
+    rows: int = 0
+    rejected: int = 0
+    #: Observations that the view has and the query gives no more; None where not everything was read.
+    vanished: int | None = None
+    examples: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        return cls(**known(cls, answer))
+
+    def __repr__(self) -> str:
+        parents = ", ".join(self.parents)
+        read = f"all of {parents}" if self.since is None else f"what came to {parents} after sequence {self.since}"
+        if self.sequence is None:
+            return f"{self.version}: nothing new in {read}"
+        return f"{self.version}: {counted(self.rows, 'new row')} from {read}, at sequence {self.sequence}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that a walk over the graph reached."""
+
+    #: `batch`, `training_set`, `run`, `model_version`, …
+    kind: str
+    id: str
+    #: How people call it: `weather@1`, `delay/3`.
+    label: str
+    depth: int
+    #: The step that it was reached from, by its place in the list, and the edge; None for the start.
+    origin: int | None = None
+    edge: str | None = None
+    #: Of a training set's use by a run.
+    role: str | None = None
+    #: Of a batch's part in a training set.
+    cells: int | None = None
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Lineage:
+    """What came of something, or where it came from."""
+
+    sequence: int
+    #: The start first, then by distance.
+    steps: list[Step]
+    #: Whether everything was reached; False where `depth` cut it.
+    complete: bool
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        steps = [Step(**known(Step, {**step, "origin": step["from"]})) for step in answer["steps"]]
+        return cls(answer["sequence"], steps, answer["complete"])
+
+    def kinds(self) -> dict[str, int]:
+        """How many of each kind were reached, the start not counted."""
+        counts: dict[str, int] = {}
+        for step in self.steps[1:]:
+            counts[step.kind] = counts.get(step.kind, 0) + 1
+        return counts
+
+    def __repr__(self) -> str:
+        start = self.steps[0]
+        reached = ", ".join(counted(count, kind.replace("_", " ")) for kind, count in self.kinds().items())
+        cut = "" if self.complete else ", and more beyond the depth"
+        return f"{start.kind.replace('_', ' ')} {start.label}: {reached or 'nothing'}{cut}"
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A training set with cells of something, and one model version and deployment that were made of the set."""
+
+    training_set: str
+    name: str
+    #: Cells whose value came from it. Exact.
+    cells_from: int
+    #: Cells of what was derived from it. At most.
+    cells_reached: int
+    run: str | None = None
+    role: str | None = None
+    model_version: str | None = None
+    #: In force now.
+    deployment: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Impact:
+    """What would be touched if something were wrong or gone."""
+
+    node: str
+    kind: str
+    sequence: int
+    cells_from: int
+    cells_reached: int
+    training_sets: int
+    model_versions: int
+    deployments: int
+    rows: list[Reached]
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        rows = [Reached(**known(Reached, row)) for row in answer["rows"]]
+        return cls(**{**known(cls, answer), "rows": rows})
+
+    def __repr__(self) -> str:
+        derived = f", and at most {self.cells_reached:,} of what is derived," if self.cells_reached else ""
+        return (
+            f"{self.kind.replace('_', ' ')} {self.node}: {counted(self.cells_from, 'cell')}{derived} of "
+            f"{counted(self.training_sets, 'training set')}, {counted(self.model_versions, 'model version')}, "
+            f"{counted(self.deployments, 'deployment')} in force"
+        )
+
+
+class Registry:
+    """What a client tells of experiments and models, and asks of the graph."""
+
+    run: str | None
+
+    def _action(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def refresh(self, view: str | None = None, *, full: bool = False) -> list[Refreshed]:
+        """Brings a derived view up to date with what it is made of, or all of them, each after its parents.
+
+        `full` reads everything again, also where what came since the last refresh would do. Raises `InvalidRequest` for a view that is
+        not derived.
+
+        >>> client.refresh()
+        []
+        """
+        body: dict[str, Any] = {"full": full}
+        if view is not None:
+            body["view"] = view
+        return [Refreshed.of(one) for one in self._action("lineament.refresh", body)["views"]]
+
+    def log_experiment(self, name: str, *, hypothesis: str | None = None, owner: str | None = None) -> None:
+        """Says what an experiment is to find out, and who owns it. What is left out stays as it was.
+
+        >>> client.log_experiment("delays", hypothesis="Weather explains delays", owner="operations")
+        >>> client.sql("SELECT hypothesis FROM lineament.experiments WHERE name = 'delays'").to_df()
+                        hypothesis
+        0  Weather explains delays
+        """
+        self._observe("experiments", _said(id=name, name=name, hypothesis=hypothesis, owner=owner))
+
+    def log_run(
+        self,
+        run: str,
+        *,
+        experiment: str | None = None,
+        parent: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        started_at: datetime | None = None,
+        ended_at: datetime | None = None,
+    ) -> None:
+        """Says what is known of a run of one's own; runs of MLflow are read by `lineament.mlflow.reconcile`.
+
+        Parameters, metrics and tags that are given replace those that were. What is left out stays.
+
+        >>> client.log_run("nightly-7", experiment="delays", params={"depth": 6}, metrics={"auc": 0.71}, status="FINISHED")
+        >>> client.sql("SELECT name, \\"value\\" FROM lineament.run_metrics").to_df()
+          name  value
+        0  auc   0.71
+        """
+        seen = _said(
+            id=run, experiment=experiment, parent=parent, name=name, status=status,
+            params={key: str(value) for key, value in (params or {}).items()} or None,
+            metrics={key: float(value) for key, value in (metrics or {}).items()} or None,
+            tags=dict(tags or {}) or None, started_at=_instant(started_at), ended_at=_instant(ended_at),
+        )  # fmt: skip
+        self._observe("runs", seen)
+
+    def log_model(self, version: str, *, run: str | None = None, aliases: Sequence[str] = (), source: str | None = None) -> None:
+        """Registers a model version of one's own, such as `delay/3`, made by a run (the client's, where left out); `aliases` mean it
+        from now on.
+
+        >>> client.log_model("delay/1", run="nightly-7", aliases=["champion"])
+        >>> client.sql("SELECT name, alias, version FROM lineament.alias_history").to_df()
+            name     alias version
+        0  delay  champion       1
+        """
+        model, separator, number = version.rpartition("/")
+        if not separator:
+            raise InvalidRequest(f"{version!r} is no model version; write name and version, as in delay/3")
+        seen = _said(model=model, version=number, run=run or self.run, source_uri=source)
+        moved = [{"model": model, "alias": alias, "version": version} for alias in aliases]
+        self._action("lineament.observe", {"model_versions": [seen], "aliases": moved})
+
+    def deploy(
+        self,
+        name: str,
+        model_version: str | None,
+        *,
+        environment: str = "production",
+        service: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        """Says that a deployment serves a model version (`delay/3`, `delay@champion`) from now on; None where it serves none any
+        more. Raises `NotFound` for a version that is not known.
+
+        >>> client.deploy("delay-api", "delay@champion")
+        >>> client.impact("weather").deployments
+        0
+        """
+        body = _said(
+            name=name, environment=environment, model_version=model_version, service=service, endpoint=endpoint
+        )
+        self._action("lineament.deploy", body)
+
+    def lineage(self, node: str, *, up: bool = False, depth: int | None = None) -> Lineage:
+        """What came of something, or with `up` where it came from.
+
+        `node`: a batch, training set or run by id, `weather`, `weather@1`, `weather@1.temp`, `delay/3`, `delay@champion`, a deployment, an
+        experiment, a person. Raises `NotFound` with the nearest name, `InvalidRequest` where it may be several things.
+
+        >>> client.lineage(training_set.id, up=True).kinds()
+        {'view_version': 2, 'feature': 2, 'batch': 2, 'principal': 1, 'source': 2}
+        """
+        body = _said(node=str(node), up=up, depth=depth)
+        return Lineage.of(self._action("lineament.lineage", body))
+
+    def impact(self, node: str) -> Impact:
+        """What would be touched if something were wrong: cells of training sets, model versions, deployments in force.
+
+        Takes what `lineage` takes.
+
+        >>> client.impact("weather@1.temp")
+        feature weather@1.temp: ... cells of ... training sets, 0 model versions, 0 deployments in force
+        """
+        return Impact.of(self._action("lineament.impact", {"node": str(node)}))
+
+    def _observe(self, kind: str, seen: Mapping[str, Any]) -> None:
+        self._action("lineament.observe", {kind: [seen]})
+
+
+def _said(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _instant(time: datetime | None) -> str | None:
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise InvalidRequest(f"{time} has no zone; give one, as in datetime(…, tzinfo=timezone.utc)")
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
