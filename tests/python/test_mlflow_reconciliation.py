@@ -314,8 +314,12 @@ def test_a_run_and_a_name_that_go_while_the_store_looks_away(tracked, client, tr
     lifecycle = f"SELECT lifecycle FROM lineament.runs WHERE external_id = '{run.info.run_id}'"
     assert rows(client, lifecycle) == [{"lifecycle": "gone"}]
     renamed = f"after/{version.version}/{version.creation_timestamp}"
-    versions = "SELECT external_id FROM lineament.model_versions WHERE name IN ('before', 'after')"
-    assert rows(client, versions) == [{"external_id": renamed}]
+    versions = (
+        "SELECT name, external_id, lifecycle FROM lineament.model_versions WHERE name IN ('before', 'after')"
+    )
+    assert rows(client, versions) == [{"name": "after", "external_id": renamed, "lifecycle": "active"}]
+    models = "SELECT name, versions FROM lineament.models WHERE name IN ('before', 'after')"
+    assert rows(client, models) == [{"name": "after", "versions": 1}]
     again = lineament.mlflow.reconcile(client, tracking.uri)
     assert (again.gone, again.renamed) == ([], [])
 

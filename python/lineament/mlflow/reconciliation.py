@@ -108,7 +108,8 @@ class Observation:
         if self.previous_seen_at is not None:
             head["previous_seen_at"] = _text_of(self.previous_seen_at)
         found = 0
-        for kind in ("experiments", "runs", "models", "model_versions", "aliases"):
+        # Versions before models: by a version with another model's name the store knows a renamed model again.
+        for kind in ("experiments", "runs", "model_versions", "models", "aliases"):
             records = getattr(self, kind)
             found += len(records)
             for first in range(0, len(records), _RECORDS_A_MESSAGE):
