@@ -8,6 +8,8 @@ mod definitions_folder;
 mod demo;
 mod deploy;
 mod diff;
+mod evidence;
+mod evidence_key;
 mod experiment;
 mod explain;
 mod impact;
@@ -17,6 +19,7 @@ mod lineage;
 mod model;
 mod plan;
 mod progress;
+mod reconcile;
 mod refresh;
 mod replay;
 mod retrieve;
@@ -26,6 +29,7 @@ mod session;
 mod sql;
 mod table;
 mod use_of;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -69,6 +73,10 @@ enum Verb {
     Deploy(deploy::Arguments),
     Diff(diff::Arguments),
     Audit(audit::Arguments),
+    Evidence(evidence::Arguments),
+    EvidenceKey(evidence_key::Arguments),
+    Verify(verify::Arguments),
+    Reconcile(reconcile::Arguments),
     Serve(serve::Arguments),
 }
 
@@ -105,6 +113,10 @@ fn main() -> ExitCode {
             Verb::Deploy(arguments) => deploy::run(&place, arguments).await,
             Verb::Diff(arguments) => diff::run(&place, arguments).await,
             Verb::Audit(arguments) => audit::run(&place, arguments).await,
+            Verb::Evidence(arguments) => evidence::run(&place, arguments).await,
+            Verb::EvidenceKey(arguments) => evidence_key::run(arguments),
+            Verb::Verify(arguments) => verify::run(arguments).await,
+            Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         }
     });

@@ -27,6 +27,10 @@ pub struct Arguments {
     /// with what stood in the way, or it is refused
     #[arg(long, value_enum, default_value_t = Opaque::Record)]
     opaque_reads: Opaque,
+    /// How often to check that all that training sets and models refer to is there, as 30m or 1h; `never` to leave it to
+    /// `lineament reconcile`
+    #[arg(long, env = "LINEAMENT_RECONCILE_EVERY", default_value = "1h", value_parser = schedule)]
+    reconcile_every: Schedule,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -41,6 +45,21 @@ impl From<Opaque> for OpaqueReads {
             Opaque::Record => Self::Record,
             Opaque::Refuse => Self::Refuse,
         }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Schedule(Option<std::time::Duration>);
+
+/// A span of a second or more, or `never`.
+fn schedule(text: &str) -> std::result::Result<Schedule, String> {
+    if text == "never" {
+        return Ok(Schedule(None));
+    }
+    let span = text.parse::<feature::Span>().map_err(|error| error.to_string())?;
+    match u64::try_from(span.micros()) {
+        Ok(micros @ 1_000_000..) => Ok(Schedule(Some(std::time::Duration::from_micros(micros)))),
+        _ => Err(format!("`{text}` is too often; write 1s or more, or never")),
     }
 }
 
@@ -69,7 +88,8 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let serving = place.open_or_create().await?.with_opaque_reads(arguments.opaque_reads.into());
     let address = SocketAddr::new(arguments.host, arguments.port);
-    let server = bind(place, serving, address, arguments.memory_limit).await?;
+    let every = arguments.reconcile_every.0;
+    let server = bind(place, serving, address, arguments.memory_limit, every).await?;
     println!("listening on grpc://{}", server.address());
     finish(server.run(stop()).await)?;
     Ok(ExitCode::SUCCESS)
@@ -80,9 +100,11 @@ pub async fn bind(
     serving: Serving,
     address: SocketAddr,
     memory_limit: Option<u64>,
+    reconcile_every: Option<std::time::Duration>,
 ) -> Result<Server> {
     let principal = place.author().principal;
-    let options = ServeOptions { address, principal, program: PROGRAM.to_owned(), memory_limit };
+    let options =
+        ServeOptions { address, principal, program: PROGRAM.to_owned(), memory_limit, reconcile_every };
     Server::bind(serving, options).await.map_err(|error| Error::new(Kind::Invalid, error.to_string()))
 }
 
@@ -105,7 +127,18 @@ pub async fn stop() {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use std::time::Duration;
+
+    use super::{Schedule, bytes, schedule};
+
+    #[test]
+    fn schedules_are_read() {
+        assert_eq!(schedule("1h"), Ok(Schedule(Some(Duration::from_secs(3_600)))));
+        assert_eq!(schedule("never"), Ok(Schedule(None)));
+        for text in ["", "0s", "5ms", "hourly", "-1h"] {
+            assert!(schedule(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_read() {

@@ -70,9 +70,10 @@ def test_what_is_read_of_a_run(tracked, tracking, registry):
     assert (run["parent"], run["experiment"], run["status"], run["lifecycle"]) == (
         above.info.run_id, below.info.experiment_id, "FINISHED", "active",
     )  # fmt: skip
-    assert run["params"]["depth"] == "3" and run["truncated"] == ["params.cut", "metrics.loss"]
+    assert run["params"]["depth"] == "3" and run["truncated"] == ["cut"]
     # MLflow itself keeps the greatest number in place of infinity.
     assert run["metrics"] == {"auc": 0.9, "worst": sys.float_info.max}
+    assert run["tags"]["metrics.loss"] == "nan"
     started, ended = (datetime.fromisoformat(run[name]) for name in ("started_at", "ended_at"))
     assert started <= ended <= seen.seen_at
     assert abs(seen.seen_at - datetime.now(UTC)) < timedelta(minutes=1)
@@ -245,6 +246,8 @@ def test_the_store_is_told(tracked, client, tracking, registry):
         client, "SELECT environment, evidence, until FROM lineament.deployments WHERE name = 'told'"
     )
     assert serves == {"environment": "production", "evidence": "alias", "until": None}
+    # From a view down to what serves.
+    assert [row.deployment for row in client.impact("reading").rows if row.training_set == linked.id] != [None]
     (passed,) = rows(
         client,
         f"SELECT max(checked_at) AS at FROM lineament.reconciliation WHERE authority = '{tracking.uri}'",

@@ -32,6 +32,8 @@ pub struct Planned {
     pub project: Name,
     pub name: Name,
     pub action: Action,
+    /// What the view's version is to find out.
+    pub hypothesis: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -160,7 +162,8 @@ struct Preparation<'a> {
 
 impl Preparation<'_> {
     fn push(&mut self, subject: Subject, project: &Name, name: &Name, action: Action) {
-        self.plan.changes.push(Planned { subject, project: project.clone(), name: name.clone(), action });
+        let (project, name) = (project.clone(), name.clone());
+        self.plan.changes.push(Planned { subject, project, name, action, hypothesis: None });
     }
 
     fn entity(&mut self, entity: &Entity) -> Result<()> {
@@ -250,6 +253,9 @@ impl Preparation<'_> {
         };
         self.records.push(record.into());
         self.push(Subject::FeatureView, &view.project, &view.name, action);
+        if let Some(planned) = self.plan.changes.last_mut() {
+            planned.hypothesis.clone_from(&view.hypothesis);
+        }
         Ok(())
     }
 
@@ -459,9 +465,12 @@ impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { subject, name, .. } = self;
         match &self.action {
-            Action::Create => write!(f, "+ {subject} {name}@1"),
-            Action::Describe => write!(f, "~ {subject} {name}: description, owner, tags or source"),
-            Action::Keep { number } => write!(f, "  {subject} {name}@{number} unchanged"),
+            Action::Create => write!(f, "+ {subject} {name}@1")?,
+            Action::Describe if *subject == Subject::FeatureView => {
+                write!(f, "~ {subject} {name}: description, owner, tags, hypothesis or source")?;
+            }
+            Action::Describe => write!(f, "~ {subject} {name}: description, owner, tags or source")?,
+            Action::Keep { number } => write!(f, "  {subject} {name}@{number} unchanged")?,
             Action::NextVersion { number, starts_empty, differences, services } => {
                 write!(f, "+ {subject} {name}@{number}: {}", differences.join("; "))?;
                 if *starts_empty {
@@ -474,8 +483,11 @@ impl fmt::Display for Planned {
                 if !services.is_empty() {
                     write!(f, "\n    read without a pinned version by: {}", services.join(", "))?;
                 }
-                Ok(())
             }
+        }
+        match &self.hypothesis {
+            Some(hypothesis) => write!(f, "\n    hypothesis: {hypothesis}"),
+            None => Ok(()),
         }
     }
 }

@@ -19,6 +19,9 @@ pub trait LineageRelations: Send + Sync {
     /// `from_kind`, `from`, `from_label`, `to_kind`, `to`, `to_label`, `edge`, `rows`, `cells`, `role`, `sequence`: every edge at a snapshot.
     async fn edges(&self, snapshot: &Snapshot) -> Result<RecordBatch>;
 
+    /// `kind`, `id`, `problem`, `since`, `blocks`: what the log says of references that lead nowhere, worst first.
+    async fn dangling(&self, snapshot: &Snapshot) -> Result<RecordBatch>;
+
     /// What would be touched if the named thing were wrong or gone.
     ///
     /// # Errors

@@ -28,9 +28,10 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 27] = [
+const VIEWS: [(&str, &str); 28] = [
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
+    ("dangling", include_str!("../../../sql/dangling.sql")),
     ("deployments", include_str!("../../../sql/deployments.sql")),
     ("edges", include_str!("../../../sql/edges.sql")),
     ("entities", include_str!("../../../sql/entities.sql")),
@@ -150,6 +151,11 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
         && let Some(lineage) = &snapshot.lineage
     {
         found.push(("state_edges", held(lineage.edges(snapshot).await?)?));
+    }
+    if uses("state_dangling")
+        && let Some(lineage) = &snapshot.lineage
+    {
+        found.push(("state_dangling", held(lineage.dangling(snapshot).await?)?));
     }
     for name in registry::RELATIONS.into_iter().filter(|name| uses(name)) {
         if let Some(rows) = registry::relation(snapshot, name).await? {
@@ -271,6 +277,7 @@ fn versions(snapshot: &Snapshot) -> Result<RecordBatch> {
         .number("batches", all().map(|view| stored(view).0))
         .number("rows", all().map(|view| stored(view).1))
         .about(all().map(|view| &view.definition.about))
+        .text("hypothesis", all().map(|view| view.definition.hypothesis.clone()))
         .text("view_id", all().map(|view| Some(view.view)))
         .text("version_id", all().map(|view| Some(view.version)))
         .text("line", all().map(|view| Some(view.line)))

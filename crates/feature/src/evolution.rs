@@ -68,6 +68,7 @@ pub enum Part {
     Description,
     Owner,
     Tags,
+    Hypothesis,
 }
 
 impl Part {
@@ -121,6 +122,7 @@ impl Part {
             Self::Description => "description",
             Self::Owner => "owner",
             Self::Tags => "tags",
+            Self::Hypothesis => "hypothesis",
         }
     }
 }
@@ -354,6 +356,8 @@ pub fn about_differences(old: &FeatureView, new: &FeatureView) -> Vec<Difference
     let share = |view: &FeatureView| view.reject_above.map(|share| share.to_string());
     differ(None, Part::RejectAbove, share(old), share(new), &mut found);
     of_words(None, &old.about, &new.about, &mut found);
+    let hypothesis = |view: &FeatureView| view.hypothesis.as_ref().map(|text| format!("\"{text}\""));
+    differ(None, Part::Hypothesis, hypothesis(old), hypothesis(new), &mut found);
     for feature in &new.features {
         if let Some(other) = old.features.iter().find(|other| other.name == feature.name) {
             of_words(Some(&feature.name), &other.about, &feature.about, &mut found);

@@ -8,7 +8,7 @@ mod impact;
 mod name;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use catalog::records::Role;
@@ -109,7 +109,7 @@ pub enum Relation {
     PartOf,
     /// Run → model version.
     Produced,
-    /// Model version → deployment.
+    /// Model version → deployment that serves it, or once did.
     Serves,
     /// View version → the next one of its name.
     Superseded,
@@ -194,8 +194,8 @@ pub struct Graph {
     /// Edges by the node that they reach.
     by_end: Vec<u32>,
     reaching: Vec<u32>,
-    /// Deployments in force.
-    in_force: std::collections::HashSet<u32>,
+    /// Model versions and the deployments that serve them now.
+    in_force: HashSet<(u32, u32)>,
 }
 
 impl Graph {
@@ -235,8 +235,13 @@ impl Graph {
         ends.iter().map(|edge| &self.edges[*edge as usize])
     }
 
-    /// Whether a deployment serves now.
-    pub fn is_in_force(&self, place: u32) -> bool {
-        self.in_force.contains(&place)
+    /// Model versions and deployments, where one serves the other now.
+    pub fn in_force(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.in_force.iter().copied()
+    }
+
+    /// Whether a deployment serves a model version now, and not only did once.
+    pub fn is_in_force(&self, model_version: u32, deployment: u32) -> bool {
+        self.in_force.contains(&(model_version, deployment))
     }
 }

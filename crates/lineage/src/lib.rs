@@ -4,10 +4,12 @@
 //! column of which version each of its columns comes from. This crate knows no query engine and no network: what was
 //! read and matched is handed to it.
 
+pub mod dangling;
 pub mod edges;
 pub mod graph;
 pub mod manifest;
 
+pub use dangling::{Blocks, Dangling, dangling};
 pub use edges::{Edge, Kind, Source};
 pub use graph::Graph;
 pub use manifest::Manifest;

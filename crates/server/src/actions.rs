@@ -27,7 +27,7 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 16] = [
+const ACTIONS: [(&str, &str); 18] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
@@ -71,7 +71,15 @@ const ACTIONS: [(&str, &str); 16] = [
         "lineament.impact",
         "cells, training sets, models and deployments that something reaches; body: {\"node\": \"<batch>\"}",
     ),
-    ("lineament.status", "store, sequence and program; body: {}"),
+    (
+        "lineament.manifest",
+        "what a training set was made of, whole enough to ask for the same again; body: {\"training_set\": \"<id>\"}",
+    ),
+    (
+        "lineament.reconcile",
+        "whether all that training sets, runs, models and deployments refer to is there; body: {\"deep\": false}",
+    ),
+    ("lineament.status", "store, sequence, program and the last reconciliation; body: {}"),
     (CREATE_PREPARED, "Flight SQL: prepares a statement"),
     (CLOSE_PREPARED, "Flight SQL: forgets a prepared statement"),
 ];
@@ -99,7 +107,7 @@ struct Files {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Replay {
+struct TrainingSet {
     training_set: TrainingSetId,
 }
 
@@ -118,6 +126,13 @@ struct Used {
 #[serde(deny_unknown_fields)]
 struct Impact {
     node: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reconcile {
+    #[serde(default)]
+    deep: bool,
 }
 
 #[derive(Deserialize)]
@@ -149,9 +164,13 @@ pub async fn act(
             reports::json(&reports::plan(&applied.plan, applied.sequence))
         }
         "lineament.replay" => {
-            let Replay { training_set } = request::json("the body of `lineament.replay`", body)?;
+            let TrainingSet { training_set } = request::json("the body of `lineament.replay`", body)?;
             let (report, _) = serving.replay(training_set, author).await.map_err(failed)?;
             reports::json(&report)
+        }
+        "lineament.manifest" => {
+            let TrainingSet { training_set } = request::json("the body of `lineament.manifest`", body)?;
+            reports::json(&serving.manifest(training_set).await.map_err(failed)?)
         }
         "lineament.explain" => {
             let wanted: ExplainRequest = request::json("the body of `lineament.explain`", body)?;
@@ -195,13 +214,18 @@ pub async fn act(
             let wanted: Deployment = request::json("the body of `lineament.deploy`", body)?;
             reports::json(&serving.deploy(wanted, author).await.map_err(failed)?)
         }
+        "lineament.reconcile" => {
+            let Reconcile { deep } = request::json("the body of `lineament.reconcile`", body)?;
+            reports::json(&serving.reconcile(deep).await.map_err(failed)?)
+        }
         "lineament.status" => {
             if !body.is_empty() {
                 let Nothing {} = request::json("the body of `lineament.status`", body)?;
             }
             let catalog = serving.catalog();
             let state = catalog.refresh().await.map_err(|error| failed(error.into()))?;
-            reports::json(&reports::status(&state, &author.program))
+            let last = serving.last_reconciliation();
+            reports::json(&reports::status(&state, &author.program, last.as_ref()))
         }
         CREATE_PREPARED => {
             let wanted: ActionCreatePreparedStatementRequest = unpack(name, body)?;

@@ -7,6 +7,7 @@ use catalog::records::Subject;
 use feature::Sequence;
 use serde::Serialize;
 use serde_json::{Value, json};
+use serving::LastReconciliation;
 use tonic::Status;
 
 use crate::status as statuses;
@@ -54,8 +55,9 @@ pub fn plan(plan: &Plan, sequence: Option<Sequence>) -> Value {
     json!({ "changes": changes, "sequence": sequence })
 }
 
-pub fn status(state: &State, program: &str) -> Value {
-    json!({ "store": state.store, "sequence": state.head.sequence, "program": program })
+/// `reconciliation` is of the last pass of this process, and null before the first.
+pub fn status(state: &State, program: &str, last: Option<&LastReconciliation>) -> Value {
+    json!({ "store": state.store, "sequence": state.head.sequence, "program": program, "reconciliation": last })
 }
 
 fn subject(subject: Subject) -> &'static str {

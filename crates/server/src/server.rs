@@ -24,6 +24,8 @@ const HEADER_BYTES: u32 = 16 << 10;
 const CALLS_PER_CONNECTION: u32 = 256;
 /// How often the reads that were answered go to the log.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
+/// Problems of a pass that are logged one by one; `lineament reconcile` shows all.
+const LOGGED: usize = 20;
 /// How long to wait after a connection could not be taken.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long running streams may take to finish after shutdown began.
@@ -41,6 +43,8 @@ pub struct ServeOptions {
     /// Bytes that all queries and uploads together may hold in memory; where there is none, half of the machine's. What goes
     /// over it is refused.
     pub memory_limit: Option<u64>,
+    /// How often all that training sets and models refer to is looked at; never where there is none.
+    pub reconcile_every: Option<Duration>,
 }
 
 /// A server that listens and does not answer yet.
@@ -89,6 +93,8 @@ impl Server {
     /// `Transport` where the network fails, `Flush` where the last reads could not be recorded.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         let Self { serving, options, listener, address } = self;
+        let reconciler =
+            options.reconcile_every.map(|every| tokio::spawn(reconcile_now_and_then(serving.clone(), every)));
         let author = Author { principal: options.principal, program: options.program, ..Author::default() };
         let flight = FlightServiceServer::new(Flight::new(serving.clone(), author.clone()))
             .max_decoding_message_size(MESSAGE_BYTES);
@@ -117,6 +123,10 @@ impl Server {
                 Ok(())
             }
         };
+        // A pass only reads; the next program makes another.
+        if let Some(reconciler) = reconciler {
+            reconciler.abort();
+        }
         // A flush that runs must end by itself: cut off, it would forget the reads that it holds.
         last_flush.notify_one();
         if let Err(error) = flusher.await {
@@ -157,6 +167,32 @@ fn connections(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpS
             }
         }
     })
+}
+
+async fn reconcile_now_and_then(serving: Serving, every: Duration) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match serving.reconcile(false).await {
+            Ok(report) if report.problems.is_empty() => {
+                tracing::info!(objects = report.objects, "reconciled: nothing dangles");
+            }
+            Ok(report) => {
+                let deployed = report.deployed();
+                tracing::warn!(
+                    problems = report.problems.len(),
+                    deployed,
+                    "reconciled: references lead nowhere"
+                );
+                for wrong in report.problems.iter().take(LOGGED) {
+                    let blocks = wrong.blocks.as_deref().unwrap_or("nothing");
+                    tracing::warn!(kind = wrong.kind, id = %wrong.id, blocks, "{}", wrong.problem);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the store could not be reconciled; it is tried again"),
+        }
+    }
 }
 
 async fn flush_now_and_then(serving: Serving, author: Author, stop: Arc<Notify>) {

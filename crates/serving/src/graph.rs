@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
 use arrow::datatypes::{Field, Schema};
 use async_trait::async_trait;
 use catalog::records::{Role, Selected};
@@ -205,7 +205,7 @@ impl Serving {
     }
 }
 
-fn find(graph: &Graph, state: &State, name: &str) -> Result<u32> {
+pub(crate) fn find(graph: &Graph, state: &State, name: &str) -> Result<u32> {
     graph.find(state, name).map_err(|error| {
         let kind = match &error {
             lineage::graph::NameError::Unknown { .. } => Kind::NotFound,
@@ -300,6 +300,21 @@ impl LineageRelations for Graphs {
             ("cells", hits(Edge::cells)),
             ("role", texts(all().map(|edge| if is_use(edge) { role(edge.role) } else { None }))),
             ("sequence", Arc::new(all().map(|edge| Some(edge.sequence.0)).collect::<UInt64Array>())),
+        ])
+    }
+
+    async fn dangling(&self, snapshot: &Snapshot) -> Result<RecordBatch, DataFusionError> {
+        let graph = self.of(&snapshot.catalog, &snapshot.state, snapshot.sequence).await.map_err(external)?;
+        let found = lineage::dangling(&snapshot.state, &graph);
+        let all = || found.iter();
+        let since: TimestampMicrosecondArray =
+            all().map(|one| one.since.map(feature::Timestamp::micros)).collect();
+        table(vec![
+            ("kind", texts(all().map(|one| Some(one.kind.to_owned())))),
+            ("id", texts(all().map(|one| Some(one.id.clone())))),
+            ("problem", texts(all().map(|one| Some(one.problem.clone())))),
+            ("since", Arc::new(since.with_timezone("UTC"))),
+            ("blocks", texts(all().map(|one| one.blocks.map(|blocks| blocks.to_string())))),
         ])
     }
 

@@ -511,7 +511,7 @@ fn views(session: &Session, resolved: &Resolved, found: &LookedUp) -> Vec<ViewMa
 }
 
 /// What stands in the log of a manifest: enough to say what came from a batch without reading any.
-fn selected(manifest: &Manifest) -> Vec<Selected> {
+pub(crate) fn selected(manifest: &Manifest) -> Vec<Selected> {
     let features = |view: &ViewManifest| {
         let of_view = |reference: &&ReferenceManifest| reference.version == view.version;
         manifest.references.iter().filter(of_view).map(|reference| reference.feature.clone()).collect()

@@ -7,6 +7,7 @@ mod audit;
 mod column_edges;
 mod diff;
 mod error;
+mod evidence;
 mod explain;
 mod export;
 mod graph;
@@ -15,11 +16,13 @@ mod judgement;
 mod looked_at;
 mod read_rows;
 mod reads;
+mod reconcile;
 mod recorded;
 mod refresh;
 mod registry;
 mod replay;
 mod retrieve;
+mod whole_files;
 
 pub use audit::{
     Audit, AuditBatch, AuditClass, AuditExample, AuditRequest, AuditSetRequest, ColumnAudit, FullAudit,
@@ -32,11 +35,15 @@ pub use diff::{
 };
 pub use engine::{Memory, Reserved, TEXT_BYTES as SQL_BYTES};
 pub use error::{Error, Kind, Result};
+pub use evidence::{
+    Evidence, EvidenceRequest, PublicKey, SigningKey, Verification, verify as verify_evidence,
+};
 pub use explain::{Candidate, ExplainRequest, ExplainValueRequest, Explanation};
 pub use export::write_parquet;
 pub use graph::{ImpactReport, ImpactRow, LineageReport, LineageRequest, LineageStep};
 pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
 pub use lineage::Manifest;
+pub use reconcile::{LastReconciliation, Problem, ReconcileReport};
 pub use refresh::{RefreshReport, RefreshRequest};
 pub use replay::{Difference, ReplayReport, Suspect};
 pub use retrieve::{OpaqueReads, Parameters, Query, Retrieval, Serving};

@@ -1,6 +1,6 @@
 //! Replay: a training set made again from its id, and proved.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use catalog::records::{Record, Verdict, Verified};
@@ -13,9 +13,10 @@ use lineage::Manifest;
 use lineage::manifest::{ColumnManifest, Knowledge, ReferenceManifest};
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::historical::{LookedUp, TrainingSet, columns, report, target};
 use crate::retrieve::Serving;
+use crate::whole_files;
 
 /// What a replay found.
 #[derive(Clone, Debug, Serialize)]
@@ -64,7 +65,7 @@ impl Serving {
     /// Makes a training set again from its id alone, compares digests, and records the verdict.
     ///
     /// # Errors
-    /// An id that is not known; data that was changed or is gone, by name.
+    /// An id that is not known; data that was changed or is gone, by name, whether it bears on a cell or not.
     pub async fn replay(&self, id: TrainingSetId, author: &Author) -> Result<(ReplayReport, TrainingSet)> {
         let started = Instant::now();
         let manifest = self.manifest(id).await?;
@@ -72,6 +73,7 @@ impl Serving {
         let spine = self.stored_spine(&manifest).await?;
         let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
         let found = self.look_up(&session, rows, &manifest.spine.at, &resolved).await?;
+        self.check_files(&session, &manifest).await?;
         let rebuilt = found.digest.digest.to_string();
         let equal = rebuilt == manifest.digest;
         let verdict = if equal { Verdict::Equal } else { Verdict::Differs };
@@ -103,6 +105,25 @@ impl Serving {
             seconds: started.elapsed().as_secs_f64(),
         };
         Ok((replayed, TrainingSet { schema: found.schema, batches: found.batches, report: set_report }))
+    }
+
+    /// Checks every file of every batch that counted, also where no cell came from: a proof rests on whole files.
+    async fn check_files(&self, session: &Session, manifest: &Manifest) -> Result<()> {
+        let batches: BTreeSet<BatchId> =
+            manifest.views.iter().flat_map(|view| view.batches.iter().copied()).collect();
+        for id in batches {
+            let Some(batch) = session.snapshot().state.batch(id) else {
+                let set = manifest.id;
+                let why = format!(
+                    "the manifest of the training set {set} names the batch {id}, which is not in the log"
+                );
+                return Err(Error::new(Kind::Damaged, why));
+            };
+            for file in self.catalog().batch_files(batch).await?.iter() {
+                whole_files::check(self.catalog(), file).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The session and those references of a recorded set that are wanted; nothing is resolved anew.

@@ -1,7 +1,7 @@
 //! The gate: every read of features passes [`Serving::retrieve`] or what stands on the same session.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -16,6 +16,7 @@ use futures::{Stream, StreamExt};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graphs;
 use crate::reads::{Read, Reads};
+use crate::reconcile::LastReconciliation;
 
 /// An open store, ready to answer. Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +25,7 @@ pub struct Serving {
     pub(crate) reads: Arc<Reads>,
     pub(crate) graphs: Arc<Graphs>,
     pub(crate) key_files: KeyFiles,
+    pub(crate) reconciled: Arc<Mutex<Option<LastReconciliation>>>,
     opaque: OpaqueReads,
 }
 
@@ -94,6 +96,7 @@ impl Serving {
             reads: Arc::default(),
             graphs,
             key_files: KeyFiles::default(),
+            reconciled: Arc::default(),
             opaque: OpaqueReads::default(),
         }
     }

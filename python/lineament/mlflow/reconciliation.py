@@ -408,9 +408,10 @@ def _parents(records: Mapping[str, Mapping[str, Any]]) -> set[str]:
 def _run(run: Any) -> dict[str, Any]:
     tags, params, metrics = dict(run.data.tags), dict(run.data.params), dict(run.data.metrics)
     truncated = [f"tags.{key}" for key, value in tags.items() if len(value) == _TAG_CUT]
-    truncated += [f"params.{key}" for key, value in params.items() if len(value) == _PARAM_CUT]
-    # A metric that is no number cannot be told; that there is one is.
-    truncated += [f"metrics.{key}" for key, value in metrics.items() if not math.isfinite(value)]
+    # Of parameters the bare name; the store shows it beside the value.
+    truncated += [key for key, value in params.items() if len(value) == _PARAM_CUT]
+    # A metric that is no number has no place among numbers, and is told with the tags.
+    odd = {f"metrics.{key}": str(value) for key, value in metrics.items() if not math.isfinite(value)}
     info = run.info
     return _present(
         id=info.run_id,
@@ -424,7 +425,7 @@ def _run(run: Any) -> dict[str, Any]:
         lifecycle=info.lifecycle_stage,
         params=params,
         metrics={key: value for key, value in metrics.items() if math.isfinite(value)},
-        tags=tags,
+        tags={**tags, **odd},
         source_commit=tags.get(_COMMIT),
         truncated=truncated,
     )

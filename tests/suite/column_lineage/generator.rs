@@ -62,6 +62,8 @@ pub struct Query {
 pub struct Generator {
     dice: Dice,
     names: u32,
+    /// Whether a subquery may stand in an expression here. In aggregates and windows DataFusion takes none.
+    subqueries: bool,
 }
 
 const WEATHER: [(&str, Type); 5] = [
@@ -85,7 +87,7 @@ const VIEWS: [(&str, &[(&str, Type)]); 3] =
 
 impl Generator {
     pub fn new(seed: u64) -> Self {
-        Self { dice: Dice::new(seed), names: 0 }
+        Self { dice: Dice::new(seed), names: 0, subqueries: true }
     }
 
     pub fn query(&mut self) -> Query {
@@ -170,12 +172,14 @@ impl Generator {
     }
 
     fn grouped(&mut self, from: &From, filter: &str, width: usize) -> (String, Vec<Type>) {
-        let keys: Vec<(String, Type)> = (0..self.dice.roll(3))
-            .map(|_| {
-                let kind = self.kind();
-                (self.column(kind, &from.columns), kind)
-            })
-            .collect();
+        let mut keys: Vec<(String, Type)> = Vec::new();
+        for _ in 0..self.dice.roll(3) {
+            let key = self.any(&from.columns);
+            // A set of groups names no column twice.
+            if !keys.iter().any(|(known, _)| *known == key.text) {
+                keys.push((key.text, key.kind));
+            }
+        }
         let mut columns = Vec::new();
         let mut kinds = Vec::new();
         for (key, kind) in &keys {
@@ -183,7 +187,7 @@ impl Generator {
             kinds.push(*kind);
         }
         for _ in 0..width {
-            let (text, kind) = self.aggregate(&from.columns);
+            let (text, kind) = self.flat(|flat| flat.aggregate(&from.columns));
             columns.push(format!("{text} AS c{}", columns.len()));
             kinds.push(kind);
         }
@@ -194,7 +198,7 @@ impl Generator {
             let grouping = if self.dice.one_in(5) { format!("ROLLUP ({keys})") } else { keys };
             write!(text, " GROUP BY {grouping}").unwrap();
             if self.dice.one_in(3) {
-                let (aggregate, _) = self.counted(&from.columns);
+                let (aggregate, _) = self.flat(|flat| flat.counted(&from.columns));
                 write!(text, " HAVING {aggregate} > {}", self.dice.roll(4)).unwrap();
             }
         }
@@ -237,13 +241,12 @@ impl Generator {
 
     fn windowed(&mut self, from: &From, filter: &str, width: usize) -> (String, Vec<Type>) {
         let (mut columns, mut kinds) = self.plain(&from.columns, width);
-        let (text, kind) = self.window(&from.columns);
+        let (text, kind) = self.flat(|flat| flat.window(&from.columns));
         columns.push(format!("{text} AS c{}", columns.len()));
         kinds.push(kind);
         let mut text = format!("SELECT {} FROM {}{filter}", columns.join(", "), from.text);
         if self.dice.one_in(4) {
-            let kind = self.kind();
-            let by = self.column(kind, &from.columns);
+            let by = self.any(&from.columns).text;
             write!(text, " QUALIFY rank() OVER (ORDER BY {by}) <= {}", 1 + self.dice.roll(3)).unwrap();
         }
         (text, kinds)
@@ -267,25 +270,24 @@ impl Generator {
             4 => (format!("max({number}) OVER ({partition})"), Type::Int),
             _ => {
                 // Ties are rows that are equal in all that there is.
-                let all: Vec<&str> = columns.iter().map(|column| column.text.as_str()).collect();
+                let rest = others(&key, columns);
                 let function = *self.dice.pick(&["lag", "lead", "first_value"]);
                 let kind = self.kind();
                 let value = self.column(kind, columns);
-                (format!("{function}({value}) OVER ({partition}ORDER BY {key}, {})", all.join(", ")), kind)
+                (format!("{function}({value}) OVER ({partition}ORDER BY {key}{rest})"), kind)
             }
         }
     }
 
     fn first_of_each(&mut self, from: &From, filter: &str, width: usize) -> (String, Vec<Type>) {
-        let (columns, kinds) = self.plain(&from.columns, width);
-        let kind = self.kind();
-        let by = self.column(kind, &from.columns);
-        let all: Vec<&str> = from.columns.iter().map(|column| column.text.as_str()).collect();
+        let (columns, kinds) = self.flat(|flat| flat.plain(&from.columns, width));
+        let by = self.any(&from.columns).text;
+        let rest = others(&by, &from.columns);
         let text = format!(
-            "SELECT DISTINCT ON ({by}) {} FROM {}{filter} ORDER BY {by}, {}",
+            "SELECT DISTINCT ON ({by}) {} FROM {}{filter} ORDER BY {by}{}",
             columns.join(", "),
             from.text,
-            all.join(", ")
+            rest
         );
         // What stands around it has an order of its own.
         (format!("SELECT * FROM ({text}) AS {}", self.name('d')), kinds)
@@ -466,6 +468,19 @@ impl Generator {
         }
     }
 
+    /// What it makes, without subqueries in its expressions.
+    fn flat<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.subqueries, false);
+        let made = make(self);
+        self.subqueries = before;
+        made
+    }
+
+    /// A column of any type.
+    fn any(&mut self, columns: &[Column]) -> Column {
+        self.dice.pick(columns).clone()
+    }
+
     /// A column of a type, or a constant where there is none.
     fn column(&mut self, kind: Type, columns: &[Column]) -> String {
         let of: Vec<&Column> = columns.iter().filter(|column| column.kind == kind).collect();
@@ -493,7 +508,7 @@ impl Generator {
                     (self.expression(kind, columns, deeper), self.expression(kind, columns, deeper));
                 format!("{function}({one}, {other})")
             }
-            (Type::Int, 2) => {
+            (Type::Int, 2) if self.subqueries => {
                 let (view, own) = *self.dice.pick(&VIEWS);
                 let alias = self.name('s');
                 let inner = columns_of(&alias, own);
@@ -504,7 +519,7 @@ impl Generator {
                 let text = self.expression(Type::Text, columns, deeper);
                 format!("CAST(length({text}) AS BIGINT)")
             }
-            (Type::Int, 4) => {
+            (Type::Int, 4) if self.subqueries => {
                 let (view, own) = *self.dice.pick(&VIEWS);
                 let alias = self.name('s');
                 let inner = columns_of(&alias, own);
@@ -555,6 +570,11 @@ impl Generator {
             _ => format!("{number} BETWEEN {} AND 60", self.dice.roll(40)),
         }
     }
+}
+
+/// `, a, b`: all columns but one. DataFusion does not bear an order that names a column twice.
+fn others(one: &str, columns: &[Column]) -> String {
+    columns.iter().filter(|column| column.text != one).map(|column| format!(", {}", column.text)).collect()
 }
 
 fn constant(kind: Type) -> &'static str {

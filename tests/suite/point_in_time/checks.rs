@@ -38,7 +38,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    fn new(world: &World, ask: &Ask) -> Self {
+    pub fn new(world: &World, ask: &Ask) -> Self {
         let (references, wanted) = wanted(world, ask);
         let ttls = ttls(world, ask, &wanted);
         let knowledge = match ask.knowledge {
@@ -175,7 +175,8 @@ fn whole(batches: &[RecordBatch]) -> RecordBatch {
     concat_batches(&batches[0].schema(), batches).unwrap()
 }
 
-async fn call(world: &mut World, asked: &Asked, record: bool, coverage: &mut Coverage) -> Outcome {
+/// The question as the product is asked it.
+pub fn request(asked: &Asked, record: bool) -> HistoricalRequest {
     let mut request = HistoricalRequest::new(asked.references.clone());
     request.full_feature_names = asked.full_names;
     request.ttl = asked.ttls.clone();
@@ -186,6 +187,11 @@ async fn call(world: &mut World, asked: &Asked, record: bool, coverage: &mut Cov
         reference::Knowledge::By(instant) => request.known_by = Some(Timestamp(instant)),
         reference::Knowledge::Unlimited => request.ignore_known_at = true,
     }
+    request
+}
+
+async fn call(world: &mut World, asked: &Asked, record: bool, coverage: &mut Coverage) -> Outcome {
+    let request = request(asked, record);
     let given = spine(asked.rows.batches.clone());
     let answer = world.serving.historical(given, request.clone(), &author()).await;
     let answer = answer.map_err(|error| format!("{request:?}: {error}"))?;

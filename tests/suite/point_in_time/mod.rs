@@ -11,7 +11,7 @@ pub mod scenario;
 mod situations;
 mod spine;
 mod tables;
-mod world;
+pub mod world;
 
 use proptest::prelude::*;
 

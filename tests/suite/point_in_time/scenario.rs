@@ -213,7 +213,7 @@ fn rule() -> impl Strategy<Value = KnownRule> {
     ]
 }
 
-fn version() -> impl Strategy<Value = Version> {
+pub fn version() -> impl Strategy<Value = Version> {
     let defaults = prop::array::uniform4(option::weighted(0.3, 0..3u8));
     (1..16u8, option::of(1..12u8), defaults, option::weighted(0.1, rule()))
         .prop_map(|(features, ttl, defaults, rule)| Version { features, ttl, defaults, rule })
@@ -321,7 +321,7 @@ pub fn spine() -> impl Strategy<Value = Spine> {
         })
 }
 
-fn ask(how: BoxedStrategy<How>) -> impl Strategy<Value = Ask> {
+pub fn ask(how: BoxedStrategy<How>) -> impl Strategy<Value = Ask> {
     let knowledge = prop_oneof![
         4 => Just(Knowledge::AtRow),
         1 => (0..UNITS + 8).prop_map(Knowledge::By),

@@ -266,11 +266,22 @@ fn numbered(
     Numbered { number, line, features, ttl: version.ttl.map(|units| i64::from(units) * unit), defaults, rule }
 }
 
+/// The clock of a world that begins.
+pub fn beginning() -> TestClock {
+    TestClock::new(Timestamp(BEGINNING))
+}
+
 impl World {
+    /// In memory.
     pub async fn new(unit: u8, views: &[View]) -> Self {
-        let clock = TestClock::new(Timestamp(BEGINNING));
+        let clock = beginning();
+        Self::over(memory(&clock).await, clock, unit, views).await
+    }
+
+    /// Over a store that is empty, whose clock this is.
+    pub async fn over(serving: Serving, clock: TestClock, unit: u8, views: &[View]) -> Self {
         let mut world = Self {
-            serving: memory(&clock).await,
+            serving,
             clock,
             now: 0,
             unit: [1, 1_000_000, 6 * 3_600_000_000, 20 * 86_400_000_000][usize::from(unit)],

@@ -14,6 +14,7 @@ mod scans;
 mod sources;
 mod text;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -144,6 +145,8 @@ pub struct Traced {
     pub outputs: Vec<Output>,
     /// Sources of every output column, since they decide which rows there are: filters, keys of joins, groups, order.
     pub of_all: Vec<Edge>,
+    /// Sources that only chose rows of a point-in-time join no column of which is given: they are read, and bear on no output.
+    pub unused: Vec<Arc<Source>>,
     /// What is read, refused or not.
     pub scans: Vec<Scan>,
     /// The conditions of filters, `HAVING` and `QUALIFY`, over columns of versions.
@@ -171,6 +174,7 @@ impl Traced {
         if let Some(unexplained) = read.unexplained(&self) {
             self.outputs.clear();
             self.of_all.clear();
+            self.unused.clear();
             self.refused = Some(unexplained);
         }
         self.scans = read.scans();
@@ -185,7 +189,14 @@ impl Traced {
 pub fn trace(analysed: &LogicalPlan) -> Traced {
     let mut walk = relations::Walk::default();
     let mut traced = match walk.output(analysed) {
-        Ok((outputs, of_all)) => Traced { outputs, of_all, ..Traced::default() },
+        Ok((outputs, of_all)) => {
+            let mut traced = Traced { outputs, of_all, ..Traced::default() };
+            let mut unused = walk.matched();
+            let named: HashSet<&Source> = traced.edges().map(|(_, edge)| edge.source.as_ref()).collect();
+            unused.retain(|source| !named.contains(source.as_ref()));
+            traced.unused = unused;
+            traced
+        }
         Err(refusal) => Traced { refused: Some(refusal), ..Traced::default() },
     };
     (traced.filters, traced.functions, traced.system) = walk.seen();

@@ -55,6 +55,7 @@ impl Walk {
         let valid_at = self.sources.number(features.column("valid_at"));
         chosen.insert((valid_at, Influence::Sort));
         chosen.insert((self.sources.number(features.column("known_at")), Influence::Sort));
+        self.matched.extend(chosen.iter().map(|(source, _)| *source));
         let scanned = self.relation(&right.plan)?;
         let declared = &table.version().definition.features;
         let mut columns = Vec::with_capacity(scanned.columns.len());
@@ -90,6 +91,7 @@ impl Walk {
         self.add(&mut chosen, &right.at, spine, Influence::Sort)?;
         self.add(&mut chosen, time, &other.inputs(), Influence::Sort)?;
         let chosen = self.with_all(&Rc::new(chosen), &other.rows)?;
+        self.matched.extend(chosen.iter().map(|(source, _)| *source));
         let mut columns = Vec::with_capacity(other.columns.len());
         for column in &other.columns {
             let sources = self.with_all(&column.sources, &chosen)?;

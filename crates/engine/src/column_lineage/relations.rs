@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use datafusion::common::{DFSchema, DFSchemaRef, NullEquality};
 use datafusion::logical_expr::utils::split_conjunction;
@@ -60,6 +61,8 @@ pub struct Walk {
     pub sources: Sources,
     /// The innermost is last.
     pub outer: Vec<Scope>,
+    /// What chose rows of point-in-time joins.
+    pub matched: BTreeSet<u32>,
     functions: BTreeSet<String>,
     filters: Vec<String>,
     system: BTreeSet<String>,
@@ -84,6 +87,11 @@ impl Walk {
             });
         }
         Ok((outputs, of_all))
+    }
+
+    /// Sources that chose rows of point-in-time joins.
+    pub fn matched(&self) -> Vec<Arc<Source>> {
+        self.matched.iter().filter_map(|number| self.sources.get(*number)).collect()
     }
 
     /// Filters, functions and tables without features that were met.

@@ -82,7 +82,8 @@ impl Read {
         if traced.refused.is_some() {
             return None;
         }
-        let named: HashSet<&Source> = traced.edges().map(|(_, edge)| edge.source.as_ref()).collect();
+        let edges = traced.edges().map(|(_, edge)| edge.source.as_ref());
+        let named: HashSet<&Source> = edges.chain(traced.unused.iter().map(AsRef::as_ref)).collect();
         let missing = self.given.iter().find(|source| !named.contains(source))?;
         Some(Refusal {
             node: "TableScan".to_owned(),

@@ -101,11 +101,13 @@ fn links(snapshot: &Snapshot) -> Result<RecordBatch> {
         .finish()
 }
 
-/// Ids that were linked by this snapshot.
+/// Ids that were linked by this snapshot; one that has two names is one.
 fn known<I: Id>(snapshot: &Snapshot, kind: Kind) -> Vec<I> {
     let links = snapshot.state.registry().links().iter();
+    let mut seen = std::collections::HashSet::new();
     links
         .filter(|link| link.external.kind == kind && link.by.sequence <= snapshot.sequence)
+        .filter(|link| seen.insert(link.id))
         .map(|link| I::from(link.id))
         .collect()
 }

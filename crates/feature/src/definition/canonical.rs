@@ -1,7 +1,7 @@
 //! The digest of a definition: the same for two texts that mean the same, and another wherever an answer could change.
 //!
 //! BLAKE3 over RFC 8785 canonical JSON of the definition without
-//! - `description`, `owner` and `tags`, at every level;
+//! - `description`, `owner` and `tags`, at every level, and the `hypothesis` of a view;
 //! - `reject_above`, and `files` and `format` of `source`, which say how rows are brought and not what they mean;
 //! - those `keys` of a view whose source column has the key's own name. The others are sorted by key.
 
@@ -60,6 +60,7 @@ pub fn canonical_json(definition: &impl Versioned) -> Vec<u8> {
 
 /// Takes out of a view what says only how its rows are brought.
 fn without_carriage(view: &mut Map<String, Value>) {
+    view.shift_remove("hypothesis");
     view.shift_remove("reject_above");
     if let Some(Value::Object(source)) = view.get_mut("source") {
         source.shift_remove("files");

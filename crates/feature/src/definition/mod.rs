@@ -97,6 +97,9 @@ pub struct FeatureView {
     /// The greatest share of rejected rows (0 to 1) at which a batch is still taken; above it, it is refused whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reject_above: Option<f64>,
+    /// What this version is to find out, in its owner's words. Like `about` no part of the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hypothesis: Option<String>,
     #[serde(flatten)]
     pub about: About,
 }

@@ -141,6 +141,12 @@ pub(super) static VIEW: Vocabulary = Vocabulary {
         DESCRIPTION,
         OWNER,
         TAGS,
+        optional(
+            "hypothesis",
+            "\"delays follow wind more than rain\"",
+            "what this version is to find out, not part of the version",
+            Shape::Text,
+        ),
         required(
             "time",
             "a [time] table with valid_at and known_at",

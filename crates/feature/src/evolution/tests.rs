@@ -200,6 +200,7 @@ fn resolved_keys_make_no_difference() {
 fn words_are_shown_too() {
     let text =
         VIEW.replace("Hourly", "Daily").replace("How it looks", "Sky").replace("weather.parquet", "w.csv");
+    let text = text.replacen("ttl = ", "hypothesis = \"wind explains delays\"\nttl = ", 1);
     let lines: Vec<String> =
         about_differences(&view(VIEW), &view(&text)).iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -207,6 +208,7 @@ fn words_are_shown_too() {
         [
             "source files weather.parquet → w.csv",
             "description \"Hourly weather\" → \"Daily weather\"",
+            "hypothesis none → \"wind explains delays\"",
             "feature `sky`: description \"How it looks\" → \"Sky\"",
         ]
     );

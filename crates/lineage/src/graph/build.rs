@@ -34,7 +34,7 @@ struct Build {
     labels: Vec<String>,
     places: HashMap<Node, u32>,
     edges: Vec<Edge>,
-    in_force: HashSet<u32>,
+    in_force: HashSet<(u32, u32)>,
     /// Versions that have an edge already from one that they are made of.
     derives: HashSet<(u32, u32)>,
     /// Places of a version's features, by name.
@@ -238,11 +238,13 @@ impl Build {
             let Some(first) = changes.first() else { continue };
             let label = format!("{} in {}", first.record.name, first.record.environment);
             let place = self.node(Node::Deployment(id), || label);
-            if let Some(version) = changes.last().and_then(|newest| newest.record.model_version) {
-                let sequence = changes.last().map_or(at, |newest| newest.by.sequence);
+            for (number, change) in changes.iter().enumerate() {
+                let Some(version) = change.record.model_version else { continue };
                 let version = self.node(Node::ModelVersion(version), || version.to_string());
-                self.edge(version, Relation::Serves, place, sequence);
-                self.in_force.insert(place);
+                self.edge(version, Relation::Serves, place, change.by.sequence);
+                if number + 1 == changes.len() {
+                    self.in_force.insert((version, place));
+                }
             }
         }
     }

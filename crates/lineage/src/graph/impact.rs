@@ -181,6 +181,7 @@ impl Graph {
                         .leaving(*model)
                         .iter()
                         .filter(|edge| edge.relation == Relation::Serves)
+                        .filter(|edge| self.is_in_force(*model, edge.to))
                         .map(|edge| edge.to)
                         .collect();
                     if serving.is_empty() {

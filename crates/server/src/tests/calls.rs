@@ -14,9 +14,10 @@ use serde_json::json;
 use tonic::Code;
 
 use super::fixture::{
-    AIRPORT, Running, WEATHER, batch, command, path, refused, times, upload, weather, weather_from,
-    with_header,
+    AIRPORT, Running, WEATHER, batch, command, empty_store, options, path, refused, times, upload, weather,
+    weather_from, with_header,
 };
+use crate::ServeOptions;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_are_planned_and_applied() {
@@ -334,4 +335,34 @@ async fn great_batches_travel_in_small_messages() {
     assert_eq!(arrow::compute::concat_batches(&wide.schema(), &decoded).unwrap(), wide);
     assert_eq!(wide.column(1).data_type(), &DataType::Utf8);
     assert_eq!(decoded[0].column(0).null_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_over_the_store_is_in_the_status() {
+    let mut server = Running::empty().await;
+    assert!(server.act("lineament.status", &json!({})).await.unwrap()["reconciliation"].is_null());
+    let report = server.act("lineament.reconcile", &json!({ "deep": true })).await.unwrap();
+    assert_eq!(
+        (&report["deep"], &report["broken"], &report["problems"]),
+        (&json!(true), &json!(0), &json!([]))
+    );
+    let status = server.act("lineament.status", &json!({})).await.unwrap();
+    assert_eq!(status["reconciliation"]["problems"], 0);
+    assert_eq!(status["reconciliation"]["at"], report["at"]);
+    refused(server.act("lineament.reconcile", &json!({ "dep": 1 })).await, Code::InvalidArgument, &["`dep`"]);
+
+    // On a schedule it comes by itself.
+    let options = ServeOptions {
+        reconcile_every: Some(std::time::Duration::from_millis(20)),
+        ..options("127.0.0.1:0")
+    };
+    let mut server = Running::over(empty_store().await, options).await;
+    for _ in 0..500 {
+        if server.serving.last_reconciliation().is_some() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let status = server.act("lineament.status", &json!({})).await.unwrap();
+    assert_eq!(status["reconciliation"]["broken"], 0);
 }

@@ -72,6 +72,7 @@ pub fn options(address: &str) -> ServeOptions {
         principal: "ada".to_owned(),
         program: "lineament test".to_owned(),
         memory_limit: None,
+        reconcile_every: None,
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn view(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureView
     let entity = table.name("entity", page);
     let ttl = table.parsed::<Span>("ttl", page);
     let reject_above = table.number("reject_above", page);
+    let hypothesis = table.text("hypothesis", page);
     let time = table.table("time", inside("time")?, &VIEW.family(), page).map(|time| self::time(time, page));
     let keys = keys(table, page);
     let occurrence = occurrence(table, page);
@@ -53,6 +54,7 @@ pub(super) fn view(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureView
         source,
         derived,
         reject_above,
+        hypothesis,
         about,
     };
     let mut problems = checks::view(&view);

@@ -63,6 +63,7 @@ fn what_means_the_same_has_one_digest() {
         ("files = \"../weather/*.parquet\"", "files = \"elsewhere.csv\""),
         ("format = \"parquet\"\n", ""),
         ("Wind speed", "Speed of the wind"),
+        ("owner = \"weather-desk\"\n", "hypothesis = \"wind explains delays\"\n"),
         ("column = \"reading_no\"", "column = 'reading_no'"),
     ] {
         assert!(VIEW.contains(before), "{before}");

@@ -9,8 +9,8 @@ use feature::{Sequence, TrainingSetId};
 use serving::{HistoricalRequest, Manifest, Serving};
 use storage::environment::{self, TestClock};
 
-use super::one_view::{ENTITY, batch_of, times};
-use super::stores::{author, files, ingest, instant, memory, rows, spine};
+use super::super::one_view::{ENTITY, batch_of, times};
+use super::super::stores::{author, files, ingest, instant, memory, rows, spine};
 
 const VIEW: &str = "kind = \"feature_view\"\nname = \"v\"\nentity = \"thing\"\n[time]\nvalid_at = \"ts\"\nknown_at = { column = \"ts\" }\n[[features]]\nname = \"x\"\ntype = \"float64\"\n";
 

@@ -1,0 +1,95 @@
+"""Experiments, runs, models and deployments through the client, and what they reach."""
+
+from datetime import UTC, datetime
+
+import lineament
+import pyarrow
+import pytest
+import readings
+from program import run
+
+
+def select(client, query):
+    return client.sql(query).to_arrow().to_pylist()
+
+
+def test_from_a_run_to_a_deployment(readings_client, server):
+    client = readings_client.with_run(run="night-1", experiment="warmth")
+    client.log_experiment("warmth", hypothesis="It gets warmer", owner="ada")
+    training_set = client.get_historical_features(readings.spine(), ["reading.value"], name="warm")
+    (use,) = select(client, f"SELECT * FROM lineament.uses WHERE training_set = '{training_set.id}'")
+    assert (use["external_id"], use["role"], use["how"]) == ("night-1", "unknown", "explicit")
+    client.log_run(
+        "night-1", params={"depth": 6}, metrics={"auc": 0.75}, status="FINISHED",
+        started_at=datetime(2024, 6, 1, 8, tzinfo=UTC), ended_at=datetime(2024, 6, 1, 9, tzinfo=UTC),
+    )  # fmt: skip
+    client.log_model("warm/1", aliases=["champion"])
+    client.deploy("warm-api", "warm@champion", service="none")
+    found = select(
+        client,
+        "SELECT metric, \"value\", role FROM lineament.feature_versions_by_run "
+        f"WHERE training_set = '{training_set.id}'",
+    )
+    assert found == [{"metric": "auc", "value": 0.75, "role": "unknown"}]
+    impact = client.impact("reading")
+    assert (impact.deployments, impact.model_versions) == (1, 1)
+    assert impact.cells_from == sum(row.cells_from for row in impact.rows) > 0
+    assert select(client, "SELECT sum(cells_from) AS cells FROM impact('reading@1')") == [{"cells": impact.cells_from}]
+    up = client.lineage("warm-api", up=True)
+    assert up.complete and {"model_version", "run", "training_set", "batch", "feature"} <= up.kinds().keys()
+    assert not client.lineage("warm-api", up=True, depth=1).complete
+    client.deploy("warm-api", None)
+    assert client.impact("reading").deployments == 0
+    # The same on the command line, of the same store.
+    told = run(server.store, "lineage", "warm-api", "--up")
+    assert "model version warm/1   serves" in told and "training set warm   used" in told, told
+    assert "1 model version, 0 deployments in force" in run(server.store, "impact", "reading")
+    dot = run(server.store, "lineage", "reading", "--format", "dot")
+    assert dot.startswith("digraph") and "training_set:" in dot
+
+
+def test_what_is_wrong_is_said(readings_client):
+    with pytest.raises(lineament.NotFound, match="did you mean"):
+        readings_client.impact("raeding")
+    with pytest.raises(lineament.InvalidRequest, match="is no model version"):
+        readings_client.log_model("warm")
+    with pytest.raises(lineament.NotFound, match="there is no model version `cold/1`"):
+        readings_client.deploy("cold-api", "cold/1")
+    with pytest.raises(lineament.InvalidRequest, match="has no zone"):
+        readings_client.log_run("night-2", started_at=datetime(2024, 6, 1))
+    with pytest.raises(lineament.InvalidRequest, match="is written mlflow;"):
+        readings_client.with_run(run="mlflow;x;y").get_historical_features(readings.spine(), ["reading.*"])
+
+
+def test_a_derived_view(readings_client):
+    client = readings_client
+    client.apply({
+        "sensor.toml": readings.DEFINITIONS["sensor.toml"],
+        "doubled.toml": """
+kind = "feature_view"
+name = "doubled"
+entity = "sensor"
+
+[time]
+valid_at = "valid_at"
+known_at = { column = "known_at" }
+
+[derived]
+sql = "SELECT sensor, valid_at, known_at, 2 * value AS twice FROM history('reading')"
+
+[[features]]
+name = "twice"
+type = "float64"
+"""
+    })  # fmt: skip
+    (first,) = client.refresh("doubled")
+    assert first.parents == ["reading@1"] and first.rows == first.computed > 0
+    (again,) = client.refresh()
+    assert again.sequence is None and "nothing new" in repr(again)
+    asked = client.get_historical_features(readings.spine(), ["doubled.twice"], record=False).to_arrow()
+    # The ttl is the parent's affair.
+    assert asked["twice"].to_pylist()[:4] == [2 * value for value in readings.VALUES[:4]]
+    with pytest.raises(lineament.InvalidRequest, match="is not derived"):
+        client.refresh("reading")
+    with pytest.raises(lineament.InvalidRequest, match="lineament refresh doubled"):
+        client.ingest("doubled", pyarrow.table({"sensor": ["a"]}))

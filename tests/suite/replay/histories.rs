@@ -1,0 +1,145 @@
+//! Whatever comes after, a recorded set is made again the same.
+//!
+//! Random histories in a folder, by several writers: back-fills, corrections, retractions, versions with other features, another
+//! ttl or another rule, and ingests that race with retrievals. Sets are recorded at random moments, and in the end a program
+//! that has just opened the folder makes all of them again.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serving::Serving;
+
+use super::super::cases;
+use super::super::coverage::Coverage;
+use super::super::point_in_time::checks::{self, Asked, request};
+use super::super::point_in_time::scenario::{Ask, Batch, How, Version, View, ask, batch, version, view};
+use super::super::point_in_time::world::{Recorded, World, beginning};
+use super::super::stores::{author, folder, spine};
+
+/// Programs that write to the same folder.
+const WRITERS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ingest(u8, Batch),
+    Define(u8, Version),
+    Record(Ask),
+    /// A set is recorded by one program while another ingests.
+    Race(Ask, u8, Batch),
+}
+
+#[derive(Clone, Debug)]
+struct History {
+    unit: u8,
+    views: Vec<View>,
+    /// Who does it, and what.
+    steps: Vec<(usize, Step)>,
+}
+
+fn history() -> impl Strategy<Value = History> {
+    let recorded = || ask(Just(How::Call { record: true }).boxed());
+    let step = prop_oneof![
+        3 => recorded().prop_map(Step::Record),
+        4 => (any::<u8>(), batch()).prop_map(|(view, batch)| Step::Ingest(view, batch)),
+        2 => (any::<u8>(), version()).prop_map(|(view, version)| Step::Define(view, version)),
+        2 => (recorded(), any::<u8>(), batch()).prop_map(|(ask, view, batch)| Step::Race(ask, view, batch)),
+    ];
+    (0..4u8, vec(view(), 1..3), recorded(), vec((0..WRITERS, step), 1..10)).prop_map(
+        |(unit, views, first, mut steps)| {
+            // What comes first has the most to come after it.
+            steps.insert(0, (0, Step::Record(first)));
+            History { unit, views, steps }
+        },
+    )
+}
+
+/// Lives the history, and makes all of its sets again.
+async fn live(history: &History) -> Result<Coverage, String> {
+    let root = tempfile::tempdir().unwrap();
+    let clock = beginning();
+    let mut writers: Vec<Serving> = Vec::new();
+    for _ in 0..WRITERS {
+        writers.push(folder(root.path(), &clock).await);
+    }
+    let mut world = World::over(writers[0].clone(), clock.clone(), history.unit, &history.views).await;
+    for (writer, step) in &history.steps {
+        world.serving = writers[*writer].clone();
+        match step {
+            Step::Ingest(view, batch) => world.ingest(usize::from(*view), batch).await,
+            Step::Define(view, version) => world.define(*view, version).await,
+            Step::Record(ask) => checks::ask(&mut world, ask).await?,
+            Step::Race(ask, view, batch) => {
+                let other = &writers[(writer + 1) % WRITERS];
+                let asked = Asked::new(&world, ask);
+                let (given, wanted, asker) =
+                    (spine(asked.rows.batches.clone()), request(&asked, true), author());
+                let (set, ()) = tokio::join!(
+                    other.historical(given, wanted, &asker),
+                    world.ingest(usize::from(*view), batch)
+                );
+                let set = set.map_err(|error| format!("{step:?}: {error}"))?;
+                let id = set.report.training_set.unwrap();
+                world.recorded.push(Recorded { id, digest: set.report.digest, batches: set.batches });
+            }
+        }
+    }
+    world.serving = folder(root.path(), &clock).await;
+    checks::replay_all(&mut world).await?;
+    let mut coverage = std::mem::take(&mut world.coverage);
+    let state = world.serving.catalog().state();
+    let last = state.training_sets().map(|set| set.by.sequence).max().unwrap();
+    let first = state.training_sets().map(|set| set.by.sequence).min().unwrap();
+    coverage.saw_if(state.batches().any(|batch| batch.by.sequence > first), "a batch after a set");
+    coverage.saw_if(state.views().any(|version| version.by.sequence > first), "a version after a set");
+    coverage.saw_if(
+        state.views().any(|version| version.by.sequence > first && version.line == version.version),
+        "a version that starts empty after a set",
+    );
+    coverage.saw_if(
+        state.views().any(|version| version.by.sequence > first && version.line != version.version),
+        "a version that keeps its batches after a set",
+    );
+    let raced = history.steps.iter().any(|(_, step)| matches!(step, Step::Race(..)));
+    coverage.saw_if(raced, "a set recorded while another program ingests");
+    coverage.saw_if(state.training_sets().count() > 3, "several sets");
+    coverage.saw_if(last < state.head.sequence, "something after the last set");
+    let rows = || {
+        history.steps.iter().filter_map(|(_, step)| match step {
+            Step::Ingest(_, batch) | Step::Race(_, _, batch) => Some(batch),
+            Step::Define(..) | Step::Record(_) => None,
+        })
+    };
+    coverage.saw_if(rows().any(|batch| batch.correction), "a correction");
+    coverage.saw_if(rows().any(|batch| !batch.correction), "a back-fill");
+    let retracts = |batch: &Batch| batch.retractions && batch.rows.iter().any(|row| row.retracted);
+    coverage.saw_if(rows().any(retracts), "a retraction");
+    Ok(coverage)
+}
+
+/// A thousand histories are `LINEAMENT_CASES=10000`.
+#[test]
+fn recorded_sets_are_made_again_whatever_came_after() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut coverage = Coverage::default();
+    let usual = 200;
+    let cases = cases::run("replayed histories", usual, &history(), |history| {
+        coverage.merge(runtime.block_on(live(history))?);
+        Ok(1)
+    });
+    assert!(cases >= usual, "only {cases} histories");
+    coverage.require(
+        10,
+        [
+            "made again from its id",
+            "a batch after a set",
+            "a version after a set",
+            "a version that starts empty after a set",
+            "a version that keeps its batches after a set",
+            "a set recorded while another program ingests",
+            "several sets",
+            "something after the last set",
+            "a correction",
+            "a back-fill",
+            "a retraction",
+        ],
+    );
+}
