@@ -8,6 +8,7 @@ mod definitions_folder;
 mod demo;
 mod deploy;
 mod diff;
+mod emit;
 mod evidence;
 mod evidence_key;
 mod experiment;
@@ -77,6 +78,7 @@ enum Verb {
     EvidenceKey(evidence_key::Arguments),
     Verify(verify::Arguments),
     Reconcile(reconcile::Arguments),
+    Emit(emit::Arguments),
     Serve(serve::Arguments),
 }
 
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
             Verb::EvidenceKey(arguments) => evidence_key::run(arguments),
             Verb::Verify(arguments) => verify::run(arguments).await,
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
+            Verb::Emit(arguments) => emit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         }
     });

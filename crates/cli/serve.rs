@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use server::openlineage::Emitter;
 use server::{ServeOptions, Server};
 use serving::{Error, Kind, OpaqueReads, Result, Serving};
+use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
+use crate::emit::Told;
 use crate::session::{PROGRAM, Place};
 
 /// Serve the store over Arrow Flight, on loopback
@@ -31,6 +35,11 @@ pub struct Arguments {
     /// `lineament reconcile`
     #[arg(long, env = "LINEAMENT_RECONCILE_EVERY", default_value = "1h", value_parser = schedule)]
     reconcile_every: Schedule,
+    /// Send the log as OpenLineage events to this file or address while serving
+    #[arg(long, env = "LINEAMENT_OPENLINEAGE", value_name = "FILE|URL")]
+    openlineage: Option<String>,
+    #[command(flatten, next_help_heading = "OpenLineage")]
+    told: Told,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -89,9 +98,27 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open_or_create().await?.with_opaque_reads(arguments.opaque_reads.into());
     let address = SocketAddr::new(arguments.host, arguments.port);
     let every = arguments.reconcile_every.0;
+    let emitter = match &arguments.openlineage {
+        Some(to) => {
+            let options = arguments.told.options(to, None);
+            Some(Emitter::open(&serving, to, arguments.told.api_key(), options).await?)
+        }
+        None => None,
+    };
     let server = bind(place, serving, address, arguments.memory_limit, every).await?;
     println!("listening on grpc://{}", server.address());
-    finish(server.run(stop()).await)?;
+    let ended = Arc::new(Notify::new());
+    let emitting = emitter.map(|emitter| {
+        let ended = ended.clone();
+        tokio::spawn(emitter.run(async move { ended.notified().await }))
+    });
+    let ran = server.run(stop()).await;
+    ended.notify_one();
+    if let Some(emitting) = emitting {
+        // It ends by itself; that it failed is no reason to say that serving did.
+        let _ = emitting.await;
+    }
+    finish(ran)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -40,10 +40,10 @@ def fails(store: Path, *arguments: object) -> str:
 class Server:
     """`lineament serve` on a port of its own choice."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *arguments: object) -> None:
         self.store = store
         self.process = subprocess.Popen(
-            command(store, "serve", "--port", 0), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command(store, "serve", "--port", 0, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         lines: queue.Queue[str] = queue.Queue()
         self._said: list[str] = []

@@ -354,7 +354,8 @@ async fn pause(lost: u32, commit: &CommitId) {
     tokio::time::sleep(longest * share / 255).await;
 }
 
-fn fold(state: &mut Option<State>, entry: &Entry, digest: Digest) -> Result<()> {
+/// The state with one entry more, and the entry's records.
+pub(crate) fn fold(state: &mut Option<State>, entry: &Entry, digest: Digest) -> Result<Vec<Record>> {
     let records = entry
         .records
         .iter()
@@ -362,14 +363,7 @@ fn fold(state: &mut Option<State>, entry: &Entry, digest: Digest) -> Result<()> 
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::record(entry.sequence, &error))?;
     let applied = Applied {
-        by: Provenance {
-            sequence: entry.sequence,
-            committed_at: entry.committed_at,
-            principal: entry.principal.clone(),
-            program: entry.program.clone(),
-            run: entry.run.clone(),
-            experiment: entry.experiment.clone(),
-        },
+        by: provenance(entry),
         digest,
         request: entry.request.as_ref().map(|request| (request.key.as_str(), request.digest)),
         records: &records,
@@ -378,7 +372,19 @@ fn fold(state: &mut Option<State>, entry: &Entry, digest: Digest) -> Result<()> 
         Some(state) => state.apply_entry(&applied),
         None => State::begin(&applied).map(|begun| *state = Some(begun)),
     };
-    result.map_err(|error| Error::apply(entry.sequence, &error))
+    result.map_err(|error| Error::apply(entry.sequence, &error))?;
+    Ok(records)
+}
+
+pub(crate) fn provenance(entry: &Entry) -> Provenance {
+    Provenance {
+        sequence: entry.sequence,
+        committed_at: entry.committed_at,
+        principal: entry.principal.clone(),
+        program: entry.program.clone(),
+        run: entry.run.clone(),
+        experiment: entry.experiment.clone(),
+    }
 }
 
 fn raw(record: &Record) -> Result<RawRecord> {

@@ -7,6 +7,7 @@
 pub mod author;
 pub mod conditions;
 pub mod external;
+pub mod following;
 pub mod ingest;
 pub mod plan;
 pub mod recorded_reads;
@@ -22,4 +23,5 @@ pub use author::Author;
 pub use catalog::{Catalog, Intent, Outcome, RequestBinding, VisibleFile};
 pub use conditions::{Condition, Conditions};
 pub use error::{Error, Result};
+pub use following::{Followed, Following};
 pub use state::State;

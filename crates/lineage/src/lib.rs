@@ -8,6 +8,7 @@ pub mod dangling;
 pub mod edges;
 pub mod graph;
 pub mod manifest;
+pub mod openlineage;
 
 pub use dangling::{Blocks, Dangling, dangling};
 pub use edges::{Edge, Kind, Source};

@@ -6,6 +6,7 @@
 mod audit;
 mod column_edges;
 mod diff;
+pub mod emission;
 mod error;
 mod evidence;
 mod explain;

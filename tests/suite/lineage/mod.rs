@@ -3,4 +3,5 @@
 mod derived;
 mod histories;
 mod impact;
+mod openlineage;
 mod scenario;

@@ -34,7 +34,7 @@ async fn load(serving: &Serving, text: &str, run: Option<&str>) {
 }
 
 /// Two batches, a training set of each row of the spine, a model of it, and where that serves.
-async fn built(serving: &Serving) -> feature::TrainingSetId {
+pub(super) async fn built(serving: &Serving) -> feature::TrainingSetId {
     serving.apply(files(&fixture::DEFINITIONS), &author()).await.unwrap();
     load(serving, WEATHER, Some("load-1")).await;
     load(serving, LATER_WEATHER, Some("load-2")).await;

@@ -1,0 +1,136 @@
+//! The log's entries in OpenLineage's words (its schema 2-0-2), for those who keep one catalog of lineage for
+//! all their systems.
+//!
+//! [`Translator::translate`] is pure: an entry, the state right after it and the side objects that it names
+//! give its events, byte for byte the same whenever and wherever they are asked for. docs/openlineage.md says
+//! what each entry becomes.
+
+mod batches;
+mod columns;
+mod datasets;
+mod event;
+mod facet;
+mod models;
+mod naming;
+mod quality;
+mod runs;
+mod training_sets;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use catalog::records::{Record, Subject};
+use catalog::state::Provenance;
+use catalog::{Followed, State};
+use feature::{BatchId, Sequence, StoreId, TrainingSetId};
+use serde::Deserialize;
+
+use crate::manifest::Manifest;
+
+pub use event::Event;
+pub use naming::{AuthorityError, Namespace};
+pub use quality::{ColumnProfile, Profile};
+
+/// Who makes the events, as `producer` says. The number changes when an entry comes to give other events than
+/// before.
+pub const PRODUCER: &str = "urn:lineament:openlineage:1";
+
+/// What a writer said of a batch: `bodies/{id}.json`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct BatchBody {
+    /// Names of the files or places that the rows came from, in their order.
+    #[serde(default)]
+    pub origins: Vec<String>,
+    /// Steps that made the rows before they came, as the writer states them.
+    #[serde(default)]
+    pub steps: Vec<String>,
+}
+
+/// The side objects that an entry names. What is not handed in is left out of the events.
+#[derive(Clone, Debug, Default)]
+pub struct Material {
+    pub profiles: HashMap<BatchId, Profile>,
+    pub bodies: HashMap<BatchId, BatchBody>,
+    pub manifests: HashMap<TrainingSetId, Manifest>,
+}
+
+/// Tells of a store's entries under one namespace.
+#[derive(Clone, Debug)]
+pub struct Translator {
+    namespace: Namespace,
+}
+
+impl Translator {
+    pub fn new(namespace: Namespace) -> Self {
+        Self { namespace }
+    }
+
+    /// A store that goes by its id.
+    pub fn of_store(store: StoreId) -> Self {
+        Self::new(Namespace::of_store(store))
+    }
+
+    /// The events of an entry, in order; `state` is the one right after it.
+    pub fn translate(&self, entry: &Followed, state: &State, material: &Material) -> Vec<Event> {
+        let mut telling =
+            Telling { namespace: &self.namespace, by: &entry.by, state, material, events: Vec::new() };
+        for (place, record) in entry.records.iter().enumerate() {
+            telling.record(record, place, &entry.records);
+        }
+        telling.events
+    }
+}
+
+/// An entry on its way to events.
+struct Telling<'a> {
+    namespace: &'a Namespace,
+    by: &'a Provenance,
+    state: &'a State,
+    material: &'a Material,
+    events: Vec<Event>,
+}
+
+impl Telling<'_> {
+    fn record(&mut self, record: &Record, place: usize, all: &[Record]) {
+        match record {
+            Record::ViewVersionDefined(body) => self.view_defined(body),
+            Record::Described(body) if body.subject == Subject::FeatureView => {
+                self.view_described(body.version)
+            }
+            Record::BatchCommitted(body) => self.batch_committed(body),
+            Record::BatchRefused(body) => self.batch_refused(body),
+            Record::TrainingSetRecorded(body) => self.training_set_recorded(body),
+            Record::Verified(body) => self.verified(body, place),
+            Record::ExternalLinked(body) => self.linked(body),
+            Record::RunObserved(body) => {
+                let is_first =
+                    |seen: &Record| matches!(seen, Record::RunObserved(seen) if seen.run == body.run);
+                if !all[..place].iter().any(is_first) {
+                    self.run_observed(body.run);
+                }
+            }
+            Record::UseRecorded(body) => self.used(body),
+            Record::ModelVersionObserved(body) => self.model_version_observed(body),
+            Record::DeploymentChanged(body) => self.deployment_changed(body),
+            // What is declared of entities and services shows in the views and sets that it bears on; reads
+            // have no output.
+            Record::StoreCreated(_)
+            | Record::EntityDefined(_)
+            | Record::ServiceDefined(_)
+            | Record::Described(_)
+            | Record::ReadsRecorded(_)
+            | Record::AuthorityAliased(_)
+            | Record::ExperimentObserved(_)
+            | Record::ModelObserved(_)
+            | Record::AliasObserved(_)
+            | Record::Reconciled(_) => {}
+        }
+    }
+
+    /// The sequence before this entry.
+    fn before(&self) -> Sequence {
+        Sequence(self.by.sequence.0.saturating_sub(1))
+    }
+}
