@@ -89,6 +89,12 @@ def test_a_set_retrieved_in_a_run_is_linked_to_it(store, relay, tracking):
     assert mlflow.search_runs(filter_string=f"dataset.digest = '{training_set.id}'").run_id.tolist() == [
         run.info.run_id
     ]
+    uses = store.sql(
+        f"SELECT external_id, authority, how FROM lineament.uses WHERE training_set = '{training_set.id}'"
+    ).to_arrow()
+    assert uses.to_pylist() == [
+        {"external_id": run.info.run_id, "authority": tracking.uri, "how": "thread"},
+    ]
     # The store was told with the retrieval itself, and needs no second word.
     assert relay.bodies("lineament.use") == []
     assert lineament.mlflow.pending() == []

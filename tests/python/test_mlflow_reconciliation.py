@@ -10,7 +10,7 @@ import mlflow
 import pytest
 import readings
 from lineament.mlflow.outbox import OUTBOX
-from lineament.mlflow.reconciliation import Known, RunUse, _moved
+from lineament.mlflow.reconciliation import Known, RunUse, _known_to_store, _moved
 from tracking import TrackingServer
 
 
@@ -48,7 +48,7 @@ def key(version) -> str:
 
 
 def by_id(records):
-    return {record["external_id"]: record for record in records}
+    return {record["id"]: record for record in records}
 
 
 def test_what_is_read_of_a_run(tracked, tracking, registry):
@@ -67,14 +67,16 @@ def test_what_is_read_of_a_run(tracked, tracking, registry):
     runs = by_id(seen.runs)
     assert set(runs) == {above.info.run_id, below.info.run_id}
     run = runs[below.info.run_id]
-    assert (run["parent_run"], run["experiment"], run["status"], run["lifecycle"]) == (
+    assert (run["parent"], run["experiment"], run["status"], run["lifecycle"]) == (
         above.info.run_id, below.info.experiment_id, "FINISHED", "active",
     )  # fmt: skip
-    assert run["params"]["depth"] == "3" and run["truncated"] == ["params.cut"]
+    assert run["params"]["depth"] == "3" and run["truncated"] == ["cut"]
     # MLflow itself keeps the greatest number in place of infinity.
-    assert run["metrics"] == {"auc": 0.9, "loss": "NaN", "worst": sys.float_info.max}
-    assert run["started_at"] <= run["ended_at"] <= seen.seen_at
-    assert abs(seen.seen_at - time.time() * 1e6) < 60e6
+    assert run["metrics"] == {"auc": 0.9, "worst": sys.float_info.max}
+    assert run["tags"]["metrics.loss"] == "nan"
+    started, ended = (datetime.fromisoformat(run[name]) for name in ("started_at", "ended_at"))
+    assert started <= ended <= seen.seen_at
+    assert abs(seen.seen_at - datetime.now(UTC)) < timedelta(minutes=1)
     assert (runs[above.info.run_id]["name"], runs[above.info.run_id]["source_commit"]) == ("a search", "abc")
     assert runs[above.info.run_id]["truncated"] == ["tags.long"]
     authority = tracking.uri
@@ -106,7 +108,7 @@ def test_runs_deleted_and_collected(tracked, tracking):
     assert by_id(deleted.runs)[id]["lifecycle"] == "deleted"
     tracking.collect()
     gone = lineament.mlflow.observe(tracking.uri, deleted.known())
-    assert by_id(gone.runs)[id] == {"external_id": id, "lifecycle": "gone"}
+    assert by_id(gone.runs)[id] == {"id": id, "lifecycle": "gone"}
     # Said once; from then on nobody knows it.
     assert id not in by_id(lineament.mlflow.observe(tracking.uri, gone.known()).runs)
 
@@ -121,7 +123,7 @@ def test_experiments_deleted_and_collected(tracked, tracking, registry):
     assert by_id(deleted.experiments)[id]["lifecycle"] == "deleted"
     tracking.collect()
     gone = lineament.mlflow.observe(tracking.uri, deleted.known())
-    assert by_id(gone.experiments)[id] == {"external_id": id, "lifecycle": "gone"}
+    assert by_id(gone.experiments)[id] == {"id": id, "lifecycle": "gone"}
 
 
 def test_only_what_ended_lately_and_what_was_known(tracked, tracking):
@@ -153,10 +155,8 @@ def test_an_alias_that_moves(tracked, tracking, registry):
     registry.set_registered_model_alias("moving", "champion", second.version)
     after = lineament.mlflow.observe(tracking.uri, before.known())
     (alias,) = [one for one in after.aliases if one["model"] == "moving"]
-    assert alias == {
-        "model": "moving", "alias": "champion", "model_version": key(second), "seen_at": after.seen_at,
-        "previous_seen_at": before.seen_at,
-    }  # fmt: skip
+    assert alias == {"model": "moving", "alias": "champion", "version": key(second)}
+    assert after.previous_seen_at == before.seen_at < after.seen_at
     assert _moved(before.known(), after) == [("moving", "champion", key(first), key(second))]
     registry.delete_registered_model_alias("moving", "champion")
     removed = lineament.mlflow.observe(tracking.uri, after.known())
@@ -193,66 +193,141 @@ def test_a_model_that_is_renamed_stays_itself(tracked, tracking, registry):
     assert _moved(before.known(), after) == []
 
 
-def test_the_store_is_told(tracked, relay, tracking, registry):
-    with mlflow.start_run() as run:
+def rows(client, query):
+    return client.sql(query).to_arrow().to_pylist()
+
+
+def test_the_store_is_told(tracked, client, tracking, registry):
+    with mlflow.start_run(run_name="told") as run:
+        mlflow.log_params({"depth": 3})
+        mlflow.log_metrics({"auc": 0.75, "loss": float("nan")})
         linked = retrieve(tracked)
     settled()
-    with mlflow.start_run(
-        tags={"lineament.training_sets": f"{linked.id},01a00000-0000-7000-8000-000000000000"}
-    ) as tagged:
+    ids = f"{linked.id},01a00000-0000-7000-8000-000000000000"
+    with mlflow.start_run(tags={"lineament.training_sets": ids}) as tagged:
         pass
     version = register(registry, "told", run)
     registry.set_registered_model_alias("told", "champion", version.version)
-    relay.taken.clear()
-    report = lineament.mlflow.reconcile(tracked, tracking.uri, deployed={"champion": "production"})
-    observed = relay.bodies("lineament.observe")
-    assert {kind for body in observed for kind in body} >= {
-        "experiments",
-        "runs",
-        "model_versions",
-        "aliases",
-    }
-    assert {body["authority"] for body in observed} == {tracking.uri}
-    assert all(sum(len(part) for part in body.values() if isinstance(part, list)) <= 200 for body in observed)
-    told = [record["id"] for body in observed for record in body.get("runs", [])]
-    assert {run.info.run_id, tagged.info.run_id} <= set(told) and len(told) == len(set(told))
-    # The retrieval said it itself; what only MLflow knew is told now.
-    of_runs = [
-        body
-        for body in relay.bodies("lineament.use")
-        if body["run"].rpartition(";")[2] in (run.info.run_id, tagged.info.run_id)
+    deployed = {"champion": "production"}
+    report = lineament.mlflow.reconcile(client, tracking.uri, deployed=deployed)
+
+    # What only MLflow knew is told; what names a set of another store is said.
+    assert [one.training_set for one in report.linked if one.run.endswith(tagged.info.run_id)] == [linked.id]
+    assert [one.training_set for one in report.foreign if one.run.endswith(tagged.info.run_id)] == [
+        "01a00000-0000-7000-8000-000000000000"
     ]
-    text = f"mlflow;{tracking.uri};{tagged.info.experiment_id};{tagged.info.run_id}"
-    assert of_runs == [
-        {"training_set": id, "run": text, "role": "unknown", "how": "pending"}
-        for id in (linked.id, "01a00000-0000-7000-8000-000000000000")
-    ]
-    assert {
-        "name": "told", "environment": "production", "model_version": key(version), "evidence": "alias"
-    } in relay.bodies("lineament.deploy")  # fmt: skip
-    served = tracked.sql("SELECT version, evidence FROM lineament.deployments WHERE name = 'told'").to_arrow()
-    assert served.to_pylist() == [{"version": f"told/{version.version}", "evidence": "alias"}]
-    used = tracked.sql(f"SELECT how FROM lineament.uses WHERE external_id = '{tagged.info.run_id}'").to_arrow()
-    assert used["how"].to_pylist() == ["pending"]
-    assert tracked.impact("reading").deployments == 1
+    assert not [one for one in report.linked if one.run.endswith(run.info.run_id)]
     assert ("told", "champion", None, key(version)) in report.moved
     assert "links were missing" in repr(report)
-    # A second pass with what the first knows says nothing of what has not changed.
-    relay.taken.clear()
-    again = lineament.mlflow.reconcile(
-        tracked, tracking.uri, known=report.observation.known(), deployed={"champion": "production"}
+
+    uses = rows(client, f"SELECT external_id, how FROM lineament.uses WHERE training_set = '{linked.id}'")
+    assert {(use["external_id"], use["how"]) for use in uses} == {
+        (run.info.run_id, "thread"), (tagged.info.run_id, "pending")
+    }  # fmt: skip
+    (seen,) = rows(
+        client,
+        "SELECT name, status, lifecycle, authority, started_at <= ended_at AS in_order FROM lineament.runs "
+        f"WHERE external_id = '{run.info.run_id}'",
     )
+    assert seen == {
+        "name": "told", "status": "FINISHED", "lifecycle": "active", "authority": tracking.uri,
+        "in_order": True,
+    }  # fmt: skip
+    metrics = (
+        'SELECT metric, "value" FROM lineament.feature_versions_by_run '
+        f"WHERE training_set = '{linked.id}'"
+    )
+    assert {(row["metric"], row["value"]) for row in rows(client, metrics)} >= {("auc", 0.75)}
+    (made,) = rows(client, "SELECT external_id, version FROM lineament.model_versions WHERE name = 'told'")
+    assert made == {"external_id": key(version), "version": "1"}
+    (alias,) = rows(client, "SELECT alias, version, until FROM lineament.alias_history WHERE name = 'told'")
+    assert alias == {"alias": "champion", "version": "1", "until": None}
+    (serves,) = rows(
+        client, "SELECT environment, evidence, until FROM lineament.deployments WHERE name = 'told'"
+    )
+    assert serves == {"environment": "production", "evidence": "alias", "until": None}
+    # From a view down to what serves.
+    assert [row.deployment for row in client.impact("reading").rows if row.training_set == linked.id] != [None]
+    (passed,) = rows(
+        client,
+        f"SELECT max(checked_at) AS at FROM lineament.reconciliation WHERE authority = '{tracking.uri}'",
+    )
+    assert passed["at"] == report.observation.seen_at
+
+
+def test_a_second_pass_tells_only_what_changed(tracked, client, tracking, registry):
+    with mlflow.start_run() as run:
+        retrieve(tracked)
+    settled()
+    first = register(registry, "passes", run)
+    second = register(registry, "passes", run)
+    registry.set_registered_model_alias("passes", "champion", first.version)
+    deployed = {"champion": "production"}
+    before = lineament.mlflow.reconcile(client, tracking.uri, deployed=deployed)
+    known = _known_to_store(client, tracking.uri)
+    assert known.seen_at == before.observation.seen_at
+    # The store remembers what the pass itself would.
+    there = before.observation.known()
+    assert (known.runs, known.models, known.model_versions) == (
+        there.runs,
+        there.models,
+        there.model_versions,
+    )
+    assert there.experiments <= known.experiments
+    assert {name: version for name, version in known.aliases.items() if version} == {
+        name: version for name, version in there.aliases.items() if version
+    }
+
+    again = lineament.mlflow.reconcile(client, tracking.uri, deployed=deployed)
     assert (again.linked, again.moved, again.gone, again.renamed) == ([], [], [], [])
-    assert relay.bodies("lineament.use") == relay.bodies("lineament.deploy") == []
-    passes = tracked.sql(
-        "SELECT checked_at FROM lineament.reconciliation ORDER BY sequence DESC LIMIT 2"
-    ).to_arrow()
-    now, before = (int(at.timestamp() * 1_000_000) for at in passes["checked_at"].to_pylist())
-    assert (now, before) == (again.observation.seen_at, report.observation.seen_at)
-    assert again.observation.previous_seen_at == before
+    registry.set_registered_model_alias("passes", "champion", second.version)
+    registry.delete_model_version("passes", first.version)
+    last = lineament.mlflow.reconcile(client, tracking.uri, deployed=deployed)
+    assert last.moved == [("passes", "champion", key(first), key(second))]
+    assert last.gone == [key(first)]
+    history = rows(
+        client,
+        "SELECT version, not_before, seen_at FROM lineament.alias_history "
+        "WHERE name = 'passes' ORDER BY seen_at",
+    )
+    assert [row["version"] for row in history] == ["1", "2"]
+    # It moved between two passes, and nobody can say when.
+    assert (history[1]["not_before"], history[1]["seen_at"]) == (
+        again.observation.seen_at,
+        last.observation.seen_at,
+    )
+    serves = rows(
+        client,
+        """SELECT until IS NULL AS now FROM lineament.deployments WHERE name = 'passes' ORDER BY "from" """,
+    )
+    assert [row["now"] for row in serves] == [False, True]
 
 
-def test_nothing_is_written_in_mlflow(tracked, tracking, registry):
+def test_a_run_and_a_name_that_go_while_the_store_looks_away(tracked, client, tracking, registry):
+    with mlflow.start_run() as run:
+        retrieve(tracked)
+    settled()
+    version = register(registry, "before", run)
+    lineament.mlflow.reconcile(client, tracking.uri)
+    mlflow.delete_run(run.info.run_id)
+    tracking.collect()
+    registry.rename_registered_model("before", "after")
+    report = lineament.mlflow.reconcile(client, tracking.uri)
+    assert run.info.run_id in report.gone and report.renamed == [("before", "after")]
+    lifecycle = f"SELECT lifecycle FROM lineament.runs WHERE external_id = '{run.info.run_id}'"
+    assert rows(client, lifecycle) == [{"lifecycle": "gone"}]
+    renamed = f"after/{version.version}/{version.creation_timestamp}"
+    versions = (
+        "SELECT name, external_id, lifecycle FROM lineament.model_versions WHERE name IN ('before', 'after')"
+    )
+    assert rows(client, versions) == [{"name": "after", "external_id": renamed, "lifecycle": "active"}]
+    models = "SELECT name, versions FROM lineament.models WHERE name IN ('before', 'after')"
+    assert rows(client, models) == [{"name": "after", "versions": 1}]
+    again = lineament.mlflow.reconcile(client, tracking.uri)
+    assert (again.gone, again.renamed) == ([], [])
+
+
+def test_nothing_is_written_in_mlflow(tracked, client, tracking, registry):
     def everything():
         experiments = [experiment.experiment_id for experiment in registry.search_experiments()]
         return [run.to_dictionary() for run in registry.search_runs(experiments)], [
@@ -263,7 +338,7 @@ def test_nothing_is_written_in_mlflow(tracked, tracking, registry):
         retrieve(tracked)
     settled()
     before = everything()
-    lineament.mlflow.reconcile(tracked, tracking.uri)
+    lineament.mlflow.reconcile(client, tracking.uri)
     assert str(everything()) == str(before)
 
 

@@ -138,7 +138,9 @@ def _facts(client: Any, id: str, data: Any) -> RecordedSet:
     if not rows:
         raise NotFound(f"there is no training set `{id}` in the store at {client.url}")
     schema = data.schema if isinstance(data, TrainingSet) else None
+    asked = data.asked if isinstance(data, TrainingSet) else None
     return RecordedSet(
         id=id, url=client.url, digest=rows[0]["digest"], sequence=rows[0]["snapshot"],
+        name=(asked or {}).get("name"), profile=asked,
         schema=None if schema is None else schema.remove_metadata(),
     )  # fmt: skip

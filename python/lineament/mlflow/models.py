@@ -64,8 +64,8 @@ class Predictions(Rows):
 
 
 def recipe_of(client: Any, features: Any) -> Recipe | None:
-    """How to retrieve what a model of MLflow, or another training set, stands for; None where features are named
-    themselves."""
+    """How to retrieve what a model of MLflow, or another training set, stands for; None where features are
+    named themselves."""
     if isinstance(features, TrainingSet):
         return Recipe.of_set(client, features)
     if isinstance(features, Sequence) and not isinstance(features, str) and len(features) == 1:
@@ -261,25 +261,19 @@ def _check_digest(client: Any, id: str, digest: str | None, run: str) -> None:
 
 def _stored_sets(client: Any, run: str) -> list[str]:
     """The training sets that the store knows of a run of MLflow."""
-    of_run = f"run LIKE {_text(f'mlflow;%;{run}')}"
-    rows = _select(
-        client, f"SELECT training_set FROM lineament.training_sets WHERE {of_run} ORDER BY sequence DESC"
-    )
-    tables = _select(
+    views = _select(
         client,
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'lineament' AND table_name = "
-        "'uses'",
+        "SELECT 1 AS there FROM information_schema.tables "
+        "WHERE table_schema = 'lineament' AND table_name = 'uses'",
     )
-    if tables:
-        # By whichever name the view has for a run: ours, or MLflow's.
-        rows += _select(
-            client,
-            f"SELECT training_set FROM lineament.uses WHERE ({of_run} OR run IN (SELECT id FROM "
-            "lineament.external_ids "
-            f"WHERE system = 'mlflow' AND external_id = {_text(run)})) AND role NOT IN ('score', 'test', "
-            "'validate') ORDER BY at DESC",
-        )
-    return list(dict.fromkeys(row["training_set"] for row in rows))
+    query = (
+        f"SELECT training_set FROM lineament.uses WHERE system = 'mlflow' AND external_id = {_text(run)} "
+        "AND role IN ('train', 'unknown') ORDER BY \"at\" DESC"
+        if views
+        else f"SELECT training_set FROM lineament.training_sets WHERE run LIKE {_text(f'mlflow;%;{run}')} "
+        "ORDER BY sequence DESC"
+    )
+    return list(dict.fromkeys(row["training_set"] for row in _select(client, query)))
 
 
 def _profile(text: str | None) -> Mapping[str, Any] | None:

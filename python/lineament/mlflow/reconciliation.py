@@ -7,10 +7,9 @@ tells what has gone since, moved, or was renamed.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..errors import Error, NotFound, Unavailable, without_action
@@ -24,6 +23,7 @@ _PARENT = "mlflow.parentRunId"
 _COMMIT = "mlflow.source.git.commit"
 # MLflow cuts values silently at these lengths; one of exactly this length may be cut.
 _TAG_CUT, _PARAM_CUT = 8000, 6000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RUNS_A_PAGE = 1000
 # A message stays well below what the server takes.
 _RECORDS_A_MESSAGE = 200
@@ -45,31 +45,32 @@ class RunUse:
 
 @dataclass(frozen=True)
 class Known:
-    """What was known of one MLflow server before."""
+    """What was known of one MLflow server before, and is not known to have gone."""
 
     experiments: frozenset[str] = frozenset()
     runs: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
     #: `<name>/<version>/<creation time>`: a name that is made again starts at version 1 again, with other
     #: contents.
     model_versions: frozenset[str] = frozenset()
     #: The version of each `(model, alias)`; None where it was removed.
     aliases: Mapping[tuple[str, str], str | None] = field(default_factory=dict)
-    #: `(training set, run)`
+    #: `(training set, run id)`
     uses: frozenset[tuple[str, str]] = frozenset()
-    #: When that was so, microseconds of UTC; None where nobody looked yet.
-    seen_at: int | None = None
+    #: When that was so, with a zone; None where nobody looked yet.
+    seen_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What an MLflow server said at one time. Records are as `lineament.observe` takes them; times are
-    microseconds of UTC."""
+    """What an MLflow server said at one time. Records are as the action `lineament.observe` takes them."""
 
     authority: str
-    seen_at: int
-    previous_seen_at: int | None
+    seen_at: datetime
+    previous_seen_at: datetime | None
     experiments: list[dict[str, Any]]
     runs: list[dict[str, Any]]
+    models: list[dict[str, Any]]
     model_versions: list[dict[str, Any]]
     #: One for each alias there is, and one without a version for each that is gone.
     aliases: list[dict[str, Any]]
@@ -79,19 +80,25 @@ class Observation:
         """This observation as what is known before the next."""
 
         def there(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-            return frozenset(record["external_id"] for record in records if record["lifecycle"] != "gone")
+            return frozenset(record["id"] for record in records if record["lifecycle"] != "gone")
 
         return Known(
             experiments=there(self.experiments),
             runs=there(self.runs),
+            models=there(self.models),
             model_versions=there(self.model_versions),
-            aliases={(alias["model"], alias["alias"]): alias["model_version"] for alias in self.aliases},
-            uses=frozenset((use.training_set, use.run) for use in self.uses),
+            aliases={(alias["model"], alias["alias"]): alias.get("version") for alias in self.aliases},
+            uses=frozenset((use.training_set, _run_id(use.run)) for use in self.uses),
             seen_at=self.seen_at,
         )
 
+    def gone(self) -> list[str]:
+        """The ids of what was known before and is no longer there."""
+        things = [*self.experiments, *self.runs, *self.models, *self.model_versions]
+        return [thing["id"] for thing in things if thing["lifecycle"] == "gone"]
+
     def messages(self) -> Iterator[dict[str, Any]]:
-        """The bodies of `lineament.observe`: what others refer to first, and the end of the pass last."""
+        """The bodies of `lineament.observe`: what others refer to first, and at last that this was all."""
         head: dict[str, Any] = {
             "system": "mlflow",
             "authority": self.authority,
@@ -100,61 +107,15 @@ class Observation:
         }
         if self.previous_seen_at is not None:
             head["previous_seen_at"] = _text_of(self.previous_seen_at)
-        told = {
-            "experiments": [_told(one, _EXPERIMENT) for one in self.experiments],
-            "runs": [_told_run(one) for one in self.runs],
-            "model_versions": [_told(one, _MODEL_VERSION) for one in self.model_versions],
-            "aliases": [_told(one, _ALIAS) for one in self.aliases],
-        }
-        for kind, records in told.items():
+        found = 0
+        # Versions before models: by a version with another model's name the store knows a renamed model again.
+        for kind in ("experiments", "runs", "model_versions", "models", "aliases"):
+            records = getattr(self, kind)
+            found += len(records)
             for first in range(0, len(records), _RECORDS_A_MESSAGE):
                 yield {**head, kind: records[first : first + _RECORDS_A_MESSAGE]}
-        everything = [*self.experiments, *self.runs, *self.model_versions]
-        gone = sum(record["lifecycle"] == "gone" for record in everything)
-        yield {**head, "complete": {"found": len(everything) + len(self.aliases) - gone, "gone": gone}}
-
-
-# How the members of a record are called in `lineament.observe`; those that are not named are not told.
-_EXPERIMENT = {"external_id": "id", "name": "name", "lifecycle": "lifecycle", "tags": "tags"}
-_RUN = {
-    "external_id": "id", "experiment": "experiment", "parent_run": "parent", "name": "name", "user": "user",
-    "status": "status", "started_at": "started_at", "ended_at": "ended_at", "lifecycle": "lifecycle",
-    "params": "params", "tags": "tags", "source_commit": "source_commit",
-}  # fmt: skip
-_MODEL_VERSION = {
-    "external_id": "id", "model": "model", "version": "version", "run": "run", "logged_model": "logged_model",
-    "source_uri": "source_uri", "created_at": "created_at", "status": "status", "lifecycle": "lifecycle",
-    "renamed_from": "renamed_from",
-}  # fmt: skip
-_ALIAS = {"model": "model", "alias": "alias", "model_version": "version"}
-_TIMES = {"started_at", "ended_at", "created_at"}
-
-
-def _told(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        told: _text_of(record[name]) if name in _TIMES else record[name]
-        for name, told in names.items()
-        if record.get(name) is not None
-    }
-
-
-def _told_run(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A metric that is no number has no place among numbers, and is told with the tags."""
-    told = _told(record, _RUN)
-    metrics = record.get("metrics", {})
-    told["metrics"] = {name: value for name, value in metrics.items() if not isinstance(value, str)}
-    odd = {f"metrics.{name}": value for name, value in metrics.items() if isinstance(value, str)}
-    if odd:
-        told["tags"] = {**told.get("tags", {}), **odd}
-    if record.get("truncated"):
-        # Of parameters the bare name; the store shows it beside the value.
-        told["truncated"] = [name.removeprefix("params.") for name in record["truncated"]]
-    return told
-
-
-def _text_of(micros: int) -> str:
-    seconds, rest = divmod(micros, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest).isoformat().replace("+00:00", "Z")
+        gone = len(self.gone())
+        yield {**head, "complete": {"found": found - gone, "gone": gone}}
 
 
 @dataclass(frozen=True, repr=False)
@@ -168,7 +129,7 @@ class ReconciliationReport:
     foreign: list[RunUse]
     #: Aliases that mean another version than before, `(model, alias, before, now)`; None for no version.
     moved: list[tuple[str, str, str | None, str | None]]
-    #: Runs and model versions that are no longer there.
+    #: Experiments, runs, models and versions that are no longer there.
     gone: list[str]
     #: Models with another name than before, `(before, now)`.
     renamed: list[tuple[str, str]]
@@ -220,7 +181,7 @@ def reconcile(
         client._action("lineament.observe", message)
     linked, foreign = [], []
     for one in observation.uses:
-        if (one.training_set, one.run) in before.uses:
+        if (one.training_set, _run_id(one.run)) in before.uses:
             continue
         try:
             client._action("lineament.use", use(one.training_set, one.run, one.role, one.how))
@@ -235,18 +196,13 @@ def reconcile(
         environment = (deployed or {}).get(alias)
         if environment is not None:
             deployment = {"name": model, "environment": environment, "evidence": "alias"}
-            client._action(
-                "lineament.deploy", deployment if now is None else {**deployment, "model_version": now}
-            )
-    gone = [
-        record["external_id"]
-        for record in [*observation.runs, *observation.model_versions]
-        if record["lifecycle"] == "gone"
-    ]
+            if now is not None:
+                deployment["model_version"] = now
+            client._action("lineament.deploy", deployment)
     renamed = sorted(
         {(one["renamed_from"], one["model"]) for one in observation.model_versions if "renamed_from" in one}
     )
-    return ReconciliationReport(observation, linked, foreign, moved, gone, renamed)
+    return ReconciliationReport(observation, linked, foreign, moved, observation.gone(), renamed)
 
 
 def observe(
@@ -277,21 +233,24 @@ class _Reader:
         self._mlflow = client_of(uri)
         self._authority = normalised(uri)
         self._known = known
-        self._seen_at = time.time_ns() // 1000
+        self._seen_at = datetime.now(UTC)
 
     def read(self, ended_after: datetime | None, all_runs: bool) -> Observation:
         experiments = self._experiments()
-        versions, aliases = self._registry()
+        models, versions, aliases = self._registry()
         made = {version["run"] for version in versions if "run" in version}
-        runs, uses = self._runs(
-            [record["external_id"] for record in experiments], made, ended_after, all_runs
-        )
-        there = {record["external_id"] for record in experiments}
-        experiments += [
-            {"external_id": id, "lifecycle": "gone"} for id in sorted(self._known.experiments - there)
-        ]
+        runs, uses = self._runs([one["id"] for one in experiments], made, ended_after, all_runs)
+        experiments += _gone(self._known.experiments, experiments)
         return Observation(
-            self._authority, self._seen_at, self._known.seen_at, experiments, runs, versions, aliases, uses
+            self._authority,
+            self._seen_at,
+            self._known.seen_at,
+            experiments,
+            runs,
+            models,
+            versions,
+            aliases,
+            uses,
         )
 
     def _experiments(self) -> list[dict[str, Any]]:
@@ -302,11 +261,9 @@ class _Reader:
         )
         return [
             _present(
-                external_id=experiment.experiment_id,
+                id=experiment.experiment_id,
                 name=experiment.name,
                 lifecycle=experiment.lifecycle_stage,
-                created_at=_micros(experiment.creation_time),
-                updated_at=_micros(experiment.last_update_time),
                 tags=dict(experiment.tags),
             )
             for experiment in found
@@ -337,7 +294,7 @@ class _Reader:
         while asked := sorted((wanted | _parents(records)) - records.keys()):
             for id in asked:
                 run = self._one_run(id)
-                records[id] = {"external_id": id, "lifecycle": "gone"} if run is None else _run(run)
+                records[id] = {"id": id, "lifecycle": "gone"} if run is None else _run(run)
                 uses += [] if run is None else self._uses(run)
         return list(records.values()), uses
 
@@ -376,35 +333,41 @@ class _Reader:
             found[id] = RunUse(id, text, role, "pending")
         return list(found.values())
 
-    def _registry(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        models = list(_pages(lambda token: self._mlflow.search_registered_models(page_token=token)))
-        found = list(_pages(lambda token: self._mlflow.search_model_versions("", page_token=token)))
-        versions = {_version_key(version): self._version(version) for version in found}
-        by_number = {(version.name, str(version.version)): _version_key(version) for version in found}
-        gone = self._known.model_versions - versions.keys()
-        for before in gone:
+    def _registry(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+        found = list(_pages(lambda token: self._mlflow.search_registered_models(page_token=token)))
+        listed = list(_pages(lambda token: self._mlflow.search_model_versions("", page_token=token)))
+        models = [{"id": model.name, "name": model.name, "lifecycle": "active"} for model in found]
+        versions = {_version_key(version): self._version(version) for version in listed}
+        by_number = {(version.name, str(version.version)): _version_key(version) for version in listed}
+        renamed = set()
+        for before in sorted(self._known.model_versions - versions.keys()):
             name, number, created = before.rsplit("/", 2)
             # The same number and time under another name, which nobody knew: the model was renamed.
             now = [
-                key for key in versions
-                if key not in self._known.model_versions and key.rsplit("/", 2)[1:] == [number, created]
-            ]  # fmt: skip
-            if len(now) == 1 and name not in {model.name for model in models}:
+                key
+                for key in versions.keys() - self._known.model_versions
+                if key.rsplit("/", 2)[1:] == [number, created]
+            ]
+            if len(now) == 1 and name not in {model.name for model in found}:
                 versions[now[0]]["renamed_from"] = name
+                renamed.add(name)
             else:
-                versions[before] = {
-                    "external_id": before, "model": name, "version": number, "lifecycle": "gone",
-                    "created_at": int(created) * 1000,
-                }  # fmt: skip
-        aliases = []
-        for model in models:
-            for alias, number in sorted(model.aliases.items()):
-                aliases.append(self._alias(model.name, alias, by_number.get((model.name, str(number)))))
+                versions[before] = {"id": before, "model": name, "version": number, "lifecycle": "gone"}
+        models += _gone(self._known.models - renamed, models)
+        aliases = [
+            {"model": model.name, "alias": alias, "version": by_number[model.name, str(number)]}
+            for model in found
+            for alias, number in sorted(model.aliases.items())
+            # One that was set between the two listings is for the next pass.
+            if (model.name, str(number)) in by_number
+        ]
         there = {(alias["model"], alias["alias"]) for alias in aliases}
-        for (model, alias), version in sorted(self._known.aliases.items()):
-            if version is not None and (model, alias) not in there:
-                aliases.append(self._alias(model, alias, None))
-        return list(versions.values()), aliases
+        aliases += [
+            {"model": model, "alias": alias}
+            for (model, alias), version in sorted(self._known.aliases.items())
+            if version is not None and (model, alias) not in there and model not in renamed
+        ]
+        return models, list(versions.values()), aliases
 
     def _version(self, version: Any) -> dict[str, Any]:
         logged = getattr(version, "model_id", None) or None
@@ -415,17 +378,16 @@ class _Reader:
         if run is None and logged is not None:
             run = self._run_of_logged_model(logged)
         return _present(
-            external_id=_version_key(version),
+            id=_version_key(version),
             model=version.name,
-            name=f"{version.name}/{version.version}",
             version=str(version.version),
             run=run,
             logged_model=logged,
             source_uri=source,
-            created_at=_micros(version.creation_timestamp),
-            updated_at=_micros(version.last_updated_timestamp),
+            created_at=_instant(version.creation_timestamp),
             status=str(version.status),
             lifecycle="active",
+            tags=dict(version.tags),
         )
 
     def _run_of_logged_model(self, id: str) -> str | None:
@@ -438,39 +400,40 @@ class _Reader:
                 return None
             raise
 
-    def _alias(self, model: str, alias: str, version: str | None) -> dict[str, Any]:
-        # It moved somewhere between the two times; nobody can say when.
-        return {
-            "model": model, "alias": alias, "model_version": version, "seen_at": self._seen_at,
-            "previous_seen_at": self._known.seen_at,
-        }  # fmt: skip
-
 
 def _parents(records: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    return {record["parent_run"] for record in records.values() if "parent_run" in record}
+    return {record["parent"] for record in records.values() if "parent" in record}
 
 
 def _run(run: Any) -> dict[str, Any]:
-    tags, params = dict(run.data.tags), dict(run.data.params)
+    tags, params, metrics = dict(run.data.tags), dict(run.data.params), dict(run.data.metrics)
     truncated = [f"tags.{key}" for key, value in tags.items() if len(value) == _TAG_CUT]
-    truncated += [f"params.{key}" for key, value in params.items() if len(value) == _PARAM_CUT]
+    # Of parameters the bare name; the store shows it beside the value.
+    truncated += [key for key, value in params.items() if len(value) == _PARAM_CUT]
+    # A metric that is no number has no place among numbers, and is told with the tags.
+    odd = {f"metrics.{key}": str(value) for key, value in metrics.items() if not math.isfinite(value)}
     info = run.info
     return _present(
-        external_id=info.run_id,
+        id=info.run_id,
         experiment=info.experiment_id,
-        parent_run=tags.get(_PARENT),
+        parent=tags.get(_PARENT),
         name=info.run_name,
         user=info.user_id,
         status=str(info.status),
-        started_at=_micros(info.start_time),
-        ended_at=_micros(info.end_time),
+        started_at=_instant(info.start_time),
+        ended_at=_instant(info.end_time),
         lifecycle=info.lifecycle_stage,
         params=params,
-        metrics={key: _number(value) for key, value in run.data.metrics.items()},
-        tags=tags,
+        metrics={key: value for key, value in metrics.items() if math.isfinite(value)},
+        tags={**tags, **odd},
         source_commit=tags.get(_COMMIT),
         truncated=truncated,
     )
+
+
+def _gone(known: Iterable[str], records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    there = {record["id"] for record in records}
+    return [{"id": id, "lifecycle": "gone"} for id in sorted(set(known) - there)]
 
 
 def _version_key(version: Any) -> str:
@@ -490,16 +453,17 @@ def _moved(known: Known, seen: Observation) -> list[tuple[str, str, str | None, 
     before = {
         (names.get(model, model), alias): called(version) for (model, alias), version in known.aliases.items()
     }
-    now = {
-        (one["model"], one["alias"]): one["model_version"]
-        for one in seen.aliases
-        if one["model"] not in names
-    }
+    now = {(one["model"], one["alias"]): one.get("version") for one in seen.aliases}
     return [
         (model, alias, before.get((model, alias)), now.get((model, alias)))
         for model, alias in sorted(before.keys() | now.keys())
         if before.get((model, alias)) != now.get((model, alias))
     ]
+
+
+def _run_id(run: str) -> str:
+    """The run's own id, which tells runs of one server apart, in the text of a run."""
+    return run.rpartition(";")[2]
 
 
 def _known_to_store(client: Any, authority: str) -> Known:
@@ -512,47 +476,53 @@ def _known_to_store(client: Any, authority: str) -> Known:
     }
     ours = f"system = 'mlflow' AND authority = {_text(authority)}"
     ids: dict[str, set[str]] = {}
-    if "external_ids" in views:
-        for row in _select(client, f"SELECT kind, external_id FROM lineament.external_ids WHERE {ours}"):
-            ids.setdefault(row["kind"], set()).add(row["external_id"])
-    uses = set()
-    if "uses" in views:
+    for view, kind in (
+        ("experiments", "experiment"),
+        ("runs", "run"),
+        ("models", "model"),
+        ("model_versions", "model_version"),
+    ):
+        if view in views:
+            there = f"{ours} AND lifecycle IS DISTINCT FROM 'gone'"
+            query = f"SELECT external_id FROM lineament.{view} WHERE {there}"
+            ids[kind] = {row["external_id"] for row in _select(client, query)}
+    # A retrieval's own run stands as text.
+    uses = {
+        (row["training_set"], _run_id(row["run"]))
         for row in _select(
-            client,
-            "SELECT u.training_set, u.external_id AS run, e.external_id AS experiment FROM lineament.uses u "
-            "JOIN lineament.runs r ON r.run = u.run LEFT JOIN lineament.experiments e ON e.experiment = "
-            f"r.experiment WHERE u.system = 'mlflow' AND u.authority = {_text(authority)}",
-        ):
-            uses.add((row["training_set"], f"mlflow;{authority};{row['experiment'] or ''};{row['run']}"))
+            client, "SELECT training_set, run FROM lineament.training_sets WHERE run IS NOT NULL"
+        )
+        if row["run"].startswith(f"mlflow;{authority};")
+    }
+    if "uses" in views:
+        query = f"SELECT training_set, external_id FROM lineament.uses WHERE {ours}"
+        uses |= {(row["training_set"], row["external_id"]) for row in _select(client, query)}
     return Known(
         experiments=frozenset(ids.get("experiment", ())),
         runs=frozenset(ids.get("run", ())),
+        models=frozenset(ids.get("model", ())),
         model_versions=frozenset(ids.get("model_version", ())),
-        aliases=_aliases(client, authority) if {"alias_history", "external_ids"} <= views else {},
+        aliases=_aliases(client, ours) if {"alias_history", "models", "model_versions"} <= views else {},
         uses=frozenset(uses),
-        seen_at=_last_pass(client, authority) if "reconciliation" in views else None,
+        seen_at=_last_pass(client, ours) if "reconciliation" in views else None,
     )
 
 
-def _aliases(client: Any, authority: str) -> dict[tuple[str, str], str | None]:
+def _aliases(client: Any, ours: str) -> dict[tuple[str, str], str | None]:
+    """What each alias means now, in the other system's words."""
     rows = _select(
         client,
-        "SELECT m.external_id AS model, a.alias, v.external_id AS version FROM lineament.alias_history a "
-        "JOIN lineament.external_ids m ON m.id = a.model LEFT JOIN lineament.external_ids v ON v.id = "
-        "a.model_version "
-        f"WHERE a.until IS NULL AND m.authority = {_text(authority)}",
+        "SELECT m.external_id AS model, a.alias, v.external_id AS version "
+        f"FROM lineament.alias_history a JOIN (SELECT * FROM lineament.models WHERE {ours}) m "
+        "ON m.model = a.model LEFT JOIN lineament.model_versions v ON v.model_version = a.model_version "
+        "WHERE a.until IS NULL",
     )
     return {(row["model"], row["alias"]): row["version"] for row in rows}
 
 
-def _last_pass(client: Any, authority: str) -> int | None:
-    rows = _select(
-        client,
-        "SELECT max(checked_at) AS checked_at FROM lineament.reconciliation "
-        f"WHERE authority = {_text(authority)}",
-    )  # fmt: skip
-    at = rows[0]["checked_at"] if rows else None
-    return None if at is None else int(at.timestamp() * 1_000_000)
+def _last_pass(client: Any, ours: str) -> datetime | None:
+    rows = _select(client, f"SELECT max(checked_at) AS checked_at FROM lineament.reconciliation WHERE {ours}")
+    return rows[0]["checked_at"] if rows else None
 
 
 def _select(client: Any, query: str) -> list[dict[str, Any]]:
@@ -577,15 +547,12 @@ def _present(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _micros(millis: int | None) -> int | None:
-    return None if millis is None else int(millis) * 1000
+def _instant(millis: int | None) -> str | None:
+    return None if millis is None else _text_of(_EPOCH + timedelta(milliseconds=int(millis)))
 
 
-def _number(value: float) -> float | str:
-    """A metric as JSON can say it; NaN and the infinities as text."""
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+def _text_of(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _default_uri() -> str:
