@@ -6,6 +6,7 @@ mod coverage;
 mod damage;
 mod fixture;
 mod golden;
+mod lineage;
 mod mistakes;
 mod point_in_time;
 mod slt;

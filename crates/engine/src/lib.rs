@@ -6,6 +6,7 @@
 
 pub mod conditions;
 pub mod data_files;
+pub mod derived;
 pub mod feature_view;
 pub mod features;
 pub mod history;
@@ -20,5 +21,5 @@ mod system;
 pub use conditions::SqlConditions;
 pub use memory::{Memory, Reserved};
 pub use session::{CATALOG, Engine, SYSTEM_SCHEMA, Session};
-pub use snapshot::{Snapshot, split_name};
+pub use snapshot::{LineageRelations, Snapshot, split_name};
 pub use sql::{TEXT_BYTES, ttls};

@@ -6,8 +6,11 @@
 mod error;
 mod explain;
 mod export;
+mod graph;
 mod historical;
 mod reads;
+mod refresh;
+mod registry;
 mod replay;
 mod retrieve;
 
@@ -15,7 +18,9 @@ pub use engine::{Memory, Reserved, TEXT_BYTES as SQL_BYTES};
 pub use error::{Error, Kind, Result};
 pub use explain::{Candidate, ExplainRequest, Explanation};
 pub use export::write_parquet;
+pub use graph::{ImpactReport, ImpactRow, LineageReport, LineageRequest, LineageStep};
 pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
 pub use lineage::Manifest;
+pub use refresh::{RefreshReport, RefreshRequest};
 pub use replay::{Difference, ReplayReport};
 pub use retrieve::{Query, Retrieval, Serving};

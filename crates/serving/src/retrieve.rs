@@ -13,6 +13,7 @@ use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
 
 use crate::error::{Error, Kind, Result};
+use crate::graph::Graphs;
 use crate::reads::{Read, Reads};
 
 /// An open store, ready to answer. Cheap to clone.
@@ -20,6 +21,7 @@ use crate::reads::{Read, Reads};
 pub struct Serving {
     pub(crate) engine: Engine,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) graphs: Arc<Graphs>,
 }
 
 /// What is asked for.
@@ -64,7 +66,8 @@ impl Retrieval {
 
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
-        Self { engine: Engine::new(catalog), reads: Arc::default() }
+        let graphs = Arc::new(Graphs::default());
+        Self { engine: Engine::new(catalog).with_lineage(graphs.clone()), reads: Arc::default(), graphs }
     }
 
     /// The same store with another limit on memory.
@@ -144,6 +147,7 @@ impl Serving {
 
     pub async fn plan_definitions(&self, definitions: &Definitions) -> Result<Plan> {
         let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, &Author::default()).await?;
         Ok(catalog::plan::plan(&state, definitions, &SqlConditions)?)
     }
 
@@ -153,6 +157,8 @@ impl Serving {
     }
 
     pub async fn apply_definitions(&self, definitions: &Definitions, author: &Author) -> Result<Applied> {
+        let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, author).await?;
         Ok(catalog::plan::apply(self.catalog(), definitions, &SqlConditions, author).await?)
     }
 
