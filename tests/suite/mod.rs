@@ -7,6 +7,7 @@ mod coverage;
 mod damage;
 mod fixture;
 mod golden;
+mod lineage;
 mod mistakes;
 mod point_in_time;
 mod slt;
@@ -32,7 +33,8 @@ fn undeclared(folder: &Path) -> Vec<String> {
         if path.is_dir() {
             missing.extend(undeclared(&path));
         }
-        if name != "mod" && !declared.contains(&name.as_str()) {
+        let is_code = path.is_dir() || path.extension().is_some_and(|ending| ending == "rs");
+        if is_code && name != "mod" && !declared.contains(&name.as_str()) {
             missing.push(path.display().to_string());
         }
     }

@@ -6,10 +6,13 @@
 
 pub mod author;
 pub mod conditions;
+pub mod external;
 pub mod ingest;
 pub mod plan;
 pub mod recorded_reads;
 pub mod records;
+pub mod registry;
+pub mod selection;
 pub mod state;
 
 mod catalog;

@@ -7,6 +7,7 @@
 pub mod column_lineage;
 pub mod conditions;
 pub mod data_files;
+pub mod derived;
 pub mod feature_view;
 pub mod features;
 pub mod history;
@@ -22,5 +23,5 @@ mod system;
 pub use conditions::SqlConditions;
 pub use memory::{Memory, Reserved};
 pub use session::{CATALOG, Engine, Prepared, SYSTEM_SCHEMA, Session};
-pub use snapshot::{Snapshot, split_name};
+pub use snapshot::{LineageRelations, Snapshot, split_name};
 pub use sql::{TEXT_BYTES, ttls};

@@ -5,12 +5,14 @@ use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any, ProstMessageExt,
 };
 use catalog::Author;
+use catalog::records::{How, Role};
+use catalog::registry::{Deployment, Observations};
 use feature::TrainingSetId;
 use feature::name::nearest;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use serving::{ExplainRequest, Serving};
+use serving::{ExplainRequest, LineageRequest, RefreshRequest, Serving};
 use tonic::{Code, Status};
 
 use crate::flight_sql::prepared;
@@ -22,13 +24,37 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 7] = [
+const ACTIONS: [(&str, &str); 13] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
     (
         "lineament.explain",
         "why one cell of a training set has its value; body: {\"training_set\": \"<id>\", \"row\": 0, \"column\": \"temp\"}",
+    ),
+    (
+        "lineament.refresh",
+        "brings derived feature views up to date; body: {\"view\": \"celsius\", \"full\": false}, all of them without a view",
+    ),
+    (
+        "lineament.observe",
+        "tells of experiments, runs, models, their versions and aliases; body: {\"experiments\": [{\"id\": \"churn\", \"hypothesis\": \"…\"}], …}, as in docs/lineage.md",
+    ),
+    (
+        "lineament.use",
+        "a run used a training set; body: {\"training_set\": \"<id>\", \"run\": \"…\", \"role\": \"train\", \"how\": \"explicit\"}",
+    ),
+    (
+        "lineament.deploy",
+        "a deployment serves a model version; body: {\"name\": \"…\", \"environment\": \"production\", \"model_version\": \"delay/3\"}",
+    ),
+    (
+        "lineament.lineage",
+        "what came of something, or where it came from; body: {\"node\": \"weather@1\", \"up\": false, \"depth\": 3}",
+    ),
+    (
+        "lineament.impact",
+        "cells, training sets, models and deployments that something reaches; body: {\"node\": \"<batch>\"}",
     ),
     ("lineament.status", "store, sequence and program; body: {}"),
     (CREATE_PREPARED, "Flight SQL: prepares a statement"),
@@ -60,6 +86,23 @@ struct Files {
 #[serde(deny_unknown_fields)]
 struct Replay {
     training_set: TrainingSetId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Used {
+    training_set: TrainingSetId,
+    run: String,
+    #[serde(default)]
+    role: Role,
+    #[serde(default)]
+    how: How,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Impact {
+    node: String,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +141,31 @@ pub async fn act(
         "lineament.explain" => {
             let wanted: ExplainRequest = request::json("the body of `lineament.explain`", body)?;
             reports::json(&serving.explain(wanted, author).await.map_err(failed)?)
+        }
+        "lineament.refresh" => {
+            let wanted: RefreshRequest = request::json("the body of `lineament.refresh`", body)?;
+            reports::json(&serving.refresh(&wanted, author).await.map_err(failed)?)
+        }
+        "lineament.lineage" => {
+            let wanted: LineageRequest = request::json("the body of `lineament.lineage`", body)?;
+            reports::json(&serving.lineage(&wanted).await.map_err(failed)?)
+        }
+        "lineament.impact" => {
+            let Impact { node } = request::json("the body of `lineament.impact`", body)?;
+            reports::json(&serving.impact(&node).await.map_err(failed)?)
+        }
+        "lineament.observe" => {
+            let seen: Observations = request::json("the body of `lineament.observe`", body)?;
+            reports::json(&serving.observe(seen, author).await.map_err(failed)?)
+        }
+        "lineament.use" => {
+            let Used { training_set, run, role, how } = request::json("the body of `lineament.use`", body)?;
+            let told = serving.record_use(training_set, &run, role, how, author).await;
+            reports::json(&told.map_err(failed)?)
+        }
+        "lineament.deploy" => {
+            let wanted: Deployment = request::json("the body of `lineament.deploy`", body)?;
+            reports::json(&serving.deploy(wanted, author).await.map_err(failed)?)
         }
         "lineament.status" => {
             if !body.is_empty() {

@@ -14,6 +14,7 @@ use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
 
 use crate::error::{Error, Kind, Result};
+use crate::graph::Graphs;
 use crate::reads::{Read, Reads};
 
 /// An open store, ready to answer. Cheap to clone.
@@ -21,6 +22,7 @@ use crate::reads::{Read, Reads};
 pub struct Serving {
     pub(crate) engine: Engine,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) graphs: Arc<Graphs>,
     opaque: OpaqueReads,
 }
 
@@ -85,7 +87,9 @@ impl Retrieval {
 
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
-        Self { engine: Engine::new(catalog), reads: Arc::default(), opaque: OpaqueReads::default() }
+        let graphs = Arc::new(Graphs::default());
+        let engine = Engine::new(catalog).with_lineage(graphs.clone());
+        Self { engine, reads: Arc::default(), graphs, opaque: OpaqueReads::default() }
     }
 
     /// The same store with another answer to reads that cannot be traced.
@@ -186,6 +190,7 @@ impl Serving {
 
     pub async fn plan_definitions(&self, definitions: &Definitions) -> Result<Plan> {
         let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, &Author::default()).await?;
         Ok(catalog::plan::plan(&state, definitions, &SqlConditions)?)
     }
 
@@ -195,6 +200,8 @@ impl Serving {
     }
 
     pub async fn apply_definitions(&self, definitions: &Definitions, author: &Author) -> Result<Applied> {
+        let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, author).await?;
         Ok(catalog::plan::apply(self.catalog(), definitions, &SqlConditions, author).await?)
     }
 
