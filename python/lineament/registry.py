@@ -244,6 +244,26 @@ class Registry:
         )
         self._action("lineament.deploy", body)
 
+    def log_metrics(
+        self,
+        deployment: str,
+        metrics: Mapping[str, float],
+        *,
+        since: datetime,
+        until: datetime,
+        environment: str = "production",
+    ) -> None:
+        """Says how well a deployment did with the predictions of some time, once their labels are known.
+
+        Said again for the same time, it replaces what was. `lineament.deployment_metrics` shows it beside the model version that
+        served then and the feature versions that it was trained on. Raises `NotFound` where there is no such deployment.
+        """
+        measured = {
+            "deployment": deployment, "environment": environment, "from": _instant(since), "until": _instant(until),
+            "metrics": {name: float(value) for name, value in metrics.items()},
+        }  # fmt: skip
+        self._observe("measurements", measured)
+
     def lineage(self, node: str, *, up: bool = False, depth: int | None = None) -> Lineage:
         """What came of something, or with `up` where it came from.
 

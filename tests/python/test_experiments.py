@@ -1,6 +1,6 @@
 """Experiments, runs, models and deployments through the client, and what they reach."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import lineament
 import pyarrow
@@ -38,6 +38,11 @@ def test_from_a_run_to_a_deployment(readings_client, server):
     up = client.lineage("warm-api", up=True)
     assert up.complete and {"model_version", "run", "training_set", "batch", "feature"} <= up.kinds().keys()
     assert not client.lineage("warm-api", up=True, depth=1).complete
+    day = [datetime.now(tz=UTC) + timedelta(days=days) for days in (0, 1)]
+    client.log_metrics("warm-api", {"auc": 0.7}, since=day[0], until=day[1])
+    assert select(client, "SELECT name, version, metric, \"value\", feature_versions FROM lineament.deployment_metrics") == [
+        {"name": "warm-api", "version": "warm/1", "metric": "auc", "value": 0.7, "feature_versions": "reading@1"}
+    ]
     client.deploy("warm-api", None)
     assert client.impact("reading").deployments == 0
     # The same on the command line, of the same store.

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use catalog::records::{
-    AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, DeploymentChanged, Described,
-    EntityDefined, Evidence, ExperimentObserved, ExternalLinked, How, Kind, KnownAtSource, Lifecycle,
-    ModelObserved, ModelVersionObserved, Object, ReadsRecorded, Reconciled, Record, RecordError, Role,
-    RunObserved, Selected, ServiceDefined, SourceFile, StoreCreated, Subject, TrainingSetRecorded,
-    UseRecorded, Verdict, Verified, ViewVersionDefined,
+    AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, DeploymentChanged,
+    DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved, ExternalLinked, How, Kind,
+    KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, ReadsRecorded, Reconciled, Record,
+    RecordError, Role, RunObserved, Selected, ServiceDefined, SourceFile, StoreCreated, Subject,
+    TrainingSetRecorded, UseRecorded, Verdict, Verified, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, canonical, parse_files};
@@ -367,6 +367,24 @@ fn registry() -> Vec<Vec<Record>> {
             }
             .into(),
         ],
+        vec![
+            DeploymentMeasured {
+                deployment: id(65),
+                model_version: Some(id(64)),
+                from: seen_at,
+                until: instant("2013-07-10T12:30:00Z"),
+                body: object("bodies/65.json"),
+            }
+            .into(),
+            DeploymentMeasured {
+                deployment: id(65),
+                model_version: None,
+                from: seen_at,
+                until: instant("2013-07-11T12:30:00Z"),
+                body: object("bodies/66.json"),
+            }
+            .into(),
+        ],
         [Role::Train, Role::Validate, Role::Test, Role::Score, Role::Unknown]
             .into_iter()
             .zip([How::Explicit, How::Pending, How::Tag, How::Artifact, How::Thread])
@@ -598,6 +616,10 @@ fn summary(state: &State) -> String {
         let used = &noted.record;
         let (set, run) = (number(used.training_set.to_string()), number(used.run.to_string()));
         lines.push(format!("{run} used {set}: {:?} {:?}", used.role, used.how));
+    }
+    for noted in registry.measured() {
+        let version = noted.record.model_version.map(|id| number(id.to_string()));
+        lines.push(format!("measured {version:?} until {}", noted.record.until));
     }
     if let Some(pass) = registry.last_pass("mlflow", "http://tracking:5000") {
         lines.push(format!("pass at {}: {} found, {} gone", pass.seen_at, pass.found, pass.gone));

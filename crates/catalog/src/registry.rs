@@ -21,8 +21,9 @@ use crate::error::{Error, Result};
 use crate::external::{self, External, OWN, RunName};
 use crate::plan::did_you_mean;
 use crate::records::{
-    AliasObserved, DeploymentChanged, Evidence, ExperimentObserved, ExternalLinked, How, Kind, Lifecycle,
-    ModelObserved, ModelVersionObserved, Object, Reconciled, Record, Role, RunObserved, UseRecorded,
+    AliasObserved, DeploymentChanged, DeploymentMeasured, Evidence, ExperimentObserved, ExternalLinked, How,
+    Kind, Lifecycle, ModelObserved, ModelVersionObserved, Object, Reconciled, Record, Role, RunObserved,
+    UseRecorded,
 };
 use crate::state::State;
 use crate::state::registry::{ExperimentNow, ModelNow, ModelVersionNow, Registry, RunNow};
@@ -56,6 +57,27 @@ pub struct Observations {
     pub models: Vec<SeenModel>,
     pub model_versions: Vec<SeenModelVersion>,
     pub aliases: Vec<SeenAlias>,
+    pub measurements: Vec<Measurement>,
+}
+
+/// How well a deployment did: metrics of the predictions of some time, once their labels are known.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Measurement {
+    pub deployment: String,
+    /// Left out: `production`.
+    pub environment: Option<String>,
+    #[serde(with = "rfc3339::option")]
+    pub from: Option<Timestamp>,
+    #[serde(with = "rfc3339::option")]
+    pub until: Option<Timestamp>,
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// What lies beside the log of a measurement.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct MeasurementBody {
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// What a pass over a server found in all.
@@ -193,6 +215,12 @@ pub async fn observe(catalog: &Catalog, seen: Observations, author: &Author) -> 
     let seen_at = seen.seen_at.unwrap_or_else(|| catalog.store().clock().now());
     let state = catalog.refresh().await?;
     let bodies = Bodies::keep(catalog, &state, &seen).await?;
+    let mut measured = Vec::with_capacity(seen.measurements.len());
+    for measurement in &seen.measurements {
+        let bytes = json(&MeasurementBody { metrics: measurement.metrics.clone() })?;
+        let id: BodyId = environment::mint();
+        measured.push(catalog.put_object(format!("bodies/{id}.json"), bytes.into()).await?);
+    }
     let outcome = catalog
         .commit(author, None, |state| {
             let mut telling = Telling::new(state, &seen, seen_at);
@@ -210,6 +238,9 @@ pub async fn observe(catalog: &Catalog, seen: Observations, author: &Author) -> 
             }
             for alias in &seen.aliases {
                 telling.alias(alias)?;
+            }
+            for (measurement, body) in seen.measurements.iter().zip(&measured) {
+                telling.measurement(measurement, body)?;
             }
             telling.end_pass();
             Ok(if telling.records.is_empty() { Intent::Done(()) } else { Intent::Append(telling.records) })
@@ -397,7 +428,8 @@ fn verify(seen: &Observations) -> Result<()> {
         + seen.runs.len()
         + seen.models.len()
         + seen.model_versions.len()
-        + seen.aliases.len();
+        + seen.aliases.len()
+        + seen.measurements.len();
     if things > THINGS {
         return Err(Error::Invalid(format!(
             "{things} things are told at once; at most {THINGS} are allowed: tell them in several calls"
@@ -427,6 +459,20 @@ fn verify(seen: &Observations) -> Result<()> {
         short("a model version", Some(&seen.version))?;
         if seen.version.trim().is_empty() {
             return Err(Error::Invalid(format!("a version of the model `{}` has no number", seen.model)));
+        }
+    }
+    for seen in &seen.measurements {
+        let name = &seen.deployment;
+        let (Some(from), Some(until)) = (seen.from, seen.until) else {
+            return Err(Error::Invalid(format!(
+                "the measurement of `{name}` needs from and until, the time whose predictions were looked at"
+            )));
+        };
+        if from >= until {
+            return Err(Error::Invalid(format!("the measurement of `{name}` ends before it begins")));
+        }
+        if let Some((metric, _)) = seen.metrics.iter().find(|(_, value)| !value.is_finite()) {
+            return Err(Error::Invalid(format!("the metric `{metric}` of `{name}` is no number")));
         }
     }
     seen.aliases.iter().try_for_each(|seen| short("an alias", Some(&seen.alias)))
@@ -724,6 +770,27 @@ impl<'a> Telling<'a> {
             && self.registry().find(&to).is_none()
         {
             self.link_to(to, version);
+        }
+        Ok(())
+    }
+
+    fn measurement(&mut self, seen: &Measurement, body: &Object) -> Result<()> {
+        let registry = self.registry();
+        let environment = seen.environment.as_deref().unwrap_or("production");
+        let Some(deployment) = registry.deployment_named(&seen.deployment, environment) else {
+            return Err(no_deployment(registry, &seen.deployment, environment));
+        };
+        let (Some(from), Some(until)) = (seen.from, seen.until) else { return Ok(()) };
+        let model_version = registry.served(deployment, from);
+        let known = registry
+            .measured()
+            .iter()
+            .rev()
+            .map(|noted| &noted.record)
+            .find(|known| known.deployment == deployment && known.from == from && known.until == until);
+        if known.is_none_or(|known| known.body.digest != body.digest) {
+            let body = body.clone();
+            self.records.push(DeploymentMeasured { deployment, model_version, from, until, body }.into());
         }
         Ok(())
     }

@@ -307,6 +307,7 @@ impl State {
                 }
                 self.registry_mut().record_use(body, by)
             }
+            Record::DeploymentMeasured(body) => self.registry_mut().measure(body, by),
             Record::Reconciled(body) => {
                 self.registry_mut().reconciled(body, by);
                 Ok(())

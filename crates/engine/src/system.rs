@@ -28,10 +28,11 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 28] = [
+const VIEWS: [(&str, &str); 29] = [
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
     ("dangling", include_str!("../../../sql/dangling.sql")),
+    ("deployment_metrics", include_str!("../../../sql/deployment_metrics.sql")),
     ("deployments", include_str!("../../../sql/deployments.sql")),
     ("edges", include_str!("../../../sql/edges.sql")),
     ("entities", include_str!("../../../sql/entities.sql")),

@@ -26,6 +26,7 @@
 //! | 47 | [`DeploymentChanged`] | 0.1 |
 //! | 48 | [`UseRecorded`] | 0.1 |
 //! | 49 | [`Reconciled`] | 0.1 |
+//! | 50 | [`DeploymentMeasured`] | 0.1 |
 
 mod batches;
 mod definitions;
@@ -35,8 +36,9 @@ mod retrievals;
 pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Parent, SourceFile};
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
 pub use registry::{
-    AliasObserved, AuthorityAliased, DeploymentChanged, Evidence, ExperimentObserved, ExternalLinked, How,
-    Kind, Lifecycle, ModelObserved, ModelVersionObserved, Reconciled, Role, RunObserved, UseRecorded,
+    AliasObserved, AuthorityAliased, DeploymentChanged, DeploymentMeasured, Evidence, ExperimentObserved,
+    ExternalLinked, How, Kind, Lifecycle, ModelObserved, ModelVersionObserved, Reconciled, Role, RunObserved,
+    UseRecorded,
 };
 pub use retrievals::{BatchHit, ReadsRecorded, Selected, TrainingSetRecorded, Verdict, Verified};
 
@@ -127,4 +129,5 @@ records! {
     47 DeploymentChanged "deployment_changed";
     48 UseRecorded "use_recorded";
     49 Reconciled "reconciled";
+    50 DeploymentMeasured "deployment_measured";
 }

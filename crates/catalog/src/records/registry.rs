@@ -197,6 +197,20 @@ pub struct Reconciled {
     pub gone: u64,
 }
 
+/// How well a deployment did over some time, as its labels came in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentMeasured {
+    pub deployment: DeploymentId,
+    /// What it served when the time began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_version: Option<ModelVersionId>,
+    /// The predictions that were looked at are those of this time.
+    pub from: Timestamp,
+    pub until: Timestamp,
+    /// Metrics.
+    pub body: Object,
+}
+
 /// What a training set was used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::{ApplyError, Provenance, repeated, unresolved};
 use crate::external::{External, RunName};
 use crate::records::{
-    AliasObserved, AuthorityAliased, DeploymentChanged, ExperimentObserved, ExternalLinked, How, Kind,
-    Lifecycle, ModelObserved, ModelVersionObserved, Object, Reconciled, Role, RunObserved, UseRecorded,
+    AliasObserved, AuthorityAliased, DeploymentChanged, DeploymentMeasured, ExperimentObserved,
+    ExternalLinked, How, Kind, Lifecycle, ModelObserved, ModelVersionObserved, Object, Reconciled, Role,
+    RunObserved, UseRecorded,
 };
 
 /// A record with the entry that it came in.
@@ -88,6 +89,7 @@ pub struct Registry {
     deployments: BTreeMap<DeploymentId, Vec<Noted<DeploymentChanged>>>,
     uses: Vec<Noted<UseRecorded>>,
     reconciled: Vec<Noted<Reconciled>>,
+    measured: Vec<Noted<DeploymentMeasured>>,
 }
 
 fn noted<T: Clone>(record: &T, by: &Arc<Provenance>) -> Noted<T> {
@@ -196,6 +198,21 @@ impl Registry {
         Ok(())
     }
 
+    pub(super) fn measure(
+        &mut self,
+        body: &DeploymentMeasured,
+        by: &Arc<Provenance>,
+    ) -> Result<(), ApplyError> {
+        if !self.deployments.contains_key(&body.deployment) {
+            return Err(unresolved(by, "deployment", body.deployment.to_string()));
+        }
+        if let Some(version) = body.model_version.filter(|id| !self.model_versions.contains_key(id)) {
+            return Err(unresolved(by, "model version", version.to_string()));
+        }
+        self.measured.push(noted(body, by));
+        Ok(())
+    }
+
     pub(super) fn reconciled(&mut self, body: &Reconciled, by: &Arc<Provenance>) {
         self.reconciled.push(noted(body, by));
     }
@@ -203,6 +220,18 @@ impl Registry {
 
 /// Questions.
 impl Registry {
+    /// How deployments did, in the order of the log.
+    pub fn measured(&self) -> &[Noted<DeploymentMeasured>] {
+        &self.measured
+    }
+
+    /// The model version that a deployment served at a time, as far as is known.
+    pub fn served(&self, deployment: DeploymentId, at: Timestamp) -> Option<ModelVersionId> {
+        let changes = self.deployments.get(&deployment)?.iter();
+        let last = changes.filter(|noted| noted.record.from <= at).max_by_key(|noted| noted.record.from)?;
+        last.record.model_version
+    }
+
     /// Passes over tracking servers, in the order of the log.
     pub fn passes(&self) -> &[Noted<Reconciled>] {
         &self.reconciled

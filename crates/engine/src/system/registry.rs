@@ -1,7 +1,7 @@
 //! Relations of experiments, runs, models, deployments and of what training sets were selected from.
 
-use catalog::records::{DeploymentChanged, Evidence, Kind, Lifecycle, Selected};
-use catalog::registry::{RunBody, body};
+use catalog::records::{DeploymentChanged, DeploymentMeasured, Evidence, Kind, Lifecycle, Selected};
+use catalog::registry::{MeasurementBody, RunBody, body};
 use catalog::selection::selected;
 use catalog::state::TrainingSet;
 use catalog::state::registry::Noted;
@@ -33,11 +33,12 @@ pub async fn relation(snapshot: &Snapshot, name: &str) -> Result<Option<RecordBa
         "state_uses" => uses(snapshot)?,
         "state_selected" => selections(snapshot).await?,
         "state_passes" => passes(snapshot)?,
+        "state_measured" => measured(snapshot).await?,
         _ => return Ok(None),
     }))
 }
 
-pub const RELATIONS: [&str; 12] = [
+pub const RELATIONS: [&str; 13] = [
     "state_links",
     "state_experiments",
     "state_runs",
@@ -50,6 +51,7 @@ pub const RELATIONS: [&str; 12] = [
     "state_uses",
     "state_selected",
     "state_passes",
+    "state_measured",
 ];
 
 /// A word of a record, as it stands in the log.
@@ -299,6 +301,46 @@ fn uses(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("how", all().map(|used| word(used.how)))
         .external(snapshot, all().map(|used| used.run))
         .time("at", rows.iter().map(|noted| noted.by.committed_at.micros()))
+        .finish()
+}
+
+async fn measured(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let (registry, at) = (snapshot.state.registry(), snapshot.sequence);
+    // What was measured again replaces what was.
+    let mut newest: Vec<&Noted<DeploymentMeasured>> = Vec::new();
+    for noted in registry.measured().iter().filter(|noted| noted.by.sequence <= at) {
+        let same = |other: &&Noted<DeploymentMeasured>| {
+            let (one, other) = (&noted.record, &other.record);
+            (one.deployment, one.from, one.until) == (other.deployment, other.from, other.until)
+        };
+        newest.retain(|other| !same(other));
+        newest.push(noted);
+    }
+    let mut rows: Vec<(&DeploymentMeasured, String, f64)> = Vec::new();
+    for noted in newest {
+        let body: MeasurementBody = body(&snapshot.catalog, &noted.record.body).await.map_err(of_catalog)?;
+        rows.extend(body.metrics.into_iter().map(|(metric, value)| (&noted.record, metric, value)));
+    }
+    let all = || rows.iter();
+    let first = |id: feature::DeploymentId| {
+        let mut changes = registry.deployments().find(|(known, _)| *known == id)?.1.iter();
+        Some(&changes.next()?.record)
+    };
+    let values: Float64Array = all().map(|(.., value)| Some(*value)).collect();
+    let version = |measured: &DeploymentMeasured| {
+        let now = registry.model_version_at(measured.model_version?, at)?;
+        Some(format!("{}/{}", registry.model_at(now.model, at)?.name, now.version))
+    };
+    let run = |measured: &DeploymentMeasured| registry.model_version_at(measured.model_version?, at)?.run;
+    Columns::default()
+        .text("name", all().map(|(measured, ..)| Some(&first(measured.deployment)?.name)))
+        .text("environment", all().map(|(measured, ..)| Some(&first(measured.deployment)?.environment)))
+        .instant("from", all().map(|(measured, ..)| Some(measured.from)))
+        .instant("until", all().map(|(measured, ..)| Some(measured.until)))
+        .text("version", all().map(|(measured, ..)| version(measured)))
+        .text("run", all().map(|(measured, ..)| run(measured)))
+        .text("metric", all().map(|(_, metric, _)| Some(metric)))
+        .add("value", Arc::new(values))
         .finish()
 }
 

@@ -125,7 +125,8 @@ impl Telling<'_> {
             | Record::ExperimentObserved(_)
             | Record::ModelObserved(_)
             | Record::AliasObserved(_)
-            | Record::Reconciled(_) => {}
+            | Record::Reconciled(_)
+            | Record::DeploymentMeasured(_) => {}
         }
     }
 
