@@ -5,6 +5,7 @@ import copy
 import importlib
 import json
 import pkgutil
+import shutil
 import socket
 import subprocess
 import sys
@@ -223,6 +224,15 @@ def test_the_check_finds_mistakes(events, check, pointer, wrong):
         at[last] = wrong
     with pytest.raises((jsonschema.ValidationError, AssertionError)):
         check(event)
+
+
+def test_the_golden_store_gives_the_events_that_it_always_gave(tmp_path):
+    """Consumers hold what they were told: other events for the same entries need another number in the producer."""
+    store = tmp_path / "store"
+    shutil.copytree(REPOSITORY / "testdata" / "golden" / "store-v1", store)
+    run(store, "emit", "--to", tmp_path / "events.jsonl")
+    golden = REPOSITORY / "testdata" / "openlineage" / "store-v1.jsonl"
+    assert (tmp_path / "events.jsonl").read_text().splitlines() == golden.read_text().splitlines()
 
 
 # The official client.
