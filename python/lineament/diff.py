@@ -79,8 +79,9 @@ class Diff:
 
     Rows are aligned on the entities' keys, the time, and the how-manieth row of both each is; not on their position.
 
-    >>> hindsight = client.get_historical_features(flights, ["weather.temp", "plane.seats"], known_by="2014-01-01T00:00:00Z")
-    >>> client.diff(training_set, hindsight)
+    >>> honest = client.get_historical_features(flights, ["weather.temp"])
+    >>> hindsight = client.get_historical_features(flights, ["weather.temp"], known_by="2014-01-01T00:00:00Z")
+    >>> client.diff(honest, hindsight)
     1,000 rows in both, 0 added, 0 removed, 0 moved
       temp  value  knowledge  323 cells
     """
