@@ -77,7 +77,7 @@ class Retyped:
 class Diff:
     """What is other in training set `b` than in `a`. Counts are exact; examples are a few of each kind.
 
-    Rows are aligned on the entities' keys, the time, and the how-manieth row of both each is; not on their position.
+    Rows are aligned on the entities' keys, the time, and the occurrence (the first row of both meets the first); not on their position.
 
     >>> honest = client.get_historical_features(flights, ["weather.temp"])
     >>> hindsight = client.get_historical_features(flights, ["weather.temp"], known_by="2014-01-01T00:00:00Z")
