@@ -6,18 +6,26 @@ mod apply;
 mod audit;
 mod definitions_folder;
 mod demo;
+mod deploy;
 mod diff;
+mod experiment;
 mod explain;
+mod impact;
 mod ingest;
 mod init;
+mod lineage;
+mod model;
 mod plan;
 mod progress;
+mod refresh;
 mod replay;
 mod retrieve;
+mod run;
 mod serve;
 mod session;
 mod sql;
 mod table;
+mod use_of;
 
 use std::process::ExitCode;
 
@@ -47,12 +55,20 @@ enum Verb {
     Plan(plan::Arguments),
     Apply(apply::Arguments),
     Ingest(ingest::Arguments),
+    Refresh(refresh::Arguments),
     Sql(sql::Arguments),
     Retrieve(retrieve::Arguments),
     Replay(replay::Arguments),
     Explain(explain::Arguments),
     Diff(diff::Arguments),
     Audit(audit::Arguments),
+    Lineage(lineage::Arguments),
+    Impact(impact::Arguments),
+    Experiment(experiment::Arguments),
+    Run(run::Arguments),
+    Use(use_of::Arguments),
+    Model(model::Arguments),
+    Deploy(deploy::Arguments),
     Serve(serve::Arguments),
 }
 
@@ -75,12 +91,20 @@ fn main() -> ExitCode {
             Verb::Plan(arguments) => plan::run(&place, arguments).await,
             Verb::Apply(arguments) => apply::run(&place, arguments).await,
             Verb::Ingest(arguments) => ingest::run(&place, arguments).await,
+            Verb::Refresh(arguments) => refresh::run(&place, arguments).await,
             Verb::Sql(arguments) => sql::run(&place, arguments).await,
             Verb::Retrieve(arguments) => retrieve::run(&place, arguments).await,
             Verb::Replay(arguments) => replay::run(&place, arguments).await,
             Verb::Explain(arguments) => explain::run(&place, arguments).await,
             Verb::Diff(arguments) => diff::run(&place, arguments).await,
             Verb::Audit(arguments) => audit::run(&place, arguments).await,
+            Verb::Lineage(arguments) => lineage::run(&place, arguments).await,
+            Verb::Impact(arguments) => impact::run(&place, arguments).await,
+            Verb::Experiment(arguments) => experiment::run(&place, arguments).await,
+            Verb::Run(arguments) => run::run(&place, arguments).await,
+            Verb::Use(arguments) => use_of::run(&place, arguments).await,
+            Verb::Model(arguments) => model::run(&place, arguments).await,
+            Verb::Deploy(arguments) => deploy::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         }
     });

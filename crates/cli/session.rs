@@ -1,5 +1,6 @@
 //! Where the store is and who asks: the options that all verbs share.
 
+use catalog::records::How;
 use catalog::{Author, Catalog};
 use clap::Args;
 use serving::{Error, Kind, Result, Serving};
@@ -30,6 +31,7 @@ impl Place {
             program: PROGRAM.to_owned(),
             run: self.run.clone(),
             experiment: self.experiment.clone(),
+            how: How::Explicit,
             steps: Vec::new(),
         }
     }

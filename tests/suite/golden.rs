@@ -7,17 +7,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use catalog::records::{
-    BatchCommitted, BatchRefused, Described, EntityDefined, KnownAtSource, Object, ReadsRecorded, Record,
-    RecordError, ServiceDefined, SourceFile, StoreCreated, Subject, TrainingSetRecorded, Verdict, Verified,
-    ViewVersionDefined,
+    AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, DeploymentChanged, Described,
+    EntityDefined, Evidence, ExperimentObserved, ExternalLinked, How, Kind, KnownAtSource, Lifecycle,
+    ModelObserved, ModelVersionObserved, Object, ReadsRecorded, Record, RecordError, Role, RunObserved,
+    Selected, ServiceDefined, SourceFile, StoreCreated, Subject, TrainingSetRecorded, UseRecorded, Verdict,
+    Verified, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, canonical, parse_files};
 use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
-use feature::{Sequence, Timestamp, TrainingSetId};
+use feature::{Id, RunId, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serving::{ExplainRequest, HistoricalRequest, Kind};
+use serving::{ExplainRequest, HistoricalRequest};
 use storage::Store;
 use storage::entry::{Entry, RawRecord, RequestKey, digest};
 
@@ -108,6 +110,7 @@ fn records() -> Vec<Vec<Record>> {
         quarantine: None,
         sources: Vec::new(),
         body: None,
+        derivation: None,
     };
     let refused = |number: u32| BatchRefused {
         batch: id(number),
@@ -190,11 +193,175 @@ fn records() -> Vec<Vec<Record>> {
                 columns: 12,
                 digest: format!("lmt1:{}", digest_of("set")),
                 manifest: object("training_sets/40/manifest.json"),
+                name: None,
+                selected: None,
             }
             .into(),
         ],
         vec![ReadsRecorded { reads: 3, object: object("reads/50.parquet") }.into()],
         vec![verified(Verdict::Equal, "set").into(), verified(Verdict::Differs, "other").into()],
+        vec![
+            TrainingSetRecorded {
+                training_set: id(41),
+                sequence: Sequence(10),
+                rows: 3,
+                columns: 2,
+                digest: format!("lmt1:{}", digest_of("named")),
+                manifest: object("training_sets/41/manifest.json"),
+                name: Some("flights of 2013".to_owned()),
+                selected: Some(vec![Selected {
+                    version: id(11),
+                    features: vec!["temp".to_owned()],
+                    hits: vec![BatchHit { batch: id(20), rows: 2 }],
+                }]),
+            }
+            .into(),
+        ],
+    ]
+    .into_iter()
+    .chain(registry())
+    .collect()
+}
+
+/// What is told of experiments, runs, models and deployments.
+fn registry() -> Vec<Vec<Record>> {
+    let linked = |number, kind, external_id: &str, how| ExternalLinked {
+        id: id::<RunId>(number).uuid(),
+        kind,
+        system: "mlflow".to_owned(),
+        authority: "http://tracking:5000".to_owned(),
+        external_id: external_id.to_owned(),
+        how,
+    };
+    let seen_at = instant("2013-07-09T12:30:00Z");
+    let run = RunObserved {
+        run: id(61),
+        experiment: None,
+        parent: None,
+        name: None,
+        status: None,
+        started_at: None,
+        ended_at: None,
+        lifecycle: None,
+        seen_at,
+        body: None,
+    };
+    let version = ModelVersionObserved {
+        model_version: id(64),
+        model: id(63),
+        version: "3".to_owned(),
+        run: None,
+        created_at: None,
+        status: None,
+        lifecycle: None,
+        seen_at,
+        body: None,
+    };
+    let deployment = DeploymentChanged {
+        deployment: id(65),
+        name: "delay-api".to_owned(),
+        environment: "production".to_owned(),
+        model_version: None,
+        service: None,
+        endpoint: None,
+        from: seen_at,
+        evidence: Evidence::Declared,
+    };
+    vec![
+        vec![
+            linked(60, Kind::Experiment, "3", How::Thread).into(),
+            linked(61, Kind::Run, "ab12", How::Thread).into(),
+            linked(62, Kind::Run, "cd34", How::Environment).into(),
+            linked(63, Kind::Model, "delay", How::Reconciliation).into(),
+            linked(64, Kind::ModelVersion, "delay/3/1373373000", How::Reconciliation).into(),
+            AuthorityAliased {
+                authority: "http://tracking:5000".to_owned(),
+                alias: "http://10.0.0.7:5000".to_owned(),
+            }
+            .into(),
+        ],
+        vec![
+            ExperimentObserved {
+                experiment: id(60),
+                name: Some("delays".to_owned()),
+                hypothesis: Some("Weather explains delays".to_owned()),
+                owner: Some("operations".to_owned()),
+                lifecycle: Some(Lifecycle::Active),
+                seen_at,
+                body: Some(object("bodies/60.json")),
+            }
+            .into(),
+            ExperimentObserved {
+                experiment: id(60),
+                name: None,
+                hypothesis: None,
+                owner: None,
+                lifecycle: Some(Lifecycle::Deleted),
+                seen_at,
+                body: None,
+            }
+            .into(),
+        ],
+        vec![
+            RunObserved {
+                experiment: Some(id(60)),
+                parent: Some(id(62)),
+                name: Some("night 7".to_owned()),
+                status: Some("FINISHED".to_owned()),
+                started_at: Some(instant("2013-07-09T12:00:00Z")),
+                ended_at: Some(instant("2013-07-09T12:20:00Z")),
+                lifecycle: Some(Lifecycle::Active),
+                body: Some(object("bodies/61.json")),
+                ..run.clone()
+            }
+            .into(),
+            RunObserved { lifecycle: Some(Lifecycle::Gone), ..run }.into(),
+        ],
+        vec![
+            ModelObserved { model: id(63), name: "delay".to_owned(), lifecycle: None, seen_at }.into(),
+            ModelVersionObserved {
+                run: Some(id(61)),
+                created_at: Some(seen_at),
+                status: Some("READY".to_owned()),
+                lifecycle: Some(Lifecycle::Active),
+                body: Some(object("bodies/64.json")),
+                ..version.clone()
+            }
+            .into(),
+            version.into(),
+            AliasObserved {
+                model: id(63),
+                alias: "champion".to_owned(),
+                model_version: Some(id(64)),
+                seen_at,
+                previous_seen_at: Some(instant("2013-07-09T12:00:00Z")),
+            }
+            .into(),
+            AliasObserved {
+                model: id(63),
+                alias: "challenger".to_owned(),
+                model_version: None,
+                seen_at,
+                previous_seen_at: None,
+            }
+            .into(),
+        ],
+        vec![
+            DeploymentChanged {
+                model_version: Some(id(64)),
+                service: Some("delay".to_owned()),
+                endpoint: Some("https://delay.example.org".to_owned()),
+                evidence: Evidence::Alias,
+                ..deployment.clone()
+            }
+            .into(),
+            deployment.into(),
+        ],
+        [Role::Train, Role::Validate, Role::Test, Role::Score, Role::Unknown]
+            .into_iter()
+            .zip([How::Explicit, How::Pending, How::Tag, How::Artifact, How::Thread])
+            .map(|(role, how)| UseRecorded { training_set: id(41), run: id(61), role, how }.into())
+            .collect(),
     ]
 }
 
@@ -287,7 +454,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 10
+store 01890a5d-ac96-774b-bcce-000000000000 at 17
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -303,10 +470,28 @@ service delay 1 by 3: weather@1.temp
 refused 30: 40 of 100
 refused 31: 40 of 100
 training set 40 of sequence 7 by 8: 336776 rows
+training set 41 of sequence 10 by 11: 3 rows
 verified 40 Equal
 verified 40 Differs
+link 60 by 12: Experiment mlflow:3 at http://tracking:5000, Thread
+link 61 by 12: Run mlflow:ab12 at http://tracking:5000, Thread
+link 62 by 12: Run mlflow:cd34 at http://tracking:5000, Environment
+link 63 by 12: Model mlflow:delay at http://tracking:5000, Reconciliation
+link 64 by 12: ModelVersion mlflow:delay/3/1373373000 at http://tracking:5000, Reconciliation
+experiment 60 seen 2: Some(\"Weather explains delays\") Some(Deleted)
+run 61 seen 2: Some(\"night 7\") Some(\"FINISHED\") Some(Gone), part of Some(\"62\")
+run 62 seen 0: None None None, part of None
+model version 64 seen 2: 3 Some(\"READY\")
+alias champion means Some(\"64\")
+alias challenger means None
+deployment 65 serves [Some(\"64\"), None]
+61 used 41: Train Explicit
+61 used 41: Validate Pending
+61 used 41: Test Tag
+61 used 41: Score Artifact
+61 used 41: Unknown Thread
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded
 ";
 
 fn summary(state: &State) -> String {
@@ -362,6 +547,46 @@ fn summary(state: &State) -> String {
     for verified in state.verifications() {
         let record = &verified.record;
         lines.push(format!("verified {} {:?}", number(record.training_set.to_string()), record.verdict));
+    }
+    let (registry, head) = (state.registry(), state.head.sequence);
+    for link in registry.links() {
+        let (id, by) = (number(link.id.to_string()), link.by.sequence);
+        lines.push(format!("link {id} by {by}: {:?} {}, {:?}", link.external.kind, link.external, link.how));
+    }
+    for (id, seen) in registry.experiments() {
+        let now = registry.experiment_at(id, head).unwrap();
+        let id = number(id.to_string());
+        lines.push(format!("experiment {id} seen {}: {:?} {:?}", seen.len(), now.hypothesis, now.lifecycle));
+    }
+    for (id, seen) in registry.runs() {
+        let now = registry.run_at(id, head).unwrap();
+        let (id, parent) = (number(id.to_string()), now.parent.map(|id| number(id.to_string())));
+        lines.push(format!(
+            "run {id} seen {}: {:?} {:?} {:?}, part of {parent:?}",
+            seen.len(),
+            now.name,
+            now.status,
+            now.lifecycle
+        ));
+    }
+    for (id, seen) in registry.model_versions() {
+        let now = registry.model_version_at(id, head).unwrap();
+        let id = number(id.to_string());
+        lines.push(format!("model version {id} seen {}: {} {:?}", seen.len(), now.version, now.status));
+    }
+    for noted in registry.aliases() {
+        let version = noted.record.model_version.map(|id| number(id.to_string()));
+        lines.push(format!("alias {} means {version:?}", noted.record.alias));
+    }
+    for (id, changes) in registry.deployments() {
+        let serves = changes.iter().map(|noted| noted.record.model_version.map(|id| number(id.to_string())));
+        let (id, serves) = (number(id.to_string()), serves.collect::<Vec<_>>());
+        lines.push(format!("deployment {id} serves {serves:?}"));
+    }
+    for noted in registry.uses() {
+        let used = &noted.record;
+        let (set, run) = (number(used.training_set.to_string()), number(used.run.to_string()));
+        lines.push(format!("{run} used {set}: {:?} {:?}", used.role, used.how));
     }
     lines.push(format!(
         "request load-2013 at {:?}",
@@ -540,7 +765,7 @@ async fn an_unknown_record_stops_an_old_program() {
     let asked = select(&running, QUESTIONS[0]).await.map(drop).unwrap_err();
     let written = running.apply(files(&fixture::DEFINITIONS), &author()).await.map(drop).unwrap_err();
     for error in [opened, asked, written] {
-        assert_eq!(error.kind(), Kind::Damaged);
+        assert_eq!(error.kind(), serving::Kind::Damaged);
         let message = error.to_string();
         for part in ["record number 99", &format!("sequence {sequence}"), "upgrade"] {
             assert!(message.contains(part), "{message}");

@@ -9,6 +9,7 @@ mod diff;
 mod explain;
 mod fixture;
 mod golden;
+mod lineage;
 mod mistakes;
 mod one_view;
 mod point_in_time;

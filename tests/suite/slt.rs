@@ -10,8 +10,10 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
+use catalog::Author;
 use catalog::ingest::{Claim, Input, Request, read_file};
-use serving::{HistoricalRequest, Serving, Spine};
+use catalog::records::{How, Role};
+use serving::{HistoricalRequest, RefreshRequest, Serving, Spine};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
 use storage::environment::TestClock;
 
@@ -37,10 +39,13 @@ specification![
     asof_join,
     asof_join_explain,
     asof_join_feature_view,
+    derived_views,
     errors,
+    experiments,
     feature_view_as_table,
     historical_features,
     history,
+    lineage,
     null_reasons,
     nulls_and_nan,
     projects,
@@ -132,7 +137,8 @@ async fn connect(root: Option<&Path>) -> Connection {
         None => stores::memory(&clock).await,
         Some(root) => stores::folder(root, &clock).await,
     };
-    Connection { serving, clock, training_set: Arc::default() }
+    let author = Arc::new(Mutex::new(stores::author()));
+    Connection { serving, clock, author, training_set: Arc::default() }
 }
 
 /// A store and its clock.
@@ -140,6 +146,7 @@ async fn connect(root: Option<&Path>) -> Connection {
 struct Connection {
     serving: Serving,
     clock: TestClock,
+    author: Arc<Mutex<Author>>,
     /// The last one recorded.
     training_set: Arc<Mutex<Option<feature::TrainingSetId>>>,
 }
@@ -173,7 +180,27 @@ impl AsyncDB for Connection {
             ["apply", folder] => self.apply(folder).await?,
             ["ingest", view, file, claim @ ..] => self.ingest(view, file, claim).await?,
             ["record", features @ .., "for", spine] => self.record(features, spine).await?,
+            ["refresh", view @ ..] => {
+                let view = view.first().map(|view| (*view).to_owned());
+                let request = RefreshRequest { view, full: false };
+                self.serving.refresh(&request, &self.author()).await?;
+            }
             ["replay"] => self.replay().await?,
+            ["run", run @ ..] => self.author.lock().unwrap().run = run.first().map(|run| (*run).to_owned()),
+            ["experiment", name @ ..] => {
+                self.author.lock().unwrap().experiment = name.first().map(|name| (*name).to_owned());
+            }
+            ["tell", ..] => {
+                self.serving.observe(json(text, "tell")?, &self.author()).await?;
+            }
+            ["deploy", ..] => {
+                self.serving.deploy(json(text, "deploy")?, &self.author()).await?;
+            }
+            ["used", run, role] => {
+                let role: Role = json(&format!("\"{role}\""), "")?;
+                let set = self.recorded()?;
+                self.serving.record_use(set, run, role, How::Explicit, &self.author()).await?;
+            }
             ["flush"] => self.serving.flush(&stores::author()).await?,
             _ => return self.select(text).await,
         }
@@ -207,7 +234,7 @@ impl Connection {
             ["correction"] => Some(Claim::Correction),
             other => return Err(Failure(format!("{other:?} is no claim"))),
         };
-        stores::ingest(&self.serving, request).await?;
+        self.serving.ingest(request, &self.author(), Arc::new(|_| ())).await?;
         Ok(())
     }
 
@@ -215,16 +242,23 @@ impl Connection {
         let rows = read_file(&folder().join(spine), None).map_err(|error| Failure(error.to_string()))?;
         let spine = Spine { schema: rows.schema, batches: rows.batches };
         let request = HistoricalRequest::new(features.iter().copied());
-        let set = self.serving.historical(spine, request, &stores::author()).await?;
+        let set = self.serving.historical(spine, request, &self.author()).await?;
         *self.training_set.lock().unwrap() = set.report.training_set;
         Ok(())
     }
 
     async fn replay(&self) -> Result<(), Failure> {
-        let set = *self.training_set.lock().unwrap();
-        let set = set.ok_or_else(|| Failure("no training set is recorded yet".to_owned()))?;
-        self.serving.replay(set, &stores::author()).await?;
+        self.serving.replay(self.recorded()?, &stores::author()).await?;
         Ok(())
+    }
+
+    fn recorded(&self) -> Result<feature::TrainingSetId, Failure> {
+        let set = *self.training_set.lock().unwrap();
+        set.ok_or_else(|| Failure("no training set is recorded yet".to_owned()))
+    }
+
+    fn author(&self) -> Author {
+        self.author.lock().unwrap().clone()
     }
 
     async fn select(&self, sql: &str) -> Result<DBOutput<Kind>, Failure> {
@@ -232,6 +266,11 @@ impl Connection {
         let rows = batches.iter().flat_map(render).collect();
         Ok(DBOutput::Rows { types: kinds(&schema), rows })
     }
+}
+
+/// What stands behind a command's word.
+fn json<T: serde::de::DeserializeOwned>(text: &str, word: &str) -> Result<T, Failure> {
+    serde_json::from_str(text.trim_start_matches(word)).map_err(|error| Failure(error.to_string()))
 }
 
 /// The letter of a column after `query`.

@@ -1,5 +1,7 @@
 //! Who asks, with what program, and for which run: what every entry says of its writer.
 
+use crate::records::How;
+
 /// The writer of an entry. Run and experiment are given by whoever knows them; lineage does without.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Author {
@@ -9,6 +11,8 @@ pub struct Author {
     pub program: String,
     pub run: Option<String>,
     pub experiment: Option<String>,
+    /// How the run is known.
+    pub how: How,
     /// Steps that made the rows before they came here, in order, as the writer states them.
     pub steps: Vec<String>,
 }

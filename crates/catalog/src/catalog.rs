@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 use crate::author::Author;
 use crate::error::{Error, Result};
 use crate::records::{Object, Record, StoreCreated};
+use crate::registry::introduction;
 use crate::state::{Applied, Batch, Provenance, State, ViewVersion};
 
 /// A handle to an open store; cheap to clone, shared by everything that reads or writes it.
@@ -171,13 +172,31 @@ impl Catalog {
     /// Those of `intent`, those of the storage; `Unknown` where it cannot be told whether the entry landed: ask
     /// again with the same key. `Internal` where the records could not be folded: such an entry is never written, for
     /// nobody could open the store again.
+    ///
+    /// A run or an experiment that the author names for the first time is made known by an entry of its own before.
     pub async fn commit<T>(
+        &self,
+        author: &Author,
+        request: Option<&RequestBinding>,
+        intent: impl FnMut(&State) -> Result<Intent<T>>,
+    ) -> Result<Outcome<T>> {
+        self.prove_once().await?;
+        if !introduction(&self.state(), author)?.is_empty() {
+            self.append(author, None, |state| {
+                let records = introduction(state, author)?;
+                Ok(if records.is_empty() { Intent::Done(()) } else { Intent::Append(records) })
+            })
+            .await?;
+        }
+        self.append(author, request, intent).await
+    }
+
+    async fn append<T>(
         &self,
         author: &Author,
         request: Option<&RequestBinding>,
         mut intent: impl FnMut(&State) -> Result<Intent<T>>,
     ) -> Result<Outcome<T>> {
-        self.prove_once().await?;
         let _turn = self.inner.turn.lock().await;
         let mut state = self.catch_up().await?;
         for lost in 0..ATTEMPTS {

@@ -6,9 +6,12 @@
 
 pub mod author;
 pub mod conditions;
+pub mod external;
 pub mod ingest;
 pub mod plan;
 pub mod records;
+pub mod registry;
+pub mod selection;
 pub mod state;
 
 mod catalog;

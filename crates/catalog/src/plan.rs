@@ -18,7 +18,7 @@ use crate::catalog::{Catalog, Intent, Outcome};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::records::{Described, EntityDefined, Record, ServiceDefined, Subject, ViewVersionDefined};
-use crate::state::{State, ViewVersion};
+use crate::state::{Provenance, State, ViewVersion};
 
 /// What applying would do, in the order in which it would be done.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +94,33 @@ pub async fn apply(
         Outcome::Done(()) => None,
     };
     Ok(Applied { plan: applied, sequence })
+}
+
+/// The state as it would be with these definitions applied, for those who check what refers to them. It is of no store.
+///
+/// # Errors
+/// As of [`plan`].
+pub fn provisional(
+    state: &State,
+    definitions: &Definitions,
+    conditions: &dyn Conditions,
+    author: &Author,
+) -> Result<State> {
+    let (_, records) = prepare(state, definitions, conditions)?;
+    let mut next = state.clone();
+    let by = Provenance {
+        sequence: state.head.sequence,
+        committed_at: state.head.committed_at,
+        principal: author.principal.clone(),
+        program: author.program.clone(),
+        run: None,
+        experiment: None,
+    };
+    let by = std::sync::Arc::new(by);
+    for record in &records {
+        next.apply(record, &by).map_err(|error| Error::internal("the definitions would not fold", error))?;
+    }
+    Ok(next)
 }
 
 fn prepare(

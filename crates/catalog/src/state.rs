@@ -4,6 +4,8 @@
 //! prefix of the log holds the same state. Nothing is forgotten when something newer comes: everything carries the
 //! sequence at which it appeared, and so one state answers for every sequence up to its head.
 
+pub mod registry;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use crate::records::{
     BatchCommitted, BatchRefused, Described, EntityDefined, Record, ServiceDefined, StoreCreated, Subject,
     TrainingSetRecorded, Verified, ViewVersionDefined,
 };
+use crate::state::registry::Registry;
 
 /// Project and name: what a definition is found by.
 pub type Qualified = (Name, Name);
@@ -174,6 +177,10 @@ pub struct State {
     sources: HashSet<(VersionId, Digest)>,
     /// Source files that were refused, by version: another version may have other rules.
     refused_sources: HashSet<(VersionId, Digest)>,
+    /// Shared until it changes: most entries say nothing of it.
+    registry: Arc<Registry>,
+    /// Each version's place among those of its name.
+    versions: HashMap<VersionId, (Qualified, usize)>,
     log: Vec<LogLine>,
 }
 
@@ -205,6 +212,8 @@ impl State {
             requests: HashMap::new(),
             sources: HashSet::new(),
             refused_sources: HashSet::new(),
+            registry: Arc::default(),
+            versions: HashMap::new(),
             log: Vec::new(),
         };
         state.fold(entry, rest)?;
@@ -269,7 +278,28 @@ impl State {
                 self.verifications.push(Verification { record: body.clone(), by: by.clone() });
                 Ok(())
             }
+            Record::ExternalLinked(body) => self.registry_mut().link(body, by),
+            Record::AuthorityAliased(body) => {
+                self.registry_mut().alias_authority(body);
+                Ok(())
+            }
+            Record::ExperimentObserved(body) => self.registry_mut().see_experiment(body, by),
+            Record::RunObserved(body) => self.registry_mut().see_run(body, by),
+            Record::ModelObserved(body) => self.registry_mut().see_model(body, by),
+            Record::ModelVersionObserved(body) => self.registry_mut().see_model_version(body, by),
+            Record::AliasObserved(body) => self.registry_mut().see_alias(body, by),
+            Record::DeploymentChanged(body) => self.registry_mut().deploy(body, by),
+            Record::UseRecorded(body) => {
+                if !self.training_sets.contains_key(&body.training_set) {
+                    return Err(unresolved(by, "training set", body.training_set.to_string()));
+                }
+                self.registry_mut().record_use(body, by)
+            }
         }
+    }
+
+    fn registry_mut(&mut self) -> &mut Registry {
+        Arc::make_mut(&mut self.registry)
     }
 
     fn define_entity(&mut self, body: &EntityDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
@@ -305,6 +335,10 @@ impl State {
         }
         if body.line != body.version && !versions.iter().any(|version| version.line == body.line) {
             return Err(unresolved(by, "line of batches", body.line.to_string()));
+        }
+        let place = ((definition.project.clone(), definition.name.clone()), versions.len());
+        if self.versions.insert(body.version, place).is_some() {
+            return Err(repeated(by, "feature view version", body.version.to_string()));
         }
         versions.push(ViewVersion {
             view: body.view,
@@ -360,10 +394,7 @@ impl State {
 
     fn admit(&mut self, body: &BatchCommitted, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let (line, number) = self
-            .views
-            .values()
-            .flatten()
-            .find(|version| version.version == body.version)
+            .view_version(body.version)
             .map(|version| (version.line, version.number))
             .ok_or_else(|| unresolved(by, "feature view version", body.version.to_string()))?;
         if self.batch_lines.insert(body.batch, line).is_some() {
@@ -408,6 +439,11 @@ impl State {
         &self.verifications
     }
 
+    /// Experiments, runs, models, deployments and uses.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub fn log(&self) -> &[LogLine] {
         &self.log
     }
@@ -432,7 +468,8 @@ impl State {
     }
 
     pub fn view_version(&self, id: VersionId) -> Option<&ViewVersion> {
-        self.views.values().flatten().find(|version| version.version == id)
+        let (name, place) = self.versions.get(&id)?;
+        self.views.get(name)?.get(*place)
     }
 
     /// The feature views in force at a sequence.

@@ -6,6 +6,7 @@
 
 pub mod conditions;
 pub mod data_files;
+pub mod derived;
 pub mod feature_view;
 pub mod features;
 pub mod history;
@@ -22,5 +23,5 @@ pub use conditions::SqlConditions;
 pub use key_files::{KeyFile, KeyFiles};
 pub use memory::{Memory, Reserved};
 pub use session::{CATALOG, Engine, SYSTEM_SCHEMA, Session};
-pub use snapshot::{Snapshot, split_name};
+pub use snapshot::{LineageRelations, Snapshot, split_name};
 pub use sql::{TEXT_BYTES, ttls};

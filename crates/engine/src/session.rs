@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use crate::Memory;
 use crate::data_files::DataFiles;
 use crate::point_in_time::any_order::AnyOrder;
-use crate::snapshot::{Snapshot, split_name, table_name};
+use crate::snapshot::{LineageRelations, Snapshot, split_name, table_name};
 use crate::sql::{self, LineamentQueryPlanner, TableFunctions};
 use crate::system;
 
@@ -47,6 +47,7 @@ pub struct Engine {
     files: DataFiles,
     memory: Memory,
     planning: Arc<Semaphore>,
+    lineage: Option<Arc<dyn LineageRelations>>,
 }
 
 impl Engine {
@@ -54,7 +55,12 @@ impl Engine {
     pub fn new(catalog: Catalog) -> Self {
         let files = DataFiles::new(catalog.store().objects());
         let planning = Arc::new(Semaphore::new(PLANNED_AT_ONCE));
-        Self { catalog, files, memory: Memory::default(), planning }
+        Self { catalog, files, memory: Memory::default(), planning, lineage: None }
+    }
+
+    /// The same with the lineage graph among its tables.
+    pub fn with_lineage(self, lineage: Arc<dyn LineageRelations>) -> Self {
+        Self { lineage: Some(lineage), ..self }
     }
 
     /// The same with another limit.
@@ -80,7 +86,8 @@ impl Engine {
                 "the log ends at sequence {head}; there is no {sequence} yet"
             )));
         }
-        Ok(Snapshot::new(self.catalog.clone(), state, sequence, self.files.clone()))
+        let snapshot = Snapshot::new(self.catalog.clone(), state, sequence, self.files.clone());
+        Ok(Snapshot { lineage: self.lineage.clone(), ..snapshot })
     }
 
     /// A session that uses all cores. Rows come in any order that their query does not fix.
@@ -227,6 +234,11 @@ impl Session {
         let table = MemTable::try_new(schema, vec![batches])?;
         let source = datafusion::datasource::provider_as_source(Arc::new(table));
         LogicalPlanBuilder::scan(name, source, None)?.build()
+    }
+
+    /// The plan after the optimiser: its scans have the columns alone that are read.
+    pub fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.state.optimize(plan)
     }
 
     /// The plan as it will run.

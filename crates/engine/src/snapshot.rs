@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
 use catalog::state::{State, ViewVersion};
 use catalog::{Catalog, VisibleFile};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
@@ -11,12 +13,26 @@ use feature::name::nearest;
 use crate::data_files::DataFiles;
 use crate::feature_view::FeatureViewTable;
 
+/// The lineage graph as relations. This crate knows that there is one, and not how it is read from the log.
+#[async_trait]
+pub trait LineageRelations: Send + Sync {
+    /// `from_kind`, `from`, `from_label`, `to_kind`, `to`, `to_label`, `edge`, `rows`, `cells`, `role`, `sequence`: every edge at a snapshot.
+    async fn edges(&self, snapshot: &Snapshot) -> Result<RecordBatch>;
+
+    /// What would be touched if the named thing were wrong or gone.
+    ///
+    /// # Errors
+    /// A name of nothing, or of several things.
+    async fn impact(&self, snapshot: &Snapshot, name: &str) -> Result<RecordBatch>;
+}
+
 #[derive(Clone)]
 pub struct Snapshot {
     pub catalog: Catalog,
     pub state: Arc<State>,
     pub sequence: Sequence,
     pub files: DataFiles,
+    pub lineage: Option<Arc<dyn LineageRelations>>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -28,7 +44,7 @@ impl std::fmt::Debug for Snapshot {
 impl Snapshot {
     /// The snapshot at a sequence of a state that has read at least that far.
     pub fn new(catalog: Catalog, state: Arc<State>, sequence: Sequence, files: DataFiles) -> Self {
-        Self { catalog, state, sequence, files }
+        Self { catalog, state, sequence, files, lineage: None }
     }
 
     /// The version of a view in force here, or the one of that number.

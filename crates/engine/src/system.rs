@@ -3,6 +3,8 @@
 //! Each is a file in `sql/` over the relations that this module makes of the folded state. Those are not reachable by
 //! themselves, so that they may change; the views are what users rely on.
 
+mod registry;
+
 use std::sync::Arc;
 
 use arrow::array::{
@@ -22,15 +24,28 @@ use crate::session::bare_context;
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 10] = [
+const VIEWS: [(&str, &str); 23] = [
+    ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
+    ("deployments", include_str!("../../../sql/deployments.sql")),
+    ("edges", include_str!("../../../sql/edges.sql")),
     ("entities", include_str!("../../../sql/entities.sql")),
+    ("experiments", include_str!("../../../sql/experiments.sql")),
+    ("external_ids", include_str!("../../../sql/external_ids.sql")),
     ("feature_services", include_str!("../../../sql/feature_services.sql")),
+    ("feature_versions_by_run", include_str!("../../../sql/feature_versions_by_run.sql")),
     ("feature_views", include_str!("../../../sql/feature_views.sql")),
     ("features", include_str!("../../../sql/features.sql")),
     ("log", include_str!("../../../sql/log.sql")),
+    ("model_versions", include_str!("../../../sql/model_versions.sql")),
+    ("models", include_str!("../../../sql/models.sql")),
     ("rejected_rows", include_str!("../../../sql/rejected_rows.sql")),
+    ("run_metrics", include_str!("../../../sql/run_metrics.sql")),
+    ("run_params", include_str!("../../../sql/run_params.sql")),
+    ("runs", include_str!("../../../sql/runs.sql")),
+    ("training_set_hits", include_str!("../../../sql/training_set_hits.sql")),
     ("training_sets", include_str!("../../../sql/training_sets.sql")),
+    ("uses", include_str!("../../../sql/uses.sql")),
     ("verifications", include_str!("../../../sql/verifications.sql")),
     ("versions", include_str!("../../../sql/versions.sql")),
 ];
@@ -81,6 +96,16 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
     }
     if uses("state_rejections") {
         found.push(("state_rejections", rejections(snapshot).await?));
+    }
+    if uses("state_edges")
+        && let Some(lineage) = &snapshot.lineage
+    {
+        found.push(("state_edges", lineage.edges(snapshot).await?));
+    }
+    for name in registry::RELATIONS.into_iter().filter(|name| uses(name)) {
+        if let Some(rows) = registry::relation(snapshot, name).await? {
+            found.push((name, rows));
+        }
     }
     Ok(found)
 }
@@ -329,6 +354,7 @@ fn training_sets(snapshot: &Snapshot) -> Result<RecordBatch> {
     let all = || rows.iter();
     Columns::default()
         .text("training_set", all().map(|set| Some(set.record.training_set)))
+        .text("name", all().map(|set| set.record.name.clone()))
         .number("snapshot", all().map(|set| set.record.sequence.0))
         .number("rows", all().map(|set| set.record.rows))
         .small("columns", all().map(|set| set.record.columns))

@@ -2,7 +2,7 @@
 //!
 //! Versions of one *line* share their batches. Adding and removing features, ttl, defaults, accepted values, null rules,
 //! checks and the source of features keep the line. Another entity or key, type, unit, event time, knowledge rule or
-//! occurrence begins a new one, which is empty: rows taken under the old meaning say nothing under the new.
+//! occurrence, and of a derived view another query, begins a new one, which is empty: rows taken under the old meaning say nothing under the new.
 
 use std::fmt;
 
@@ -61,6 +61,7 @@ pub enum Part {
     Default,
     Check,
     SourceWhere,
+    Derived,
     Files,
     Format,
     RejectAbove,
@@ -83,6 +84,7 @@ impl Part {
                 | Self::RepeatedHour
                 | Self::Knowledge
                 | Self::Occurrence
+                | Self::Derived
                 | Self::Type
                 | Self::Unit
         )
@@ -112,6 +114,7 @@ impl Part {
             Self::Default => "default",
             Self::Check => "check",
             Self::SourceWhere => "source where",
+            Self::Derived => "derived sql",
             Self::Files => "source files",
             Self::Format => "source format",
             Self::RejectAbove => "reject_above",
@@ -215,6 +218,8 @@ fn differences(
     of_checks(old, new, &mut found);
     let filter = |view: &FeatureView| view.source.as_ref().and_then(|source| source.filter.clone());
     differ(None, Part::SourceWhere, filter(old), filter(new), &mut found);
+    let query = |view: &FeatureView| view.derived.as_ref().map(|derived| derived.sql.clone());
+    differ(None, Part::Derived, query(old), query(new), &mut found);
     found.sort_by_key(|difference| !difference.starts_line());
     found
 }

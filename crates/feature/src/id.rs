@@ -96,6 +96,16 @@ ids! {
     TrainingSetId;
     /// Any retrieval, recorded as a training set or not.
     ReadId;
+    /// An experiment, known here or to a tracking server.
+    ExperimentId;
+    /// A run of an experiment.
+    RunId;
+    /// A registered model.
+    ModelId;
+    /// A version of a registered model.
+    ModelVersionId;
+    /// A place where a model serves.
+    DeploymentId;
 }
 
 /// The position of an entry in the log; the state at a sequence is a snapshot.

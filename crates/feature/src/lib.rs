@@ -19,8 +19,8 @@ pub mod validation;
 pub use datatype::FeatureType;
 pub use definition::Definition;
 pub use id::{
-    BatchId, BodyId, CommitId, EntityId, FileId, Id, ReadId, Sequence, ServiceId, SpineId, StoreId,
-    TrainingSetId, VersionId, ViewId,
+    BatchId, BodyId, CommitId, DeploymentId, EntityId, ExperimentId, FileId, Id, ModelId, ModelVersionId,
+    ReadId, RunId, Sequence, ServiceId, SpineId, StoreId, TrainingSetId, VersionId, ViewId,
 };
 pub use name::Name;
 pub use reference::Reference;

@@ -47,6 +47,34 @@ impl FromStr for Timestamp {
     }
 }
 
+/// Instants as RFC 3339 text, for JSON that people and clients write.
+pub mod rfc3339 {
+    /// An instant that may be left out.
+    pub mod option {
+        use serde::{Deserialize, Deserializer, Serializer, de};
+
+        use crate::Timestamp;
+
+        #[allow(clippy::ref_option)]
+        pub fn serialize<S: Serializer>(
+            instant: &Option<Timestamp>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match instant {
+                Some(instant) => serializer.collect_str(instant),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Timestamp>, D::Error> {
+            let text: Option<String> = Option::deserialize(deserializer)?;
+            text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
+        }
+    }
+}
+
 /// A length of time in microseconds, never negative: a ttl or a delay. Written `30m`, `7d`, `1h30m`; the units
 /// are w, d, h, m, s, ms, us, each of fixed length (a day is 24 hours).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

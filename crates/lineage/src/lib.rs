@@ -5,7 +5,9 @@
 //! read and matched is handed to it.
 
 pub mod edges;
+pub mod graph;
 pub mod manifest;
 
 pub use edges::{Edge, Kind, Source};
+pub use graph::Graph;
 pub use manifest::Manifest;

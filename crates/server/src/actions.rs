@@ -5,12 +5,17 @@ use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any, ProstMessageExt,
 };
 use catalog::Author;
+use catalog::records::{How, Role};
+use catalog::registry::{Deployment, Observations};
 use feature::TrainingSetId;
 use feature::name::nearest;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use serving::{AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, Serving};
+use serving::{
+    AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, LineageRequest, RefreshRequest,
+    Serving,
+};
 use tonic::{Code, Status};
 
 use crate::flight_sql::prepared;
@@ -22,7 +27,7 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 10] = [
+const ACTIONS: [(&str, &str); 16] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
@@ -41,6 +46,30 @@ const ACTIONS: [(&str, &str); 10] = [
     (
         "lineament.audit",
         "which cells of a training set could not be known at their time; body: {\"training_set\": \"<id>\", \"examples\": 5}",
+    ),
+    (
+        "lineament.refresh",
+        "brings derived feature views up to date; body: {\"view\": \"celsius\", \"full\": false}, all of them without a view",
+    ),
+    (
+        "lineament.observe",
+        "tells of experiments, runs, models, their versions and aliases; body: {\"experiments\": [{\"id\": \"churn\", \"hypothesis\": \"…\"}], …}, as in docs/lineage.md",
+    ),
+    (
+        "lineament.use",
+        "a run used a training set; body: {\"training_set\": \"<id>\", \"run\": \"…\", \"role\": \"train\", \"how\": \"explicit\"}",
+    ),
+    (
+        "lineament.deploy",
+        "a deployment serves a model version; body: {\"name\": \"…\", \"environment\": \"production\", \"model_version\": \"delay/3\"}",
+    ),
+    (
+        "lineament.lineage",
+        "what came of something, or where it came from; body: {\"node\": \"weather@1\", \"up\": false, \"depth\": 3}",
+    ),
+    (
+        "lineament.impact",
+        "cells, training sets, models and deployments that something reaches; body: {\"node\": \"<batch>\"}",
     ),
     ("lineament.status", "store, sequence and program; body: {}"),
     (CREATE_PREPARED, "Flight SQL: prepares a statement"),
@@ -72,6 +101,23 @@ struct Files {
 #[serde(deny_unknown_fields)]
 struct Replay {
     training_set: TrainingSetId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Used {
+    training_set: TrainingSetId,
+    run: String,
+    #[serde(default)]
+    role: Role,
+    #[serde(default)]
+    how: How,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Impact {
+    node: String,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +168,31 @@ pub async fn act(
         "lineament.audit" => {
             let wanted: AuditSetRequest = request::json("the body of `lineament.audit`", body)?;
             reports::json(&serving.audit_set(wanted, false, author).await.map_err(failed)?.report)
+        }
+        "lineament.refresh" => {
+            let wanted: RefreshRequest = request::json("the body of `lineament.refresh`", body)?;
+            reports::json(&serving.refresh(&wanted, author).await.map_err(failed)?)
+        }
+        "lineament.lineage" => {
+            let wanted: LineageRequest = request::json("the body of `lineament.lineage`", body)?;
+            reports::json(&serving.lineage(&wanted).await.map_err(failed)?)
+        }
+        "lineament.impact" => {
+            let Impact { node } = request::json("the body of `lineament.impact`", body)?;
+            reports::json(&serving.impact(&node).await.map_err(failed)?)
+        }
+        "lineament.observe" => {
+            let seen: Observations = request::json("the body of `lineament.observe`", body)?;
+            reports::json(&serving.observe(seen, author).await.map_err(failed)?)
+        }
+        "lineament.use" => {
+            let Used { training_set, run, role, how } = request::json("the body of `lineament.use`", body)?;
+            let told = serving.record_use(training_set, &run, role, how, author).await;
+            reports::json(&told.map_err(failed)?)
+        }
+        "lineament.deploy" => {
+            let wanted: Deployment = request::json("the body of `lineament.deploy`", body)?;
+            reports::json(&serving.deploy(wanted, author).await.map_err(failed)?)
         }
         "lineament.status" => {
             if !body.is_empty() {

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use catalog::Author;
+use catalog::external::{self, RunName};
+use catalog::records::How;
 use futures::{FutureExt, Stream};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -18,6 +20,7 @@ use crate::status;
 
 const RUN: &str = "lineament-run";
 const EXPERIMENT: &str = "lineament-experiment";
+const HOW: &str = "lineament-how";
 const ROWS: &str = "lineament-rows";
 /// The longest run or experiment name.
 const NAME_BYTES: usize = 512;
@@ -47,6 +50,10 @@ impl Call {
         let mut author = author.clone();
         author.run = header(headers, RUN)?;
         author.experiment = header(headers, EXPERIMENT)?;
+        author.how = how(headers)?;
+        let wrong = |error: catalog::Error| status::invalid(format!("the header of the call: {error}"));
+        author.run.as_deref().map(RunName::parse).transpose().map_err(wrong)?;
+        author.experiment.as_deref().map(external::experiment).transpose().map_err(wrong)?;
         let span = tracing::info_span!(
             "call",
             method,
@@ -160,6 +167,16 @@ pub fn announced_rows(headers: &MetadataMap) -> Result<Option<u64>, Status> {
         ))
     })?;
     Ok(Some(rows))
+}
+
+/// How the client knows the run.
+fn how(headers: &MetadataMap) -> Result<How, Status> {
+    let Some(text) = header(headers, HOW)? else { return Ok(How::Explicit) };
+    serde_json::from_value(serde_json::Value::String(text.clone())).map_err(|_| {
+        status::invalid(format!(
+            "the header `{HOW}` is `{text}`; it is explicit, thread, environment, pending, tag, artifact or reconciliation"
+        ))
+    })
 }
 
 fn header(headers: &MetadataMap, name: &'static str) -> Result<Option<String>, Status> {

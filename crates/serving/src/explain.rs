@@ -18,7 +18,6 @@ use feature::{Reference, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::historical::instant;
 use crate::judgement::{Judgement, Known};
 use crate::reads::Read;
 use crate::replay::cut_of;
@@ -54,7 +53,7 @@ pub struct ExplainValueRequest {
     #[serde(with = "required_instant")]
     pub at: Timestamp,
     /// One instant in place of `at` as the limit on what was known.
-    #[serde(default, with = "instant")]
+    #[serde(default, with = "feature::time::rfc3339::option")]
     pub known_by: Option<Timestamp>,
     /// The snapshot; the newest where none is given.
     #[serde(default)]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use catalog::records::{Object, Record, TrainingSetRecorded};
+use catalog::records::{BatchHit, Object, Record, Role, Selected, TrainingSetRecorded, UseRecorded};
 use catalog::{Author, Intent};
 use datafusion::logical_expr::LogicalPlan;
 use engine::Session;
@@ -60,7 +60,7 @@ pub struct HistoricalRequest {
     #[serde(default)]
     pub ttl: BTreeMap<String, Span>,
     /// As we knew it then: one instant in place of each row's own time.
-    #[serde(default, with = "instant")]
+    #[serde(default, with = "feature::time::rfc3339::option")]
     pub known_by: Option<Timestamp>,
     /// Drops the limit on known_at. Such a set leaks; it is for showing what a leak is worth.
     #[serde(default)]
@@ -70,6 +70,9 @@ pub struct HistoricalRequest {
     /// Whether it is recorded as a training set.
     #[serde(default = "yes")]
     pub record: bool,
+    /// What the run of the call uses it for.
+    #[serde(default)]
+    pub role: Role,
 }
 
 fn yes() -> bool {
@@ -87,6 +90,7 @@ impl HistoricalRequest {
             ignore_known_at: false,
             name: None,
             record: true,
+            role: Role::Unknown,
         }
     }
 
@@ -100,25 +104,6 @@ impl HistoricalRequest {
             (None, true) => Ok(Cut::None),
             (None, false) => Ok(Cut::Row),
         }
-    }
-}
-
-/// Instants as RFC 3339 text.
-pub(crate) mod instant {
-    use feature::Timestamp;
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    #[allow(clippy::ref_option)]
-    pub fn serialize<S: Serializer>(instant: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-        match instant {
-            Some(instant) => serializer.collect_str(instant),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-        let text: Option<String> = Option::deserialize(deserializer)?;
-        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
     }
 }
 
@@ -300,15 +285,28 @@ impl Serving {
             .map_err(|error| Error::internal("a manifest cannot be written", error))?;
         let object =
             self.catalog().put_object(format!("training_sets/{id}/manifest.json"), bytes.into()).await?;
-        let record = Record::from(TrainingSetRecorded {
+        let record = TrainingSetRecorded {
             training_set: id,
             sequence: snapshot.sequence,
             rows: found.digest.rows,
             columns: u32::try_from(found.digest.columns.len()).unwrap_or(u32::MAX),
             digest: found.digest.digest.to_string(),
             manifest: object,
-        });
-        self.catalog().commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone()]))).await?;
+            name: request.name.clone(),
+            selected: Some(selected(&manifest)),
+        };
+        self.catalog()
+            .commit::<()>(author, None, |state| {
+                let mut records = vec![Record::from(record.clone())];
+                // The run of the call was made known before its first entry.
+                let run = author.run.as_deref().and_then(|run| state.registry().run(run));
+                records.extend(run.map(|run| {
+                    let (role, how) = (request.role, author.how);
+                    Record::from(UseRecorded { training_set: id, run, role, how })
+                }));
+                Ok(Intent::Append(records))
+            })
+            .await?;
         Ok(id)
     }
 
@@ -500,6 +498,20 @@ fn views(session: &Session, resolved: &Resolved, found: &LookedUp) -> Vec<ViewMa
             }
         })
         .collect()
+}
+
+/// What stands in the log of a manifest: enough to say what came from a batch without reading any.
+fn selected(manifest: &Manifest) -> Vec<Selected> {
+    let features = |view: &ViewManifest| {
+        let of_view = |reference: &&ReferenceManifest| reference.version == view.version;
+        manifest.references.iter().filter(of_view).map(|reference| reference.feature.clone()).collect()
+    };
+    let hits = |view: &ViewManifest| {
+        view.hits.iter().map(|hit| BatchHit { batch: hit.batch, rows: hit.rows }).collect()
+    };
+    let of_view =
+        |view: &ViewManifest| Selected { version: view.version, features: features(view), hits: hits(view) };
+    manifest.views.iter().map(of_view).collect()
 }
 
 pub(crate) fn columns(digest: &TableDigestResult) -> Vec<ColumnManifest> {

@@ -13,6 +13,7 @@ use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
 
 use crate::error::{Error, Kind, Result};
+use crate::graph::Graphs;
 use crate::reads::{Read, Reads};
 
 /// An open store, ready to answer. Cheap to clone.
@@ -21,6 +22,7 @@ pub struct Serving {
     pub(crate) engine: Engine,
     pub(crate) reads: Arc<Reads>,
     pub(crate) key_files: KeyFiles,
+    pub(crate) graphs: Arc<Graphs>,
 }
 
 /// What is asked for.
@@ -65,7 +67,9 @@ impl Retrieval {
 
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
-        Self { engine: Engine::new(catalog), reads: Arc::default(), key_files: KeyFiles::default() }
+        let graphs = Arc::new(Graphs::default());
+        let engine = Engine::new(catalog).with_lineage(graphs.clone());
+        Self { engine, reads: Arc::default(), key_files: KeyFiles::default(), graphs }
     }
 
     /// The same store with another limit on memory.
@@ -145,6 +149,7 @@ impl Serving {
 
     pub async fn plan_definitions(&self, definitions: &Definitions) -> Result<Plan> {
         let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, &Author::default()).await?;
         Ok(catalog::plan::plan(&state, definitions, &SqlConditions)?)
     }
 
@@ -154,6 +159,8 @@ impl Serving {
     }
 
     pub async fn apply_definitions(&self, definitions: &Definitions, author: &Author) -> Result<Applied> {
+        let state = self.catalog().refresh().await?;
+        self.verify_derived(&state, definitions, author).await?;
         Ok(catalog::plan::apply(self.catalog(), definitions, &SqlConditions, author).await?)
     }
 

@@ -18,7 +18,7 @@ use arrow::datatypes::{Field, Schema};
 use feature::definition::{Entity, FeatureView, FileFormat, KnownAt};
 use feature::digest::{Digest, TableDigest, hash};
 use feature::validation::Reason;
-use feature::{BatchId, BodyId, FileId, Name, Sequence};
+use feature::{BatchId, BodyId, FileId, Name, Sequence, VersionId};
 use storage::environment;
 use storage::manifest;
 use storage::partition::{self, Columns, Layout};
@@ -33,7 +33,7 @@ use crate::catalog::{Catalog, Intent, Outcome, RequestBinding};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::plan::did_you_mean;
-use crate::records::{BatchCommitted, BatchRefused, Object, SourceFile};
+use crate::records::{BatchCommitted, BatchRefused, Derivation, Object, SourceFile};
 use crate::state::{State, ViewVersion};
 
 /// What is to be ingested.
@@ -65,6 +65,18 @@ pub struct Request {
     pub key: Option<String>,
     pub claim: Option<Claim>,
     pub layout: Layout,
+    /// How the rows were made, where the view is derived. Its rows come in no other way.
+    pub derivation: Option<Made>,
+}
+
+/// What a refresh says of its rows.
+#[derive(Clone, Debug)]
+pub struct Made {
+    pub derivation: Derivation,
+    /// The version that they were made for.
+    pub version: VersionId,
+    pub sql: String,
+    pub plan: String,
 }
 
 impl Request {
@@ -76,6 +88,7 @@ impl Request {
             key: None,
             claim: None,
             layout: Layout::default(),
+            derivation: None,
         }
     }
 }
@@ -233,6 +246,7 @@ async fn attempt(
 ) -> Result<Attempt> {
     let mut state = catalog.refresh().await?;
     let version = resolve(&state, request)?;
+    verify_origin(&version, request)?;
     let (rows, skipped) = read_input(&state, &version, request, progress).await?;
     let binding = bind(&state, &version, request, &rows)?;
     if let Some(binding) = &binding
@@ -277,7 +291,7 @@ async fn attempt(
         report.batch = None;
         return Ok(Attempt::Done(report));
     }
-    let body = write_body(catalog, author, &origins).await?;
+    let body = write_body(catalog, author, &origins, request.derivation.as_ref()).await?;
     let quarantine = match checked.quarantine {
         Some(bytes) => Some(catalog.put_object(format!("quarantine/{batch}/rejected.parquet"), bytes).await?),
         None => None,
@@ -330,6 +344,7 @@ async fn attempt(
         quarantine,
         sources: sources.clone(),
         body,
+        derivation: request.derivation.as_ref().map(|made| made.derivation.clone()),
     };
     loop {
         let compared = state.head.sequence;
@@ -343,6 +358,14 @@ async fn attempt(
                     return Ok(Intent::Done(Superseded::VersionChanged));
                 }
                 let newest = state.batches_of_line(version.line).last().map(|batch| batch.by.sequence);
+                if let Some(made) = &request.derivation
+                    && newest.is_some_and(|newest| newest > made.derivation.sequence)
+                {
+                    return Err(Error::Contended(format!(
+                        "another refresh of `{}` was faster; nothing was taken of this one: refresh again",
+                        version.label()
+                    )));
+                }
                 if knowledge.excludes_overlap && newest.is_some_and(|newest| newest > compared) {
                     return Ok(Intent::Done(Superseded::LaterBatches));
                 }
@@ -368,6 +391,22 @@ async fn attempt(
                 continue;
             }
         });
+    }
+}
+
+/// Rows of a derived view come from its query, and others do not.
+fn verify_origin(version: &ViewVersion, request: &Request) -> Result<()> {
+    match (&version.definition.derived, &request.derivation) {
+        (Some(_), None) => Err(Error::Invalid(format!(
+            "`{0}` is derived, so that its rows come from its query: `lineament refresh {0}` brings it up to date",
+            version.definition.name
+        ))),
+        (None, Some(_)) => Err(Error::Invalid(format!("`{}` is not derived", version.label()))),
+        (Some(_), Some(made)) if made.version != version.version => Err(Error::Contended(format!(
+            "the definition of `{}` changed while its rows were made; refresh again",
+            version.definition.name
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -557,11 +596,19 @@ async fn stage(
 }
 
 /// What the writer said of where the rows come from and what was done to them.
-async fn write_body(catalog: &Catalog, author: &Author, origins: &[String]) -> Result<Option<Object>> {
+async fn write_body(
+    catalog: &Catalog,
+    author: &Author,
+    origins: &[String],
+    made: Option<&Made>,
+) -> Result<Option<Object>> {
     if author.steps.is_empty() && origins.is_empty() {
         return Ok(None);
     }
-    let body = serde_json::json!({ "origins": origins, "steps": author.steps });
+    let mut body = serde_json::json!({ "origins": origins, "steps": author.steps });
+    if let Some(made) = made {
+        body["derived"] = serde_json::json!({ "sql": made.sql, "plan": made.plan });
+    }
     let id: BodyId = environment::mint();
     let bytes =
         serde_json::to_vec(&body).map_err(|error| Error::internal("a body cannot be written", error))?;

@@ -1,7 +1,7 @@
 //! Records of what was ingested, and of what was refused.
 
 use feature::digest::Digest;
-use feature::{BatchId, VersionId, ViewId};
+use feature::{BatchId, Sequence, VersionId, ViewId};
 use serde::{Deserialize, Serialize};
 
 use super::Object;
@@ -48,6 +48,31 @@ pub struct BatchCommitted {
     /// Names of sources and the transformation steps that the writer stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Object>,
+    /// What the rows were made of, for a batch of a derived view.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivation: Option<Derivation>,
+}
+
+/// How a refresh of a derived view made its rows. The query and its plan lie in the batch's body.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Derivation {
+    /// The snapshot that was read.
+    pub sequence: Sequence,
+    /// Only rows of batches after this sequence were read; none where all were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Sequence>,
+    /// Whether each row was made of one row: what came of a batch is then exact, else at most.
+    pub row_preserving: bool,
+    pub parents: Vec<Parent>,
+}
+
+/// What was read of a version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parent {
+    pub version: VersionId,
+    /// Features that the query reads.
+    pub features: Vec<String>,
+    pub batches: Vec<BatchId>,
 }
 
 /// A batch of which too many rows were rejected. None of it counts; its rejected rows lie in quarantine.

@@ -16,14 +16,28 @@
 //! | 30 | [`TrainingSetRecorded`] | 0.1 |
 //! | 31 | [`ReadsRecorded`] | 0.1 |
 //! | 32 | [`Verified`] | 0.1 |
+//! | 40 | [`ExternalLinked`] | 0.1 |
+//! | 41 | [`AuthorityAliased`] | 0.1 |
+//! | 42 | [`ExperimentObserved`] | 0.1 |
+//! | 43 | [`RunObserved`] | 0.1 |
+//! | 44 | [`ModelObserved`] | 0.1 |
+//! | 45 | [`ModelVersionObserved`] | 0.1 |
+//! | 46 | [`AliasObserved`] | 0.1 |
+//! | 47 | [`DeploymentChanged`] | 0.1 |
+//! | 48 | [`UseRecorded`] | 0.1 |
 
 mod batches;
 mod definitions;
+mod registry;
 mod retrievals;
 
-pub use batches::{BatchCommitted, BatchRefused, KnownAtSource, SourceFile};
+pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Parent, SourceFile};
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
-pub use retrievals::{ReadsRecorded, TrainingSetRecorded, Verdict, Verified};
+pub use registry::{
+    AliasObserved, AuthorityAliased, DeploymentChanged, Evidence, ExperimentObserved, ExternalLinked, How,
+    Kind, Lifecycle, ModelObserved, ModelVersionObserved, Role, RunObserved, UseRecorded,
+};
+pub use retrievals::{BatchHit, ReadsRecorded, Selected, TrainingSetRecorded, Verdict, Verified};
 
 use feature::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -102,4 +116,13 @@ records! {
     30 TrainingSetRecorded "training_set_recorded";
     31 ReadsRecorded "reads_recorded";
     32 Verified "verified";
+    40 ExternalLinked "external_linked";
+    41 AuthorityAliased "authority_aliased";
+    42 ExperimentObserved "experiment_observed";
+    43 RunObserved "run_observed";
+    44 ModelObserved "model_observed";
+    45 ModelVersionObserved "model_version_observed";
+    46 AliasObserved "alias_observed";
+    47 DeploymentChanged "deployment_changed";
+    48 UseRecorded "use_recorded";
 }

@@ -1,6 +1,6 @@
 //! Records of what was read.
 
-use feature::{Sequence, Timestamp, TrainingSetId};
+use feature::{BatchId, Sequence, Timestamp, TrainingSetId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use super::Object;
@@ -17,6 +17,28 @@ pub struct TrainingSetRecorded {
     pub digest: String,
     /// `training_sets/{id}/manifest.json`.
     pub manifest: Object,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What the set was selected from, as in the manifest. Entries of the first programs have it in the manifest alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Vec<Selected>>,
+}
+
+/// What a training set took of one version of a feature view.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Selected {
+    pub version: VersionId,
+    /// The features, in the order of the set's columns.
+    pub features: Vec<String>,
+    /// The batches that answered, with how many of the set's rows each did. Cells are rows times features.
+    pub hits: Vec<BatchHit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchHit {
+    pub batch: BatchId,
+    pub rows: u64,
 }
 
 /// Retrievals of one flush: `reads/{id}.parquet`.

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -33,8 +34,10 @@ use futures::{Stream, StreamExt};
 const UNNESTED_BYTES: u64 = 64 << 20;
 /// … and what those of one row.
 const UNNESTED_ROW_BYTES: u64 = 1 << 30;
-/// Rows of the smaller side of a join without an equality. It compares them all with a batch of the other before it looks up.
-const COMPARED_ROWS: u64 = 200_000;
+/// Rows of the smaller side of a join without an equality.
+const COMPARED_ROWS: u64 = 10_000_000;
+/// Pairs that such a join compares before it looks up.
+const COMPARED_PAIRS: u64 = 1_000_000_000;
 /// Rows that a window may look ahead or back before they are counted.
 const NEAR_ROWS: u64 = 100_000;
 
@@ -52,10 +55,12 @@ pub fn account(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
                 unnest.list_column_indices().iter().map(|list| list.index_in_input_schema).collect(),
             )
         } else if node.is::<NestedLoopJoinExec>() {
-            let mut children: Vec<Arc<dyn ExecutionPlan>> = node.children().into_iter().cloned().collect();
-            if let Some(smaller) = children.first_mut() {
-                *smaller = Arc::new(AccountedExec { input: smaller.clone(), how: How::Compared });
-            }
+            let held = Arc::new(AtomicU64::new(0));
+            let hows = [How::Compared(held.clone()), How::Portioned(held)];
+            let children = node.children().into_iter().cloned().zip(hows);
+            let children = children
+                .map(|(input, how)| Arc::new(AccountedExec { input, how }) as Arc<dyn ExecutionPlan>)
+                .collect();
             let join = node
                 .replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
             return Ok(Transformed::yes(Arc::new(CooperativeExec::new(join))));
@@ -95,8 +100,10 @@ enum How {
     Held,
     /// The lists at these places are unnested.
     Unnested(Vec<usize>),
-    /// Each row is compared with each of another side.
-    Compared,
+    /// Each row is compared with each of another side; how many there are.
+    Compared(Arc<AtomicU64>),
+    /// The other side: it comes in such portions that comparing one with all of those rows takes a moment.
+    Portioned(Arc<AtomicU64>),
 }
 
 /// Passes rows on.
@@ -111,7 +118,8 @@ impl DisplayAs for AccountedExec {
         match self.how {
             How::Held => write!(f, "AccountedExec: held"),
             How::Unnested(_) => write!(f, "AccountedExec: unnested"),
-            How::Compared => write!(f, "AccountedExec: compared"),
+            How::Compared(_) => write!(f, "AccountedExec: compared"),
+            How::Portioned(_) => write!(f, "AccountedExec: in portions"),
         }
     }
 }
@@ -166,12 +174,12 @@ impl ExecutionPlan for AccountedExec {
                 let held = MemoryConsumer::new("window").register(context.memory_pool());
                 Ok(Box::pin(Held { input, held }))
             }
-            How::Compared => {
-                let (schema, mut seen) = (input.schema(), 0);
+            How::Compared(held) => {
+                let (schema, held) = (input.schema(), held.clone());
                 let counted = input.map(move |batch| {
                     let batch = batch?;
-                    seen += batch.num_rows() as u64;
-                    if seen > COMPARED_ROWS {
+                    let rows = batch.num_rows() as u64;
+                    if held.fetch_add(rows, Ordering::Relaxed) + rows > COMPARED_ROWS {
                         return exec_err!(
                             "a join without an equality would compare each row of one side with more than {COMPARED_ROWS} of the other; at most {COMPARED_ROWS} are allowed: join by an equality too"
                         );
@@ -179,6 +187,22 @@ impl ExecutionPlan for AccountedExec {
                     Ok(batch)
                 });
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
+            }
+            How::Portioned(held) => {
+                let (schema, held) = (input.schema(), held.clone());
+                let portions = input.flat_map(move |batch| {
+                    let most = COMPARED_PAIRS / held.load(Ordering::Relaxed).max(1);
+                    let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+                    let portions = match batch {
+                        Ok(batch) => (0..batch.num_rows())
+                            .step_by(most)
+                            .map(|from| Ok(batch.slice(from, most.min(batch.num_rows() - from))))
+                            .collect(),
+                        Err(error) => vec![Err(error)],
+                    };
+                    futures::stream::iter(portions)
+                });
+                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, portions)))
             }
             How::Unnested(lists) => {
                 let (schema, lists) = (input.schema(), lists.clone());

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::logical_expr::planner::{
@@ -33,12 +33,14 @@ use crate::snapshot::{Snapshot, split_name};
 const FEATURES: &str = "historical_features";
 const HISTORY: &str = "history";
 const AT_SEQUENCE: &str = "at_sequence";
+const IMPACT: &str = "impact";
 
 /// The calls of a statement, as they are written.
 #[derive(Debug, Default)]
 pub struct Calls {
     features: Vec<FeaturesCall>,
     history: Vec<String>,
+    impact: Vec<String>,
     earlier: Vec<Earlier>,
     /// Names that the statement itself defines.
     defined: BTreeSet<String>,
@@ -57,6 +59,7 @@ struct FeaturesCall {
 pub struct Prepared {
     features: HashMap<String, Resolved>,
     history: HashMap<String, Arc<HistoryTable>>,
+    impact: HashMap<String, Arc<MemTable>>,
     earlier: Tables,
 }
 
@@ -91,6 +94,7 @@ impl Visitor for Calls {
             (Some(earlier), _) => earlier.map(|earlier| self.earlier.push(earlier)),
             (None, Some((FEATURES, args))) => parse_features(args).map(|call| self.features.push(call)),
             (None, Some((HISTORY, args))) => parse_history(args).map(|view| self.history.push(view)),
+            (None, Some((IMPACT, args))) => parse_impact(args).map(|name| self.impact.push(name)),
             (None, Some((AT_SEQUENCE, args))) => {
                 parse_at_sequence(args).map(|earlier| self.earlier.push(earlier))
             }
@@ -121,6 +125,14 @@ impl Calls {
             let version = snapshot.version(&project, &name, number)?;
             let table = snapshot.table(version).await?;
             prepared.history.insert(view.clone(), Arc::new(table.history()));
+        }
+        for name in &self.impact {
+            let Some(lineage) = &snapshot.lineage else {
+                return plan_err!("{IMPACT} needs the lineage graph, which this session is without");
+            };
+            let rows = lineage.impact(snapshot, name).await?;
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+            prepared.impact.insert(name.clone(), Arc::new(table));
         }
         for earlier in &self.earlier {
             let table = earlier.resolve(snapshot, session).await?;
@@ -179,6 +191,15 @@ impl RelationPlanner for TableFunctions {
                     LogicalPlanBuilder::scan(HISTORY, provider_as_source(table.clone()), None)?.build()?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
+            Some((IMPACT, args)) => {
+                let name = parse_impact(args).map_err(|error| plan_datafusion_err!("{error}"))?;
+                let Some(table) = self.prepared.impact.get(&name) else {
+                    return plan_err!("{IMPACT} cannot stand here");
+                };
+                let plan =
+                    LogicalPlanBuilder::scan(IMPACT, provider_as_source(table.clone()), None)?.build()?;
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+            }
             _ => Ok(match asof_join::plan(relation, context)? {
                 Ok(planned) => RelationPlanning::Planned(Box::new(planned)),
                 Err(relation) => RelationPlanning::Original(Box::new(relation)),
@@ -206,8 +227,9 @@ fn call_of(factor: &TableFactor) -> Option<(&'static str, &[FunctionArg])> {
     let TableFactor::Table { name: ObjectName(parts), args: Some(args), .. } = factor else { return None };
     let [part] = parts.as_slice() else { return None };
     let name = part.as_ident()?;
-    let known =
-        [FEATURES, HISTORY, AT_SEQUENCE].into_iter().find(|known| name.value.eq_ignore_ascii_case(known))?;
+    let known = [FEATURES, HISTORY, AT_SEQUENCE, IMPACT]
+        .into_iter()
+        .find(|known| name.value.eq_ignore_ascii_case(known))?;
     Some((known, &args.args))
 }
 
@@ -293,6 +315,17 @@ fn parse_history(args: &[FunctionArg]) -> Result<String, String> {
         _ => None,
     }
     .ok_or_else(|| "history takes one text, the name of a feature view: history('weather')".to_owned())
+}
+
+fn parse_impact(args: &[FunctionArg]) -> Result<String, String> {
+    match args {
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))] => text(value),
+        _ => None,
+    }
+    .ok_or_else(|| {
+        "impact takes one text, the name or id of anything that data comes from: impact('weather@1.temp')"
+            .to_owned()
+    })
 }
 
 fn parse_at_sequence(args: &[FunctionArg]) -> Result<Earlier, String> {

@@ -97,8 +97,7 @@ impl Earlier {
             Moment::Sequence(sequence) => *sequence,
             Moment::Instant(expression) => sequence_at(snapshot, compute(expression, session)?)?,
         };
-        let earlier =
-            Snapshot::new(snapshot.catalog.clone(), snapshot.state.clone(), sequence, snapshot.files.clone());
+        let earlier = Snapshot { sequence, ..snapshot.clone() };
         let provider = match self.schema.as_str() {
             SYSTEM_SCHEMA => system::table(&earlier, &self.table).await?.ok_or_else(|| {
                 plan_datafusion_err!("there is no table `{self}`; SHOW TABLES lists all that there are")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::literal::{Constant, accepted};
 use super::parse::table::{did_you_mean, listed};
-use super::{Entity, Feature, FeatureService, FeatureView, RepeatedHour};
+use super::{Entity, Feature, FeatureService, FeatureView, KnownAt, RepeatedHour};
 use crate::datatype::FeatureType;
 use crate::name::nearest;
 use crate::reference::Reference;
@@ -108,6 +108,7 @@ pub(super) fn view(view: &FeatureView) -> Vec<Problem> {
         ));
     }
     time(view, &mut problems);
+    derived(view, &mut problems);
     if view.features.is_empty() {
         problems.push(problem(
             "features",
@@ -171,6 +172,25 @@ pub(super) fn clashes(view: &FeatureView, keys: &[&str], problems: &mut Vec<Prob
         problems.push(problem(
             "occurrence.name",
             format!("[occurrence]: `name` is \"{name}\", which is a key of the view already; write another name, and the source's in column"),
+        ));
+    }
+}
+
+/// What a derived view knows it has from its parents, so that its query must say when.
+fn derived(view: &FeatureView, problems: &mut Vec<Problem>) {
+    if view.derived.is_none() {
+        return;
+    }
+    if view.source.is_some() {
+        problems.push(problem(
+            "derived",
+            "the view has both [source] and [derived]; its rows come from files or from a query: remove one",
+        ));
+    }
+    if matches!(view.time.known_at, KnownAt::Delay(_) | KnownAt::Assumed) {
+        problems.push(problem(
+            "derived",
+            "[derived]: the values of a derived view are known when those are that it is made of; select that time in the query, such as greatest(a.known_at, b.known_at) AS known_at from history('…'), and write known_at = { column = \"known_at\" }, or write known_at = \"arrival\" for the time of each refresh",
         ));
     }
 }

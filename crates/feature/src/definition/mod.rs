@@ -91,6 +91,9 @@ pub struct FeatureView {
     /// Where rows come from when `ingest` is given no files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// The query that makes its rows, for a derived view. It has no source then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived: Option<Derived>,
     /// The greatest share of rejected rows (0 to 1) at which a batch is still taken; above it, it is refused whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reject_above: Option<f64>,
@@ -204,6 +207,12 @@ pub enum Literal {
 pub struct Check {
     pub name: Name,
     /// Over the view's columns: keys, `valid_at`, `known_at`, features.
+    pub sql: String,
+}
+
+/// Rows that come from a query over other feature views. What it gives is read like a source's columns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Derived {
     pub sql: String,
 }
 

@@ -177,6 +177,12 @@ pub(super) static VIEW: Vocabulary = Vocabulary {
             "where rows come from when ingest is given no files",
             Shape::Table(&SOURCE),
         ),
+        optional(
+            "derived",
+            "a [derived] table with sql",
+            "the query over other feature views that makes the rows, brought up to date by refresh",
+            Shape::Table(&DERIVED),
+        ),
     ],
 };
 
@@ -307,6 +313,17 @@ static SOURCE: Vocabulary = Vocabulary {
             Shape::Text,
         ),
     ],
+};
+
+static DERIVED: Vocabulary = Vocabulary {
+    table: "[derived]",
+    place: "in the [derived] table",
+    words: &[required(
+        "sql",
+        "\"SELECT origin, valid_at, known_at, (temp - 32) / 1.8 AS celsius FROM history('weather')\"",
+        "a query over other feature views; its columns are what valid_at, known_at, keys and features name",
+        Shape::Text,
+    )],
 };
 
 pub(super) static SERVICE: Vocabulary = Vocabulary {

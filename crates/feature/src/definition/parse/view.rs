@@ -8,7 +8,7 @@ use super::{Header, feature, header, note};
 use crate::definition::checks;
 use crate::definition::vocabulary::{KNOWN_AT, KNOWN_AT_WORDS, Shape, VIEW, Vocabulary};
 use crate::definition::{
-    Check, FeatureView, FileFormat, KeySource, KnownAt, Occurrence, RepeatedHour, Source, TimeRule,
+    Check, Derived, FeatureView, FileFormat, KeySource, KnownAt, Occurrence, RepeatedHour, Source, TimeRule,
 };
 use crate::name::{Name, nearest};
 use crate::time::Span;
@@ -36,6 +36,7 @@ pub(super) fn view(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureView
     let features = features(table, page);
     let checks = checks(table, page);
     let source = source(table, page);
+    let derived = derived(table, page);
 
     // What could not be read has been noted: what stands in for it is seen by the checks alone.
     let unread = Name::default_project;
@@ -50,6 +51,7 @@ pub(super) fn view(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureView
         features: features.clone().unwrap_or_default(),
         checks,
         source,
+        derived,
         reject_above,
         about,
     };
@@ -268,4 +270,16 @@ fn source(table: &Table<'_>, page: &mut Page<'_>) -> Option<Source> {
     let format = table.choice("format", &choices, page);
     let filter = table.text("where", page);
     Some(Source { files: files?, format, filter })
+}
+
+fn derived(table: &Table<'_>, page: &mut Page<'_>) -> Option<Derived> {
+    if let Some(value) = table.get("derived") {
+        page.mark("derived", value.span());
+    }
+    let mut table = table.table("derived", inside("derived")?, &VIEW.family(), page)?;
+    if table.get("sql").is_none() {
+        table.missing("sql", page);
+    }
+    table.label = "[derived]: ".to_owned();
+    Some(Derived { sql: table.text("sql", page)? })
 }

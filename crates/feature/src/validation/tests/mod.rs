@@ -69,6 +69,7 @@ pub(super) fn weather(features: Vec<Feature>) -> FeatureView {
         features,
         checks: vec![],
         source: None,
+        derived: None,
         reject_above: None,
         about: About::default(),
     }

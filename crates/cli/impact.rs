@@ -1,0 +1,84 @@
+//! `lineament impact`
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serving::{Error, ImpactReport, Kind, Result};
+
+use crate::session::Place;
+use crate::table::{aligned, grouped};
+
+/// Say what would be touched if something were wrong: cells, training sets, models, deployments
+#[derive(Args)]
+pub struct Arguments {
+    /// A batch, a source file, a view version (weather@1), a feature (weather@1.temp), a run, a person: by name or id
+    node: String,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
+    let report = place.open().await?.impact(&arguments.node).await?;
+    match arguments.format {
+        Format::Text => print(&report),
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&report)
+                .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+            println!("{json}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn print(report: &ImpactReport) {
+    println!(
+        "{} {}: {} cells{} of {}, {}, {} in force (as of sequence {})",
+        report.kind.replace('_', " "),
+        report.node,
+        grouped(report.cells_from),
+        match report.cells_reached {
+            0 => String::new(),
+            cells => format!(", and at most {} of what is derived,", grouped(cells)),
+        },
+        counted(report.training_sets, "training set"),
+        counted(report.model_versions, "model version"),
+        counted(report.deployments, "deployment"),
+        report.sequence
+    );
+    if report.rows.is_empty() {
+        return;
+    }
+    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "–".to_owned());
+    let role = |role: &Option<catalog::records::Role>| {
+        role.and_then(|role| serde_json::to_value(role).ok())
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_else(|| "–".to_owned())
+    };
+    let head = ["training set", "cells", "derived, at most", "run", "role", "model version", "deployment"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    for row in &report.rows {
+        lines.push(vec![
+            row.name.clone(),
+            grouped(row.cells_from),
+            grouped(row.cells_reached),
+            dash(&row.run),
+            role(&row.role),
+            dash(&row.model_version),
+            dash(&row.deployment),
+        ]);
+    }
+    println!("\n{}", aligned(&lines, &[false, true, true, false, false, false, false]).trim_end());
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{} {what}s", grouped(count as u64)),
+    }
+}

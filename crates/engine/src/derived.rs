@@ -1,0 +1,174 @@
+//! Derived feature views: the query of one, planned and looked through.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use catalog::records::{Derivation, Parent};
+use catalog::state::ViewVersion;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result, plan_err};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Volatility, lit};
+use feature::{Sequence, VersionId};
+
+use crate::feature_view::FeatureViewTable;
+use crate::history::HistoryTable;
+use crate::session::Session;
+
+/// The query of a derived view, ready to run.
+pub struct DerivedPlan {
+    pub plan: LogicalPlan,
+    parents: BTreeMap<VersionId, (Arc<ViewVersion>, Vec<String>)>,
+    /// Each row is made of one row of one history.
+    row_preserving: bool,
+}
+
+/// Plans the query of a derived view over the session's snapshot.
+///
+/// # Errors
+/// What is wrong with the query; functions that give another value each time; a query that reads no feature view.
+pub async fn plan(session: &Session, sql: &str) -> Result<DerivedPlan> {
+    let plan = session.plan(sql).await?;
+    refuse_volatile(&plan)?;
+    refuse_foreign(&plan)?;
+    let read = session.optimized(&plan)?;
+    let mut parents: BTreeMap<VersionId, (Arc<ViewVersion>, Vec<String>)> = BTreeMap::new();
+    read.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(version) = version_of(node)?
+        {
+            let (version, features) =
+                parents.entry(version.version).or_insert_with(|| (version.clone(), Vec::new()));
+            for field in scan.projected_schema.fields() {
+                let is_feature =
+                    version.definition.features.iter().any(|feature| feature.name.as_str() == field.name());
+                if is_feature && !features.contains(field.name()) {
+                    features.push(field.name().clone());
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if parents.is_empty() {
+        return plan_err!(
+            "it reads no feature view; a derived view is made of others, as weather or history('weather')"
+        );
+    }
+    let row_preserving = is_row_preserving(&plan)?;
+    Ok(DerivedPlan { plan, parents, row_preserving })
+}
+
+impl DerivedPlan {
+    pub fn parents(&self) -> impl Iterator<Item = &Arc<ViewVersion>> {
+        self.parents.values().map(|(version, _)| version)
+    }
+
+    /// The same query over those rows alone that came after a sequence; none where a row may depend on others, so that all must be
+    /// read again.
+    pub fn since(&self, sequence: Sequence) -> Result<Option<LogicalPlan>> {
+        if !self.row_preserving {
+            return Ok(None);
+        }
+        let newer = self.plan.clone().transform_down(|node| {
+            if !matches!(node, LogicalPlan::TableScan(_)) {
+                return Ok(Transformed::no(node));
+            }
+            let came = Expr::Column(Column::new_unqualified("sequence")).gt(lit(sequence.0));
+            let filtered = LogicalPlanBuilder::from(node).filter(came)?.build()?;
+            Ok(Transformed::new(filtered, true, TreeNodeRecursion::Jump))
+        })?;
+        Ok(Some(newer.data))
+    }
+
+    /// What the rows are made of: every batch of the parents that counts, or those after a sequence.
+    pub fn derivation(&self, session: &Session, since: Option<Sequence>) -> Derivation {
+        let snapshot = session.snapshot();
+        let parent = |(version, features): &(Arc<ViewVersion>, Vec<String>)| Parent {
+            version: version.version,
+            features: features.clone(),
+            batches: snapshot
+                .state
+                .batches_of(version, snapshot.sequence)
+                .iter()
+                .filter(|batch| since.is_none_or(|since| batch.by.sequence > since))
+                .map(|batch| batch.record.batch)
+                .collect(),
+        };
+        Derivation {
+            sequence: snapshot.sequence,
+            since,
+            row_preserving: self.row_preserving,
+            parents: self.parents.values().map(parent).collect(),
+        }
+    }
+}
+
+fn version_of(node: &LogicalPlan) -> Result<Option<Arc<ViewVersion>>> {
+    let LogicalPlan::TableScan(scan) = node else { return Ok(None) };
+    let provider = source_as_provider(&scan.source)?;
+    let of_view = provider.downcast_ref::<FeatureViewTable>().map(FeatureViewTable::version);
+    Ok(of_view.or_else(|| provider.downcast_ref::<HistoryTable>().map(HistoryTable::version)).cloned())
+}
+
+fn refuse_foreign(plan: &LogicalPlan) -> Result<()> {
+    let mut foreign = false;
+    plan.apply_with_subqueries(|node| {
+        foreign |= matches!(node, LogicalPlan::TableScan(_)) && version_of(node)?.is_none();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if foreign {
+        return plan_err!(
+            "it reads system views; a derived view is made of feature views, as weather or history('weather')"
+        );
+    }
+    Ok(())
+}
+
+/// What a refresh gives must be what a later one would give of the same rows.
+fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                if let Expr::ScalarFunction(call) = part
+                    && call.func.signature().volatility != Volatility::Immutable
+                {
+                    found = Some(call.func.name().to_owned());
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    match found {
+        Some(name) => plan_err!(
+            "`{name}` gives another value each time; what a derived view holds must follow from the rows that it is made of"
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Projections and filters over one history, and nothing else.
+fn is_row_preserving(plan: &LogicalPlan) -> Result<bool> {
+    let mut histories = 0;
+    let mut only = true;
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {}
+            LogicalPlan::TableScan(scan) => {
+                let provider = source_as_provider(&scan.source)?;
+                only &= provider.downcast_ref::<HistoryTable>().is_some();
+                histories += 1;
+            }
+            _ => only = false,
+        }
+        // A window or an aggregate is a node of its own; a subquery reads other rows.
+        node.apply_expressions(|expression| {
+            only &= !expression.exists(|part| {
+                Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)))
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(only && histories == 1)
+}

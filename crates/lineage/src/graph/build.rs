@@ -1,0 +1,269 @@
+//! The graph as the log's fold tells it.
+
+use std::collections::{HashMap, HashSet};
+
+use catalog::records::{Role, Selected};
+use catalog::state::{State, TrainingSet};
+use feature::{Sequence, TrainingSetId, VersionId};
+
+use super::{Edge, Graph, Node, Relation};
+
+impl Graph {
+    /// The graph at a sequence. `selected` gives what a training set was selected from where its entry does not say it.
+    pub fn of(state: &State, at: Sequence, selected: &HashMap<TrainingSetId, Vec<Selected>>) -> Self {
+        let mut build = Build::default();
+        build.versions(state, at);
+        build.services(state, at);
+        build.batches(state, at);
+        build.runs(state, at);
+        for set in state.training_sets().filter(|set| set.by.sequence <= at) {
+            let taken = set.record.selected.as_deref();
+            let taken = taken.or_else(|| selected.get(&set.record.training_set).map(Vec::as_slice));
+            build.training_set(state, set, taken.unwrap_or_default());
+        }
+        build.uses(state, at);
+        build.models(state, at);
+        build.deployments(state, at);
+        build.finish(at)
+    }
+}
+
+#[derive(Default)]
+struct Build {
+    nodes: Vec<Node>,
+    labels: Vec<String>,
+    places: HashMap<Node, u32>,
+    edges: Vec<Edge>,
+    in_force: HashSet<u32>,
+    /// Versions that have an edge already from one that they are made of.
+    derives: HashSet<(u32, u32)>,
+    /// Places of a version's features, by name.
+    features: HashMap<VersionId, HashMap<String, u32>>,
+}
+
+impl Build {
+    fn node(&mut self, node: Node, label: impl FnOnce() -> String) -> u32 {
+        if let Some(place) = self.places.get(&node) {
+            return *place;
+        }
+        let place = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        self.places.insert(node.clone(), place);
+        self.nodes.push(node);
+        self.labels.push(label());
+        place
+    }
+
+    fn edge(&mut self, from: u32, relation: Relation, to: u32, sequence: Sequence) -> &mut Edge {
+        let role = Role::Unknown;
+        self.edges.push(Edge { from, to, relation, sequence, selected: from, rows: 0, columns: 0, role });
+        let last = self.edges.len() - 1;
+        &mut self.edges[last]
+    }
+
+    fn versions(&mut self, state: &State, at: Sequence) {
+        let mut before: HashMap<feature::ViewId, u32> = HashMap::new();
+        for version in state.views().filter(|version| version.by.sequence <= at) {
+            let sequence = version.by.sequence;
+            let label = version.label();
+            let place = self.node(Node::ViewVersion(version.version), || label.clone());
+            if let Some(earlier) = before.insert(version.view, place) {
+                self.edge(earlier, Relation::Superseded, place, sequence);
+            }
+            let mut features = HashMap::with_capacity(version.definition.features.len());
+            for feature in &version.definition.features {
+                let name = feature.name.to_string();
+                let node = Node::Feature(version.version, name.clone());
+                let feature = self.node(node, || format!("{label}.{name}"));
+                self.edge(place, Relation::Declares, feature, sequence);
+                features.insert(name, feature);
+            }
+            self.features.insert(version.version, features);
+        }
+    }
+
+    fn services(&mut self, state: &State, at: Sequence) {
+        for service in state.services().filter(|service| service.by.sequence <= at) {
+            let definition = &service.definition;
+            let (project, name) = (&definition.project, &definition.name);
+            let place = self.node(Node::Service(service.service), || name.to_string());
+            for reference in &definition.features {
+                let view = state.view(project.as_str(), reference.view.as_str(), reference.version, at);
+                let Some(known) = view.and_then(|view| self.features.get(&view.version)) else { continue };
+                let listed: Vec<u32> = match &reference.feature {
+                    Some(feature) => known.get(feature.as_str()).copied().into_iter().collect(),
+                    None => known.values().copied().collect(),
+                };
+                for feature in listed {
+                    self.edge(feature, Relation::Lists, place, service.by.sequence);
+                }
+            }
+        }
+    }
+
+    fn batches(&mut self, state: &State, at: Sequence) {
+        for batch in state.batches().filter(|batch| batch.by.sequence <= at) {
+            let (record, sequence) = (&batch.record, batch.by.sequence);
+            let place = self.node(Node::Batch(record.batch), || record.batch.to_string());
+            if let Some(version) = self.places.get(&Node::ViewVersion(record.version)).copied() {
+                self.edge(place, Relation::Belongs, version, sequence);
+            }
+            for source in &record.sources {
+                let from = self.node(Node::Source(source.digest), || source.digest.to_string());
+                self.edge(from, Relation::Provided, place, sequence);
+            }
+            for parent in record.derivation.iter().flat_map(|derivation| &derivation.parents) {
+                for of in &parent.batches {
+                    let from = self.node(Node::Batch(*of), || of.to_string());
+                    self.edge(from, Relation::MaterialisedFrom, place, sequence);
+                }
+                let derived = self.places.get(&Node::ViewVersion(record.version)).copied();
+                let from = self.places.get(&Node::ViewVersion(parent.version)).copied();
+                let known = self.features.get(&parent.version);
+                let features = parent.features.iter().filter_map(|name| known?.get(name).copied());
+                let from: Vec<u32> = features.chain(from).collect();
+                for from in from {
+                    if let Some(derived) = derived.filter(|derived| self.derives.insert((from, *derived))) {
+                        self.edge(from, Relation::Derives, derived, sequence);
+                    }
+                }
+            }
+            let principal = &batch.by.principal;
+            let writer = self.node(Node::Principal(principal.clone()), || principal.clone());
+            self.edge(writer, Relation::Wrote, place, sequence);
+            if let Some(run) = batch.by.run.as_deref().and_then(|run| state.registry().run(run)) {
+                let run = self.run(state, run);
+                self.edge(run, Relation::Wrote, place, sequence);
+            }
+        }
+    }
+
+    fn run(&mut self, state: &State, id: feature::RunId) -> u32 {
+        self.node(Node::Run(id), || {
+            state.registry().external(id).map_or_else(|| id.to_string(), |external| external.id.clone())
+        })
+    }
+
+    fn runs(&mut self, state: &State, at: Sequence) {
+        let registry = state.registry();
+        for link in registry.links().iter().filter(|link| link.by.sequence <= at) {
+            match link.external.kind {
+                catalog::records::Kind::Experiment => {
+                    let now = registry.experiment_at(link.id.into(), at);
+                    let name = now.and_then(|now| now.name).unwrap_or_else(|| link.external.id.clone());
+                    self.node(Node::Experiment(link.id.into()), || name);
+                }
+                catalog::records::Kind::Run => {
+                    self.run(state, link.id.into());
+                }
+                catalog::records::Kind::Model | catalog::records::Kind::ModelVersion => {}
+            }
+        }
+        for (id, seen) in registry.runs() {
+            let (Some(now), Some(last)) = (registry.run_at(id, at), seen.last()) else { continue };
+            let (run, sequence) = (self.run(state, id), last.by.sequence);
+            if let Some(experiment) = now.experiment {
+                let experiment = self.node(Node::Experiment(experiment), || experiment.to_string());
+                self.edge(run, Relation::PartOf, experiment, sequence);
+            }
+            if let Some(parent) = now.parent {
+                let parent = self.run(state, parent);
+                self.edge(run, Relation::PartOf, parent, sequence);
+            }
+        }
+    }
+
+    fn training_set(&mut self, state: &State, set: &TrainingSet, taken: &[Selected]) {
+        let (record, sequence) = (&set.record, set.by.sequence);
+        let label = || record.name.clone().unwrap_or_else(|| record.training_set.to_string());
+        let place = self.node(Node::TrainingSet(record.training_set), label);
+        for taken in taken {
+            let version = self.node(Node::ViewVersion(taken.version), || {
+                let version = state.view_version(taken.version);
+                version.map_or_else(|| taken.version.to_string(), |version| version.label())
+            });
+            self.edge(version, Relation::Selected, place, sequence);
+            let known = self.features.get(&taken.version);
+            let supplies: Vec<u32> = taken
+                .features
+                .iter()
+                .filter_map(|name| known.and_then(|known| known.get(name)).copied())
+                .collect();
+            for feature in supplies {
+                self.edge(feature, Relation::Supplies, place, sequence);
+            }
+            let columns = u32::try_from(taken.features.len()).unwrap_or(u32::MAX);
+            for hit in &taken.hits {
+                let batch = self.node(Node::Batch(hit.batch), || hit.batch.to_string());
+                let edge = self.edge(batch, Relation::Hit, place, sequence);
+                edge.selected = version;
+                edge.rows = hit.rows;
+                edge.columns = columns;
+            }
+        }
+    }
+
+    fn uses(&mut self, state: &State, at: Sequence) {
+        for noted in state.registry().uses().iter().filter(|noted| noted.by.sequence <= at) {
+            let used = &noted.record;
+            let Some(set) = self.places.get(&Node::TrainingSet(used.training_set)).copied() else { continue };
+            let run = self.run(state, used.run);
+            self.edge(set, Relation::Used, run, noted.by.sequence).role = used.role;
+        }
+    }
+
+    fn models(&mut self, state: &State, at: Sequence) {
+        let registry = state.registry();
+        for (id, seen) in registry.models() {
+            let (Some(now), Some(_)) = (registry.model_at(id, at), seen.last()) else { continue };
+            self.node(Node::Model(id), || now.name);
+        }
+        for (id, seen) in registry.model_versions() {
+            let (Some(now), Some(last)) = (registry.model_version_at(id, at), seen.last()) else { continue };
+            let model =
+                registry.model_at(now.model, at).map_or_else(|| now.model.to_string(), |model| model.name);
+            let place = self.node(Node::ModelVersion(id), || format!("{model}/{}", now.version));
+            let model = self.node(Node::Model(now.model), || model);
+            self.edge(place, Relation::PartOf, model, last.by.sequence);
+            if let Some(run) = now.run {
+                let run = self.run(state, run);
+                self.edge(run, Relation::Produced, place, last.by.sequence);
+            }
+        }
+    }
+
+    /// Each deployment hangs on what it serves, and on what it served before, at the sequence of that.
+    fn deployments(&mut self, state: &State, at: Sequence) {
+        for (id, changes) in state.registry().deployments() {
+            let changes: Vec<_> = changes.iter().take_while(|noted| noted.by.sequence <= at).collect();
+            let Some(first) = changes.first() else { continue };
+            let label = format!("{} in {}", first.record.name, first.record.environment);
+            let place = self.node(Node::Deployment(id), || label);
+            if let Some(version) = changes.last().and_then(|newest| newest.record.model_version) {
+                let sequence = changes.last().map_or(at, |newest| newest.by.sequence);
+                let version = self.node(Node::ModelVersion(version), || version.to_string());
+                self.edge(version, Relation::Serves, place, sequence);
+                self.in_force.insert(place);
+            }
+        }
+    }
+
+    fn finish(self, at: Sequence) -> Graph {
+        let Self { nodes, labels, places, mut edges, in_force, .. } = self;
+        edges.sort_by_key(|edge| edge.from);
+        let starts = |of: &dyn Fn(&Edge) -> u32| {
+            let mut starts = vec![0u32; nodes.len() + 1];
+            for edge in &edges {
+                starts[of(edge) as usize + 1] += 1;
+            }
+            for place in 1..starts.len() {
+                starts[place] += starts[place - 1];
+            }
+            starts
+        };
+        let leaving = starts(&|edge| edge.from);
+        let reaching = starts(&|edge| edge.to);
+        let mut by_end: Vec<u32> = (0..u32::try_from(edges.len()).unwrap_or(u32::MAX)).collect();
+        by_end.sort_by_key(|edge| edges[*edge as usize].to);
+        Graph { at, nodes, labels, places, edges, leaving, by_end, reaching, in_force }
+    }
+}

@@ -1,0 +1,196 @@
+//! Blast radius: how many cells of which training set, and of which deployed model, came from something.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use catalog::records::Role;
+
+use super::{Graph, Node, Relation};
+
+/// What came of something.
+#[derive(Clone, Debug)]
+pub struct Impact {
+    /// One for each training set and what was made of it.
+    pub reached: Vec<Reached>,
+    /// Cells whose value came from it, in all training sets, each set counted once. Exact.
+    pub cells_from: u64,
+    /// Cells of what was derived from it. At most so many: not each derived row needs each of the rows that it was made among.
+    pub cells_reached: u64,
+}
+
+/// A training set that has cells from it, with one model version and one deployment that were made of the set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reached {
+    pub training_set: u32,
+    /// Cells whose value came from it. Exact.
+    pub cells_from: u64,
+    /// Cells of what was derived from it; at most.
+    pub cells_reached: u64,
+    pub run: Option<u32>,
+    pub role: Option<Role>,
+    pub model_version: Option<u32>,
+    /// In force.
+    pub deployment: Option<u32>,
+}
+
+/// Cells of one training set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cells {
+    from: u64,
+    reached: u64,
+}
+
+type Sets = BTreeMap<u32, Cells>;
+
+impl Graph {
+    /// What would be touched if this were wrong or gone. From a batch, a source, a run or a principal: the training sets that have cells of
+    /// its batches, or of batches that were made of them. From a view version or a feature: those that selected it, or what is derived of it,
+    /// also where no cell came of it. From a training set: what was made of it.
+    pub fn impact(&self, start: u32) -> Impact {
+        let mut sets = Sets::new();
+        match self.node(start) {
+            Node::Batch(_) => self.hits(&[start], &mut sets),
+            Node::Source(_) | Node::Principal(_) | Node::Run(_) => {
+                let wrote = |relation| matches!(relation, Relation::Provided | Relation::Wrote);
+                let wrote = self.leaving(start).iter().filter(|edge| wrote(edge.relation));
+                let batches: BTreeSet<u32> = wrote.map(|edge| edge.to).collect();
+                self.hits(&batches.into_iter().collect::<Vec<_>>(), &mut sets);
+            }
+            Node::ViewVersion(_) => self.selected(start, &mut sets),
+            Node::Feature(..) => self.supplied(&[start], &mut sets),
+            Node::Service(_) => {
+                let lists = self.reaching(start).filter(|edge| edge.relation == Relation::Lists);
+                self.supplied(&lists.map(|edge| edge.from).collect::<Vec<_>>(), &mut sets);
+            }
+            Node::TrainingSet(_) => {
+                let hits = self.reaching(start).filter(|edge| edge.relation == Relation::Hit);
+                sets.insert(start, Cells { from: hits.map(super::Edge::cells).sum(), reached: 0 });
+            }
+            Node::Experiment(_) | Node::Model(_) | Node::ModelVersion(_) | Node::Deployment(_) => {}
+        }
+        let cells_from = sets.values().map(|cells| cells.from).sum();
+        let cells_reached = sets.values().map(|cells| cells.reached).sum();
+        let mut reached = BTreeSet::new();
+        for (set, cells) in sets {
+            self.made_of(set, cells, &mut reached);
+        }
+        Impact { reached: reached.into_iter().collect(), cells_from, cells_reached }
+    }
+
+    /// Everything that was made of these over one kind of edge, without them.
+    fn made_over(&self, start: &[u32], relation: Relation) -> Vec<u32> {
+        let mut seen: BTreeSet<u32> = start.iter().copied().collect();
+        let mut open: Vec<u32> = start.to_vec();
+        let mut made = Vec::new();
+        while let Some(place) = open.pop() {
+            for edge in self.leaving(place).iter().filter(|edge| edge.relation == relation) {
+                if seen.insert(edge.to) {
+                    open.push(edge.to);
+                    made.push(edge.to);
+                }
+            }
+        }
+        made
+    }
+
+    fn hits(&self, batches: &[u32], sets: &mut Sets) {
+        let hits = |batch: u32| self.leaving(batch).iter().filter(|edge| edge.relation == Relation::Hit);
+        for edge in batches.iter().flat_map(|batch| hits(*batch)) {
+            sets.entry(edge.to).or_default().from += edge.cells();
+        }
+        for edge in self.made_over(batches, Relation::MaterialisedFrom).into_iter().flat_map(hits) {
+            sets.entry(edge.to).or_default().reached += edge.cells();
+        }
+    }
+
+    /// Cells of each training set that selected the version, or one that is derived of it.
+    fn selected(&self, version: u32, sets: &mut Sets) {
+        for (set, cells) in self.cells_of(version) {
+            sets.entry(set).or_default().from += cells;
+        }
+        self.derived(&[version], sets);
+    }
+
+    fn cells_of(&self, version: u32) -> impl Iterator<Item = (u32, u64)> {
+        let selected = self.leaving(version).iter().filter(|edge| edge.relation == Relation::Selected);
+        selected.map(move |edge| (edge.to, self.rows_of(version, edge.to).map(super::Edge::cells).sum()))
+    }
+
+    fn derived(&self, of: &[u32], sets: &mut Sets) {
+        for version in self.made_over(of, Relation::Derives) {
+            for (set, cells) in self.cells_of(version) {
+                sets.entry(set).or_default().reached += cells;
+            }
+        }
+    }
+
+    fn supplied(&self, features: &[u32], sets: &mut Sets) {
+        for feature in features {
+            let declares = self.reaching(*feature).find(|edge| edge.relation == Relation::Declares);
+            let Some(version) = declares.map(|edge| edge.from) else { continue };
+            for edge in self.leaving(*feature).iter().filter(|edge| edge.relation == Relation::Supplies) {
+                let rows = self.rows_of(version, edge.to).map(|hit| hit.rows).sum::<u64>();
+                sets.entry(edge.to).or_default().from += rows;
+            }
+        }
+        self.derived(features, sets);
+    }
+
+    /// Hits of a training set by what it selected of a version. The batch may have been written under another version of the line.
+    fn rows_of(&self, version: u32, set: u32) -> impl Iterator<Item = &super::Edge> {
+        self.reaching(set).filter(move |hit| hit.relation == Relation::Hit && hit.selected == version)
+    }
+
+    fn made_of(&self, training_set: u32, cells: Cells, reached: &mut BTreeSet<Reached>) {
+        let bare = Reached {
+            training_set,
+            cells_from: cells.from,
+            cells_reached: cells.reached,
+            run: None,
+            role: None,
+            model_version: None,
+            deployment: None,
+        };
+        // A role that somebody stated is told, and not beside it that it was unknown before.
+        let mut runs: BTreeMap<u32, BTreeSet<Role>> = BTreeMap::new();
+        for edge in self.leaving(training_set).iter().filter(|edge| edge.relation == Relation::Used) {
+            runs.entry(edge.to).or_default().insert(edge.role);
+        }
+        if runs.is_empty() {
+            reached.insert(bare);
+            return;
+        }
+        for (run, mut roles) in runs {
+            if roles.len() > 1 {
+                roles.remove(&Role::Unknown);
+            }
+            let models: Vec<u32> = self
+                .leaving(run)
+                .iter()
+                .filter(|edge| edge.relation == Relation::Produced)
+                .map(|edge| edge.to)
+                .collect();
+            for role in roles {
+                let used = Reached { run: Some(run), role: Some(role), ..bare.clone() };
+                if models.is_empty() {
+                    reached.insert(used);
+                    continue;
+                }
+                for model in &models {
+                    let made = Reached { model_version: Some(*model), ..used.clone() };
+                    let serving: Vec<u32> = self
+                        .leaving(*model)
+                        .iter()
+                        .filter(|edge| edge.relation == Relation::Serves)
+                        .map(|edge| edge.to)
+                        .collect();
+                    if serving.is_empty() {
+                        reached.insert(made.clone());
+                    }
+                    for deployment in serving {
+                        reached.insert(Reached { deployment: Some(deployment), ..made.clone() });
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Refreshing derived feature views: their query's rows, as far as the view has them not yet, become a batch.
+//!
+//! Parents, versions and batches come from the plan. Nobody annotates anything.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use catalog::ingest::{Input, Made, Report, Request, Rows};
+use catalog::state::ViewVersion;
+use catalog::{Author, State};
+use engine::derived::{self, DerivedPlan};
+use engine::{Session, Snapshot, SqlConditions};
+use feature::definition::{Definitions, FeatureView, KnownAt};
+use feature::{BatchId, FeatureType, Sequence};
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::retrieve::Serving;
+
+/// What is to be brought up to date.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RefreshRequest {
+    /// A derived view; left out: all of them, each after those that it is made of.
+    pub view: Option<String>,
+    /// Reads everything again, also where what came since the last refresh would do.
+    pub full: bool,
+}
+
+/// What a refresh did.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefreshReport {
+    /// `celsius@1`.
+    pub version: String,
+    /// None where there was nothing new.
+    pub batch: Option<BatchId>,
+    pub sequence: Option<Sequence>,
+    /// The snapshot that was read.
+    pub snapshot: Sequence,
+    /// Only what came after this sequence was read.
+    pub since: Option<Sequence>,
+    /// `weather@1`, …
+    pub parents: Vec<String>,
+    /// Rows that the query gave.
+    pub computed: u64,
+    /// Rows of it that the view had not.
+    pub rows: u64,
+    pub rejected: u64,
+    /// Observations that the view has and the query gives no more. They stay: retract them, if they were never true. Known only where
+    /// everything was read.
+    pub vanished: Option<u64>,
+    pub examples: Vec<String>,
+}
+
+impl Serving {
+    /// Brings derived views up to date.
+    ///
+    /// # Errors
+    /// `NotFound` for a view that is not there, `Invalid` for one that is not derived; `Unavailable` where another refresh was faster;
+    /// whatever the query and the ingest of its rows give.
+    pub async fn refresh(&self, request: &RefreshRequest, author: &Author) -> Result<Vec<RefreshReport>> {
+        let views = match &request.view {
+            Some(view) => vec![view.clone()],
+            None => self.in_order().await?,
+        };
+        let mut reports = Vec::new();
+        for view in views {
+            reports.push(self.refresh_view(&view, request.full, author).await?);
+        }
+        Ok(reports)
+    }
+
+    async fn refresh_view(&self, view: &str, full: bool, author: &Author) -> Result<RefreshReport> {
+        let session = self.engine.ordered_session(self.engine.snapshot(None).await?)?;
+        let snapshot = session.snapshot();
+        let (project, name) = view.split_once('.').unwrap_or(("default", view));
+        let version = snapshot.version(project, name, None)?;
+        let Some(query) = version.definition.derived.clone() else {
+            let derived = names(derived_views(&snapshot.state));
+            return Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "`{view}` is not derived: its rows come by `lineament ingest`; derived are: {derived}"
+                ),
+            ));
+        };
+        let planned = plan_of(&session, &version.definition, &query.sql).await?;
+        let last = last_refresh(&snapshot.state, &version);
+        let mut report = RefreshReport {
+            version: version.label(),
+            batch: None,
+            sequence: None,
+            snapshot: snapshot.sequence,
+            since: None,
+            parents: planned.parents().map(|parent| parent.label()).collect(),
+            computed: 0,
+            rows: 0,
+            rejected: 0,
+            vanished: None,
+            examples: Vec::new(),
+        };
+        let since = last.filter(|_| !full);
+        if let Some(since) = since
+            && !newer(&snapshot.state, &planned, since, snapshot.sequence)
+        {
+            report.since = Some(since);
+            return Ok(report);
+        }
+        let mut plan = planned.plan.clone();
+        if let Some(since) = since
+            && let Some(part) = planned.since(since)?
+        {
+            (plan, report.since) = (part, Some(since));
+        }
+        let text = plan.display_indent().to_string();
+        let physical = session.prepare(&plan).await?;
+        let schema = physical.schema();
+        let computed: Vec<RecordBatch> = session.run(physical)?.try_collect().await?;
+        report.computed = computed.iter().map(|batch| batch.num_rows() as u64).sum();
+        let known = known_rows(&session, &version).await?;
+        let (fresh, vanished) = not_known(&version, computed, known)?;
+        report.vanished = report.since.is_none().then_some(vanished);
+        if fresh.iter().all(|batch| batch.num_rows() == 0) {
+            return Ok(report);
+        }
+        let derivation = planned.derivation(&session, report.since);
+        let origin = format!("the query of {}", version.label());
+        let mut ingest = Request::new(view, Input::Rows(Rows::from_batches(origin, schema, fresh)));
+        ingest.derivation = Some(Made { derivation, version: version.version, sql: query.sql, plan: text });
+        let taken: Report = self.ingest(ingest, author, Arc::new(|_| ())).await?;
+        report.batch = taken.batch;
+        report.sequence = taken.sequence;
+        report.rows = taken.rows;
+        report.rejected = taken.rejected;
+        report.examples = taken.examples;
+        Ok(report)
+    }
+
+    /// Derived views, each after those that it is made of.
+    async fn in_order(&self) -> Result<Vec<String>> {
+        let session = self.session().await?;
+        let state = session.snapshot().state.clone();
+        let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for version in derived_views(&state) {
+            let Some(query) = &version.definition.derived else { continue };
+            let planned = plan_of(&session, &version.definition, &query.sql).await?;
+            parents.insert(
+                qualified(&version.definition),
+                planned.parents().map(|parent| qualified(&parent.definition)).collect(),
+            );
+        }
+        order(&parents).map_err(|view| in_a_circle(&view))
+    }
+
+    /// Plans the queries of derived views over the store as it would be, so that what is wrong is found before it is applied.
+    pub(crate) async fn verify_derived(
+        &self,
+        state: &Arc<State>,
+        definitions: &Definitions,
+        author: &Author,
+    ) -> Result<()> {
+        if definitions.views.iter().all(|declared| declared.definition.derived.is_none()) {
+            return Ok(());
+        }
+        let next = catalog::plan::provisional(state, definitions, &SqlConditions, author)?;
+        let snapshot = self.engine.snapshot(Some(state.head.sequence)).await?;
+        let next = Arc::new(next);
+        let session = self.engine.session(Snapshot { state: next.clone(), ..snapshot })?;
+        let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for version in derived_views(&next) {
+            let view = &version.definition;
+            let Some(query) = &view.derived else { continue };
+            let planned = plan_of(&session, view, &query.sql).await?;
+            columns_of(view, planned.plan.schema().as_arrow())?;
+            parents.insert(
+                qualified(view),
+                planned.parents().map(|parent| qualified(&parent.definition)).collect(),
+            );
+        }
+        order(&parents).map(drop).map_err(|view| in_a_circle(&view))
+    }
+}
+
+fn in_a_circle(view: &str) -> Error {
+    Error::new(
+        Kind::Invalid,
+        format!(
+            "derived feature view `{view}` is made of itself, if over others; its query must end at views whose rows are ingested"
+        ),
+    )
+}
+
+async fn plan_of(session: &Session, view: &FeatureView, sql: &str) -> Result<DerivedPlan> {
+    derived::plan(session, sql).await.map_err(|error| {
+        let error = Error::from(error);
+        Error::new(error.kind(), format!("derived feature view `{}`: its query: {error}", view.name))
+    })
+}
+
+fn derived_views(state: &State) -> impl Iterator<Item = &ViewVersion> {
+    state.views_in_force(state.head.sequence).filter(|version| version.definition.derived.is_some())
+}
+
+fn qualified(view: &FeatureView) -> String {
+    match view.project.as_str() {
+        "default" => view.name.to_string(),
+        project => format!("{project}.{}", view.name),
+    }
+}
+
+fn names<'a>(views: impl Iterator<Item = &'a ViewVersion>) -> String {
+    let names: Vec<String> = views.map(|version| qualified(&version.definition)).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Each after what it is made of, or one that is made of itself.
+fn order(parents: &BTreeMap<String, BTreeSet<String>>) -> std::result::Result<Vec<String>, String> {
+    let mut ordered: Vec<String> = Vec::new();
+    while ordered.len() < parents.len() {
+        let ready = parents.iter().find(|(view, of)| {
+            !ordered.contains(view)
+                && of.iter().all(|parent| !parents.contains_key(parent) || ordered.contains(parent))
+        });
+        match ready {
+            Some((view, _)) => ordered.push(view.clone()),
+            None => {
+                let stuck = parents.keys().find(|view| !ordered.contains(view));
+                return Err(stuck.cloned().unwrap_or_default());
+            }
+        }
+    }
+    Ok(ordered)
+}
+
+/// The snapshot that the newest batch of the version's line was made from.
+fn last_refresh(state: &State, version: &ViewVersion) -> Option<Sequence> {
+    let batches = state.batches_of_line(version.line).iter().rev();
+    batches.filter_map(|batch| batch.record.derivation.as_ref()).map(|derivation| derivation.sequence).next()
+}
+
+/// Whether a parent has batches that came after a sequence.
+fn newer(state: &State, planned: &DerivedPlan, since: Sequence, at: Sequence) -> bool {
+    planned.parents().any(|parent| {
+        parent.by.sequence > since
+            || state.batches_of(parent, at).iter().any(|batch| batch.by.sequence > since)
+    })
+}
+
+/// Where the query's columns are that the view asks for: what identifies an observation, then its values.
+struct Places {
+    identity: Vec<(usize, FeatureType)>,
+    values: Vec<(usize, FeatureType)>,
+}
+
+fn columns_of(view: &FeatureView, schema: &arrow::datatypes::Schema) -> Result<Places> {
+    let mut missing: Vec<String> = Vec::new();
+    let mut place = |column: &str, what: String| match schema.index_of(column) {
+        Ok(place) => place,
+        Err(_) => {
+            missing.push(format!("`{column}` ({what})"));
+            0
+        }
+    };
+    let mut identity = Vec::new();
+    for key in &view.keys {
+        identity.push((place(&key.column, format!("key {}", key.key)), None));
+    }
+    if let Some(occurrence) = &view.occurrence {
+        identity.push((place(&occurrence.column, "occurrence".to_owned()), Some(occurrence.data_type)));
+    }
+    let time = Some(FeatureType::Timestamp);
+    identity.push((place(&view.time.valid_at, "valid_at".to_owned()), time));
+    if let KnownAt::Column(column) = &view.time.known_at {
+        identity.push((place(column, "known_at".to_owned()), time));
+    }
+    let mut values = Vec::new();
+    for feature in &view.features {
+        values.push((place(&feature.column, format!("feature {}", feature.name)), feature.data_type));
+    }
+    if !missing.is_empty() {
+        let has: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        return Err(Error::new(
+            Kind::Invalid,
+            format!(
+                "derived feature view `{}`: its query gives no column {}; it gives {}",
+                view.name,
+                missing.join(", "),
+                has.join(", ")
+            ),
+        ));
+    }
+    // The keys' types are the entity's, which stand in what the view holds.
+    let identity =
+        identity.into_iter().map(|(place, kind)| (place, kind.unwrap_or(FeatureType::String))).collect();
+    Ok(Places { identity, values })
+}
+
+/// What a view holds of each observation: the last row of its identity.
+struct Known {
+    identity: RowConverter,
+    values: RowConverter,
+    rows: HashMap<OwnedRow, OwnedRow>,
+}
+
+/// The names and types of a view's rows as stored: identity, then features.
+fn stored(version: &ViewVersion) -> (Vec<(String, FeatureType)>, Vec<(String, FeatureType)>) {
+    let view = &version.definition;
+    let mut identity: Vec<(String, FeatureType)> =
+        version.keys().iter().map(|key| (key.name.to_string(), key.data_type)).collect();
+    identity
+        .extend(view.occurrence.iter().map(|occurrence| (occurrence.name.to_string(), occurrence.data_type)));
+    identity.push(("valid_at".to_owned(), FeatureType::Timestamp));
+    if matches!(view.time.known_at, KnownAt::Column(_)) {
+        identity.push(("known_at".to_owned(), FeatureType::Timestamp));
+    }
+    let values = view.features.iter().map(|feature| (feature.name.to_string(), feature.data_type)).collect();
+    (identity, values)
+}
+
+async fn known_rows(session: &Session, version: &ViewVersion) -> Result<Known> {
+    let (identity, values) = stored(version);
+    let quoted = |columns: &[(String, FeatureType)]| -> Vec<String> {
+        columns.iter().map(|(name, _)| format!("\"{name}\"")).collect()
+    };
+    let mut names = quoted(&identity);
+    names.extend(quoted(&values));
+    let sql = format!(
+        "SELECT {} FROM history('{}') WHERE NOT retracted ORDER BY known_at, sequence, \"row\"",
+        names.join(", "),
+        version.label()
+    );
+    let physical = session.prepare(&session.plan(&sql).await?).await?;
+    let batches: Vec<RecordBatch> = session.run(physical)?.try_collect().await?;
+    let mut known =
+        Known { identity: converter(&identity)?, values: converter(&values)?, rows: HashMap::new() };
+    for batch in &batches {
+        let (of, with) = batch.columns().split_at(identity.len());
+        let of = known.identity.convert_columns(of).map_err(fault)?;
+        let with = known.values.convert_columns(with).map_err(fault)?;
+        for (of, with) in of.iter().zip(with.iter()) {
+            known.rows.insert(of.owned(), with.owned());
+        }
+    }
+    Ok(known)
+}
+
+fn converter(columns: &[(String, FeatureType)]) -> Result<RowConverter> {
+    RowConverter::new(columns.iter().map(|(_, kind)| SortField::new(kind.arrow())).collect()).map_err(fault)
+}
+
+fn fault(error: arrow::error::ArrowError) -> Error {
+    Error::internal("rows cannot be compared", error)
+}
+
+/// The rows that the view has not, and how many observations it has that were not given.
+fn not_known(
+    version: &ViewVersion,
+    computed: Vec<RecordBatch>,
+    known: Known,
+) -> Result<(Vec<RecordBatch>, u64)> {
+    let (identity, values) = stored(version);
+    let mut seen = std::collections::HashSet::new();
+    let mut fresh = Vec::with_capacity(computed.len());
+    for batch in computed {
+        let places = columns_of(&version.definition, batch.schema().as_ref())?;
+        let of = converted(&batch, &places.identity, &identity)?;
+        let with = converted(&batch, &places.values, &values)?;
+        let (Some(of), Some(with)) = (of, with) else {
+            // What does not fit its type is the ingest's to reject, row by row.
+            fresh.push(batch);
+            continue;
+        };
+        let of = known.identity.convert_columns(&of).map_err(fault)?;
+        let with = known.values.convert_columns(&with).map_err(fault)?;
+        let mut new = Vec::with_capacity(batch.num_rows());
+        for (of, with) in of.iter().zip(with.iter()) {
+            let is_known = known.rows.get(&of.owned()).is_some_and(|held| held.row() == with);
+            new.push(!is_known);
+            seen.insert(of.owned());
+        }
+        fresh.push(filter_record_batch(&batch, &BooleanArray::from(new)).map_err(fault)?);
+    }
+    let vanished = known.rows.keys().filter(|of| !seen.contains(*of)).count() as u64;
+    Ok((fresh, vanished))
+}
+
+/// The columns as the view would store them; none where a value does not fit.
+fn converted(
+    batch: &RecordBatch,
+    places: &[(usize, FeatureType)],
+    stored: &[(String, FeatureType)],
+) -> Result<Option<Vec<ArrayRef>>> {
+    let mut columns = Vec::with_capacity(places.len());
+    for ((place, _), (_, kind)) in places.iter().zip(stored) {
+        let column = batch.column(*place);
+        let Ok(fitting) = cast(column, &kind.arrow()) else { return Ok(None) };
+        if fitting.null_count() != column.null_count() {
+            return Ok(None);
+        }
+        columns.push(fitting);
+    }
+    Ok(Some(columns))
+}

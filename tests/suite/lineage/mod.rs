@@ -1,0 +1,6 @@
+//! What came from what: the graph against a plain reading of the records, and the registry end to end.
+
+mod derived;
+mod histories;
+mod impact;
+mod scenario;
