@@ -217,6 +217,7 @@ async fn write_batches(serving: &Serving, batches: i64) {
             quarantine: None,
             sources: Vec::new(),
             body: None,
+            derivation: None,
         }));
         if records.len() == 1_000 || n == batches {
             let written = std::mem::take(&mut records);
