@@ -77,10 +77,11 @@ class Retyped:
 class Diff:
     """What is other in training set `b` than in `a`. Counts are exact; examples are a few of each kind.
 
-    Rows are aligned on the entities' keys, the time, and the how-manieth row of both each is; not on their position.
+    Rows are aligned on the entities' keys, the time, and the occurrence (the first row of both meets the first); not on their position.
 
-    >>> hindsight = client.get_historical_features(flights, ["weather.temp", "plane.seats"], known_by="2014-01-01T00:00:00Z")
-    >>> client.diff(training_set, hindsight)
+    >>> honest = client.get_historical_features(flights, ["weather.temp"])
+    >>> hindsight = client.get_historical_features(flights, ["weather.temp"], known_by="2014-01-01T00:00:00Z")
+    >>> client.diff(honest, hindsight)
     1,000 rows in both, 0 added, 0 removed, 0 moved
       temp  value  knowledge  323 cells
     """

@@ -482,7 +482,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 18
+store 01890a5d-ac96-774b-bcce-000000000000 at 19
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -518,9 +518,11 @@ deployment 65 serves [Some(\"64\"), None]
 61 used 41: Test Tag
 61 used 41: Score Artifact
 61 used 41: Unknown Thread
+measured Some(\"64\") until 2013-07-10T12:30:00Z
+measured None until 2013-07-11T12:30:00Z
 pass at 2013-07-09T12:30:00Z: 5 found, 1 gone
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded
 ";
 
 fn summary(state: &State) -> String {

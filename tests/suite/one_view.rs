@@ -340,7 +340,7 @@ impl World {
             3 => order.retain(|row| row % 3 != 1),
             _ => {}
         }
-        let label = |row: usize| row as i64 + i64::from(ask.relabelled && row % 4 == 0);
+        let label = |row: usize| row as i64 + i64::from(ask.relabelled && row.is_multiple_of(4));
         let given: Vec<_> =
             order.into_iter().map(|row| (case.spine[row].0, case.spine[row].1, label(row))).collect();
         if given.is_empty() {

@@ -242,7 +242,6 @@ impl Serving {
             outputs: Vec::new(),
         };
         let found = winners(&snapshot.files, &lookup, &order).await?;
-        let found = found.into_iter().map(|winner| winner.map_err(|reason| reason)).collect();
         Ok(Winners {
             version,
             files,

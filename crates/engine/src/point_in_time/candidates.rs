@@ -12,8 +12,11 @@ use feature::Timestamp;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::SpineOrder;
-use super::matching::{cores, offset_of};
+use super::matching::offset_of;
 use crate::data_files::DataFiles;
+
+/// Files that are read at once. They are small where they are many, and then the store's answers are what takes time.
+const FILES_AT_ONCE: usize = 16;
 
 /// A row of the key that is asked about.
 #[derive(Clone, Debug)]
@@ -45,8 +48,7 @@ pub async fn candidates(
     for (index, file) in files.iter().enumerate() {
         reads.push(rows_of(data, version, file, index, &spine, feature).boxed());
     }
-    // Files are small where they are many, and then the store's answers are what takes time.
-    let found: Vec<Vec<CandidateRow>> = stream::iter(reads).buffered(2 * cores()).try_collect().await?;
+    let found: Vec<Vec<CandidateRow>> = stream::iter(reads).buffered(FILES_AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 

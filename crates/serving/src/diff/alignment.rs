@@ -1,4 +1,4 @@
-//! Which row of one set is which row of another: by entity key, time, and the how-manieth row of both it is.
+//! Which row of one set is which row of another: by entity key, time, and occurrence, for several rows may have both in common.
 
 use std::collections::HashMap;
 
@@ -60,7 +60,7 @@ pub fn identical(blocks: &[usize], rows: usize) -> Alignment {
     Alignment { pairs: rows.collect(), ..Alignment::default() }
 }
 
-/// The how-manieth row of its key each row is, from 0.
+/// The occurrence of each row: how many rows of its key stand before it.
 pub fn occurrences(rows: &Rows) -> Vec<u32> {
     let mut seen: HashMap<&[u8], u32> = HashMap::with_capacity(rows.num_rows());
     rows.iter()

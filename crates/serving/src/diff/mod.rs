@@ -1,6 +1,7 @@
 //! Diff: what is other in one training set than in another, cell by cell, and why.
 //!
-//! Rows are aligned on the spine's entity keys, its time, and the how-manieth row of both each is; not on their position.
+//! Rows are aligned on the spine's entity keys, its time, and the occurrence (the first row of both meets the first, the second the
+//! second), not on their position.
 //! What the manifests prove equal is not read: whole columns, and where the rows stand in the same order, blocks of 65,536
 //! rows. The rest is made again and compared with the digests that were recorded.
 
@@ -140,6 +141,9 @@ pub struct EntryCount {
     pub version: String,
     pub cells: u64,
 }
+
+/// Key columns and their values as text.
+type Key = BTreeMap<String, Option<String>>;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct CellExample {
@@ -306,6 +310,9 @@ impl Serving {
         report.aligned_on = keys.iter().cloned().chain([a.manifest.spine.at.clone()]).collect();
         report.columns = column_changes(&a, &b);
         let (a_keys, b_keys) = aligned_keys(&a, &b, &keys)?;
+        // And what aligning takes: a place in a table and a link a row.
+        let rows = a_keys.num_rows() + b_keys.num_rows();
+        held.grow((a_keys.size() + b_keys.size() + rows * ALIGNING_BYTES) as u64)?;
         let same_rows = a_keys.num_rows() == b_keys.num_rows() && a_keys.iter().eq(b_keys.iter());
 
         let mut wanted: Vec<&str> = Vec::new();
@@ -413,6 +420,7 @@ impl Serving {
     }
 }
 
+const ALIGNING_BYTES: usize = 48;
 /// What the winner of one cell takes in memory, with its time and its place.
 const WINNER_BYTES: usize = 96;
 
@@ -516,11 +524,7 @@ impl Comparison {
     }
 
     /// Key and time of a row, as text.
-    fn key_of(
-        &self,
-        set: &RecordedSet,
-        row: u32,
-    ) -> Result<(BTreeMap<String, Option<String>>, Option<String>)> {
+    fn key_of(&self, set: &RecordedSet, row: u32) -> Result<(Key, Option<String>)> {
         let mut key = BTreeMap::new();
         for name in &self.keys {
             key.insert(name.clone(), text_of(column(&set.spine, name)?, row)?);
