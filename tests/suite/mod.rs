@@ -7,6 +7,7 @@ mod damage;
 mod evidence;
 mod fixture;
 mod golden;
+mod hypothesis;
 mod lineage;
 mod mistakes;
 mod point_in_time;
