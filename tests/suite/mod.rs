@@ -11,6 +11,7 @@ mod evidence;
 mod explain;
 mod fixture;
 mod golden;
+mod hypothesis;
 mod lineage;
 mod mistakes;
 mod one_view;

@@ -74,7 +74,7 @@ async fn files_that_are_gone_added_cut_or_swapped_are_named() {
     let mut added = whole;
     added.insert("graph2.json".to_owned(), b"{}".to_vec());
     let found = verify_evidence(&added, None).await;
-    assert_eq!(found.problems, ["`graph2.json` is not named by the statement: it was added"]);
+    assert_eq!(found.problems, ["`graph2.json` is not named by `statement.json`: it was added"]);
     let found = verify_evidence(&Files::new(), None).await;
     assert_eq!(found.problems, ["`statement.json` is missing; this folder is no evidence"]);
 }

@@ -55,7 +55,7 @@ async fn a_pack_is_made_signed_checked_and_found_altered() {
 
     let graph = root.path().join("pack/graph.json");
     let bytes = std::fs::read_to_string(&graph).unwrap();
-    std::fs::write(&graph, bytes.replacen("\"cells\": 2", "\"cells\": 3", 1)).unwrap();
+    std::fs::write(&graph, bytes.replacen("\"cells\": ", "\"cells\": 1", 1)).unwrap();
     let (code, text) = run(&["verify", "pack"]);
     assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("wrong: `graph.json` was altered"), "{text}");

@@ -13,7 +13,7 @@ use super::entries::{self, LOG};
 use super::signing::PublicKey;
 use super::statement::{FileDigest, STATEMENT, Sealed, Statement};
 use super::{PUBLIC_KEY, damaged};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 
 /// What the check of a pack found.
 #[derive(Clone, Debug, Serialize)]
@@ -108,12 +108,12 @@ fn check_signature(
 fn check_files(statement: &Statement, files: &BTreeMap<String, Vec<u8>>, problems: &mut Vec<String>) {
     for (name, stated) in &statement.predicate.files {
         match files.get(name) {
-            None => problems.push(format!("`{name}` is missing")),
+            None => problems.push(format!("`{name}` is missing, and `{STATEMENT}` names it")),
             Some(bytes) => {
                 let found = FileDigest::of(bytes);
                 if found != *stated {
                     problems.push(format!(
-                        "`{name}` was altered: it has {} bytes with SHA-256 {}, and the statement says {} with {}",
+                        "`{name}` was altered: it has {} bytes with SHA-256 {}, and `{STATEMENT}` says {} with {}",
                         found.bytes, found.sha256, stated.bytes, stated.sha256
                     ));
                 }
@@ -122,7 +122,7 @@ fn check_files(statement: &Statement, files: &BTreeMap<String, Vec<u8>>, problem
     }
     for name in files.keys().filter(|name| *name != STATEMENT) {
         if !statement.predicate.files.contains_key(name) {
-            problems.push(format!("`{name}` is not named by the statement: it was added"));
+            problems.push(format!("`{name}` is not named by `{STATEMENT}`: it was added"));
         }
     }
 }
@@ -149,7 +149,7 @@ async fn derived(
     for (what, stated, found) in head {
         if stated != found {
             return Err(damaged(format!(
-                "`{LOG}` ends with {what} {found}, and the statement says {stated}: an entry was altered, added or taken away"
+                "`{LOG}` ends with {what} {found}, and `{STATEMENT}` says {stated}: an entry was altered, added or taken away"
             )));
         }
     }
@@ -164,7 +164,10 @@ async fn derived(
             stated.about.kind, stated.about.id
         )));
     };
-    derive(&state, &about, Source::Pack(files)).await
+    derive(&state, &about, Source::Pack(files)).await.map_err(|error| match error.kind() {
+        Kind::NotFound | Kind::Invalid => damaged(format!("`{STATEMENT}` is about the wrong thing: {error}")),
+        _ => error,
+    })
 }
 
 fn compare(
