@@ -41,8 +41,6 @@ async fn record(serving: &Serving, mut manifest: Manifest) -> TrainingSetId {
         columns: manifest.columns.len() as u32,
         digest: manifest.digest.clone(),
         manifest: object,
-        name: None,
-        selected: None,
     });
     let intent = |_: &catalog::State| Ok(Intent::Append(vec![record.clone()]));
     serving.catalog().commit::<()>(&author(), None, intent).await.unwrap();
