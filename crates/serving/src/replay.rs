@@ -13,7 +13,7 @@ use lineage::Manifest;
 use lineage::manifest::{ColumnManifest, Knowledge, ReferenceManifest};
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::historical::{LookedUp, TrainingSet, columns, report, target};
 use crate::retrieve::Serving;
 use crate::whole_files;
