@@ -11,6 +11,7 @@ use super::aggregates::unknown;
 use super::functions::{self, Arguments};
 use super::relations::{Inputs, Relation, Set, Walk, transformed};
 use super::{Influence, Refusal};
+use crate::sql::with_deep_stack;
 
 impl Influence {
     /// A direct influence made no weaker than another direct one; an indirect one as it is.
@@ -22,6 +23,10 @@ impl Influence {
 impl Walk {
     /// The sources of an expression. The match has no arm for what it does not name.
     pub fn expression(&mut self, expression: &Expr, inputs: &Inputs<'_>) -> Result<Rc<Set>, Refusal> {
+        with_deep_stack(|| self.part(expression, inputs))
+    }
+
+    fn part(&mut self, expression: &Expr, inputs: &Inputs<'_>) -> Result<Rc<Set>, Refusal> {
         self.spend(0)?;
         match expression {
             Expr::Alias(alias) => self.expression(&alias.expr, inputs),

@@ -202,3 +202,72 @@ pub fn trace(analysed: &LogicalPlan) -> Traced {
     (traced.filters, traced.functions, traced.system) = walk.seen();
     traced
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use arrow::datatypes::DataType;
+    use datafusion::catalog::TableProvider;
+    use datafusion::catalog::empty::EmptyTable;
+    use datafusion::datasource::{MemTable, provider_as_source};
+    use datafusion::logical_expr::{LogicalPlanBuilder, Volatility, col, create_udf};
+
+    use super::*;
+
+    fn rows() -> Arc<dyn TableProvider> {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let rows = RecordBatch::try_from_iter([("a", column.clone()), ("b", column)]).unwrap();
+        Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap())
+    }
+
+    fn scan(table: Arc<dyn TableProvider>, columns: &[usize]) -> LogicalPlanBuilder {
+        LogicalPlanBuilder::scan("rows", provider_as_source(table), Some(columns.to_vec())).unwrap()
+    }
+
+    #[test]
+    fn a_function_that_nobody_knows_refuses_the_whole() {
+        let same: datafusion::logical_expr::ScalarFunctionImplementation = Arc::new(|args| Ok(args[0].clone()));
+        let types = vec![DataType::Int64];
+        let function = create_udf("frobnicate", types, DataType::Int64, Volatility::Immutable, same);
+        let plan = scan(rows(), &[0, 1]).project([col("b"), function.call(vec![col("a")])]).unwrap();
+        let traced = trace(&plan.build().unwrap());
+        let refusal = traced.refused.unwrap();
+        assert_eq!(refusal.node, "frobnicate");
+        assert_eq!(refusal.reason, "this function has no rule");
+        assert!(traced.outputs.is_empty() && traced.of_all.is_empty());
+    }
+
+    #[test]
+    fn a_table_that_is_none_of_ours_refuses_the_whole() {
+        let plan = scan(Arc::new(EmptyTable::new(rows().schema())), &[0]).build().unwrap();
+        assert_eq!(trace(&plan).refused.unwrap().node, "rows");
+    }
+
+    #[test]
+    fn a_column_that_is_read_and_not_named_refuses_the_whole() {
+        let named = scan(rows(), &[0]).build().unwrap();
+        let read = scan(rows(), &[0, 1]).build().unwrap();
+        assert_eq!(trace(&named).held_against(&named).refused, None);
+        let refusal = trace(&named).held_against(&read).refused.unwrap();
+        assert!(refusal.reason.starts_with("scan not explained: `rows.b`"), "{refusal}");
+    }
+
+    #[test]
+    fn what_is_named_over_and_over_stays_small() {
+        // Each level names the one below twice, in each of many columns.
+        let mut plan = scan(rows(), &[0, 1]);
+        for _ in 0..12 {
+            let columns = (0..400).map(|at| {
+                (col("a") + col("b"))
+                    .alias(["a", "b"].get(at).map_or(format!("c{at}"), |name| (*name).to_owned()))
+            });
+            plan = plan.project(columns).unwrap();
+        }
+        let traced = trace(&plan.build().unwrap());
+        // Few sources, however often they are named.
+        assert_eq!(traced.refused, None);
+        assert_eq!(traced.outputs.len(), 400);
+        assert!(traced.outputs.iter().all(|output| output.sources.len() == 2));
+        assert!(traced.outputs.iter().all(|output| output.expression.len() <= 1_010));
+    }
+}

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 use super::sources::{Features, Sources, Table, table_of};
 use super::{Edge, Influence, Output, ROWS, Refusal, Source};
 use crate::point_in_time::plan::PointInTime;
+use crate::sql::with_deep_stack;
 
 /// How many steps a walk may take; each is an expression's part or a source put into a set.
 const STEPS: usize = 5_000_000;
@@ -127,6 +128,10 @@ impl Walk {
     /// Traces one node and all beneath it. The match has no arm for what it does not name: a new kind of node has no rule until it is
     /// given one here.
     pub fn relation(&mut self, plan: &LogicalPlan) -> Result<Relation, Refusal> {
+        with_deep_stack(|| self.node(plan))
+    }
+
+    fn node(&mut self, plan: &LogicalPlan) -> Result<Relation, Refusal> {
         self.spend(plan.schema().fields().len())?;
         let relation = match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan)?,
@@ -164,11 +169,12 @@ impl Walk {
             LogicalPlan::Limit(limit) => self.limit(limit)?,
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let input = self.relation(input)?;
-                let mut rows = input.rows.clone();
+                let mut rows = Set::clone(&input.rows);
                 for column in &input.columns {
-                    rows = self.with(&rows, &column.sources, Influence::GroupBy)?;
+                    self.spend(column.sources.len())?;
+                    rows.extend(column.sources.iter().map(|(source, _)| (*source, Influence::GroupBy)));
                 }
-                Relation { rows, order: None, ..input }
+                Relation { rows: Rc::new(rows), order: None, ..input }
             }
             LogicalPlan::Distinct(Distinct::On(distinct)) => self.distinct_on(distinct)?,
             LogicalPlan::Unnest(unnest) => self.unnest(unnest)?,
@@ -178,16 +184,17 @@ impl Walk {
             LogicalPlan::Analyze(analyze) => {
                 let input = self.relation(&analyze.input)?;
                 // It counts rows and shows nothing of them, but anything that is computed may show in what took how long.
-                let mut rows = input.rows.clone();
+                let mut rows = Set::clone(&input.rows);
                 for column in &input.columns {
-                    rows = self.with(&rows, &column.sources, Influence::Conditional)?;
+                    self.spend(column.sources.len())?;
+                    rows.extend(column.sources.iter().map(|(source, _)| (*source, Influence::Conditional)));
                 }
                 let counted: Set = input.of.iter().map(|row| (*row, Influence::Aggregation)).collect();
                 let mut shown = constant(&analyze.schema);
                 for column in &mut shown.columns {
                     column.sources = Rc::new(counted.clone());
                 }
-                Relation { rows, ..shown }
+                Relation { rows: Rc::new(rows), ..shown }
             }
             LogicalPlan::Extension(extension) => {
                 match extension.node.as_any().downcast_ref::<PointInTime>() {
