@@ -247,7 +247,8 @@ def test_the_store_is_told(tracked, client, tracking, registry):
     )
     assert serves == {"environment": "production", "evidence": "alias", "until": None}
     # From a view down to what serves.
-    assert [row.deployment for row in client.impact("reading").rows if row.training_set == linked.id] != [None]
+    reached = [row for row in client.impact("reading").rows if row.training_set == linked.id]
+    assert [row.deployment is not None for row in reached if row.model_version is not None] == [True]
     (passed,) = rows(
         client,
         f"SELECT max(checked_at) AS at FROM lineament.reconciliation WHERE authority = '{tracking.uri}'",

@@ -108,7 +108,7 @@ class Observation:
         if self.previous_seen_at is not None:
             head["previous_seen_at"] = _text_of(self.previous_seen_at)
         found = 0
-        # Versions before models: by a version with another model's name the store knows a renamed model again.
+        # Versions before models: by a version with another model's name the store knows a model again.
         for kind in ("experiments", "runs", "model_versions", "models", "aliases"):
             records = getattr(self, kind)
             found += len(records)
