@@ -64,6 +64,10 @@ async fn files_that_are_gone_added_cut_or_swapped_are_named() {
         swapped.insert(name.clone(), whole[other].clone());
         swapped.insert(other.clone(), whole[name].clone());
         for (what, files) in [("gone", gone), ("cut", cut), ("longer", longer), ("swapped", swapped)] {
+            // Two files that say the same may stand for each other.
+            if files == whole {
+                continue;
+            }
             let found = verify_evidence(&files, None).await;
             let named = |problem: &String| {
                 problem.contains(&format!("`{name}`")) || problem.contains("statement.json")

@@ -86,12 +86,12 @@ fn the_examples_of_the_documentation_are_valid() {
     let text = std::fs::read_to_string(repository("docs/definitions.md")).unwrap();
     let examples: Vec<&str> =
         text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     let named =
         examples.iter().enumerate().map(|(number, text)| (format!("{number}.toml"), (*text).to_owned()));
     let definitions = parse_files(named.collect()).unwrap_or_else(|errors| panic!("{errors}"));
     let found = (definitions.entities.len(), definitions.views.len(), definitions.services.len());
-    assert_eq!(found, (1, 1, 1));
+    assert_eq!(found, (1, 2, 1));
     // Windows' line ends and a byte order mark are nothing to complain of.
     let windows = format!("\u{feff}{}", examples[1].replace('\n', "\r\n"));
     let view = definitions.views[0].definition.clone();
