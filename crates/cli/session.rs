@@ -1,6 +1,6 @@
 //! Where the store is and who asks: the options that all verbs share.
 
-use catalog::records::How;
+use catalog::records::{How, Role};
 use catalog::{Author, Catalog};
 use clap::Args;
 use serving::{Error, Kind, Result, Serving};
@@ -32,6 +32,7 @@ impl Place {
             run: self.run.clone(),
             experiment: self.experiment.clone(),
             how: How::Explicit,
+            role: Role::Unknown,
             steps: Vec::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! Who asks, with what program, and for which run: what every entry says of its writer.
 
-use crate::records::How;
+use crate::records::{How, Role};
 
 /// The writer of an entry. Run and experiment are given by whoever knows them; lineage does without.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Author {
     pub experiment: Option<String>,
     /// How the run is known.
     pub how: How,
+    /// What the run uses training sets for, where the request for one does not say.
+    pub role: Role,
     /// Steps that made the rows before they came here, in order, as the writer states them.
     pub steps: Vec<String>,
 }

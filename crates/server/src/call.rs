@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use catalog::Author;
 use catalog::external::{self, RunName};
-use catalog::records::How;
+use catalog::records::{How, Role};
 use futures::{FutureExt, Stream};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -20,6 +20,7 @@ use crate::status;
 
 const RUN: &str = "lineament-run";
 const EXPERIMENT: &str = "lineament-experiment";
+const ROLE: &str = "lineament-role";
 const HOW: &str = "lineament-how";
 const ROWS: &str = "lineament-rows";
 /// The longest run or experiment name.
@@ -51,6 +52,7 @@ impl Call {
         author.run = header(headers, RUN)?;
         author.experiment = header(headers, EXPERIMENT)?;
         author.how = how(headers)?;
+        author.role = role(headers)?;
         let wrong = |error: catalog::Error| status::invalid(format!("the header of the call: {error}"));
         author.run.as_deref().map(RunName::parse).transpose().map_err(wrong)?;
         author.experiment.as_deref().map(external::experiment).transpose().map_err(wrong)?;
@@ -167,6 +169,16 @@ pub fn announced_rows(headers: &MetadataMap) -> Result<Option<u64>, Status> {
         ))
     })?;
     Ok(Some(rows))
+}
+
+/// What the run uses training sets for.
+fn role(headers: &MetadataMap) -> Result<Role, Status> {
+    let Some(text) = header(headers, ROLE)? else { return Ok(Role::Unknown) };
+    serde_json::from_value(serde_json::Value::String(text.clone())).map_err(|_| {
+        status::invalid(format!(
+            "the header `{ROLE}` is `{text}`; it is train, validate, test, score or unknown"
+        ))
+    })
 }
 
 /// How the client knows the run.

@@ -311,7 +311,8 @@ impl Serving {
                 // The run of the call was made known before its first entry.
                 let run = author.run.as_deref().and_then(|run| state.registry().run(run));
                 records.extend(run.map(|run| {
-                    let (role, how) = (request.role, author.how);
+                    let role = if request.role == Role::Unknown { author.role } else { request.role };
+                    let how = author.how;
                     Record::from(UseRecorded { training_set: id, run, role, how })
                 }));
                 Ok(Intent::Append(records))

@@ -60,7 +60,8 @@ async fn files_that_are_gone_added_cut_or_swapped_are_named() {
         let mut longer = whole.clone();
         longer.get_mut(name).unwrap().push(b'\n');
         let mut swapped = whole.clone();
-        let other = &names[(place + 1) % names.len()];
+        let others = names[place..].iter().chain(&names[..place]);
+        let other = others.into_iter().find(|other| whole[*other] != whole[name]).unwrap();
         swapped.insert(name.clone(), whole[other].clone());
         swapped.insert(other.clone(), whole[name].clone());
         for (what, files) in [("gone", gone), ("cut", cut), ("longer", longer), ("swapped", swapped)] {
