@@ -144,6 +144,8 @@ def test_scored_rows(tracked, relay, registry):
     assert predictions.features.digest == training_set.digest
     assert tracked.explain(predictions.features, row=0, column="value").value == "1.0"
     assert relay.retrievals[-1]["lineament-role"] == "score"
+    roles = tracked.sql("SELECT role FROM lineament.uses ORDER BY at DESC LIMIT 1").to_arrow()["role"].to_pylist()
+    assert roles == ["score"]
     settled()
     (given,) = mlflow.get_run(scoring.info.run_id).inputs.dataset_inputs
     assert {tag.key: tag.value for tag in given.tags}["mlflow.data.context"] == "scoring"
