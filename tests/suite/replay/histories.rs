@@ -1,21 +1,23 @@
 //! Whatever comes after, a recorded set is made again the same.
 //!
-//! Random histories in a folder, by several writers: back-fills, corrections, retractions, versions with other features, another
+//! Random histories of stores in memory and in folders, by several writers: back-fills, corrections, retractions, versions with other features, another
 //! ttl or another rule, and ingests that race with retrievals. Sets are recorded at random moments, and in the end a program
-//! that has just opened the folder makes all of them again.
+//! that has just opened the store makes all of them again.
 
+use catalog::Catalog;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serving::Serving;
+use storage::Store;
 
 use super::super::cases;
 use super::super::coverage::Coverage;
 use super::super::point_in_time::checks::{self, Asked, request};
 use super::super::point_in_time::scenario::{Ask, Batch, How, Version, View, ask, batch, version, view};
 use super::super::point_in_time::world::{Recorded, World, beginning};
-use super::super::stores::{author, folder, spine};
+use super::super::stores::{author, spine};
 
-/// Programs that write to the same folder.
+/// Programs that write to the same store.
 const WRITERS: usize = 3;
 
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ enum Step {
 
 #[derive(Clone, Debug)]
 struct History {
+    /// In a folder, where each commit waits for the disk; else in memory.
+    on_disk: bool,
     unit: u8,
     views: Vec<View>,
     /// Who does it, and what.
@@ -43,11 +47,12 @@ fn history() -> impl Strategy<Value = History> {
         2 => (any::<u8>(), version()).prop_map(|(view, version)| Step::Define(view, version)),
         2 => (recorded(), any::<u8>(), batch()).prop_map(|(ask, view, batch)| Step::Race(ask, view, batch)),
     ];
-    (0..4u8, vec(view(), 1..3), recorded(), vec((0..WRITERS, step), 1..10)).prop_map(
-        |(unit, views, first, mut steps)| {
+    let on_disk = prop::bool::weighted(0.2);
+    (on_disk, 0..4u8, vec(view(), 1..3), recorded(), vec((0..WRITERS, step), 1..10)).prop_map(
+        |(on_disk, unit, views, first, mut steps)| {
             // What comes first has the most to come after it.
             steps.insert(0, (0, Step::Record(first)));
-            History { unit, views, steps }
+            History { on_disk, unit, views, steps }
         },
     )
 }
@@ -56,9 +61,19 @@ fn history() -> impl Strategy<Value = History> {
 async fn live(history: &History) -> Result<Coverage, String> {
     let root = tempfile::tempdir().unwrap();
     let clock = beginning();
+    let address = if history.on_disk { root.path().to_str().unwrap() } else { "memory://" };
+    // Programs in memory share its objects; those in a folder only the folder.
+    let shared = Store::open(address, clock.clone().into()).unwrap();
+    let open = async || {
+        let store = match history.on_disk {
+            true => Store::open(address, clock.clone().into()).unwrap(),
+            false => shared.clone(),
+        };
+        Serving::new(Catalog::open_or_create(store, &author()).await.unwrap())
+    };
     let mut writers: Vec<Serving> = Vec::new();
     for _ in 0..WRITERS {
-        writers.push(folder(root.path(), &clock).await);
+        writers.push(open().await);
     }
     let mut world = World::over(writers[0].clone(), clock.clone(), history.unit, &history.views).await;
     for (writer, step) in &history.steps {
@@ -82,7 +97,7 @@ async fn live(history: &History) -> Result<Coverage, String> {
             }
         }
     }
-    world.serving = folder(root.path(), &clock).await;
+    world.serving = open().await;
     checks::replay_all(&mut world).await?;
     let mut coverage = std::mem::take(&mut world.coverage);
     let state = world.serving.catalog().state();
@@ -100,6 +115,7 @@ async fn live(history: &History) -> Result<Coverage, String> {
     );
     let raced = history.steps.iter().any(|(_, step)| matches!(step, Step::Race(..)));
     coverage.saw_if(raced, "a set recorded while another program ingests");
+    coverage.saw_if(history.on_disk, "a store in a folder");
     coverage.saw_if(state.training_sets().count() > 3, "several sets");
     coverage.saw_if(last < state.head.sequence, "something after the last set");
     let rows = || {
@@ -135,6 +151,7 @@ fn recorded_sets_are_made_again_whatever_came_after() {
             "a version that starts empty after a set",
             "a version that keeps its batches after a set",
             "a set recorded while another program ingests",
+            "a store in a folder",
             "several sets",
             "something after the last set",
             "a correction",
