@@ -19,14 +19,25 @@ use storage::manifest::DataFile;
 /// Manifests that are read at once.
 const MANIFESTS: usize = 32;
 
-/// A file that may hold rows of the key.
+/// A file that may hold rows of the key. There may be very many, so that what it holds is only looked up for those that are opened.
 #[derive(Clone, Debug)]
 pub struct KeyFile {
-    pub visible: VisibleFile,
+    pub batch: Arc<Batch>,
+    manifest: Arc<Vec<DataFile>>,
+    /// Position in the manifest.
+    file: usize,
     /// Whether the file's batch counts for the version, at whatever sequence.
     pub counts: bool,
     /// Least and greatest valid_at of the file's rows, in microseconds; none where it is not known.
     pub valid_at: Option<(i64, i64)>,
+}
+
+impl KeyFile {
+    /// The file, to be opened; none where its manifest has no such file.
+    pub fn visible(&self) -> Option<VisibleFile> {
+        let file = self.manifest.get(self.file)?.clone();
+        Some(VisibleFile { file, batch: self.batch.clone() })
+    }
 }
 
 /// What is known of the files of each line; cheap to clone, and shared by all that ask.
@@ -77,26 +88,27 @@ impl KeyFiles {
             parts.push(StatisticValue::decode(&kind, &bytes).map_err(|error| wrong(&error))?);
         }
         // Few numbers of buckets are in use, and each asks for one hash.
-        let mut buckets: HashMap<u32, u32> = HashMap::new();
+        let mut buckets: Vec<(u32, u32)> = Vec::new();
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(line) = lines.get(&version.line) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for bounded in &line.files {
-            let bucket = match buckets.get(&bounded.buckets) {
-                Some(bucket) => *bucket,
+            let bucket = match buckets.iter().find(|(number, _)| *number == bounded.buckets) {
+                Some((_, bucket)) => *bucket,
                 None => {
                     let rows = bucket_of_rows(key, bounded.buckets).map_err(|error| wrong(&error))?;
                     let bucket = rows.first().copied().unwrap_or(0);
-                    buckets.insert(bounded.buckets, bucket);
+                    buckets.push((bounded.buckets, bucket));
                     bucket
                 }
             };
             if bucket != bounded.bucket || !bounded.may_hold(&parts) {
                 continue;
             }
-            let Some(file) = bounded.manifest.get(bounded.file) else { continue };
             found.push(KeyFile {
-                visible: VisibleFile { file: file.clone(), batch: bounded.batch.clone() },
+                batch: bounded.batch.clone(),
+                manifest: bounded.manifest.clone(),
+                file: bounded.file,
                 counts: state.counts_for(&bounded.batch, version),
                 valid_at: bounded.valid_at,
             });
