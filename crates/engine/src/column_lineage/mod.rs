@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_function_that_nobody_knows_refuses_the_whole() {
-        let same: datafusion::logical_expr::ScalarFunctionImplementation = Arc::new(|args| Ok(args[0].clone()));
+        let same: datafusion::logical_expr::ScalarFunctionImplementation =
+            Arc::new(|args| Ok(args[0].clone()));
         let types = vec![DataType::Int64];
         let function = create_udf("frobnicate", types, DataType::Int64, Volatility::Immutable, same);
         let plan = scan(rows(), &[0, 1]).project([col("b"), function.call(vec![col("a")])]).unwrap();
