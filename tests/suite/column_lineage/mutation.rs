@@ -209,7 +209,7 @@ fn law(part: &str) {
     let Met { failed, changes, unmoved, wrong } = met;
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     assert!(failed * 20 < queries, "{failed} of {queries} queries or their changed answers failed");
-    assert!(changes > 2 * queries, "only {changes} outputs changed in {queries} queries");
+    assert!(changes > queries, "only {changes} outputs changed in {queries} queries");
     // Lineage that named everything would pass too: not more than so many edges may be without effect here.
     assert!(unmoved < 2 * changes, "{unmoved} edges without effect, {changes} with");
 }
