@@ -556,7 +556,7 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
 pub async fn body<T: DeserializeOwned>(catalog: &Catalog, object: &Object) -> Result<T> {
     let bytes = catalog.object(object).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
-        storage::Error::corrupt(&object.path, &format!("it is not the JSON of a body: {error}")).into()
+        storage::Error::corrupt(&object.path, format!("it is not the JSON of a body: {error}")).into()
     })
 }
 

@@ -48,7 +48,7 @@ pub async fn selected<'a>(catalog: &Catalog, set: &'a TrainingSet) -> Result<Cow
     let object = &set.record.manifest;
     let bytes = catalog.object(object).await?;
     let manifest: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| storage::Error::corrupt(&object.path, &format!("it is no manifest: {error}")))?;
+        .map_err(|error| storage::Error::corrupt(&object.path, format!("it is no manifest: {error}")))?;
     let features = |version: VersionId| {
         let of_version = |reference: &&Reference| reference.version == version;
         manifest.references.iter().filter(of_version).map(|reference| reference.feature.clone()).collect()
