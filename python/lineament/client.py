@@ -110,7 +110,7 @@ class Client(Registry):
         """The store's id, its sequence (the number of its last log entry) and the server's program.
 
         >>> client.status()
-        {'store': '...', 'sequence': ..., 'program': 'lineament ...'}
+        {'store': '...', 'sequence': ..., 'program': 'lineament ...', ...}
         """
         return self._action("lineament.status", {})
 

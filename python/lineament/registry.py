@@ -235,6 +235,7 @@ class Registry:
         """Says that a deployment serves a model version (`delay/3`, `delay@champion`) from now on; None where it serves none any
         more. Raises `NotFound` for a version that is not known.
 
+        >>> client.log_model("delay/1", run="nightly-7", aliases=["champion"])
         >>> client.deploy("delay-api", "delay@champion")
         >>> client.impact("weather").deployments
         0
@@ -270,8 +271,8 @@ class Registry:
         `node`: a batch, training set or run by id, `weather`, `weather@1`, `weather@1.temp`, `delay/3`, `delay@champion`, a deployment, an
         experiment, a person. Raises `NotFound` with the nearest name, `InvalidRequest` where it may be several things.
 
-        >>> client.lineage(training_set.id, up=True).kinds()
-        {'view_version': 2, 'feature': 2, 'batch': 2, 'principal': 1, 'source': 2}
+        >>> sorted(client.lineage(training_set.id, up=True).kinds().items())
+        [('batch', 2), ('feature', 2), ('principal', 1), ('source', 2), ('view_version', 2)]
         """
         body = _said(node=str(node), up=up, depth=depth)
         return Lineage.of(self._action("lineament.lineage", body))

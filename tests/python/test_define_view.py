@@ -23,6 +23,8 @@ def visits() -> pandas.DataFrame:
 def quietly(client, *arguments, **options):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # What pandas says of how pyarrow uses it is not for our users.
+        warnings.simplefilter("ignore", pandas.errors.Pandas4Warning)
         view = client.define_view(*arguments, **options)
     assert all(warning.category is lineament.DefinitionWarning for warning in caught)
     assert all(warning.filename == __file__ for warning in caught)

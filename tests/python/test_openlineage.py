@@ -488,11 +488,12 @@ def test_a_server_sends_what_is_written_and_waits_for_nobody(tmp_path, consumer)
         for number in range(20):
             client.ingest("reading", rich_rows(number, 1))
         assert consumer.taken() == []
+        told = "openlineage: http://127.0.0.1"
+        wait_for(lambda: told in server.said() and "Connection refused" in server.said(), "the server says so")
         consumer.start()
         wait_for(lambda: len(consumer.taken()) >= 41, "the consumer gets what it missed")
         client.ingest("reading", rich_rows(20, 1))
         wait_for(lambda: len(consumer.taken()) >= 43, "it gets what is new")
-        assert "openlineage: http://127.0.0.1" in server.said() and "Connection refused" in server.said()
         assert server.stop() == 0
     in_order(consumer.taken(), lines(store, tmp_path), repeated=0)
     with Server(store, *arguments) as server, lineament.connect(server.url) as client:

@@ -177,8 +177,7 @@ async fn what_the_log_knows_to_be_gone_dangles_the_deployed_first() {
     let report = serving.reconcile(false).await.unwrap();
     assert_eq!((report.problems.len(), report.deployed()), (7, 4));
     // It was otherwise before.
-    let sql = format!("SELECT count(*) FROM lineament.dangling");
-    assert!(before < at && select(serving, &sql).await.is_ok());
+    assert!(before < at && select(serving, "SELECT count(*) FROM lineament.dangling").await.is_ok());
 
     // What came back does not dangle, nor does what is served no more.
     let again = Observations { model_versions: vec![gone(Lifecycle::Active)], ..Observations::default() };

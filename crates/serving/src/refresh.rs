@@ -306,8 +306,11 @@ struct Known {
     rows: HashMap<OwnedRow, OwnedRow>,
 }
 
+/// Columns by name and type.
+type Typed = Vec<(String, FeatureType)>;
+
 /// The names and types of a view's rows as stored: identity, then features.
-fn stored(version: &ViewVersion) -> (Vec<(String, FeatureType)>, Vec<(String, FeatureType)>) {
+fn stored(version: &ViewVersion) -> (Typed, Typed) {
     let view = &version.definition;
     let mut identity: Vec<(String, FeatureType)> =
         version.keys().iter().map(|key| (key.name.to_string(), key.data_type)).collect();

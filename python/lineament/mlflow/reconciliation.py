@@ -59,6 +59,8 @@ class Known:
     uses: frozenset[tuple[str, str]] = frozenset()
     #: When that was so, with a zone; None where nobody looked yet.
     seen_at: datetime | None = None
+    #: The ids of what was known to have gone.
+    gone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Observation:
             aliases={(alias["model"], alias["alias"]): alias.get("version") for alias in self.aliases},
             uses=frozenset((use.training_set, _run_id(use.run)) for use in self.uses),
             seen_at=self.seen_at,
+            gone=frozenset(self.gone()),
         )
 
     def gone(self) -> list[str]:
@@ -202,7 +205,8 @@ def reconcile(
     renamed = sorted(
         {(one["renamed_from"], one["model"]) for one in observation.model_versions if "renamed_from" in one}
     )
-    return ReconciliationReport(observation, linked, foreign, moved, observation.gone(), renamed)
+    gone = [id for id in observation.gone() if id not in before.gone]
+    return ReconciliationReport(observation, linked, foreign, moved, gone, renamed)
 
 
 def observe(
@@ -486,6 +490,8 @@ def _known_to_store(client: Any, authority: str) -> Known:
             there = f"{ours} AND lifecycle IS DISTINCT FROM 'gone'"
             query = f"SELECT external_id FROM lineament.{view} WHERE {there}"
             ids[kind] = {row["external_id"] for row in _select(client, query)}
+            query = f"SELECT external_id FROM lineament.{view} WHERE {ours} AND lifecycle = 'gone'"
+            ids.setdefault("gone", set()).update(row["external_id"] for row in _select(client, query))
     # A retrieval's own run stands as text.
     uses = {
         (row["training_set"], _run_id(row["run"]))
@@ -505,6 +511,7 @@ def _known_to_store(client: Any, authority: str) -> Known:
         aliases=_aliases(client, ours) if {"alias_history", "models", "model_versions"} <= views else {},
         uses=frozenset(uses),
         seen_at=_last_pass(client, ours) if "reconciliation" in views else None,
+        gone=frozenset(ids.get("gone", ())),
     )
 
 

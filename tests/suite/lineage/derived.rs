@@ -81,10 +81,9 @@ async fn observations(serving: &Serving, sql: &str) -> Vec<Observation> {
     let mut all = Vec::new();
     for batch in &batches {
         let columns: Vec<_> = batch.columns().iter().map(read).collect();
-        for row in 0..batch.num_rows() {
-            let cell = |column: usize| columns[column][row].clone();
-            all.push((cell(0), cell(1), cell(2), cell(3)));
-        }
+        let cell = |column: usize, row: usize| columns[column][row].clone();
+        let observation = |row| (cell(0, row), cell(1, row), cell(2, row), cell(3, row));
+        all.extend((0..batch.num_rows()).map(observation));
     }
     all
 }

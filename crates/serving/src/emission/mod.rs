@@ -104,6 +104,9 @@ pub struct Sent {
     pub events: u64,
 }
 
+/// Hears of what is in the way, and how far behind the consumer is.
+type OnTrouble = dyn Fn(&str, Lag) + Send;
+
 /// The log on its way to one consumer.
 pub struct Emission {
     following: Following,
@@ -120,7 +123,7 @@ pub struct Emission {
     /// Events since the cursor was last kept.
     unkept: u64,
     /// Told of troubles that pass, with the lag.
-    trouble: Box<dyn Fn(&str, Lag) + Send>,
+    trouble: Box<OnTrouble>,
 }
 
 impl Emission {
