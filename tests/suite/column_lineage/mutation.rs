@@ -211,7 +211,7 @@ fn law(part: &str) {
     assert!(failed * 20 < queries, "{failed} of {queries} queries or their changed answers failed");
     assert!(changes > queries, "only {changes} outputs changed in {queries} queries");
     // Lineage that named everything would pass too: not more than so many edges may be without effect here.
-    assert!(unmoved < 2 * changes, "{unmoved} edges without effect, {changes} with");
+    assert!(unmoved < 4 * changes, "{unmoved} edges without effect, {changes} with");
 }
 
 #[test]
