@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,6 +23,7 @@ from .diff import Diff
 from .errors import Damaged, Error, InvalidRequest, translated
 from .explanation import Explanation
 from .frames import check_same, named_index, rows_a_message, to_table, without_views
+from .instants import instant
 from .registry import Registry
 from .reports import IngestReport, Plan, ReplayReport
 from .rows import Rows
@@ -333,7 +334,7 @@ class Client(Registry):
         if ttl:
             request["ttl"] = {view: span(length) for view, length in ttl.items()}
         if known_by is not None:
-            request["known_by"] = _instant(known_by)
+            request["known_by"] = instant(known_by, "known_by")
         if name is not None:
             request["name"] = name
         if not record:
@@ -474,10 +475,10 @@ class Client(Registry):
         request: dict[str, Any] = {
             "feature": feature,
             "key": {name: _key_part(part) for name, part in key.items()},
-            "at": _instant(at, "at"),
+            "at": instant(at, "at"),
         }
         if known_by is not None:
-            request["known_by"] = _instant(known_by)
+            request["known_by"] = instant(known_by, "known_by")
         if sequence is not None:
             request["sequence"] = _whole(sequence, "sequence")
         if exhaustive:
@@ -675,22 +676,10 @@ def _key_part(part: Any) -> Any:
     if part is None or isinstance(part, (bool, str)):
         return part
     if isinstance(part, datetime):
-        return _instant(part, "the key")
+        return instant(part, "the key")
     if hasattr(part, "__index__"):
         return part.__index__()
     return str(part)
-
-
-def _instant(time: str | datetime, name: str = "known_by") -> str:
-    if isinstance(time, str):
-        return time
-    if not isinstance(time, datetime):
-        raise InvalidRequest(
-            f"{name} is {time!r}; it is a datetime with a zone, or text such as 2013-07-01T00:00:00Z"
-        )
-    if time.tzinfo is None:
-        raise InvalidRequest(f"{name} is {time}, which has no zone; give one, as in datetime(…, tzinfo=timezone.utc)")
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _header(name: str, value: str) -> bytes:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Self
 
 from .errors import InvalidRequest
+from .instants import instant
 from .reports import known
 from .rows import counted
 
@@ -203,7 +204,9 @@ class Registry:
             id=run, experiment=experiment, parent=parent, name=name, status=status,
             params={key: str(value) for key, value in (params or {}).items()} or None,
             metrics={key: float(value) for key, value in (metrics or {}).items()} or None,
-            tags=dict(tags or {}) or None, started_at=_instant(started_at), ended_at=_instant(ended_at),
+            tags=dict(tags or {}) or None,
+            started_at=None if started_at is None else instant(started_at, "started_at"),
+            ended_at=None if ended_at is None else instant(ended_at, "ended_at"),
         )  # fmt: skip
         self._observe("runs", seen)
 
@@ -260,7 +263,8 @@ class Registry:
         served then and the feature versions that it was trained on. Raises `NotFound` where there is no such deployment.
         """
         measured = {
-            "deployment": deployment, "environment": environment, "from": _instant(since), "until": _instant(until),
+            "deployment": deployment, "environment": environment, "from": instant(since, "since"),
+            "until": instant(until, "until"),
             "metrics": {name: float(value) for name, value in metrics.items()},
         }  # fmt: skip
         self._observe("measurements", measured)
@@ -293,11 +297,3 @@ class Registry:
 
 def _said(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
-
-
-def _instant(time: datetime | None) -> str | None:
-    if time is None:
-        return None
-    if time.tzinfo is None:
-        raise InvalidRequest(f"{time} has no zone; give one, as in datetime(…, tzinfo=timezone.utc)")
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

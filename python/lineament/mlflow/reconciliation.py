@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..errors import Error, NotFound, Unavailable, without_action
+from ..instants import instant
 from .authority import authority as normalised
 from .dataset_input import CONTEXT_TAG, ROLES, SOURCE_TYPE
 from .links import client_of, use
@@ -106,10 +107,10 @@ class Observation:
             "system": "mlflow",
             "authority": self.authority,
             "how": "reconciliation",
-            "seen_at": _text_of(self.seen_at),
+            "seen_at": instant(self.seen_at, "seen_at"),
         }
         if self.previous_seen_at is not None:
-            head["previous_seen_at"] = _text_of(self.previous_seen_at)
+            head["previous_seen_at"] = instant(self.previous_seen_at, "previous_seen_at")
         found = 0
         # Versions before models: by a version with another model's name the store knows a model again.
         for kind in ("experiments", "runs", "model_versions", "models", "aliases"):
@@ -555,11 +556,7 @@ def _present(**members: Any) -> dict[str, Any]:
 
 
 def _instant(millis: int | None) -> str | None:
-    return None if millis is None else _text_of(_EPOCH + timedelta(milliseconds=int(millis)))
-
-
-def _text_of(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return None if millis is None else instant(_EPOCH + timedelta(milliseconds=int(millis)), "the time")
 
 
 def _default_uri() -> str:
