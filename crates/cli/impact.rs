@@ -55,11 +55,7 @@ pub fn print(report: &ImpactReport) {
         return;
     }
     let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "–".to_owned());
-    let role = |role: &Option<catalog::records::Role>| {
-        role.and_then(|role| serde_json::to_value(role).ok())
-            .and_then(|value| value.as_str().map(str::to_owned))
-            .unwrap_or_else(|| "–".to_owned())
-    };
+    let role = |role: &Option<catalog::records::Role>| role.map_or("–", |role| role.as_str()).to_owned();
     let head = ["training set", "cells", "derived, at most", "run", "role", "model version", "deployment"];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     for row in &report.rows {

@@ -145,8 +145,8 @@ fn line(step: &LineageStep) -> String {
     let mut text = format!("{} {}", step.kind.replace('_', " "), step.label);
     let edge = step.edge.unwrap_or_default().replace('_', " ");
     text.push_str(&format!("   {edge}"));
-    if let Some(role) = step.role.and_then(|role| serde_json::to_value(role).ok()) {
-        text.push_str(&format!(" ({})", role.as_str().unwrap_or_default()));
+    if let Some(role) = step.role {
+        text.push_str(&format!(" ({})", role.as_str()));
     }
     if let Some(cells) = step.cells {
         text.push_str(&format!(", {} cells", grouped(cells)));

@@ -26,7 +26,7 @@ use crate::records::{
     UseRecorded,
 };
 use crate::state::State;
-use crate::state::registry::{ExperimentNow, ModelNow, ModelVersionNow, Registry, RunNow};
+use crate::state::registry::{ExperimentNow, ModelNow, ModelVersionNow, Registry, RunNow, overlay};
 
 /// Things that one call may tell of.
 const THINGS: usize = 10_000;
@@ -670,11 +670,11 @@ impl<'a> Telling<'a> {
         let id = ExperimentId::from(self.link(external));
         let before = self.registry().experiment_at(id, self.head()).unwrap_or_default();
         let mut after = before.clone();
-        newer(&mut after.name, seen.name.as_ref());
-        newer(&mut after.hypothesis, seen.hypothesis.as_ref());
-        newer(&mut after.owner, seen.owner.as_ref());
-        newer(&mut after.lifecycle, seen.lifecycle.as_ref());
-        newer(&mut after.body, body.as_ref());
+        overlay(&mut after.name, &seen.name);
+        overlay(&mut after.hypothesis, &seen.hypothesis);
+        overlay(&mut after.owner, &seen.owner);
+        overlay(&mut after.lifecycle, &seen.lifecycle);
+        overlay(&mut after.body, &body);
         if after != before {
             let ExperimentNow { name, hypothesis, owner, lifecycle, body } = after;
             let seen_at = self.seen_at;
@@ -697,14 +697,14 @@ impl<'a> Telling<'a> {
         let parent = seen.parent.as_deref().map(|parent| self.run_of(parent)).transpose()?;
         let before = self.registry().run_at(id, self.head()).unwrap_or_default();
         let mut after = before.clone();
-        newer(&mut after.experiment, experiment.as_ref());
-        newer(&mut after.parent, parent.as_ref());
-        newer(&mut after.name, seen.name.as_ref());
-        newer(&mut after.status, seen.status.as_ref());
-        newer(&mut after.started_at, seen.started_at.as_ref());
-        newer(&mut after.ended_at, seen.ended_at.as_ref());
-        newer(&mut after.lifecycle, seen.lifecycle.as_ref());
-        newer(&mut after.body, body.as_ref());
+        overlay(&mut after.experiment, &experiment);
+        overlay(&mut after.parent, &parent);
+        overlay(&mut after.name, &seen.name);
+        overlay(&mut after.status, &seen.status);
+        overlay(&mut after.started_at, &seen.started_at);
+        overlay(&mut after.ended_at, &seen.ended_at);
+        overlay(&mut after.lifecycle, &seen.lifecycle);
+        overlay(&mut after.body, &body);
         if after != before {
             let RunNow { experiment, parent, name, status, started_at, ended_at, lifecycle, body } = after;
             let seen_at = self.seen_at;
@@ -822,11 +822,11 @@ impl<'a> Telling<'a> {
             lifecycle: None,
             body: None,
         });
-        newer(&mut after.run, run.as_ref());
-        newer(&mut after.created_at, seen.created_at.as_ref());
-        newer(&mut after.status, seen.status.as_ref());
-        newer(&mut after.lifecycle, seen.lifecycle.as_ref());
-        newer(&mut after.body, body.as_ref());
+        overlay(&mut after.run, &run);
+        overlay(&mut after.created_at, &seen.created_at);
+        overlay(&mut after.status, &seen.status);
+        overlay(&mut after.lifecycle, &seen.lifecycle);
+        overlay(&mut after.body, &body);
         if before.as_ref() != Some(&after) {
             let ModelVersionNow { model, version, run, created_at, status, lifecycle, body } = after;
             let seen_at = self.seen_at;
@@ -875,12 +875,5 @@ impl<'a> Telling<'a> {
         };
         self.records.push(record.into());
         Ok(())
-    }
-}
-
-/// What is left out says nothing.
-fn newer<T: Clone>(now: &mut Option<T>, seen: Option<&T>) {
-    if let Some(seen) = seen {
-        *now = Some(seen.clone());
     }
 }

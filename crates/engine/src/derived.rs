@@ -11,7 +11,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Volatility, lit};
 use feature::{Sequence, VersionId};
 
-use crate::feature_view::FeatureViewTable;
+use crate::column_lineage::{self, features_of};
 use crate::history::HistoryTable;
 use crate::session::Session;
 
@@ -33,22 +33,18 @@ pub async fn plan(session: &Session, sql: &str) -> Result<DerivedPlan> {
     refuse_foreign(&plan)?;
     let read = session.optimized(&plan)?;
     let mut parents: BTreeMap<VersionId, (Arc<ViewVersion>, Vec<String>)> = BTreeMap::new();
-    read.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Some(version) = version_of(node)?
-        {
-            let (version, features) =
-                parents.entry(version.version).or_insert_with(|| (version.clone(), Vec::new()));
-            for field in scan.projected_schema.fields() {
-                let is_feature =
-                    version.definition.features.iter().any(|feature| feature.name.as_str() == field.name());
-                if is_feature && !features.contains(field.name()) {
-                    features.push(field.name().clone());
-                }
+    for scan in column_lineage::scans_of(&read) {
+        let Some(version) = session.snapshot().state.view_version(scan.version) else { continue };
+        let (version, features) =
+            parents.entry(scan.version).or_insert_with(|| (Arc::new(version.clone()), Vec::new()));
+        for column in scan.columns {
+            let is_feature =
+                version.definition.features.iter().any(|feature| feature.name.as_str() == column);
+            if is_feature && !features.contains(&column) {
+                features.push(column);
             }
         }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
+    }
     if parents.is_empty() {
         return plan_err!(
             "it reads no feature view; a derived view is made of others, as weather or history('weather')"
@@ -103,17 +99,12 @@ impl DerivedPlan {
     }
 }
 
-fn version_of(node: &LogicalPlan) -> Result<Option<Arc<ViewVersion>>> {
-    let LogicalPlan::TableScan(scan) = node else { return Ok(None) };
-    let provider = source_as_provider(&scan.source)?;
-    let of_view = provider.downcast_ref::<FeatureViewTable>().map(FeatureViewTable::version);
-    Ok(of_view.or_else(|| provider.downcast_ref::<HistoryTable>().map(HistoryTable::version)).cloned())
-}
-
 fn refuse_foreign(plan: &LogicalPlan) -> Result<()> {
     let mut foreign = false;
     plan.apply_with_subqueries(|node| {
-        foreign |= matches!(node, LogicalPlan::TableScan(_)) && version_of(node)?.is_none();
+        if let LogicalPlan::TableScan(scan) = node {
+            foreign |= features_of(source_as_provider(&scan.source)?.as_ref()).is_none();
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
     if foreign {

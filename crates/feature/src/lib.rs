@@ -10,6 +10,7 @@ pub mod digest;
 pub mod evolution;
 pub mod id;
 pub mod inference;
+pub mod influence;
 pub mod key;
 pub mod name;
 pub mod reference;
@@ -22,6 +23,7 @@ pub use id::{
     BatchId, BodyId, CommitId, DeploymentId, EntityId, ExperimentId, FileId, Id, ModelId, ModelVersionId,
     ReadId, RunId, Sequence, ServiceId, SpineId, StoreId, TrainingSetId, VersionId, ViewId,
 };
+pub use influence::Influence;
 pub use name::Name;
 pub use reference::Reference;
 pub use time::{Span, Timestamp};

@@ -1,6 +1,6 @@
 //! Column lineage: each output column's sources, pinned to versions, in OpenLineage's words.
 
-use feature::VersionId;
+use feature::{Influence, VersionId};
 use serde::{Deserialize, Serialize};
 
 /// A column that something is made of.
@@ -15,57 +15,12 @@ pub enum Source {
     Given { table: String, column: String },
 }
 
-/// How a source bears on the output: directly, as its value, or indirectly, by choosing it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Kind {
-    /// Direct: the value itself.
-    Identity,
-    /// Direct: the value was computed from it.
-    Transformation,
-    /// Direct: the value was computed from it over several rows.
-    Aggregation,
-    /// Indirect: keys and conditions of a join.
-    Join,
-    /// Indirect: made the groups.
-    GroupBy,
-    /// Indirect: decided which rows there are.
-    Filter,
-    /// Indirect: chose the row by order or limit in time, or put rows in order.
-    Sort,
-    /// Indirect: partition and order of a window.
-    Window,
-    /// Indirect: decided which of several values stands, the default among them.
-    Conditional,
-}
-
-impl Kind {
-    pub fn is_direct(self) -> bool {
-        matches!(self, Self::Identity | Self::Transformation | Self::Aggregation)
-    }
-
-    /// OpenLineage's name of the subtype.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Identity => "IDENTITY",
-            Self::Transformation => "TRANSFORMATION",
-            Self::Aggregation => "AGGREGATION",
-            Self::Join => "JOIN",
-            Self::GroupBy => "GROUP_BY",
-            Self::Filter => "FILTER",
-            Self::Sort => "SORT",
-            Self::Window => "WINDOW",
-            Self::Conditional => "CONDITIONAL",
-        }
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// The output column.
     pub output: String,
     pub source: Source,
-    pub kind: Kind,
+    pub kind: Influence,
 }
 
 /// The edges of a spine column: it is carried through.
@@ -73,7 +28,7 @@ pub fn carried(column: &str) -> Edge {
     Edge {
         output: column.to_owned(),
         source: Source::Spine { column: column.to_owned() },
-        kind: Kind::Identity,
+        kind: Influence::Identity,
     }
 }
 
@@ -87,26 +42,26 @@ pub fn looked_up(
     at: &str,
     has_default: bool,
 ) -> Vec<Edge> {
-    let of_view = |column: &str, kind: Kind| Edge {
+    let of_view = |column: &str, kind: Influence| Edge {
         output: output.to_owned(),
         source: Source::FeatureView { version, label: label.to_owned(), column: column.to_owned() },
         kind,
     };
-    let of_spine = |column: &str, kind: Kind| Edge {
+    let of_spine = |column: &str, kind: Influence| Edge {
         output: output.to_owned(),
         source: Source::Spine { column: column.to_owned() },
         kind,
     };
-    let mut edges = vec![of_view(feature, Kind::Identity)];
+    let mut edges = vec![of_view(feature, Influence::Identity)];
     for key in keys {
-        edges.push(of_view(key, Kind::Join));
-        edges.push(of_spine(key, Kind::Join));
+        edges.push(of_view(key, Influence::Join));
+        edges.push(of_spine(key, Influence::Join));
     }
-    edges.push(of_view("valid_at", Kind::Sort));
-    edges.push(of_view("known_at", Kind::Sort));
-    edges.push(of_spine(at, Kind::Sort));
+    edges.push(of_view("valid_at", Influence::Sort));
+    edges.push(of_view("known_at", Influence::Sort));
+    edges.push(of_spine(at, Influence::Sort));
     if has_default {
-        edges.push(of_view("valid_at", Kind::Conditional));
+        edges.push(of_view("valid_at", Influence::Conditional));
     }
     edges
 }
@@ -132,15 +87,15 @@ mod tests {
     #[test]
     fn a_kind_is_written_as_openlineage_names_it() {
         for kind in [
-            Kind::Identity,
-            Kind::Transformation,
-            Kind::Aggregation,
-            Kind::Join,
-            Kind::GroupBy,
-            Kind::Filter,
-            Kind::Sort,
-            Kind::Window,
-            Kind::Conditional,
+            Influence::Identity,
+            Influence::Transformation,
+            Influence::Aggregation,
+            Influence::Join,
+            Influence::GroupBy,
+            Influence::Filter,
+            Influence::Sort,
+            Influence::Window,
+            Influence::Conditional,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

@@ -11,6 +11,6 @@ pub mod manifest;
 pub mod openlineage;
 
 pub use dangling::{Blocks, Dangling, dangling};
-pub use edges::{Edge, Kind, Source};
+pub use edges::{Edge, Source};
 pub use graph::Graph;
 pub use manifest::Manifest;

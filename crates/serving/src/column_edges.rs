@@ -1,7 +1,7 @@
 //! What the engine traced, as edges of the lineage crate.
 
-use engine::column_lineage::{Influence, Source as Traced, Traced as Trace};
-use lineage::{Edge, Kind, Source};
+use engine::column_lineage::{Source as Traced, Traced as Trace};
+use lineage::{Edge, Source};
 
 /// The edges of each output column; what bears on all of them is given for each.
 pub fn edges_of(traced: &Trace) -> Vec<Edge> {
@@ -11,7 +11,7 @@ pub fn edges_of(traced: &Trace) -> Vec<Edge> {
             edges.push(Edge {
                 output: output.name.clone(),
                 source: source(&edge.source),
-                kind: kind(edge.influence),
+                kind: edge.influence,
             });
         }
     }
@@ -30,17 +30,3 @@ fn source(source: &Traced) -> Source {
 
 /// The name under which the rows of a request's spine are planned.
 pub const SPINE: &str = "spine";
-
-fn kind(influence: Influence) -> Kind {
-    match influence {
-        Influence::Identity => Kind::Identity,
-        Influence::Transformation => Kind::Transformation,
-        Influence::Aggregation => Kind::Aggregation,
-        Influence::Join => Kind::Join,
-        Influence::GroupBy => Kind::GroupBy,
-        Influence::Filter => Kind::Filter,
-        Influence::Sort => Kind::Sort,
-        Influence::Window => Kind::Window,
-        Influence::Conditional => Kind::Conditional,
-    }
-}

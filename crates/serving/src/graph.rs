@@ -265,10 +265,6 @@ fn texts(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
 }
 
-fn role(role: Role) -> Option<String> {
-    serde_json::to_value(role).ok().and_then(|value| value.as_str().map(str::to_owned))
-}
-
 fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, DataFusionError> {
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns
         .into_iter()
@@ -298,7 +294,7 @@ impl LineageRelations for Graphs {
             ("to_label", texts(all().map(|edge| label(edge.to)))),
             ("rows", hits(|edge| edge.rows)),
             ("cells", hits(Edge::cells)),
-            ("role", texts(all().map(|edge| if is_use(edge) { role(edge.role) } else { None }))),
+            ("role", texts(all().map(|edge| is_use(edge).then(|| edge.role.as_str().to_owned())))),
             ("sequence", Arc::new(all().map(|edge| Some(edge.sequence.0)).collect::<UInt64Array>())),
         ])
     }
@@ -330,7 +326,7 @@ impl LineageRelations for Graphs {
             ("cells_from", Arc::new(all().map(|row| Some(row.cells_from)).collect::<UInt64Array>())),
             ("cells_reached", Arc::new(all().map(|row| Some(row.cells_reached)).collect::<UInt64Array>())),
             ("run", texts(all().map(|row| row.run.clone()))),
-            ("role", texts(all().map(|row| row.role.and_then(role)))),
+            ("role", texts(all().map(|row| row.role.map(|role| role.as_str().to_owned())))),
             ("model_version", texts(all().map(|row| row.model_version.clone()))),
             ("deployment", texts(all().map(|row| row.deployment.clone()))),
         ])

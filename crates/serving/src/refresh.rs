@@ -252,8 +252,8 @@ fn newer(state: &State, planned: &DerivedPlan, since: Sequence, at: Sequence) ->
 
 /// Where the query's columns are that the view asks for: what identifies an observation, then its values.
 struct Places {
-    identity: Vec<(usize, FeatureType)>,
-    values: Vec<(usize, FeatureType)>,
+    identity: Vec<usize>,
+    values: Vec<usize>,
 }
 
 fn columns_of(view: &FeatureView, schema: &arrow::datatypes::Schema) -> Result<Places> {
@@ -267,19 +267,18 @@ fn columns_of(view: &FeatureView, schema: &arrow::datatypes::Schema) -> Result<P
     };
     let mut identity = Vec::new();
     for key in &view.keys {
-        identity.push((place(&key.column, format!("key {}", key.key)), None));
+        identity.push(place(&key.column, format!("key {}", key.key)));
     }
     if let Some(occurrence) = &view.occurrence {
-        identity.push((place(&occurrence.column, "occurrence".to_owned()), Some(occurrence.data_type)));
+        identity.push(place(&occurrence.column, "occurrence".to_owned()));
     }
-    let time = Some(FeatureType::Timestamp);
-    identity.push((place(&view.time.valid_at, "valid_at".to_owned()), time));
+    identity.push(place(&view.time.valid_at, "valid_at".to_owned()));
     if let KnownAt::Column(column) = &view.time.known_at {
-        identity.push((place(column, "known_at".to_owned()), time));
+        identity.push(place(column, "known_at".to_owned()));
     }
     let mut values = Vec::new();
     for feature in &view.features {
-        values.push((place(&feature.column, format!("feature {}", feature.name)), feature.data_type));
+        values.push(place(&feature.column, format!("feature {}", feature.name)));
     }
     if !missing.is_empty() {
         let has: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -293,9 +292,6 @@ fn columns_of(view: &FeatureView, schema: &arrow::datatypes::Schema) -> Result<P
             ),
         ));
     }
-    // The keys' types are the entity's, which stand in what the view holds.
-    let identity =
-        identity.into_iter().map(|(place, kind)| (place, kind.unwrap_or(FeatureType::String))).collect();
     Ok(Places { identity, values })
 }
 
@@ -394,11 +390,11 @@ fn not_known(
 /// The columns as the view would store them; none where a value does not fit.
 fn converted(
     batch: &RecordBatch,
-    places: &[(usize, FeatureType)],
+    places: &[usize],
     stored: &[(String, FeatureType)],
 ) -> Result<Option<Vec<ArrayRef>>> {
     let mut columns = Vec::with_capacity(places.len());
-    for ((place, _), (_, kind)) in places.iter().zip(stored) {
+    for (place, (_, kind)) in places.iter().zip(stored) {
         let column = batch.column(*place);
         let Ok(fitting) = cast(column, &kind.arrow()) else { return Ok(None) };
         if fitting.null_count() != column.null_count() {

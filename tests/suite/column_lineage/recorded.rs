@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
-use lineage::{Edge, Kind, Source};
+use feature::Influence;
+use lineage::{Edge, Source};
 use serving::{ExplainRequest, HistoricalRequest, OpaqueReads, Query, Serving, edges_of};
 
 use super::store;
@@ -167,7 +168,7 @@ async fn a_training_set_and_the_trace_of_its_plan_have_the_same_edges() {
     assert_eq!(text(&edges), text(&manifest.lineage));
     let direct = |edge: &&Edge| edge.kind.is_direct();
     assert_eq!(edges.iter().filter(direct).count(), 5);
-    assert!(edges.iter().filter(direct).all(|edge| edge.kind == Kind::Identity));
+    assert!(edges.iter().filter(direct).all(|edge| edge.kind == Influence::Identity));
     assert!(edges.iter().any(|edge| matches!(&edge.source, Source::Spine { column } if column == "label")));
 }
 

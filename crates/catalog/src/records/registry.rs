@@ -223,6 +223,19 @@ pub enum Role {
     Unknown,
 }
 
+impl Role {
+    /// As it stands in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validate => "validate",
+            Self::Test => "test",
+            Self::Score => "score",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A run used a training set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UseRecorded {

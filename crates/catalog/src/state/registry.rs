@@ -2,7 +2,7 @@
 //!
 //! Nothing is overwritten: each observation stands with its entry, and a question is answered as of a sequence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use feature::{
@@ -79,6 +79,8 @@ pub struct ModelVersionNow {
 pub struct Registry {
     links: Vec<Link>,
     ids: BTreeMap<External, Uuid>,
+    /// Each id's last link, by its place.
+    last_links: HashMap<Uuid, usize>,
     /// The address that stands for each other address of its server.
     authorities: BTreeMap<String, String>,
     experiments: BTreeMap<ExperimentId, Vec<Noted<ExperimentObserved>>>,
@@ -114,6 +116,7 @@ impl Registry {
             Kind::Model => drop(self.models.entry(body.id.into()).or_default()),
             Kind::ModelVersion => drop(self.model_versions.entry(body.id.into()).or_default()),
         }
+        self.last_links.insert(body.id, self.links.len());
         self.links.push(Link { id: body.id, external, how: body.how, by: by.clone() });
         Ok(())
     }
@@ -281,7 +284,8 @@ impl Registry {
 
     /// How a thing is known elsewhere, by its last name.
     pub fn external(&self, id: impl Id) -> Option<&External> {
-        self.links.iter().rev().find(|link| link.id == id.uuid()).map(|link| &link.external)
+        let place = *self.last_links.get(&id.uuid())?;
+        self.links.get(place).map(|link| &link.external)
     }
 
     pub fn experiments(&self) -> impl Iterator<Item = (ExperimentId, &[Noted<ExperimentObserved>])> {
@@ -324,11 +328,11 @@ impl Registry {
     pub fn experiment_at(&self, id: ExperimentId, at: Sequence) -> Option<ExperimentNow> {
         let mut now = ExperimentNow::default();
         for seen in until(self.experiments.get(&id)?, at) {
-            take(&mut now.name, &seen.name);
-            take(&mut now.hypothesis, &seen.hypothesis);
-            take(&mut now.owner, &seen.owner);
-            take(&mut now.lifecycle, &seen.lifecycle);
-            take(&mut now.body, &seen.body);
+            overlay(&mut now.name, &seen.name);
+            overlay(&mut now.hypothesis, &seen.hypothesis);
+            overlay(&mut now.owner, &seen.owner);
+            overlay(&mut now.lifecycle, &seen.lifecycle);
+            overlay(&mut now.body, &seen.body);
         }
         Some(now)
     }
@@ -336,14 +340,14 @@ impl Registry {
     pub fn run_at(&self, id: RunId, at: Sequence) -> Option<RunNow> {
         let mut now = RunNow::default();
         for seen in until(self.runs.get(&id)?, at) {
-            take(&mut now.experiment, &seen.experiment);
-            take(&mut now.parent, &seen.parent);
-            take(&mut now.name, &seen.name);
-            take(&mut now.status, &seen.status);
-            take(&mut now.started_at, &seen.started_at);
-            take(&mut now.ended_at, &seen.ended_at);
-            take(&mut now.lifecycle, &seen.lifecycle);
-            take(&mut now.body, &seen.body);
+            overlay(&mut now.experiment, &seen.experiment);
+            overlay(&mut now.parent, &seen.parent);
+            overlay(&mut now.name, &seen.name);
+            overlay(&mut now.status, &seen.status);
+            overlay(&mut now.started_at, &seen.started_at);
+            overlay(&mut now.ended_at, &seen.ended_at);
+            overlay(&mut now.lifecycle, &seen.lifecycle);
+            overlay(&mut now.body, &seen.body);
         }
         Some(now)
     }
@@ -369,11 +373,11 @@ impl Registry {
                 lifecycle: None,
                 body: None,
             });
-            take(&mut now.run, &seen.run);
-            take(&mut now.created_at, &seen.created_at);
-            take(&mut now.status, &seen.status);
-            take(&mut now.lifecycle, &seen.lifecycle);
-            take(&mut now.body, &seen.body);
+            overlay(&mut now.run, &seen.run);
+            overlay(&mut now.created_at, &seen.created_at);
+            overlay(&mut now.status, &seen.status);
+            overlay(&mut now.lifecycle, &seen.lifecycle);
+            overlay(&mut now.body, &seen.body);
         }
         now
     }
@@ -432,7 +436,7 @@ fn until<T>(seen: &[Noted<T>], at: Sequence) -> impl Iterator<Item = &T> {
 }
 
 /// What is left out says nothing.
-fn take<T: Clone>(now: &mut Option<T>, seen: &Option<T>) {
+pub(crate) fn overlay<T: Clone>(now: &mut Option<T>, seen: &Option<T>) {
     if seen.is_some() {
         now.clone_from(seen);
     }

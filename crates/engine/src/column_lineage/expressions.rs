@@ -13,13 +13,6 @@ use super::relations::{Inputs, Relation, Set, Walk, transformed};
 use super::{Influence, Refusal};
 use crate::sql::with_deep_stack;
 
-impl Influence {
-    /// A direct influence made no weaker than another direct one; an indirect one as it is.
-    pub fn max_direct(self, other: Self) -> Self {
-        if self.is_direct() { self.max(other) } else { self }
-    }
-}
-
 impl Walk {
     /// The sources of an expression. The match has no arm for what it does not name.
     pub fn expression(&mut self, expression: &Expr, inputs: &Inputs<'_>) -> Result<Rc<Set>, Refusal> {

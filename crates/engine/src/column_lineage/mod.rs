@@ -19,50 +19,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::logical_expr::LogicalPlan;
+pub use feature::Influence;
 use feature::{Sequence, VersionId};
 
-/// How a source bears on an output, in OpenLineage's words: directly, as part of its value, or indirectly, by choosing it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Influence {
-    /// Direct: the value itself.
-    Identity,
-    /// Direct: the value was computed from it.
-    Transformation,
-    /// Direct: the value was computed from it over several rows.
-    Aggregation,
-    /// Indirect: keys and conditions of a join.
-    Join,
-    /// Indirect: made the groups.
-    GroupBy,
-    /// Indirect: decided which rows there are.
-    Filter,
-    /// Indirect: put rows in order, or chose one by its order in time.
-    Sort,
-    /// Indirect: partition and order of a window.
-    Window,
-    /// Indirect: decided which of several values stands.
-    Conditional,
-}
+pub(crate) use sources::features_of;
 
-impl Influence {
-    pub fn is_direct(self) -> bool {
-        matches!(self, Self::Identity | Self::Transformation | Self::Aggregation)
-    }
-
-    /// The subtype's name in OpenLineage.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Identity => "IDENTITY",
-            Self::Transformation => "TRANSFORMATION",
-            Self::Aggregation => "AGGREGATION",
-            Self::Join => "JOIN",
-            Self::GroupBy => "GROUP_BY",
-            Self::Filter => "FILTER",
-            Self::Sort => "SORT",
-            Self::Window => "WINDOW",
-            Self::Conditional => "CONDITIONAL",
-        }
-    }
+/// The versions that an optimised plan reads, with their columns.
+pub(crate) fn scans_of(plan: &LogicalPlan) -> Vec<Scan> {
+    scans::read(plan).scans()
 }
 
 /// The name that stands for the rows of a relation, and no column of it: what `count(*)` counts.

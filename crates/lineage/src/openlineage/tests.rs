@@ -3,13 +3,13 @@
 use catalog::records::{Object, Record, StoreCreated};
 use catalog::state::{Applied, Provenance, State};
 use feature::digest::{HashAlgorithm, hash};
-use feature::{Sequence, Timestamp, VersionId};
+use feature::{Influence, Sequence, Timestamp, VersionId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::naming::with_dashes;
 use super::*;
-use crate::edges::{Edge, Kind, Source, carried, looked_up};
+use crate::edges::{Edge, Source, carried, looked_up};
 use crate::manifest::{ColumnManifest, Knowledge, SpineManifest};
 
 fn id<T: From<Uuid>>(number: u128) -> T {
@@ -103,17 +103,17 @@ fn one_source_column_is_said_once_with_all_that_it_does() {
 
 #[test]
 fn what_touches_every_column_is_said_of_the_dataset() {
-    let edge = |output: &str, column: &str, kind: Kind| Edge {
+    let edge = |output: &str, column: &str, kind: Influence| Edge {
         output: output.to_owned(),
         source: Source::Spine { column: column.to_owned() },
         kind,
     };
     let edges = vec![
-        edge("a", "a", Kind::Identity),
-        edge("a", "key", Kind::Join),
-        edge("b", "b", Kind::Identity),
-        edge("b", "key", Kind::Join),
-        edge("b", "key", Kind::Sort),
+        edge("a", "a", Influence::Identity),
+        edge("a", "key", Influence::Join),
+        edge("b", "b", Influence::Identity),
+        edge("b", "key", Influence::Join),
+        edge("b", "key", Influence::Sort),
     ];
     let body = column_lineage(&["a", "b"], edges).unwrap();
     let dataset = body["dataset"].as_array().unwrap();
