@@ -68,14 +68,21 @@ def main() -> None:
     parser.add_argument("--mode", default="agg", choices=["agg", "parquet"])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--batches", type=int, default=1, help="into how many batches our rows are ingested")
+    parser.add_argument("--deal", default="turn", choices=["turn", "time", "rows"], help="how they are dealt to them")
+    parser.add_argument("--corrections", action="store_true", help="a tenth of our rows comes once more, as a correction")
     parser.add_argument("--memory-limit-gib", type=float, default=12.0)
     parser.add_argument("--pass-limit", type=float, default=0.0)
     arguments = parser.parse_args()
 
     data = Path(arguments.data).resolve() / arguments.workload
-    store = Path(arguments.stores).resolve() / f"{arguments.workload}-{arguments.batches}"
+    if not data.exists():
+        generate(arguments)
+    shape = f"{arguments.workload}-{arguments.batches}-{arguments.deal}"
+    store = Path(arguments.stores).resolve() / (shape + ("-corrected" if arguments.corrections else ""))
     if not store.exists():
-        command = [program(), "ingest", "--data", data, "--store", store, "--batches", str(arguments.batches)]
+        command = [program(), "ingest", "--data", data, "--store", store]
+        command += ["--batches", arguments.batches, "--deal", arguments.deal]
+        command += ["--corrections"] if arguments.corrections else []
         subprocess.run([str(part) for part in command], check=True)
     os.environ["LINEAMENT_BENCH_STORE"] = str(store)
 
@@ -96,6 +103,20 @@ def main() -> None:
         for name in names:
             runs[name].append(run.measure(base, name, sys.executable))
     report(names, runs, store, data)
+
+
+def generate(arguments) -> None:
+    """Has the harness write a workload, V among them: ten views of a hundred features, all thousand asked for."""
+    sys.path.insert(0, arguments.harness)
+    generator = importlib.import_module("generate")
+    views = [dict(rows=500_000, floats=100, strings=0, ttl_us=None)] * 10
+    workload = arguments.workload
+    if workload == "V":
+        # The generator numbers its own workloads, so V goes by the number of another.
+        spec = dict(entities=50_000, row_group=131_072, views=views, spines=dict(spine=200_000))
+        generator.WORKLOADS["W"], workload = spec, "W"
+    sys.argv = ["generate.py", "--out", arguments.data, "--workload", workload, "--name", arguments.workload]
+    generator.main()
 
 
 def report(names, runs, store, data) -> None:

@@ -1,6 +1,6 @@
 //! The point-in-time join on the workloads of bench/point_in_time.py, which generates them, runs the peers and compares answers.
 //!
-//!     point_in_time ingest --data DIR --store DIR [--batches N]
+//!     point_in_time ingest --data DIR --store DIR [--batches N --deal turn|time|rows] [--corrections]
 //!     point_in_time run    --data DIR --store DIR --spine NAME --mode agg|parquet|digest --out FILE [--features N] [--memory GIB]
 //!
 //! `run` does what a user's query does: it opens the store, reads the spine's file, plans, joins, and reduces every
@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{AsArray, RecordBatch, UInt64Array};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimestampMicrosecondType};
 use catalog::ingest::{Claim, Input, Request, Rows};
 use catalog::{Author, Catalog};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -53,9 +53,25 @@ struct Ingest {
     data: PathBuf,
     #[arg(long)]
     store: PathBuf,
-    /// Into how many batches each view's rows are dealt, in turn
+    /// Into how many batches each view's rows are dealt
     #[arg(long, default_value_t = 1)]
     batches: usize,
+    /// How they are dealt
+    #[arg(long, default_value = "turn")]
+    deal: Deal,
+    /// A tenth of the rows comes once more, in a batch of its own
+    #[arg(long)]
+    corrections: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Deal {
+    /// Row by row in turn: every batch has all entities and all times
+    Turn,
+    /// By equal stretches of time
+    Time,
+    /// By stretches of rows as they lie: every batch has some entities
+    Rows,
 }
 
 #[derive(Args)]
@@ -146,19 +162,69 @@ impl Ingest {
         for (index, view) in manifest.views.iter().enumerate() {
             let (schema, batches) = read(&self.data.join(&view.file))?;
             for turn in 0..self.batches {
-                let share: Vec<RecordBatch> = match self.batches {
-                    1 => batches.clone(),
-                    of => batches.iter().map(|batch| every(batch, turn, of)).collect::<Result<_, _>>()?,
-                };
-                let rows = Rows::from_batches("rows", schema.clone(), share);
-                let mut request = Request::new(format!("v{index}"), Input::Rows(rows));
-                request.claim = Some(Claim::BackFill);
-                serving.ingest(request, &author(), Arc::new(|_| ())).await?;
+                self.put(&serving, index, &schema, self.share(&batches, turn)?).await?;
+            }
+            if self.corrections {
+                let tenth = batches.iter().map(|batch| every(batch, 0, 10)).collect::<Result<_, _>>()?;
+                self.put(&serving, index, &schema, tenth).await?;
             }
         }
         println!("ingested in {:.2} s", started.elapsed().as_secs_f64());
         Ok(())
     }
+}
+
+impl Ingest {
+    async fn put(&self, serving: &Serving, view: usize, schema: &SchemaRef, share: Vec<RecordBatch>) -> Outcome {
+        let mut request =
+            Request::new(format!("v{view}"), Input::Rows(Rows::from_batches("rows", schema.clone(), share)));
+        request.claim = Some(Claim::BackFill);
+        serving.ingest(request, &author(), Arc::new(|_| ())).await?;
+        Ok(())
+    }
+
+    /// The rows of one of the batches.
+    fn share(&self, batches: &[RecordBatch], turn: usize) -> Outcome<Vec<RecordBatch>> {
+        let of = self.batches;
+        if of == 1 {
+            return Ok(batches.to_vec());
+        }
+        match self.deal {
+            Deal::Turn => Ok(batches.iter().map(|batch| every(batch, turn, of)).collect::<Result<_, _>>()?),
+            Deal::Rows => {
+                let share = batches.len().div_ceil(of);
+                Ok(batches.iter().skip(turn * share).take(share).cloned().collect())
+            }
+            Deal::Time => {
+                let (first, last) = span(batches)?;
+                let width = (last - first) / of as i64 + 1;
+                let mut shares = Vec::with_capacity(batches.len());
+                for batch in batches {
+                    let times = times(batch)?.values().iter();
+                    let mine: BooleanArray =
+                        times.map(|time| Some((time - first) / width == turn as i64)).collect();
+                    shares.push(arrow::compute::filter_record_batch(batch, &mine)?);
+                }
+                Ok(shares)
+            }
+        }
+    }
+}
+
+/// The first and the last of the times.
+fn span(batches: &[RecordBatch]) -> Outcome<(i64, i64)> {
+    let (mut first, mut last) = (i64::MAX, i64::MIN);
+    for batch in batches {
+        let times = times(batch)?;
+        first = first.min(arrow::compute::min(times).unwrap_or(first));
+        last = last.max(arrow::compute::max(times).unwrap_or(last));
+    }
+    Ok((first, last))
+}
+
+fn times(batch: &RecordBatch) -> Outcome<&TimestampMicrosecondArray> {
+    let column = batch.column_by_name("valid_at").ok_or("no column `valid_at`")?;
+    Ok(column.as_primitive_opt::<TimestampMicrosecondType>().ok_or("`valid_at` is not in microseconds")?)
 }
 
 /// Every `of`th row from `turn` on.

@@ -1,6 +1,6 @@
 //! Reading data files: only the columns and pages that are asked for, and never a byte that was changed.
 //!
-//! Every 64 KiB block that is touched is checked against the manifest once per process. The page index is loaded
+//! Every block that is touched is checked against the manifest once per process. The page index is loaded
 //! with the footer and both are kept, since files never change: only then does a row selection save any reading.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -25,7 +25,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
-use storage::manifest::{BLOCK_BYTES, DataFile};
+use storage::manifest::DataFile;
 
 /// How many footers are kept; a footer with its page index takes some ten to hundred KiB.
 const FOOTERS: usize = 4096;
@@ -125,6 +125,11 @@ impl DataFiles {
         Ok(stream.map_err(move |error| unreadable(&file, &error)).boxed())
     }
 
+    /// Stretches of a file's bytes, checked as all reads are. Those that lie close together are read at once.
+    pub async fn stretches(&self, file: &DataFile, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+        self.reader(file).get_byte_ranges(ranges).await.map_err(|error| unreadable(file, &error))
+    }
+
     /// Positions of columns, ascending, and the schema that they make.
     async fn projection(&self, file: &DataFile, names: &[&str]) -> Result<(BTreeSet<usize>, SchemaRef)> {
         let schema = self.footer(file).await?.schema().clone();
@@ -164,7 +169,7 @@ struct CheckedReader {
 impl CheckedReader {
     /// Some stretches of the file, in one call to the store.
     async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ParquetError> {
-        let block = BLOCK_BYTES as u64;
+        let block = self.block();
         // Where a block was not compared yet, whole blocks are read.
         let asked: Vec<(Range<u64>, bool)> = {
             let known = self.files.known();
@@ -192,7 +197,7 @@ impl CheckedReader {
                 return Err(self.damaged(first));
             }
             if unchecked {
-                for (index, content) in (first..).zip(bytes.chunks(BLOCK_BYTES)) {
+                for (index, content) in (first..).zip(bytes.chunks(block as usize)) {
                     let expected = usize::try_from(index).ok().and_then(|index| self.file.blocks.get(index));
                     if expected != Some(&hash(self.file.digest.algorithm(), content)) {
                         return Err(self.damaged(index));
@@ -209,11 +214,15 @@ impl CheckedReader {
         Ok(parts)
     }
 
+    fn block(&self) -> u64 {
+        u64::from(self.file.block_bytes)
+    }
+
     fn damaged(&self, block: u64) -> ParquetError {
         ParquetError::General(format!(
-            "`{}` was changed after it was written: block {block} (64 KiB each) does not give the digest in its manifest; \
+            "`{}` was changed after it was written: block {block} ({} bytes each) does not give the digest in its manifest; \
              restore the file from a copy of the store",
-            self.file.path
+            self.file.path, self.file.block_bytes
         ))
     }
 }
@@ -222,7 +231,7 @@ impl AsyncFileReader for CheckedReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
         async move {
             let mut parts = self.read(std::slice::from_ref(&range)).await?;
-            parts.pop().ok_or_else(|| self.damaged(range.start / BLOCK_BYTES as u64))
+            parts.pop().ok_or_else(|| self.damaged(range.start / self.block()))
         }
         .boxed()
     }
@@ -232,7 +241,7 @@ impl AsyncFileReader for CheckedReader {
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         async move {
-            let merged = merge(&ranges);
+            let merged = merge(&ranges, self.block());
             let fetched = self.read(&merged).await?;
             let mut parts = Vec::with_capacity(ranges.len());
             for range in ranges {
@@ -263,19 +272,19 @@ impl AsyncFileReader for CheckedReader {
 }
 
 /// Ranges that lie within a block of each other become one, sorted: the blocks between are read and compared anyway.
-fn merge(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+fn merge(ranges: &[Range<u64>], block: u64) -> Vec<Range<u64>> {
     let mut sorted = ranges.to_vec();
     sorted.sort_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::new();
     for range in sorted {
         match merged.last_mut() {
-            Some(last) if range.start <= last.end + BLOCK_BYTES as u64 => last.end = last.end.max(range.end),
+            Some(last) if range.start <= last.end + block => last.end = last.end.max(range.end),
             _ => merged.push(range),
         }
     }
     merged
 }
 
-fn unreadable(file: &DataFile, error: &ParquetError) -> DataFusionError {
+pub(crate) fn unreadable(file: &DataFile, error: &ParquetError) -> DataFusionError {
     DataFusionError::Execution(format!("data file `{}` cannot be read: {error}", file.path))
 }

@@ -4,12 +4,12 @@ use catalog::Catalog;
 use feature::digest::hash;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use storage::manifest::{BLOCK_BYTES, DataFile};
+use storage::manifest::DataFile;
 
 use crate::error::{Error, Kind, Result};
 
-/// Blocks that are read at once.
-const BLOCKS: usize = 64;
+/// Bytes that are read at once, about.
+const BYTES: usize = 4 << 20;
 
 /// Compares the size and every block of a file with its manifest.
 ///
@@ -25,15 +25,17 @@ pub(crate) async fn check(catalog: &Catalog, file: &DataFile) -> Result<()> {
         let why = format!("data file `{path}` has {found} bytes, and its manifest says {bytes}");
         return Err(Error::new(Kind::Damaged, why));
     }
-    for (at, blocks) in file.blocks.chunks(BLOCKS).enumerate() {
-        let from = (at * BLOCKS * BLOCK_BYTES) as u64;
-        let until = (from + (blocks.len() * BLOCK_BYTES) as u64).min(file.bytes);
+    let block_bytes = file.block_bytes as usize;
+    let at_once = (BYTES / block_bytes).max(1);
+    for (at, blocks) in file.blocks.chunks(at_once).enumerate() {
+        let from = (at * at_once * block_bytes) as u64;
+        let until = (from + (blocks.len() * block_bytes) as u64).min(file.bytes);
         let bytes = objects.get_range(&path, from..until).await.map_err(failed)?;
-        let mut found = bytes.chunks(BLOCK_BYTES);
+        let mut found = bytes.chunks(block_bytes);
         for (place, expected) in blocks.iter().enumerate() {
             let block = found.next().unwrap_or_default();
             if hash(expected.algorithm(), block) != *expected {
-                let number = at * BLOCKS + place;
+                let number = at * at_once + place;
                 return Err(Error::new(
                     Kind::Damaged,
                     format!(

@@ -17,11 +17,15 @@ use feature::{BatchId, FeatureType, FileId};
 pub use decode::decode;
 pub use encode::encode;
 
-/// Bytes of a block of a data file, the unit that an ordinary read checks.
-pub const BLOCK_BYTES: usize = 64 * 1024;
+/// Bytes of a block of a new data file, the unit that an ordinary read checks: a sparse read touches single pages, which have about as
+/// many.
+pub const BLOCK_BYTES: u32 = 16 * 1024;
 
 /// The number of the manifest's format, in the metadata of its Parquet file under [`FORMAT_KEY`].
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The format without the column `block_bytes`, and what it was then.
+const FORMAT_OF_LARGE_BLOCKS: u32 = 1;
+const LARGE_BLOCK_BYTES: u32 = 64 * 1024;
 const FORMAT_KEY: &str = "lineament.manifest";
 
 /// One immutable Parquet file with rows of one version of a feature view.
@@ -48,7 +52,9 @@ pub struct DataFile {
     pub pieces: Vec<Piece>,
     /// Of the whole file.
     pub digest: Digest,
-    /// Of each [`BLOCK_BYTES`] of the file in order, by the algorithm of `digest`; the last block may be shorter.
+    /// Bytes of a block; a power of two.
+    pub block_bytes: u32,
+    /// Of each block of the file in order, by the algorithm of `digest`; the last block may be shorter.
     pub blocks: Vec<Digest>,
 }
 

@@ -1,7 +1,7 @@
 //! The fetch: feature values of the rows that were hit, put into spine order.
 //!
-//! Files and groups of their columns are decoded side by side, batch by batch; of each batch only the hit rows are kept. Then
-//! each column is put together on its own.
+//! Files and groups of their columns are read side by side. Most columns give the values of single rows (`page_values`); the others are
+//! decoded batch by batch, and of each batch only the hit rows are kept. Then each column is put together on its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,14 +17,17 @@ use arrow::datatypes::{ArrowPrimitiveType, DataType};
 use catalog::VisibleFile;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_datafusion_err};
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use feature::FeatureType;
 use feature::definition::Constant;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::matching::{Hits, Matched, cores};
+use super::meters::Meters;
+use super::page_values::{self, ColumnRows};
 use super::pages::{self, PageSelection};
 use super::{FeatureReport, Found, Lookup, LookupReport, NullReason, Output};
-use crate::data_files::DataFiles;
+use crate::data_files::{DataFiles, unreadable};
 
 /// Below this share of pages hit, reading only those costs less than decoding the columns whole (docs/performance.md).
 const SELECT_BELOW: f64 = 0.5;
@@ -33,10 +36,36 @@ const COLUMNS_AT_ONCE: usize = 16;
 /// Rows of a batch, for the same reason.
 const BATCH_ROWS: usize = 16_384;
 
-/// Fetches what was matched. `rows` is the number of spine rows.
-pub async fn fetch(files: &DataFiles, lookup: &Lookup, matched: Matched) -> Result<Found> {
+/// Values of some rows of a spine, not yet in its order.
+pub struct Gathered {
+    report: LookupReport,
+    /// By row: why it found no value; none where it did.
+    reasons: Vec<Option<NullReason>>,
+    /// The rows' places in the whole spine; none where they are the whole.
+    places: Option<Arc<Vec<u32>>>,
+    /// By output, the pieces that it is put together from.
+    pieces: Vec<Vec<Piece>>,
+}
+
+impl Gathered {
+    /// Bytes that it holds.
+    pub fn memory(&self) -> usize {
+        let pieces = self.pieces.iter().flatten();
+        let values: usize = pieces.filter_map(|piece| Some(piece.values.as_ref()?.get_array_memory_size())).sum();
+        // Rows and places of the hits are shared by all columns.
+        values + self.reasons.len() + self.report.matched as usize * 8
+    }
+}
+
+/// Reads the values of the rows that were matched.
+pub async fn gather(
+    files: &DataFiles,
+    lookup: &Lookup,
+    matched: Matched,
+    places: Option<Arc<Vec<u32>>>,
+    meters: &Meters,
+) -> Result<Gathered> {
     let Matched { hits, reasons } = matched;
-    let rows = reasons.len();
     let mut wanted: Vec<&str> = Vec::with_capacity(lookup.outputs.len());
     for output in &lookup.outputs {
         let column = column_of(lookup, *output);
@@ -53,24 +82,24 @@ pub async fn fetch(files: &DataFiles, lookup: &Lookup, matched: Matched) -> Resu
     report.hits = batches.into_iter().collect();
 
     let mut tasks = Vec::new();
-    for (file, hits) in lookup.files.iter().zip(hits) {
-        let hits = Arc::new(hits);
+    for (file, mut hits) in lookup.files.iter().zip(hits) {
         if hits.rows.is_empty() {
             continue;
         }
+        if let Some(places) = &places {
+            hits.spine.iter_mut().for_each(|row| *row = places[*row as usize]);
+        }
+        let hits = Arc::new(hits);
         let footer = files.footer(&file.file).await?;
         let selection = pages::with_rows(&footer, &hits.rows, SELECT_BELOW).map(Arc::new);
         for (chunk, names) in wanted.chunks(COLUMNS_AT_ONCE).enumerate() {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            let (files, file, hits, selection) =
-                (files.clone(), file.clone(), hits.clone(), selection.clone());
-            let read = async move { read(&files, &file, names, hits, selection).await };
-            tasks.push(
-                async move { Ok::<_, DataFusionError>((chunk, joined(SpawnedTask::spawn(read)).await?)) },
-            );
+            let (files, file, hits, selection, meters) =
+                (files.clone(), file.clone(), hits.clone(), selection.clone(), meters.clone());
+            let read = async move { read(&files, &file, names, hits, selection, &meters).await };
+            tasks.push(async move { Ok::<_, DataFusionError>((chunk, joined(SpawnedTask::spawn(read)).await?)) });
         }
     }
-    // By output, the pieces that it is put together from.
     let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); wanted.len()];
     let mut read = stream::iter(tasks).buffer_unordered(cores());
     while let Some((chunk, columns)) = read.try_next().await? {
@@ -79,7 +108,29 @@ pub async fn fetch(files: &DataFiles, lookup: &Lookup, matched: Matched) -> Resu
         }
     }
     drop(read);
+    Ok(Gathered { report, reasons, places, pieces })
+}
 
+/// Puts what was gathered for all rows of a spine, in parts, into its order. `rows` is the number of the spine's rows.
+pub async fn assemble(lookup: &Lookup, parts: Vec<Gathered>, rows: usize) -> Result<Found> {
+    let mut report = LookupReport { version: lookup.version.label(), ..LookupReport::default() };
+    let mut reasons: Vec<Option<NullReason>> = Vec::new();
+    let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); lookup.outputs.len()];
+    for part in parts {
+        report.add(&part.report);
+        match part.places {
+            None => reasons = part.reasons,
+            Some(places) => {
+                reasons.resize(rows, None);
+                for (place, reason) in places.iter().zip(part.reasons) {
+                    reasons[*place as usize] = reason;
+                }
+            }
+        }
+        for (column, of_part) in pieces.iter_mut().zip(part.pieces) {
+            column.extend(of_part);
+        }
+    }
     let frame = Arc::new(Frame::new(&reasons, rows));
     let mut assembling = Vec::with_capacity(pieces.len());
     for (output, pieces) in lookup.outputs.iter().zip(pieces) {
@@ -94,15 +145,15 @@ pub async fn fetch(files: &DataFiles, lookup: &Lookup, matched: Matched) -> Resu
             let column = frame.assemble(&kind, pieces, default)?;
             Ok::<_, DataFusionError>((column, not_in_batch, at_source, has_default))
         };
-        assembling.push(joined(SpawnedTask::spawn(assemble)));
+        assembling.push(async move { joined(SpawnedTask::spawn(assemble)).await });
     }
     let mut assembled = stream::iter(assembling).buffered(cores());
     let mut columns = Vec::with_capacity(lookup.outputs.len());
-    for (output, name) in lookup.outputs.iter().zip(&wanted) {
+    for output in &lookup.outputs {
         let Some((column, not_in_batch, at_source, has_default)) = assembled.try_next().await? else {
             return Err(internal_datafusion_err!("a column of a point-in-time join was lost"));
         };
-        if let Output::Feature(_) = output {
+        if let (Output::Feature(_), Some(name)) = (output, column_of(lookup, *output)) {
             report.features.push(frame.report(name, not_in_batch, at_source, has_default));
         }
         columns.push(column);
@@ -152,11 +203,101 @@ async fn read(
     names: Vec<String>,
     hits: Arc<Hits>,
     selection: Option<Arc<PageSelection>>,
+    meters: &Meters,
 ) -> Result<Vec<Vec<Piece>>> {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let footer = files.footer(&file.file).await?;
+    let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); names.len()];
+    let mut direct: Vec<(usize, usize)> = Vec::new();
+    for (name, column) in names.iter().enumerate() {
+        match footer.schema().index_of(column) {
+            Err(_) => {
+                let until = hits.rows.len();
+                pieces[name].push(Piece { hits: hits.clone(), from: 0, until, values: None });
+            }
+            Ok(column) if page_values::has_direct_values(&footer, column) => direct.push((name, column)),
+            Ok(_) => {}
+        }
+    }
+    read_values(files, file, &footer, direct, &hits, &mut pieces, meters).await?;
+    let others: Vec<usize> = (0..names.len()).filter(|name| pieces[*name].is_empty()).collect();
+    if !others.is_empty() {
+        let names: Vec<&str> = others.iter().map(|name| names[*name].as_str()).collect();
+        let decoded = decode(files, file, &names, &hits, selection, meters).await?;
+        for (name, decoded) in others.into_iter().zip(decoded) {
+            pieces[name] = decoded;
+        }
+    }
+    Ok(pieces)
+}
+
+/// Bytes that are read at once, where they belong to several columns.
+const BYTES_AT_ONCE: u64 = 8 << 20;
+
+/// The values of single rows. `columns` are places among the pieces and in the file; columns that cannot be had so get no pieces.
+async fn read_values(
+    files: &DataFiles,
+    file: &VisibleFile,
+    footer: &ArrowReaderMetadata,
+    columns: Vec<(usize, usize)>,
+    hits: &Arc<Hits>,
+    pieces: &mut [Vec<Piece>],
+    meters: &Meters,
+) -> Result<()> {
+    let mut first = 0u64;
+    let mut from = 0;
+    for (group, rows) in footer.metadata().row_groups().iter().map(|group| group.num_rows() as u64).enumerate() {
+        let until = from + hits.rows[from..].partition_point(|row| u64::from(*row) < first + rows);
+        let of_group = &hits.rows[from..until];
+        let mut waiting = columns.iter().copied().peekable();
+        while !of_group.is_empty() && waiting.peek().is_some() {
+            // As many columns as are worth one call to the store.
+            let (mut at_once, mut ranges, mut bytes) = (Vec::new(), Vec::new(), 0);
+            while let Some((name, column)) = waiting.next_if(|_| bytes < BYTES_AT_ONCE) {
+                let Some(rows) = ColumnRows::new(footer, group, column, of_group, first) else { continue };
+                let (hit, all) = rows.pages();
+                meters.pages_fetched.add(hit);
+                meters.pages_pruned.add(all - hit);
+                let stretches = rows.stretches();
+                bytes += stretches.iter().map(|stretch| stretch.end - stretch.start).sum::<u64>();
+                at_once.push((name, rows, stretches.len()));
+                ranges.extend(stretches);
+            }
+            meters.bytes_fetched.add(bytes as usize);
+            let starts: Vec<u64> = ranges.iter().map(|range| range.start).collect();
+            let mut read = starts.into_iter().zip(files.stretches(&file.file, ranges).await?);
+            for (name, rows, stretches) in at_once {
+                let bytes = read.by_ref().take(stretches).collect();
+                let values = rows.values(bytes).map_err(|error| unreadable(&file.file, &error))?;
+                if let Some(values) = values {
+                    let hits = hits.clone();
+                    pieces[name].push(Piece { hits, from, until, values: Some(values) });
+                }
+            }
+        }
+        (first, from) = (first + rows, until);
+    }
+    // What is left out in one row group is left to Parquet's reader in all.
+    for (name, _) in columns {
+        let rows: usize = pieces[name].iter().map(Piece::rows).sum();
+        if rows < hits.rows.len() {
+            pieces[name].clear();
+        }
+    }
+    Ok(())
+}
+
+/// Decodes columns batch by batch, and takes the hit rows. By column, its pieces.
+async fn decode(
+    files: &DataFiles,
+    file: &VisibleFile,
+    names: &[&str],
+    hits: &Arc<Hits>,
+    selection: Option<Arc<PageSelection>>,
+    meters: &Meters,
+) -> Result<Vec<Vec<Piece>>> {
     let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); names.len()];
     let selected = selection.as_ref().map(|selection| selection.selection());
-    let mut batches = files.stream(file, &names, selected, BATCH_ROWS).await?;
+    let mut batches = files.stream(file, names, selected, BATCH_ROWS).await?;
     // Of the rows that are read: how many have come, and which hit is the next.
     let mut read = 0usize;
     let mut next = 0usize;
@@ -173,6 +314,7 @@ async fn read(
             next += 1;
         }
         read = end;
+        meters.values_decoded.add(batch.num_rows() * names.len());
         if indices.is_empty() {
             continue;
         }
@@ -182,12 +324,6 @@ async fn read(
                 let values = Some(take(column, &indices, None)?);
                 pieces.push(Piece { hits: hits.clone(), from, until: next, values });
             }
-        }
-    }
-    let rows = hits.rows.len();
-    for pieces in &mut pieces {
-        if pieces.is_empty() {
-            pieces.push(Piece { hits: hits.clone(), from: 0, until: rows, values: None });
         }
     }
     Ok(pieces)

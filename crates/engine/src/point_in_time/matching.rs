@@ -1,26 +1,32 @@
 //! The match: for each spine row the best candidate, from key and time columns alone.
 //!
-//! Each file is sorted by key and time, and meets the spine's groups in one galloping pass. Files are met side by side; each
-//! gives what it has to offer, and of all offers to a spine row the best is kept.
+//! Each file is sorted by key and time, and meets the spine's groups in one galloping pass; of all candidates of a spine row the best is
+//! kept. Manifests rule files out by bucket and by the bounds of their keys. Files are read ahead side by side, and met from the newest to
+//! the oldest: spine rows that found an observation which nothing older can beat are done. Many files of overlapping times are merged first.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute::{SortColumn, lexsort_to_indices, take};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Int64Array, UInt32Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::{SortColumn, cast, lexsort_to_indices, take};
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use catalog::VisibleFile;
 use catalog::records::KnownAtSource;
 use catalog::state::ViewVersion;
 use datafusion::common::runtime::SpawnedTask;
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_err};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use feature::Timestamp;
 use feature::definition::KnownAt;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
+use super::keys::KeyRun;
+use super::meters::Meters;
 use super::pages::PageSelection;
-use super::{Cut, Direction, Lookup, NullReason, SpineOrder};
+use super::{Cut, Direction, Lookup, NullReason, SpineOrder, merging};
 use crate::data_files::DataFiles;
 
 /// What a spine found in the files of a view.
@@ -41,8 +47,13 @@ pub struct Hits {
 }
 
 /// Matches a spine against the files of a lookup.
-pub async fn match_files(files: &DataFiles, lookup: &Lookup, spine: &Arc<SpineOrder>) -> Result<Matched> {
-    let matching = matching(files, lookup, spine).await?;
+pub async fn match_files(
+    files: &DataFiles,
+    lookup: &Lookup,
+    spine: &Arc<SpineOrder>,
+    meters: &Meters,
+) -> Result<Matched> {
+    let matching = matching(files, lookup, spine, meters).await?;
     Ok(matching.finish(lookup.direction, lookup.ttl.map(feature::Span::micros)))
 }
 
@@ -52,7 +63,8 @@ pub async fn winners(
     lookup: &Lookup,
     spine: &Arc<SpineOrder>,
 ) -> Result<Vec<Result<Winner, NullReason>>> {
-    let matching = matching(files, lookup, spine).await?;
+    let meters = Meters::new(&ExecutionPlanMetricsSet::new());
+    let matching = matching(files, lookup, spine, &meters).await?;
     Ok(matching.winners(lookup.direction, lookup.ttl.map(feature::Span::micros)))
 }
 
@@ -68,22 +80,116 @@ pub struct Winner {
     pub retracted: bool,
 }
 
-async fn matching(files: &DataFiles, lookup: &Lookup, spine: &Arc<SpineOrder>) -> Result<Matching> {
+/// From so many files of overlapping times on, their rows are merged first: else each file would be met by every spine row.
+const MERGE_FROM: usize = 4;
+
+/// Files are met from the newest to the oldest, so that a spine row that found its observation looks no further.
+async fn matching(
+    files: &DataFiles,
+    lookup: &Lookup,
+    spine: &Arc<SpineOrder>,
+    meters: &Meters,
+) -> Result<Matching> {
     let mut matching = Matching::new(spine.clone(), lookup.files.len());
-    let tasks = (0..lookup.files.len()).map(|file| {
-        let (files, lookup, spine) = (files.clone(), lookup.clone(), spine.clone());
-        SpawnedTask::spawn(async move {
-            Ok::<_, DataFusionError>((file, offers_of(&files, &lookup, file, &spine).await?))
-        })
-        .join()
+    let meetings = candidates(lookup, spine)?;
+    meters.files_pruned.add(lookup.files.len() - meetings.len());
+    let reads = meetings.iter().map(|meeting| {
+        let (files, lookup, spine, file) = (files.clone(), lookup.clone(), spine.clone(), meeting.file);
+        async move {
+            let read = SpawnedTask::spawn(async move { side_of(&files, &lookup, file, &spine).await });
+            read.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?
+        }
     });
-    let mut offered = stream::iter(tasks).buffer_unordered(cores());
-    while let Some(done) = offered.next().await {
-        let (file, offers) = done.map_err(|error| DataFusionError::External(Box::new(error)))??;
-        matching.take(file, offers, lookup.direction);
+    let reads: Vec<_> = reads.collect();
+    let mut sides = stream::iter(reads).buffered(cores());
+    for cluster in clusters(&meetings) {
+        if matching.is_settled(meetings.get(cluster.start)) {
+            let left = meetings.len() - cluster.start;
+            meters.files_pruned.add(left);
+            break;
+        }
+        meters.files_matched.add(cluster.len());
+        // No row of a file to come is newer. Forward, what is older may still be nearer.
+        let older = |place: usize| {
+            let next = meetings.get(place + 1).filter(|_| lookup.direction.looks_back());
+            next.map(|next| next.newest)
+        };
+        if cluster.len() < MERGE_FROM {
+            for place in cluster.clone() {
+                let Some(side) = sides.try_next().await? else { break };
+                matching.meet(&side, lookup, older(place));
+            }
+        } else {
+            let mut of_cluster = Vec::with_capacity(cluster.len());
+            for _ in cluster.clone() {
+                of_cluster.extend(sides.try_next().await?);
+            }
+            let merged = merging::merge(of_cluster, spine.keys().len());
+            matching.meet(&merged, lookup, older(cluster.end - 1));
+        }
     }
-    drop(offered);
     Ok(matching)
+}
+
+/// A file that may answer, and the times that its rows may have.
+struct Meeting {
+    file: usize,
+    oldest: i64,
+    newest: i64,
+    /// All its rows are later than the whole spine: it can only tell that an entity exists.
+    too_late: bool,
+}
+
+/// Files that may hold a key of the spine, told from manifests: from the newest to the oldest, those that are too late for the spine last.
+fn candidates(lookup: &Lookup, spine: &SpineOrder) -> Result<Vec<Meeting>> {
+    let mut meetings = Vec::with_capacity(lookup.files.len());
+    let mut buckets: Vec<(u32, Vec<bool>)> = Vec::new();
+    let keys = spine.key_bounds(lookup.files.len())?;
+    let first = lookup.version.keys().first();
+    for (file, visible) in lookup.files.iter().enumerate() {
+        let of = visible.file.buckets;
+        if of > 1 {
+            let place = match buckets.iter().position(|(number, _)| *number == of) {
+                Some(place) => place,
+                None => {
+                    buckets.push((of, spine.buckets(of)?));
+                    buckets.len() - 1
+                }
+            };
+            if !buckets[place].1.get(visible.file.bucket as usize).copied().unwrap_or(true) {
+                continue;
+            }
+        }
+        if let (Some(keys), Some(first)) = (&keys, first)
+            && !keys.may_be_in(&visible.file, first)
+        {
+            continue;
+        }
+        let (oldest, newest) = visible.file.valid_at_range().unwrap_or((i64::MIN, i64::MAX));
+        let too_late = lookup.direction.looks_back() && spine.latest().is_none_or(|latest| oldest > latest);
+        meetings.push(Meeting { file, oldest, newest, too_late });
+    }
+    meetings.sort_by_key(|meeting| (meeting.too_late, std::cmp::Reverse(meeting.newest)));
+    Ok(meetings)
+}
+
+/// Stretches of files whose times overlap.
+fn clusters(meetings: &[Meeting]) -> Vec<Range<usize>> {
+    let mut clusters: Vec<Range<usize>> = Vec::new();
+    let mut oldest = i64::MAX;
+    for (place, meeting) in meetings.iter().enumerate() {
+        match clusters.last_mut() {
+            Some(last) if meeting.newest >= oldest && meetings[last.start].too_late == meeting.too_late => {
+                last.end = place + 1;
+                oldest = oldest.min(meeting.oldest);
+            }
+            _ => {
+                clusters.push(place..place + 1);
+                oldest = meeting.oldest;
+            }
+        }
+    }
+    clusters
 }
 
 /// How much work of one query is done side by side.
@@ -91,12 +197,44 @@ pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-async fn offers_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &SpineOrder) -> Result<Offers> {
-    let Some(visible) = lookup.files.get(file) else { return Ok(Offers::default()) };
+/// The times of one file's rows, and where the spine's keys are among them.
+pub(super) struct Side {
+    pub valid_at: ScalarBuffer<i64>,
+    pub known: Known,
+    pub retracted: Option<BooleanArray>,
+    /// In the order of the rows.
+    pub runs: Vec<KeyRun>,
+    pub rows: Origin,
+}
+
+/// Which rows of which files a side's rows are.
+pub(super) enum Origin {
+    /// All rows of a file.
+    Whole(usize),
+    /// Rows of some pages of a file.
+    Pages(usize, PageSelection),
+    /// Rows of several files: file and row.
+    Several(Vec<(u32, u32)>),
+}
+
+impl Origin {
+    pub(super) fn of(&self, row: usize) -> (u32, u32) {
+        match self {
+            Self::Whole(file) => (*file as u32, row as u32),
+            Self::Pages(file, pages) => (*file as u32, pages.row(row)),
+            Self::Several(rows) => rows[row],
+        }
+    }
+}
+
+async fn side_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &SpineOrder) -> Result<Side> {
+    let Some(visible) = lookup.files.get(file) else {
+        return internal_err!("a point-in-time join lost a file");
+    };
     let keys: Vec<&str> = lookup.version.keys().iter().map(|key| key.name.as_str()).collect();
     let mut names = keys.clone();
     names.extend(["valid_at", "_retracted"]);
-    let offset = known_offset(lookup, visible);
+    let offset = offset_of(&lookup.version, visible);
     if offset.is_none() {
         names.push("known_at");
     }
@@ -110,44 +248,30 @@ async fn offers_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &Spin
             let column = columns.column_by_name(name).ok_or_else(|| lacks(visible, name))?;
             // Text stays as it was read; the spine's keys are compared run by run.
             let kind = key.data_type.arrow();
-            let text = matches!(
-                column.data_type(),
-                arrow::datatypes::DataType::Utf8View | arrow::datatypes::DataType::BinaryView
-            );
-            Ok(if text || *column.data_type() == kind {
-                column.clone()
-            } else {
-                arrow::compute::cast(column, &kind)?
-            })
+            let text = matches!(column.data_type(), DataType::Utf8View | DataType::BinaryView);
+            Ok(if text || *column.data_type() == kind { column.clone() } else { cast(column, &kind)? })
         })
         .collect::<Result<Vec<ArrayRef>>>()?;
     let times = |name: &str| {
         columns.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
     };
-    let valid_at = times("valid_at").ok_or_else(|| lacks(visible, "valid_at"))?;
+    let valid_at = times("valid_at").ok_or_else(|| lacks(visible, "valid_at"))?.values().clone();
     let known = match (offset, times("known_at")) {
         (Some(offset), _) => Known::Offset(offset),
-        (None, Some(column)) => Known::Column(KnownTimes::new(column.values())),
+        (None, Some(column)) => Known::Column(KnownTimes::new(column.values().clone())),
         (None, None) => Known::Arrival(visible.batch.by.committed_at.micros()),
     };
-    let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt());
-    let side = Side { valid_at: valid_at.values(), known, retracted };
-    let mut offers = side.offers(&key_columns, spine, lookup.direction, lookup.cut)?;
-    if let Some(pages) = pages {
-        for offer in &mut offers.offers {
-            offer.row = pages.row(offer.row as usize);
-        }
-    }
-    Ok(offers)
+    let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt()).cloned();
+    let runs = spine.keys().runs(&key_columns, valid_at.len())?;
+    let rows = match pages {
+        Some(pages) => Origin::Pages(file, pages),
+        None => Origin::Whole(file),
+    };
+    Ok(Side { valid_at, known, retracted, runs, rows })
 }
 
 /// How long after valid_at the rows of a file became known, where that follows from a rule and need not be read. All batches of a
 /// line have one rule, for a version with another starts a line.
-fn known_offset(lookup: &Lookup, file: &VisibleFile) -> Option<i64> {
-    offset_of(&lookup.version, file)
-}
-
-/// The same, of a version.
 pub(super) fn offset_of(version: &ViewVersion, file: &VisibleFile) -> Option<i64> {
     match (file.batch.record.known_at, &version.definition.time.known_at) {
         (KnownAtSource::Assumed, KnownAt::Assumed) => Some(0),
@@ -190,10 +314,15 @@ pub fn in_memory(
     let original = original.as_primitive::<arrow::datatypes::UInt32Type>().clone();
     let times = times.as_primitive::<arrow::datatypes::Int64Type>().clone();
 
-    let side = Side { valid_at: times.values(), known: Known::Arrival(i64::MIN), retracted: None };
-    let offers = side.offers(&sorted, spine, direction, Cut::None)?;
+    let side = Side {
+        runs: spine.keys().runs(&sorted, times.len())?,
+        valid_at: times.values().clone(),
+        known: Known::Arrival(i64::MIN),
+        retracted: None,
+        rows: Origin::Whole(0),
+    };
     let mut matching = Matching::new(spine.clone(), 1);
-    matching.take(0, offers, direction);
+    matching.meet_by(&side, direction, Cut::None, None);
     for hits in matching.finish(direction, None).hits {
         for (row, spine_row) in hits.rows.into_iter().zip(hits.spine) {
             answers[spine_row as usize] = Some(original.value(row as usize));
@@ -202,60 +331,22 @@ pub fn in_memory(
     Ok(answers)
 }
 
-/// A row of a file that could answer a spine row.
-#[derive(Clone, Copy, Debug)]
-struct Offer {
-    valid_at: i64,
-    known_at: i64,
-    /// The place of the spine row among the entries.
-    entry: u32,
-    row: u32,
-    retracted: bool,
-}
-
-/// What one file has for a spine.
-#[derive(Debug, Default)]
-struct Offers {
-    /// Ascending by row; at most one an entry.
-    offers: Vec<Offer>,
-    /// Entries whose key the file has, without an offer, and how far the key's rows came.
-    reached: Vec<(u32, NullReason)>,
-}
-
-/// The time columns of one file, sorted by (key, valid_at, known_at, arrival).
-struct Side<'a> {
-    valid_at: &'a [i64],
-    known: Known<'a>,
-    retracted: Option<&'a BooleanArray>,
-}
-
-/// When the rows of a file became known.
-enum Known<'a> {
+/// When the rows of a side became known.
+pub(super) enum Known {
     /// So long after valid_at.
     Offset(i64),
-    Column(KnownTimes<'a>),
+    Column(KnownTimes),
     /// All of them when their batch arrived.
     Arrival(i64),
 }
 
-impl Side<'_> {
-    fn offers(
-        &self,
-        keys: &[ArrayRef],
-        spine: &SpineOrder,
-        direction: Direction,
-        cut: Cut,
-    ) -> Result<Offers> {
-        let mut found = Offers::default();
-        for run in spine.keys().runs(keys, self.valid_at.len())? {
-            let run = Run { side: self, from: run.from, until: run.until, entries: spine.group(run.group) };
-            if direction.looks_back() {
-                run.back(spine, direction, cut, &mut found);
-            } else {
-                run.forward(spine, direction, cut, &mut found);
-            }
+impl Known {
+    pub(super) fn of(&self, row: usize, valid_at: i64) -> i64 {
+        match self {
+            Self::Offset(offset) => valid_at.saturating_add(*offset),
+            Self::Column(known) => known.times[row],
+            Self::Arrival(arrival) => *arrival,
         }
-        Ok(found)
     }
 }
 
@@ -267,54 +358,11 @@ fn cut_at(cut: Cut, at: i64) -> i64 {
     }
 }
 
-/// The rows of one key in one file, and the entries of that key.
-struct Run<'a> {
-    side: &'a Side<'a>,
-    from: usize,
-    until: usize,
-    entries: std::ops::Range<usize>,
-}
-
-impl Run<'_> {
-    /// The spine's times ascend, so the end of what is not later only moves on.
-    fn back(&self, spine: &SpineOrder, direction: Direction, cut: Cut, found: &mut Offers) {
-        let strict = direction == Direction::Before;
-        let mut end = self.from;
-        for entry in self.entries.clone() {
-            let (at, _) = spine.entries()[entry];
-            end = self.advance(end, |valid_at| if strict { valid_at < at } else { valid_at <= at });
-            if end == self.from {
-                found.reached.push((entry as u32, NullReason::Later));
-                continue;
-            }
-            match self.last_known(self.from, end, cut_at(cut, at)) {
-                Some(row) => found.offers.push(self.offer(entry, row)),
-                None => found.reached.push((entry as u32, NullReason::NotYetKnown)),
-            }
-        }
-    }
-
-    fn forward(&self, spine: &SpineOrder, direction: Direction, cut: Cut, found: &mut Offers) {
-        let strict = direction == Direction::After;
-        let mut start = self.from;
-        for entry in self.entries.clone() {
-            let (at, _) = spine.entries()[entry];
-            start = self.advance(start, |valid_at| if strict { valid_at <= at } else { valid_at < at });
-            if start == self.until {
-                found.reached.push((entry as u32, NullReason::Later));
-                continue;
-            }
-            match self.first_known(start, cut_at(cut, at)) {
-                Some(row) => found.offers.push(self.offer(entry, row)),
-                None => found.reached.push((entry as u32, NullReason::NotYetKnown)),
-            }
-        }
-    }
-
-    /// The first row from `start` on that the condition does not hold for; it holds for a prefix. Gallops, so that a dense
+impl Side {
+    /// The first row from `start` to before `until` that the condition does not hold for; it holds for a prefix. Gallops, so that a dense
     /// spine costs a step a row and a sparse one a logarithm.
-    fn advance(&self, start: usize, holds: impl Fn(i64) -> bool) -> usize {
-        let times = &self.side.valid_at[start..self.until];
+    fn advance(&self, start: usize, until: usize, holds: impl Fn(i64) -> bool) -> usize {
+        let times = &self.valid_at[start..until];
         let mut bound = 1;
         while bound <= times.len() && holds(times[bound - 1]) {
             bound *= 2;
@@ -326,56 +374,42 @@ impl Run<'_> {
 
     /// The last row from `from` to before `end` that was known by the cut.
     fn last_known(&self, from: usize, end: usize, cut: i64) -> Option<usize> {
-        match &self.side.known {
+        match &self.known {
             Known::Column(known) => known.last(from, end, cut),
             Known::Arrival(arrival) => (*arrival <= cut && from < end).then(|| end - 1),
             Known::Offset(offset) => {
                 let latest = cut.saturating_sub(*offset);
-                if end > from && self.side.valid_at[end - 1] <= latest {
+                if end > from && self.valid_at[end - 1] <= latest {
                     return Some(end - 1);
                 }
-                let known = self.side.valid_at[from..end].partition_point(|valid_at| *valid_at <= latest);
+                let known = self.valid_at[from..end].partition_point(|valid_at| *valid_at <= latest);
                 (known > 0).then(|| from + known - 1)
             }
         }
     }
 
-    /// Of the rows from `start` on that were known by the cut, those with the least valid_at; of these the last.
-    fn first_known(&self, start: usize, cut: i64) -> Option<usize> {
-        let first = match &self.side.known {
-            Known::Column(known) => known.first(start, self.until, cut)?,
+    /// Of the rows from `start` to before `until` that were known by the cut, those with the least valid_at; of these the last.
+    fn first_known(&self, start: usize, until: usize, cut: i64) -> Option<usize> {
+        let first = match &self.known {
+            Known::Column(known) => known.first(start, until, cut)?,
             Known::Arrival(arrival) => (*arrival <= cut).then_some(start)?,
             Known::Offset(offset) => {
-                (self.side.valid_at[start] <= cut.saturating_sub(*offset)).then_some(start)?
+                (self.valid_at[start] <= cut.saturating_sub(*offset)).then_some(start)?
             }
         };
-        let valid_at = self.side.valid_at[first];
-        let end = self.advance(first, |time| time <= valid_at);
+        let valid_at = self.valid_at[first];
+        let end = self.advance(first, until, |time| time <= valid_at);
         self.last_known(first, end, cut)
-    }
-
-    fn offer(&self, entry: usize, row: usize) -> Offer {
-        let valid_at = self.side.valid_at[row];
-        Offer {
-            valid_at,
-            known_at: match &self.side.known {
-                Known::Offset(offset) => valid_at.saturating_add(*offset),
-                Known::Column(known) => known.times[row],
-                Known::Arrival(arrival) => *arrival,
-            },
-            entry: entry as u32,
-            row: row as u32,
-            retracted: self.side.retracted.is_some_and(|retracted| retracted.value(row)),
-        }
     }
 }
 
-/// The best offer to a spine row so far.
+/// The best candidate of a spine row so far.
 #[derive(Clone, Copy, Debug)]
 struct Best {
     valid_at: i64,
     known_at: i64,
     file: u32,
+    row: u32,
     retracted: bool,
 }
 
@@ -385,147 +419,237 @@ struct Matching {
     spine: Arc<SpineOrder>,
     /// By entry.
     best: Vec<Best>,
-    /// By entry: how far the candidate that came furthest got, where there is no best.
-    furthest: Vec<NullReason>,
-    /// By file: entries and rows of its offers, ascending by row.
+    /// By entry: whether there was a candidate that was not known yet.
+    not_yet_known: BooleanBufferBuilder,
+    /// By group: whether a file has its key.
+    seen: Vec<bool>,
+    /// By group: the end of its entries that may still find a better candidate. Entries ascend by time, and newer files come first.
+    open: Vec<u32>,
+    /// How many entries that are.
+    still_open: usize,
+    /// By file: entries and rows of its candidates.
     offered: Vec<Vec<(u32, u32)>>,
 }
 
 impl Matching {
     fn new(spine: Arc<SpineOrder>, files: usize) -> Self {
         let entries = spine.entries().len();
-        let none = Best { valid_at: 0, known_at: 0, file: NO_FILE, retracted: false };
+        let none = Best { valid_at: 0, known_at: 0, file: NO_FILE, row: 0, retracted: false };
+        let mut not_yet_known = BooleanBufferBuilder::new(entries);
+        not_yet_known.append_n(entries, false);
+        let groups = spine.keys().len();
+        let open = (0..groups).map(|group| spine.group(group as u32).end as u32).collect();
         Self {
-            spine,
             best: vec![none; entries],
-            furthest: vec![NullReason::UnknownEntity; entries],
+            not_yet_known,
+            seen: vec![false; groups],
+            open,
+            still_open: entries,
             offered: vec![Vec::new(); files],
+            spine,
         }
     }
 
-    /// Takes what a file offers. The order in which files are taken makes no difference: among equals the one that comes later in
-    /// the log has the greater sequence, and wins.
-    fn take(&mut self, file: usize, offers: Offers, direction: Direction) {
-        for (entry, reason) in offers.reached {
-            let furthest = &mut self.furthest[entry as usize];
-            *furthest = (*furthest).max(reason);
+    /// Whether no file from this one on can change an answer, or the reason of a null.
+    fn is_settled(&self, next: Option<&Meeting>) -> bool {
+        if self.still_open == 0 {
+            return true;
         }
-        let mut offered = Vec::with_capacity(offers.offers.len());
-        for offer in offers.offers {
-            let best = &mut self.best[offer.entry as usize];
-            let rank = |valid_at: i64, known_at: i64, file: u32| {
-                // Looking forward, the least valid_at wins.
-                (if direction.looks_back() { valid_at } else { !valid_at }, known_at, file)
-            };
-            let wins = best.file == NO_FILE
-                || rank(offer.valid_at, offer.known_at, file as u32)
-                    > rank(best.valid_at, best.known_at, best.file);
-            if wins {
-                *best = Best {
-                    valid_at: offer.valid_at,
-                    known_at: offer.known_at,
-                    file: file as u32,
-                    retracted: offer.retracted,
-                };
-                offered.push((offer.entry, offer.row));
+        // A file of later rows only tells that an entity exists.
+        next.is_some_and(|next| next.too_late) && self.seen.iter().all(|seen| *seen)
+    }
+
+    /// Takes what a side offers. `older` is the time that no row of a side to come is later than; where it is not known, or does not
+    /// matter, none.
+    fn meet(&mut self, side: &Side, lookup: &Lookup, older: Option<i64>) {
+        self.meet_by(side, lookup.direction, lookup.cut, older);
+    }
+
+    fn meet_by(&mut self, side: &Side, direction: Direction, cut: Cut, older: Option<i64>) {
+        for run in &side.runs {
+            self.seen[run.group as usize] = true;
+            if direction.looks_back() {
+                self.back(side, run, direction, cut);
+                if let Some(older) = older {
+                    self.close(run.group, older);
+                }
+            } else {
+                self.forward(side, run, direction, cut);
             }
         }
-        self.offered[file] = offered;
+    }
+
+    /// The spine's times ascend, so the end of what is not later only moves on.
+    fn back(&mut self, side: &Side, run: &KeyRun, direction: Direction, cut: Cut) {
+        let strict = direction == Direction::Before;
+        let spine = self.spine.clone();
+        let first = side.valid_at[run.from];
+        let entries = spine.group(run.group).start..self.open[run.group as usize] as usize;
+        let times = &spine.entries()[entries.clone()];
+        // What is before the first row finds nothing here.
+        let later = times.partition_point(|(at, _)| if strict { *at <= first } else { *at < first });
+        let mut end = run.from;
+        for (entry, (at, _)) in (entries.start + later..).zip(&times[later..]) {
+            let not_later = |valid_at| if strict { valid_at < *at } else { valid_at <= *at };
+            end = side.advance(end, run.until, not_later);
+            match side.last_known(run.from, end, cut_at(cut, *at)) {
+                Some(row) => self.offer(side, entry, row, true),
+                None => self.not_yet_known.set_bit(entry, true),
+            }
+        }
+    }
+
+    fn forward(&mut self, side: &Side, run: &KeyRun, direction: Direction, cut: Cut) {
+        let strict = direction == Direction::After;
+        let spine = self.spine.clone();
+        let mut start = run.from;
+        for entry in spine.group(run.group) {
+            let (at, _) = spine.entries()[entry];
+            let earlier = |valid_at| if strict { valid_at <= at } else { valid_at < at };
+            start = side.advance(start, run.until, earlier);
+            if start == run.until {
+                break;
+            }
+            match side.first_known(start, run.until, cut_at(cut, at)) {
+                Some(row) => self.offer(side, entry, row, false),
+                None => self.not_yet_known.set_bit(entry, true),
+            }
+        }
+    }
+
+    /// The order in which candidates come makes no difference: among equals the file that comes later in the log has the greater
+    /// sequence, and wins.
+    fn offer(&mut self, side: &Side, entry: usize, row: usize, looks_back: bool) {
+        let valid_at = side.valid_at[row];
+        let known_at = side.known.of(row, valid_at);
+        let (file, file_row) = side.rows.of(row);
+        let rank = |valid_at: i64, known_at: i64, file: u32| {
+            // Looking forward, the least valid_at wins.
+            (if looks_back { valid_at } else { !valid_at }, known_at, file)
+        };
+        let best = &mut self.best[entry];
+        if best.file == NO_FILE
+            || rank(valid_at, known_at, file) > rank(best.valid_at, best.known_at, best.file)
+        {
+            let retracted = side.retracted.as_ref().is_some_and(|retracted| retracted.value(row));
+            *best = Best { valid_at, known_at, file, row: file_row, retracted };
+            self.offered[file as usize].push((entry as u32, file_row));
+        }
+    }
+
+    /// Closes the last entries of a group, which have what nothing older can beat.
+    fn close(&mut self, group: u32, older: i64) {
+        let start = self.spine.group(group).start;
+        let open = &mut self.open[group as usize];
+        let before = *open;
+        while *open as usize > start
+            && let best = &self.best[*open as usize - 1]
+            && best.file != NO_FILE
+            && best.valid_at > older
+        {
+            *open -= 1;
+        }
+        self.still_open -= (before - *open) as usize;
+    }
+
+    /// Calls with each entry's place, its time and spine row, and whether its key is in a file.
+    fn each_entry(&self, mut each: impl FnMut(usize, i64, u32, bool)) {
+        for group in 0..self.spine.keys().len() {
+            for entry in self.spine.group(group as u32) {
+                let (at, row) = self.spine.entries()[entry];
+                each(entry, at, row, self.seen[group]);
+            }
+        }
+    }
+
+    fn answer(&self, entry: usize, at: i64, seen: bool, oldest: impl Fn(i64) -> i64) -> Result<Best, NullReason> {
+        let best = self.best[entry];
+        if best.file == NO_FILE {
+            Err(if self.not_yet_known.get_bit(entry) {
+                NullReason::NotYetKnown
+            } else if seen {
+                NullReason::Later
+            } else {
+                NullReason::UnknownEntity
+            })
+        } else if best.valid_at < oldest(at) {
+            // The newest known candidate is too old: then all are.
+            Err(NullReason::Expired)
+        } else {
+            Ok(best)
+        }
+    }
+
+    /// By spine row, where nothing is in a group.
+    fn without_group(&self, row: usize) -> NullReason {
+        if self.spine.is_null(row) { NullReason::NullKeyOrTime } else { NullReason::UnknownEntity }
     }
 
     /// By spine row.
     fn winners(self, direction: Direction, ttl: Option<i64>) -> Vec<Result<Winner, NullReason>> {
-        let mut winners: Vec<Result<Winner, NullReason>> = (0..self.spine.rows())
-            .map(|row| {
-                Err(if self.spine.is_null(row) {
-                    NullReason::NullKeyOrTime
-                } else {
-                    NullReason::UnknownEntity
-                })
-            })
-            .collect();
-        // A file that was overtaken still has its offers; the rows of the best are wanted.
-        let mut rows = vec![0u32; self.best.len()];
-        for (file, offered) in (0u32..).zip(&self.offered) {
-            for (entry, row) in offered {
-                if self.best[*entry as usize].file == file {
-                    rows[*entry as usize] = *row;
-                }
-            }
-        }
-        let entries = self.spine.entries().iter().zip(&self.best).zip(&self.furthest).zip(rows);
-        for ((((at, spine_row), best), furthest), row) in entries {
-            let expired = |ttl: i64| best.valid_at < at.saturating_sub(ttl);
-            winners[*spine_row as usize] = if best.file == NO_FILE {
-                Err(*furthest)
-            } else if direction.looks_back() && ttl.is_some_and(expired) {
-                Err(NullReason::Expired)
-            } else {
-                Ok(Winner {
-                    file: best.file as usize,
-                    row: u64::from(row),
-                    valid_at: Timestamp(best.valid_at),
-                    known_at: Timestamp(best.known_at),
-                    retracted: best.retracted,
-                })
-            };
-        }
+        let mut winners: Vec<Result<Winner, NullReason>> =
+            (0..self.spine.rows()).map(|row| Err(self.without_group(row))).collect();
+        self.each_entry(|entry, at, row, seen| {
+            winners[row as usize] = self.answer(entry, at, seen, oldest(direction, ttl)).map(|best| Winner {
+                file: best.file as usize,
+                row: u64::from(best.row),
+                valid_at: Timestamp(best.valid_at),
+                known_at: Timestamp(best.known_at),
+                retracted: best.retracted,
+            });
+        });
         winners
     }
 
-    fn finish(self, direction: Direction, ttl: Option<i64>) -> Matched {
-        let mut reasons: Vec<Option<NullReason>> = (0..self.spine.rows())
-            .map(|row| {
-                Some(if self.spine.is_null(row) {
-                    NullReason::NullKeyOrTime
-                } else {
-                    NullReason::UnknownEntity
-                })
-            })
-            .collect();
-        let mut best = self.best;
-        for ((best, furthest), (at, row)) in best.iter_mut().zip(self.furthest).zip(self.spine.entries()) {
-            let reason = if best.file == NO_FILE {
-                Some(furthest)
-            } else if direction.looks_back() && ttl.is_some_and(|ttl| best.valid_at < at.saturating_sub(ttl))
-            {
-                // The newest known candidate is too old: then all are.
-                Some(NullReason::Expired)
-            } else if best.retracted {
-                Some(NullReason::Retracted)
-            } else {
-                None
+    fn finish(mut self, direction: Direction, ttl: Option<i64>) -> Matched {
+        let mut reasons: Vec<Option<NullReason>> =
+            (0..self.spine.rows()).map(|row| Some(self.without_group(row))).collect();
+        let mut refused = Vec::new();
+        self.each_entry(|entry, at, row, seen| {
+            let reason = match self.answer(entry, at, seen, oldest(direction, ttl)) {
+                Err(reason) => Some(reason),
+                Ok(best) => best.retracted.then_some(NullReason::Retracted),
             };
-            if reason.is_some() {
-                best.file = NO_FILE;
+            if reason.is_some() && self.best[entry].file != NO_FILE {
+                refused.push(entry);
             }
-            reasons[*row as usize] = reason;
+            reasons[row as usize] = reason;
+        });
+        for entry in refused {
+            self.best[entry].file = NO_FILE;
         }
-        let hits = (0..).zip(self.offered).map(|(file, offered)| {
-            let mut hits = Hits::default();
-            for (entry, row) in offered {
-                if best[entry as usize].file == file {
-                    hits.rows.push(row);
-                    hits.spine.push(self.spine.entries()[entry as usize].1);
-                }
+        let hits = (0..).zip(self.offered).map(|(file, mut offered)| {
+            // A file that was overtaken still has its candidates.
+            offered.retain(|(entry, _)| self.best[*entry as usize].file == file);
+            if !offered.is_sorted_by_key(|(_, row)| *row) {
+                offered.sort_unstable_by_key(|(entry, row)| (*row, *entry));
             }
-            hits
+            Hits {
+                rows: offered.iter().map(|(_, row)| *row).collect(),
+                spine: offered.iter().map(|(entry, _)| self.spine.entries()[*entry as usize].1).collect(),
+            }
         });
         Matched { hits: hits.collect(), reasons }
     }
 }
 
+/// The oldest valid_at that counts at a time.
+fn oldest(direction: Direction, ttl: Option<i64>) -> impl Fn(i64) -> i64 {
+    let ttl = ttl.filter(|_| direction.looks_back());
+    move |at| ttl.map_or(i64::MIN, |ttl| at.saturating_sub(ttl))
+}
+
 /// Finds the nearest row that was known by a cut, with the least time of every block so that a long stretch of rows
 /// which became known late is crossed block by block.
-struct KnownTimes<'a> {
-    times: &'a [i64],
+pub(super) struct KnownTimes {
+    times: ScalarBuffer<i64>,
     least: Vec<i64>,
 }
 
 const KNOWN_BLOCK: usize = 64;
 
-impl<'a> KnownTimes<'a> {
-    fn new(times: &'a [i64]) -> Self {
+impl KnownTimes {
+    pub(super) fn new(times: ScalarBuffer<i64>) -> Self {
         let least =
             times.chunks(KNOWN_BLOCK).map(|block| block.iter().copied().min().unwrap_or(i64::MAX)).collect();
         Self { times, least }

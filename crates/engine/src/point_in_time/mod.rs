@@ -16,8 +16,11 @@ mod fetch;
 mod keys;
 mod lanes;
 mod matching;
+mod merging;
+mod meters;
 mod nearest;
 mod observed;
+mod page_values;
 mod pages;
 pub mod plan;
 mod run;
@@ -32,7 +35,6 @@ use arrow::array::ArrayRef;
 use catalog::VisibleFile;
 use catalog::state::ViewVersion;
 use datafusion::common::Result;
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
 use feature::{BatchId, Span, Timestamp};
 
 pub use candidates::{CandidateRow, candidates};
@@ -42,6 +44,8 @@ pub use observed::{Observation, Observed, observed};
 pub use spine::{SpineOrder, cast_key};
 pub use spine_times::micros;
 
+use self::fetch::Gathered;
+use self::meters::Meters;
 use crate::data_files::DataFiles;
 
 /// One feature view in one retrieval.
@@ -200,18 +204,18 @@ impl LookupReport {
     }
 }
 
-/// Looks one view up for all rows of a spine.
-pub async fn look_up(
+/// What one view has for rows of a spine, not yet in their order. `places` are the rows' places in the whole spine, where they are
+/// some of it.
+async fn gather(
     files: &DataFiles,
     lookup: &Lookup,
     spine: &Arc<SpineOrder>,
-    metrics: &ExecutionPlanMetricsSet,
-) -> Result<Found> {
-    let matching = MetricBuilder::new(metrics).subset_time("match_time", 0);
-    let timer = matching.timer();
-    let matched = matching::match_files(files, lookup, spine).await?;
+    places: Option<Arc<Vec<u32>>>,
+    meters: &Meters,
+) -> Result<Gathered> {
+    let timer = meters.match_time.timer();
+    let matched = matching::match_files(files, lookup, spine, meters).await?;
     timer.done();
-    let fetching = MetricBuilder::new(metrics).subset_time("fetch_time", 0);
-    let _timer = fetching.timer();
-    fetch::fetch(files, lookup, matched).await
+    let _timer = meters.fetch_time.timer();
+    fetch::gather(files, lookup, matched, places, meters).await
 }

@@ -1,14 +1,16 @@
 //! The point-in-time join as it runs.
 //!
-//! The spine is collected, since it must be grouped by key. Where all fits into the query's memory and the spine's order is wanted, it
-//! goes through as one; else it is dealt into lanes by key (`lanes`), which go through one after the other. Rows whose order does
-//! not matter leave lane by lane; others wait, spilled where they must, and are put together in the spine's order.
+//! The spine is collected, since it must be grouped by key, and dealt into lanes by key (`lanes`), as files are into buckets: a lane
+//! meets only the files of its keys. Lanes go through side by side, a core each. Rows whose order does not matter leave lane by lane, in the
+//! order of the lanes. Where order matters, all lanes' values are put straight into their places, if they fit into the query's memory;
+//! else each lane waits, spilled where it must, and all are put together in the spine's order.
 
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
@@ -19,17 +21,23 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
 use super::exec::{Reports, Side};
+use super::fetch::{self, Gathered};
 use super::lanes::{Dealt, DealtBy, Ordered};
+use super::matching::cores;
+use super::meters::Meters;
 use super::nearest::nearest;
 use super::spine_times::micros;
-use super::{LookupReport, SpineOrder, fetch, look_up};
+use super::{LookupReport, SpineOrder, gather};
 use crate::data_files::DataFiles;
 
-/// Of the rows that leave in any order, so many bytes are made at once: enough for every core to be busy, and little enough to
-/// stay near them.
-const LANE_BYTES: usize = 256 << 20;
+/// Of the rows that leave in any order, a lane makes so many bytes at once: few enough to stay near their core.
+const LANE_BYTES: usize = 64 << 20;
 /// What a spine row costs besides its columns: its entry, its best candidate, its answer.
 const ROW_BYTES: usize = 64;
+/// A lane of fewer rows is not worth its while.
+const LEAST_LANE_ROWS: usize = 4096;
+/// More would make lanes of a few rows.
+const MOST_LANES: u32 = 4096;
 
 pub struct Run {
     /// The spine, then the plain right sides.
@@ -46,64 +54,189 @@ pub struct Run {
 /// Where rows go; it says when nobody reads any more.
 type Rows = Sender<Result<RecordBatch>>;
 
+/// Into how many lanes a spine is dealt, and how they come together.
+struct Dealing {
+    lanes: u32,
+    /// All rows are put together in memory, in the spine's order.
+    together: bool,
+}
+
 impl Run {
     pub async fn run(self, rows: Rows) -> Result<()> {
-        let pool = self.context.memory_pool();
-        let reservation = MemoryConsumer::new("PointInTime").with_can_spill(true).register(pool);
-        let Some(left) = self.inputs.first() else {
+        let reservation = self.reservation();
+        let Some(left) = self.inputs.first().cloned() else {
             return internal_err!("a point-in-time join lost its spine");
         };
-        let spine = self.collect(left, &reservation).await?;
+        let spine = self.collect(&left, &reservation).await?;
         let rows_in_all: usize = spine.iter().map(RecordBatch::num_rows).sum();
         MetricBuilder::new(&self.metrics).output_rows(0).add(rows_in_all);
-        let lanes = self.lanes(&spine, rows_in_all);
-        MetricBuilder::new(&self.metrics).counter("lanes", 0).add(lanes as usize);
-        let mut reports: Vec<Option<LookupReport>> = vec![None; self.sides.len()];
-        if lanes == 1 {
-            let found = self.found(&spine, &reservation, &mut reports).await?;
-            self.report(reports);
-            self.send(&spine, found, &rows).await?;
-            return Ok(());
+        let plain = self.plain_sides(&reservation).await?;
+        let dealing = self.dealing(&spine, rows_in_all);
+        MetricBuilder::new(&self.metrics).counter("lanes", 0).add(dealing.lanes as usize);
+        let meters = Meters::new(&self.metrics);
+        let run = Arc::new(self);
+        if dealing.together {
+            run.all_together(spine, rows_in_all, &plain, dealing.lanes, &meters, &reservation, &rows).await
+        } else {
+            run.lane_by_lane(spine, rows_in_all, plain, dealing.lanes, &meters, &reservation, &rows).await
         }
+    }
 
-        let keys = self.dealt_by();
-        let mut dealt = Dealt::new(lanes);
-        for batch in spine {
-            dealt.deal(&batch, keys.as_ref())?;
-            reservation.try_shrink(batch.get_array_memory_size().min(reservation.size()))?;
+    /// Every lane's values into their places in the spine's order.
+    #[expect(clippy::too_many_arguments, reason = "what a run has at hand")]
+    async fn all_together(
+        self: Arc<Self>,
+        spine: Vec<RecordBatch>,
+        rows_in_all: usize,
+        plain: &[Option<RecordBatch>],
+        lanes: u32,
+        meters: &Meters,
+        reservation: &MemoryReservation,
+        rows: &Rows,
+    ) -> Result<()> {
+        let mut gathered: Vec<Vec<Gathered>> = self.sides.iter().map(|_| Vec::new()).collect();
+        if lanes == 1 {
+            let found = self.gather(&spine, None, meters, reservation, cores()).await?;
+            for (side, found) in gathered.iter_mut().zip(found) {
+                side.extend(found);
+            }
+        } else {
+            let dealt = self.deal(spine.iter().cloned(), lanes, reservation)?;
+            let schema = self.inputs[0].schema();
+            let tasks = dealt.into_lanes().map(|lane| {
+                let (run, meters, schema) = (self.clone(), meters.clone(), schema.clone());
+                async move {
+                    let lane = async move {
+                        let held = run.reservation();
+                        let (places, lane) = lane.rows(&schema)?;
+                        let (lane, places) = (std::slice::from_ref(&lane), Some(Arc::new(places)));
+                        let found = run.gather(lane, places, &meters, &held, 1).await?;
+                        Ok::<_, DataFusionError>((found, held))
+                    };
+                    let done = SpawnedTask::spawn(lane).join().await;
+                    done.map_err(|error| DataFusionError::External(Box::new(error)))?
+                }
+            });
+            let tasks: Vec<_> = tasks.collect();
+            let mut found = stream::iter(tasks).buffered(cores());
+            while let Some((sides, held)) = found.try_next().await? {
+                reservation.try_grow(held.free())?;
+                for (side, found) in gathered.iter_mut().zip(sides) {
+                    side.extend(found);
+                }
+            }
         }
-        reservation.try_grow(dealt.memory())?;
+        let mut columns = Vec::new();
+        let mut reports = Vec::new();
+        for ((side, parts), right) in self.sides.iter().zip(gathered).zip(plain) {
+            match side {
+                Side::View { lookup, .. } => {
+                    let _timer = meters.assemble_time.timer();
+                    let found = fetch::assemble(lookup, parts, rows_in_all).await?;
+                    for column in &found.columns {
+                        reservation.try_grow(column.get_array_memory_size())?;
+                    }
+                    columns.extend(found.columns);
+                    reports.push(found.report);
+                }
+                Side::Plain { .. } => columns.extend(nearest_of(side, &spine, right.as_ref())?),
+            }
+        }
+        self.report(reports);
+        self.send(&spine, &columns, rows).await?;
+        Ok(())
+    }
+
+    /// Lane by lane, in the order of the lanes; where the spine's order is wanted, the lanes wait until all are there.
+    #[expect(clippy::too_many_arguments, reason = "what a run has at hand")]
+    async fn lane_by_lane(
+        self: Arc<Self>,
+        spine: Vec<RecordBatch>,
+        rows_in_all: usize,
+        plain: Vec<Option<RecordBatch>>,
+        lanes: u32,
+        meters: &Meters,
+        reservation: &MemoryReservation,
+        rows: &Rows,
+    ) -> Result<()> {
+        let dealt = self.deal(spine.into_iter(), lanes, reservation)?;
+        let schema = self.inputs[0].schema();
         let spills = SpillMetrics::new(&self.metrics, 0);
         let mut ordered = self.keeps_order.then(|| Ordered::new(&self.context, &self.schema, spills));
-        for lane in dealt.into_lanes() {
-            let held = reservation.size();
-            let (places, lane) = lane.rows(&left.schema())?;
-            let found = self.found(std::slice::from_ref(&lane), &reservation, &mut reports).await?;
+        let mut reports: Vec<Option<LookupReport>> = vec![None; self.sides.len()];
+        let plain = Arc::new(plain);
+        let tasks = dealt.into_lanes().map(|lane| {
+            let (run, meters, schema, plain) = (self.clone(), meters.clone(), schema.clone(), plain.clone());
+            async move {
+                let lane = async move {
+                    let held = run.reservation();
+                    let (places, lane) = lane.rows(&schema)?;
+                    let found = run.lane_columns(std::slice::from_ref(&lane), &plain, &meters, &held);
+                    let (columns, reports) = found.await?;
+                    Ok::<_, DataFusionError>((places, lane, columns, reports, held))
+                };
+                let done = SpawnedTask::spawn(lane).join().await;
+                done.map_err(|error| DataFusionError::External(Box::new(error)))?
+            }
+        });
+        let tasks: Vec<_> = tasks.collect();
+        let mut done = stream::iter(tasks).buffered(cores());
+        while let Some((places, lane, columns, found, held)) = done.try_next().await? {
+            for (total, found) in reports.iter_mut().zip(found) {
+                match (total, found) {
+                    (Some(total), Some(found)) => total.add(&found),
+                    (none, found) => *none = found,
+                }
+            }
             match &mut ordered {
                 None => {
-                    if !self.send(std::slice::from_ref(&lane), found, &rows).await? {
+                    if !self.send(std::slice::from_ref(&lane), &columns, rows).await? {
                         return Ok(());
                     }
                 }
-                Some(ordered) => ordered.add(places, self.joined(&lane, &found, 0)?, &reservation)?,
+                Some(ordered) => {
+                    let joined = self.joined(&lane, &columns, 0)?;
+                    // It has a reservation of its own while it waits.
+                    held.free();
+                    ordered.add(places, joined, reservation)?;
+                }
             }
-            // What the lookups held is free again; what waits to be ordered has a reservation of its own.
-            reservation.try_shrink(reservation.size().saturating_sub(held))?;
         }
-        self.report(reports);
+        self.report(reports.into_iter().flatten().collect());
         if let Some(ordered) = ordered {
-            ordered.emit(rows_in_all, &rows).await?;
+            ordered.emit(rows_in_all, rows).await?;
         }
         Ok(())
     }
 
-    /// Into how many lanes the spine is dealt; 1 for none.
-    fn lanes(&self, spine: &[RecordBatch], rows: usize) -> u32 {
+    fn reservation(&self) -> MemoryReservation {
+        let pool = self.context.memory_pool();
+        MemoryConsumer::new("PointInTime").with_can_spill(true).register(pool)
+    }
+
+    /// The rows of the plain right sides, by side.
+    async fn plain_sides(&self, reservation: &MemoryReservation) -> Result<Vec<Option<RecordBatch>>> {
+        let mut plain = Vec::with_capacity(self.sides.len());
+        for side in &self.sides {
+            plain.push(match side {
+                Side::View { .. } => None,
+                Side::Plain { input, .. } => {
+                    let Some(right) = self.inputs.get(*input) else {
+                        return internal_err!("a point-in-time join lost a right side");
+                    };
+                    Some(concat_batches(&right.schema(), &self.collect(right, reservation).await?)?)
+                }
+            });
+        }
+        Ok(plain)
+    }
+
+    fn dealing(&self, spine: &[RecordBatch], rows: usize) -> Dealing {
         let mut views = self.sides.iter().filter_map(|side| match side {
             Side::View { lookup, .. } => Some(lookup),
             Side::Plain { .. } => None,
         });
-        let Some(first) = views.next() else { return 1 };
+        let Some(first) = views.next() else { return Dealing { lanes: 1, together: true } };
         let spine: usize = spine.iter().map(RecordBatch::get_array_memory_size).sum();
         let widths: usize = std::iter::once(first).chain(views).map(fetch::row_bytes).sum();
         let bytes = spine + rows * (ROW_BYTES + widths);
@@ -118,11 +251,36 @@ impl Run {
                 .clamp(1, MOST_LANES)
                 .next_power_of_two()
         };
-        if self.keeps_order {
-            return within(budget);
-        }
         // Lanes that are finer than the files' buckets decode files again, so only memory makes them so.
-        within(LANE_BYTES).min(self.buckets()).max(within(budget))
+        let worthwhile = u32::try_from(rows / LEAST_LANE_ROWS).unwrap_or(u32::MAX).max(1);
+        let natural = self.buckets().min(1 << worthwhile.ilog2());
+        if self.keeps_order && bytes <= budget {
+            return Dealing { lanes: natural.min(MOST_LANES), together: true };
+        }
+        let needed = within(budget / cores());
+        let lanes = natural.max(needed).min(MOST_LANES);
+        // Many small lanes of one file would decode it for each.
+        let lanes = if self.keeps_order { lanes } else { lanes.max(within(LANE_BYTES).min(self.buckets())) };
+        Dealing { lanes, together: lanes == 1 }
+    }
+
+    /// Deals the spine; batches are let go as they are dealt.
+    fn deal(
+        &self,
+        spine: impl Iterator<Item = RecordBatch>,
+        lanes: u32,
+        reservation: &MemoryReservation,
+    ) -> Result<Dealt> {
+        let keys = self.dealt_by();
+        let mut dealt = Dealt::new(lanes);
+        for batch in spine {
+            dealt.deal(&batch, keys.as_ref())?;
+            if !self.keeps_order {
+                reservation.try_shrink(batch.get_array_memory_size().min(reservation.size()))?;
+            }
+        }
+        reservation.try_grow(dealt.memory())?;
+        Ok(dealt)
     }
 
     /// The keys of the view with the most rows: the spine is dealt by them.
@@ -147,64 +305,101 @@ impl Run {
         files.flatten().max_by_key(|file| file.file.rows).map_or(1, |file| file.file.buckets)
     }
 
-    /// What each side has for these rows, in their order.
-    async fn found(
+    /// The order of some rows of the spine, by side; none for plain sides. Views of one entity share it.
+    fn orders(
         &self,
         spine: &[RecordBatch],
+        meters: &Meters,
         reservation: &MemoryReservation,
-        reports: &mut [Option<LookupReport>],
-    ) -> Result<Vec<ArrayRef>> {
-        let mut found: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.sides.len()];
-        let mut orders: Vec<(SpineKey, Arc<SpineOrder>)> = Vec::new();
-        let mut lookups = Vec::new();
-        for (index, side) in self.sides.iter().enumerate() {
-            match side {
-                Side::View { lookup, keys, at } => {
-                    let types = lookup.version.keys().iter().map(|key| key.data_type.arrow()).collect();
-                    let wanted = SpineKey { keys: keys.clone(), at: at.clone(), types };
-                    let order = match orders.iter().find(|(known, _)| *known == wanted) {
-                        Some((_, order)) => order.clone(),
-                        None => {
-                            let elapsed = MetricBuilder::new(&self.metrics).subset_time("order_time", 0);
-                            let _timer = elapsed.timer();
-                            let names = lookup.version.keys().iter().map(|key| key.name.to_string());
-                            let order = Arc::new(wanted.order(names, spine)?);
-                            reservation.try_grow(order.memory())?;
-                            orders.push((wanted, order.clone()));
-                            order
-                        }
-                    };
-                    let (files, lookup, metrics) = (self.files.clone(), lookup.clone(), self.metrics.clone());
-                    lookups.push(async move {
-                        Ok::<_, DataFusionError>((index, look_up(&files, &lookup, &order, &metrics).await?))
-                    });
-                }
-                Side::Plain { input, keys, at, time, direction } => {
-                    let Some(right) = self.inputs.get(*input) else {
-                        return internal_err!("a point-in-time join lost a right side");
-                    };
-                    let right = concat_batches(&right.schema(), &self.collect(right, reservation).await?)?;
-                    found[index] = nearest(spine, &right, keys, at, time, *direction)?;
-                }
+    ) -> Result<Vec<Option<Arc<SpineOrder>>>> {
+        let _timer = meters.order_time.timer();
+        let mut known: Vec<(SpineKey, Arc<SpineOrder>)> = Vec::new();
+        let mut orders = Vec::with_capacity(self.sides.len());
+        for side in &self.sides {
+            let Side::View { lookup, keys, at } = side else {
+                orders.push(None);
+                continue;
+            };
+            let types = lookup.version.keys().iter().map(|key| key.data_type.arrow()).collect();
+            let wanted = SpineKey { keys: keys.clone(), at: at.clone(), types };
+            if let Some((_, order)) = known.iter().find(|(known, _)| *known == wanted) {
+                orders.push(Some(order.clone()));
+                continue;
             }
+            let names = lookup.version.keys().iter().map(|key| key.name.to_string());
+            let order = Arc::new(wanted.order(names, spine)?);
+            reservation.try_grow(order.memory())?;
+            known.push((wanted, order.clone()));
+            orders.push(Some(order));
         }
-        // Each works on several files at once; a second one fills the cores where the first has little left to do.
-        let mut lookups = stream::iter(lookups).buffer_unordered(2);
-        while let Some((index, answer)) = lookups.try_next().await? {
-            for column in &answer.columns {
-                reservation.try_grow(column.get_array_memory_size())?;
-            }
-            found[index] = answer.columns;
-            match &mut reports[index] {
-                Some(report) => report.add(&answer.report),
-                none => *none = Some(answer.report),
-            }
-        }
-        Ok(found.into_iter().flatten().collect())
+        Ok(orders)
     }
 
-    fn report(&self, reports: Vec<Option<LookupReport>>) {
-        let reports: Vec<LookupReport> = reports.into_iter().flatten().collect();
+    /// What each view has for some rows of the spine, not yet in their order; none for plain sides. `places` are the rows' places in
+    /// the spine, where they are not the whole of it.
+    async fn gather(
+        &self,
+        spine: &[RecordBatch],
+        places: Option<Arc<Vec<u32>>>,
+        meters: &Meters,
+        reservation: &MemoryReservation,
+        at_once: usize,
+    ) -> Result<Vec<Option<Gathered>>> {
+        let orders = self.orders(spine, meters, reservation)?;
+        let mut lookups = Vec::new();
+        for (index, (side, order)) in self.sides.iter().zip(orders).enumerate() {
+            let (Side::View { lookup, .. }, Some(order)) = (side, order) else { continue };
+            let (files, lookup, meters) = (self.files.clone(), lookup.clone(), meters.clone());
+            let places = places.clone();
+            lookups.push(async move {
+                let gathered = gather(&files, &lookup, &order, places, &meters).await?;
+                Ok::<_, DataFusionError>((index, gathered))
+            });
+        }
+        let mut found: Vec<Option<Gathered>> = self.sides.iter().map(|_| None).collect();
+        // Each works on several files at once; a second one fills the cores where the first has little left to do.
+        let mut lookups = stream::iter(lookups).buffer_unordered(at_once);
+        while let Some((index, gathered)) = lookups.try_next().await? {
+            reservation.try_grow(gathered.memory())?;
+            found[index] = Some(gathered);
+        }
+        Ok(found)
+    }
+
+    /// A lane's columns in the order of its rows, and what each view reports. View by view, so that little waits to be put in order.
+    async fn lane_columns(
+        &self,
+        lane: &[RecordBatch],
+        plain: &[Option<RecordBatch>],
+        meters: &Meters,
+        reservation: &MemoryReservation,
+    ) -> Result<(Vec<ArrayRef>, Vec<Option<LookupReport>>)> {
+        let rows = lane.iter().map(RecordBatch::num_rows).sum();
+        let orders = self.orders(lane, meters, reservation)?;
+        let mut columns = Vec::new();
+        let mut reports = Vec::with_capacity(self.sides.len());
+        for ((side, order), right) in self.sides.iter().zip(orders).zip(plain) {
+            let (Side::View { lookup, .. }, Some(order)) = (side, order) else {
+                columns.extend(nearest_of(side, lane, right.as_ref())?);
+                reports.push(None);
+                continue;
+            };
+            let gathered = gather(&self.files, lookup, &order, None, meters).await?;
+            let waiting = gathered.memory();
+            reservation.try_grow(waiting)?;
+            let _timer = meters.assemble_time.timer();
+            let found = fetch::assemble(lookup, vec![gathered], rows).await?;
+            for column in &found.columns {
+                reservation.try_grow(column.get_array_memory_size())?;
+            }
+            reservation.try_shrink(waiting)?;
+            columns.extend(found.columns);
+            reports.push(Some(found.report));
+        }
+        Ok((columns, reports))
+    }
+
+    fn report(&self, reports: Vec<LookupReport>) {
         let matched: u64 = reports.iter().map(|report| report.matched).sum();
         MetricBuilder::new(&self.metrics).counter("rows_matched", 0).add(matched as usize);
         *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = reports;
@@ -220,13 +415,13 @@ impl Run {
     }
 
     /// Sends rows off. False where nobody reads any more.
-    async fn send(&self, spine: &[RecordBatch], found: Vec<ArrayRef>, rows: &Rows) -> Result<bool> {
+    async fn send(&self, spine: &[RecordBatch], found: &[ArrayRef], rows: &Rows) -> Result<bool> {
         let most = self.context.session_config().batch_size().max(1);
         let mut first = 0;
         for batch in spine {
             for from in (0..batch.num_rows()).step_by(most) {
                 let part = batch.slice(from, most.min(batch.num_rows() - from));
-                if rows.send(self.joined(&part, &found, first + from)).await.is_err() {
+                if rows.send(self.joined(&part, found, first + from)).await.is_err() {
                     return Ok(false);
                 }
             }
@@ -257,8 +452,15 @@ impl Run {
     }
 }
 
-/// More would make lanes of a few rows.
-const MOST_LANES: u32 = 4096;
+/// The columns of a plain right side for some rows of the spine.
+fn nearest_of(side: &Side, spine: &[RecordBatch], right: Option<&RecordBatch>) -> Result<Vec<ArrayRef>> {
+    match (side, right) {
+        (Side::Plain { keys, at, time, direction, .. }, Some(right)) => {
+            nearest(spine, right, keys, at, time, *direction)
+        }
+        _ => internal_err!("a point-in-time join lost a right side"),
+    }
+}
 
 /// What a spine is ordered by. Views of one entity share the order.
 struct SpineKey {

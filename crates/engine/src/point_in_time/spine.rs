@@ -1,5 +1,6 @@
 //! The spine of a lookup, put into the order that files are met in: rows grouped by key, and by time within a key.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
@@ -8,9 +9,11 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{cast, nullif, take};
 use arrow::datatypes::DataType;
 use arrow::row::{OwnedRow, RowConverter, SortField};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use feature::definition::Key;
+use feature::key::statistic::{StatisticError, StatisticValue, bounds_of, statistic_bytes};
+use storage::manifest::DataFile;
 
 use super::keys::{KeyGroups, NO_GROUP};
 use super::pages::{self, PageSelection};
@@ -29,6 +32,8 @@ pub struct SpineOrder {
     starts: Vec<u32>,
     /// Rows whose key or time is null as given; none where there are none.
     nulls: Option<NullBuffer>,
+    /// The key columns, one row a group.
+    distinct: Vec<ArrayRef>,
     /// The first key column's distinct values, where the spine has few keys: ascending, to find pages by.
     few: Option<FewKeys>,
 }
@@ -40,6 +45,8 @@ struct FewKeys {
     first_column: Vec<OwnedRow>,
 }
 
+/// Keys that are compared one by one with the bounds of files at most.
+const FEWEST_KEYS: usize = 1 << 8;
 /// Keys that are looked for page by page at most; more would hit most pages of most files.
 const FEW_KEYS: usize = 1 << 14;
 /// Below this share of a file's rows, reading pages by their keys costs less than reading all keys.
@@ -71,12 +78,14 @@ impl SpineOrder {
             unusable = NullBuffer::union(unusable.as_ref(), key.logical_nulls().as_ref());
         }
         let (numbers, group_of) = KeyGroups::number(&keys, rows, unusable.as_ref())?;
-        let few = match keys.first() {
-            Some(first) if numbers.len() <= FEW_KEYS => Some(FewKeys::new(first, &group_of, numbers.len())?),
+        let firsts = first_rows(&group_of, numbers.len());
+        let distinct = keys.iter().map(|key| take(key, &firsts, None)).collect::<Result<Vec<_>, _>>()?;
+        let few = match distinct.first() {
+            Some(first) if numbers.len() <= FEW_KEYS => Some(FewKeys::new(first)?),
             _ => None,
         };
         let (entries, starts) = group(&group_of, numbers.len(), at.values());
-        Ok(Self { rows, keys: numbers, entries, starts, nulls, few })
+        Ok(Self { rows, keys: numbers, entries, starts, nulls, distinct, few })
     }
 
     /// The pages of a file that may hold a key of the spine, where they are few.
@@ -97,6 +106,29 @@ impl SpineOrder {
             &few.data_type,
             SELECT_KEYS_BELOW,
         )
+    }
+
+    /// By bucket of so many: whether a key of the spine lies in it.
+    pub(super) fn buckets(&self, buckets: u32) -> Result<Vec<bool>> {
+        let mut has = vec![false; buckets as usize];
+        let of_keys = feature::key::bucket_of_rows(&self.distinct, buckets);
+        for bucket in of_keys.map_err(|error| DataFusionError::Internal(error.to_string()))? {
+            has[bucket as usize] = true;
+        }
+        Ok(has)
+    }
+
+    /// What is known of the first key column's values, to rule files out by; none where it would rule out hardly any.
+    pub(super) fn key_bounds(&self, files: usize) -> Result<Option<KeyBounds>> {
+        match self.distinct.first() {
+            Some(first) if files > 1 && !first.is_empty() => KeyBounds::new(first),
+            _ => Ok(None),
+        }
+    }
+
+    /// The greatest time of a row that stands in a group.
+    pub(super) fn latest(&self) -> Option<i64> {
+        self.entries.iter().map(|(at, _)| *at).max()
     }
 
     /// How many rows the spine has, those in no group included.
@@ -129,24 +161,74 @@ impl SpineOrder {
     }
 }
 
-impl FewKeys {
-    fn new(column: &ArrayRef, group_of: &[u32], groups: usize) -> Result<Self> {
-        // One row a key will do.
-        let mut rows = vec![None; groups];
-        for (row, group) in group_of.iter().enumerate() {
-            if *group != NO_GROUP {
-                rows[*group as usize].get_or_insert(row as u32);
+/// Values of the first key column.
+pub(super) struct KeyBounds {
+    /// Ascending: all of them, or the least and the greatest.
+    values: Vec<StatisticValue>,
+    all: bool,
+}
+
+impl KeyBounds {
+    fn new(column: &ArrayRef) -> Result<Option<Self>> {
+        let internal = |error: StatisticError| DataFusionError::Internal(error.to_string());
+        let kind = column.data_type();
+        let all = column.len() <= FEWEST_KEYS;
+        let mut bytes = Vec::new();
+        if all {
+            for row in 0..column.len() {
+                bytes.extend(statistic_bytes(column, row).map_err(internal)?);
             }
+        } else {
+            let bounds = bounds_of(column).map_err(internal)?;
+            bytes.extend(bounds.least.into_iter().chain(bounds.greatest));
         }
-        let rows: UInt32Array = rows.into_iter().flatten().collect();
-        let data_type = column.data_type().clone();
+        let decoded = bytes.iter().map(|bytes| StatisticValue::decode(kind, bytes).map_err(internal));
+        let mut values: Vec<StatisticValue> = decoded.collect::<Result<_>>()?;
+        values.sort_by(|one, other| one.compare(other).unwrap_or(Ordering::Equal));
+        Ok((!values.is_empty()).then_some(Self { values, all }))
+    }
+
+    /// Whether one of the values lies within the bounds of a file.
+    pub(super) fn may_be_in(&self, file: &DataFile, key: &Key) -> bool {
+        let kind = key.data_type.arrow();
+        let bound = |bytes: &Option<Vec<u8>>| StatisticValue::decode(&kind, bytes.as_deref()?).ok();
+        let Some((least, greatest)) = file
+            .column(key.name.as_str())
+            .and_then(|column| Some((bound(&column.least)?, bound(&column.greatest)?)))
+        else {
+            return true;
+        };
+        let from = self.values.partition_point(|value| value.compare(&least) == Some(Ordering::Less));
+        match self.values.get(from) {
+            None => false,
+            // Of two bounds, the second may lie beyond and something between.
+            Some(_) if !self.all && from > 0 => true,
+            Some(value) => value.compare(&greatest) != Some(Ordering::Greater),
+        }
+    }
+}
+
+impl FewKeys {
+    fn new(distinct: &ArrayRef) -> Result<Self> {
+        let data_type = distinct.data_type().clone();
         let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
-        let encoded = converter.convert_columns(&[take(column, &rows, None)?])?;
+        let encoded = converter.convert_columns(std::slice::from_ref(distinct))?;
         let mut first_column: Vec<OwnedRow> = encoded.iter().map(|row| row.owned()).collect();
         first_column.sort_unstable();
         first_column.dedup();
         Ok(Self { converter, data_type, first_column })
     }
+}
+
+/// The first row of each group. Groups are numbered as they come.
+fn first_rows(group_of: &[u32], groups: usize) -> UInt32Array {
+    let mut firsts = Vec::with_capacity(groups);
+    for (row, group) in (0u32..).zip(group_of) {
+        if *group != NO_GROUP && *group as usize == firsts.len() {
+            firsts.push(row);
+        }
+    }
+    firsts.into()
 }
 
 /// Rows by group, and by time within a group; those without a group left out.

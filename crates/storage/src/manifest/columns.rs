@@ -50,6 +50,7 @@ pub fn schema() -> SchemaRef {
         list("statistics", DataType::Struct(statistics_fields())),
         list("pieces", DataType::Struct(piece_fields())),
         required("digest", DataType::Utf8),
+        required("block_bytes", DataType::UInt32),
         list("blocks", DataType::FixedSizeBinary(32)),
     ]))
 }

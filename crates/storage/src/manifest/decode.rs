@@ -10,7 +10,9 @@ use feature::{BatchId, FileId};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use uuid::Uuid;
 
-use super::{BLOCK_BYTES, ColumnStatistics, DataFile, FORMAT, FORMAT_KEY, Piece};
+use super::{
+    ColumnStatistics, DataFile, FORMAT, FORMAT_KEY, FORMAT_OF_LARGE_BLOCKS, LARGE_BLOCK_BYTES, Piece,
+};
 use crate::{Error, Result};
 
 /// Reads the manifest that lies at `object`; columns that are not known are passed over.
@@ -33,20 +35,20 @@ fn decode_parquet(object: &str, bytes: &Bytes) -> Result<Vec<DataFile>> {
         .key_value_metadata()
         .and_then(|pairs| pairs.iter().find(|pair| pair.key == FORMAT_KEY))
         .and_then(|pair| pair.value.clone());
-    match format.as_deref().map(u32::from_str) {
-        Some(Ok(FORMAT)) => {}
+    let format = match format.as_deref().map(u32::from_str) {
+        Some(Ok(known @ (FORMAT | FORMAT_OF_LARGE_BLOCKS))) => known,
         Some(Ok(newer)) if newer > FORMAT => {
             let why = format!("it has manifest format {newer}, this program knows {FORMAT}");
             return Err(Error::Newer { object: object.to_owned(), why });
         }
         _ => return Err(corrupt(format!("it is a Parquet file but no manifest: it has no `{FORMAT_KEY}`"))),
-    }
+    };
     let rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
     let reader = reader.build().map_err(|error| corrupt(format!("it cannot be read ({error})")))?;
     let mut files = Vec::new();
     for batch in reader {
         let batch = batch.map_err(|error| corrupt(format!("it cannot be read ({error})")))?;
-        read(&batch, &mut files).map_err(corrupt)?;
+        read(&batch, format, &mut files).map_err(corrupt)?;
     }
     if files.len() != rows {
         return Err(corrupt(format!("it says that it has {rows} files but has {}", files.len())));
@@ -79,7 +81,10 @@ pub(super) fn check(file: &DataFile) -> Result<(), String> {
     if rows != file.rows {
         return wrong(format!("it has {} rows, its pieces have {rows}", file.rows));
     }
-    let blocks = file.bytes.div_ceil(BLOCK_BYTES as u64);
+    if !file.block_bytes.is_power_of_two() {
+        return wrong(format!("its blocks have {} bytes, which is no power of two", file.block_bytes));
+    }
+    let blocks = file.bytes.div_ceil(u64::from(file.block_bytes));
     if blocks != file.blocks.len() as u64 {
         return wrong(format!("its {} bytes are {blocks} blocks, not {}", file.bytes, file.blocks.len()));
     }
@@ -179,7 +184,7 @@ fn elements<'a, T>(list: &ListArray, row: usize, flat: &'a [T], name: &str) -> R
         .ok_or_else(|| format!("the lists of the column `{name}` are damaged"))
 }
 
-fn read(batch: &RecordBatch, files: &mut Vec<DataFile>) -> Result<(), String> {
+fn read(batch: &RecordBatch, format: u32, files: &mut Vec<DataFile>) -> Result<(), String> {
     let list = |name| column(batch, name, false, |array| array.as_list_opt::<i32>());
     let id: Vec<FileId> = ids(batch, "id")?;
     let path: Vec<String> = parsed(batch, "path")?;
@@ -195,6 +200,10 @@ fn read(batch: &RecordBatch, files: &mut Vec<DataFile>) -> Result<(), String> {
     let pieces_list = list("pieces")?;
     let pieces = read_pieces(structs(pieces_list, "pieces")?)?;
     let digest: Vec<Digest> = parsed(batch, "digest")?;
+    let block_bytes = match format {
+        FORMAT_OF_LARGE_BLOCKS => None,
+        _ => Some(column(batch, "block_bytes", false, |array| array.as_primitive_opt::<UInt32Type>())?),
+    };
     let blocks_list = list("blocks")?;
     let blocks = read_blocks(blocks_list.values())?;
     for row in 0..batch.num_rows() {
@@ -211,6 +220,7 @@ fn read(batch: &RecordBatch, files: &mut Vec<DataFile>) -> Result<(), String> {
             statistics: elements(statistics_list, row, &statistics, "statistics")?.to_vec(),
             pieces: elements(pieces_list, row, &pieces, "pieces")?.to_vec(),
             digest: digest[row],
+            block_bytes: block_bytes.map_or(LARGE_BLOCK_BYTES, |bytes| bytes.value(row)),
             blocks: elements(blocks_list, row, &blocks, "blocks")?
                 .iter()
                 .map(|block| Digest::new(digest[row].algorithm(), *block))

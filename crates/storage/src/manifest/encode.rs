@@ -89,6 +89,7 @@ fn rows(files: &[DataFile]) -> Result<RecordBatch, ArrowError> {
             lists(&schema, "statistics", files.iter().map(|file| file.statistics.len()), statistics)?,
             lists(&schema, "pieces", files.iter().map(|file| file.pieces.len()), pieces)?,
             texts(files.iter().map(|file| file.digest.to_string())),
+            numbers(files.iter().map(|file| file.block_bytes)),
             lists(&schema, "blocks", files.iter().map(|file| file.blocks.len()), fixed(32, blocks))?,
         ],
     )

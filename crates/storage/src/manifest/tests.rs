@@ -61,6 +61,7 @@ fn files() -> Vec<DataFile> {
             digest: content("first"),
         }],
         digest: hash(algorithm, b"the file"),
+        block_bytes: LARGE_BLOCK_BYTES,
         blocks: vec![hash(algorithm, b"one block"), hash(algorithm, b"another")],
     };
     let mut compacted = first.clone();
@@ -91,11 +92,28 @@ fn files() -> Vec<DataFile> {
     vec![first, compacted, empty]
 }
 
+/// The same files, one of them of smaller blocks.
+fn files_of_format_2() -> Vec<DataFile> {
+    let mut files = files();
+    files[0].block_bytes = 32 * 1024;
+    files[0].blocks.push(hash(HashAlgorithm::Blake3, b"a third"));
+    files
+}
+
+/// `LINEAMENT_BLESS=1` writes a golden manifest that is missing; none is ever overwritten.
 #[test]
-fn the_golden_manifest_reads_as_what_was_written() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden/manifest-v1.parquet");
-    let bytes = Bytes::from(std::fs::read(path).unwrap());
-    assert_eq!(decode(OBJECT, &bytes).unwrap(), files());
+fn golden_manifests_read_as_what_was_written() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden");
+    for (name, expected) in
+        [("manifest-v1.parquet", files()), ("manifest-v2.parquet", files_of_format_2())]
+    {
+        let path = format!("{golden}/{name}");
+        if std::env::var_os("LINEAMENT_BLESS").is_some() && !std::fs::exists(&path).unwrap() {
+            std::fs::write(&path, encode(&expected).unwrap()).unwrap();
+        }
+        let bytes = Bytes::from(std::fs::read(path).unwrap());
+        assert_eq!(decode(OBJECT, &bytes).unwrap(), expected, "{name}");
+    }
 }
 
 #[test]
@@ -152,7 +170,7 @@ fn columns_that_were_added_later_are_passed_over() {
     let field = Arc::new(field.as_ref().clone().with_data_type(values.data_type().clone()));
     let list = ListArray::try_new(field, offsets, Arc::new(values), nulls).unwrap();
     let added = with(&added, "pieces", Arc::new(list));
-    assert_eq!(decode(OBJECT, &parquet(&added, Some("1"))).unwrap(), files());
+    assert_eq!(decode(OBJECT, &parquet(&added, Some("2"))).unwrap(), files());
 }
 
 fn corrupt(bytes: &Bytes) -> String {
@@ -174,13 +192,17 @@ fn foreign_and_damaged_files_are_told() {
     assert!(corrupt(&bytes.slice(..bytes.len() - 1)).contains("not a readable Parquet file"));
     assert!(corrupt(&parquet(&rows, None)).contains("no manifest"));
     assert!(corrupt(&parquet(&rows, Some("one"))).contains("no manifest"));
-    let error = decode(OBJECT, &parquet(&rows, Some("2"))).unwrap_err();
+    let error = decode(OBJECT, &parquet(&rows, Some("3"))).unwrap_err();
     assert!(matches!(&error, Error::Newer { object, .. } if object == OBJECT), "{error}");
 
     let texts = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; 3])) };
     let without_blocks = rows.project(&(0..rows.num_columns() - 1).collect::<Vec<_>>()).unwrap();
+    let position = rows.schema().index_of("block_bytes").unwrap();
+    let others: Vec<usize> = (0..rows.num_columns()).filter(|column| *column != position).collect();
+    let without_block_bytes = rows.project(&others).unwrap();
     for (rows, part) in [
         (without_blocks, "the column `blocks` is missing"),
+        (without_block_bytes, "the column `block_bytes` is missing"),
         (with(&rows, "rows", texts("3")), "the column `rows` has the type Utf8"),
         (with(&rows, "digest", texts("md5:00")), "`md5`"),
         (
@@ -190,7 +212,7 @@ fn foreign_and_damaged_files_are_told() {
         (with(&rows, "path", texts("data/other.parquet")), "is not its path"),
         (with(&rows, "id", texts("0191e0a4-2222-7000-8000-000000000001")), "the column `id` has the type"),
     ] {
-        let why = corrupt(&parquet(&rows, Some("1")));
+        let why = corrupt(&parquet(&rows, Some("2")));
         assert!(why.contains(part), "{why}");
     }
 }
@@ -216,7 +238,7 @@ fn every_damage_of_a_byte_is_an_error_or_another_manifest_but_no_panic() {
 #[test]
 fn contradictions_are_neither_written_nor_read() {
     type Change = fn(&mut DataFile);
-    let changes: [(Change, &str); 14] = [
+    let changes: [(Change, &str); 15] = [
         (|file| file.path = format!("../{}", file.path), "is not its path"),
         (|file| file.path = format!("/{}", file.path), "is not its path"),
         (|file| file.path = file.path.replace(".parquet", ".csv"), "is not its path"),
@@ -227,6 +249,7 @@ fn contradictions_are_neither_written_nor_read() {
         (|file| file.pieces[0].rows = u64::MAX, "its pieces have"),
         (|file| file.pieces[0].buckets = 0, "its piece of batch"),
         (|file| file.bytes = 65_536, "are 1 blocks, not 2"),
+        (|file| file.block_bytes = 65_000, "no power of two"),
         (|file| file.statistics[0].least = None, "contradict"),
         (|file| file.statistics[2].nans = u64::MAX, "contradict"),
         (|file| file.statistics[1].column = "origin".into(), "twice"),
@@ -244,5 +267,5 @@ fn contradictions_are_neither_written_nor_read() {
     // The same checks when a manifest is read.
     let rows = rows(&encode(&files()).unwrap());
     let buckets = Arc::new(arrow::array::UInt32Array::from(vec![3, 1, 1]));
-    assert!(corrupt(&parquet(&with(&rows, "buckets", buckets), Some("1"))).contains("the bucket 1 of 3"));
+    assert!(corrupt(&parquet(&with(&rows, "buckets", buckets), Some("2"))).contains("the bucket 1 of 3"));
 }

@@ -66,13 +66,14 @@ pub(super) fn encode(
         statistics,
         pieces: vec![piece],
         digest: hash(target.hash, &bytes),
+        block_bytes: BLOCK_BYTES,
         blocks: blocks(target.hash, &bytes),
     };
     Ok((file, bytes))
 }
 
 fn blocks(algorithm: HashAlgorithm, bytes: &[u8]) -> Vec<Digest> {
-    bytes.chunks(BLOCK_BYTES).map(|block| hash(algorithm, block)).collect()
+    bytes.chunks(BLOCK_BYTES as usize).map(|block| hash(algorithm, block)).collect()
 }
 
 /// An instant within the partition, to name it by. Its beginning would not do: at the end of time it is cut short.

@@ -253,7 +253,7 @@ fn check(rows: &[Row], shape: Shape, layout: &Layout, algorithm: HashAlgorithm) 
         assert_eq!(file.bytes, bytes.len() as u64);
         assert_eq!(file.digest, hash(algorithm, bytes));
         let blocks: Vec<_> =
-            bytes.chunks(manifest::BLOCK_BYTES).map(|block| hash(algorithm, block)).collect();
+            bytes.chunks(file.block_bytes as usize).map(|block| hash(algorithm, block)).collect();
         assert_eq!(file.blocks, blocks);
         let (stored, _) = read(bytes);
         let content = digest_batches(algorithm, stored.schema_ref(), [&stored]).unwrap();
