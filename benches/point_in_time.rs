@@ -175,7 +175,13 @@ impl Ingest {
 }
 
 impl Ingest {
-    async fn put(&self, serving: &Serving, view: usize, schema: &SchemaRef, share: Vec<RecordBatch>) -> Outcome {
+    async fn put(
+        &self,
+        serving: &Serving,
+        view: usize,
+        schema: &SchemaRef,
+        share: Vec<RecordBatch>,
+    ) -> Outcome {
         let mut request =
             Request::new(format!("v{view}"), Input::Rows(Rows::from_batches("rows", schema.clone(), share)));
         request.claim = Some(Claim::BackFill);

@@ -5,6 +5,7 @@
 
 pub mod checks;
 mod examples;
+mod lanes;
 mod leaks;
 mod reference;
 pub mod scenario;

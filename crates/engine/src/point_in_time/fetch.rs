@@ -51,7 +51,8 @@ impl Gathered {
     /// Bytes that it holds.
     pub fn memory(&self) -> usize {
         let pieces = self.pieces.iter().flatten();
-        let values: usize = pieces.filter_map(|piece| Some(piece.values.as_ref()?.get_array_memory_size())).sum();
+        let values: usize =
+            pieces.filter_map(|piece| Some(piece.values.as_ref()?.get_array_memory_size())).sum();
         // Rows and places of the hits are shared by all columns.
         values + self.reasons.len() + self.report.matched as usize * 8
     }
@@ -97,7 +98,9 @@ pub async fn gather(
             let (files, file, hits, selection, meters) =
                 (files.clone(), file.clone(), hits.clone(), selection.clone(), meters.clone());
             let read = async move { read(&files, &file, names, hits, selection, &meters).await };
-            tasks.push(async move { Ok::<_, DataFusionError>((chunk, joined(SpawnedTask::spawn(read)).await?)) });
+            tasks.push(
+                async move { Ok::<_, DataFusionError>((chunk, joined(SpawnedTask::spawn(read)).await?)) },
+            );
         }
     }
     let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); wanted.len()];
@@ -245,7 +248,9 @@ async fn read_values(
 ) -> Result<()> {
     let mut first = 0u64;
     let mut from = 0;
-    for (group, rows) in footer.metadata().row_groups().iter().map(|group| group.num_rows() as u64).enumerate() {
+    for (group, rows) in
+        footer.metadata().row_groups().iter().map(|group| group.num_rows() as u64).enumerate()
+    {
         let until = from + hits.rows[from..].partition_point(|row| u64::from(*row) < first + rows);
         let of_group = &hits.rows[from..until];
         let mut waiting = columns.iter().copied().peekable();

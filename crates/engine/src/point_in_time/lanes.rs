@@ -17,6 +17,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
+use super::matching::cores;
 use super::spine::cast_key;
 
 /// A spine's rows by lane.
@@ -97,6 +98,9 @@ impl Lane {
     }
 }
 
+/// How many times the bytes of its answer a lane takes while it is at work.
+const NEEDED_BY_A_LANE: usize = 3;
+
 /// Answers of lanes that wait until all are there.
 pub struct Ordered {
     waiting: Vec<Waiting>,
@@ -138,10 +142,11 @@ impl Ordered {
             .step_by(self.batch_rows)
             .map(|from| whole.slice(from, self.batch_rows.min(whole.num_rows() - from)))
             .collect();
-        // The lookups of the next lane need as much again.
-        let room = lookups.try_grow(bytes).is_ok();
+        // The lanes that are on their way need several times as much each.
+        let needed = bytes.saturating_mul(NEEDED_BY_A_LANE * cores());
+        let room = lookups.try_grow(needed).is_ok();
         if room {
-            lookups.try_shrink(bytes)?;
+            lookups.try_shrink(needed)?;
         }
         if room && self.reservation.try_grow(bytes).is_ok() {
             self.waiting.push(Waiting::Memory(parts));

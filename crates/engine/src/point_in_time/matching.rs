@@ -562,7 +562,13 @@ impl Matching {
         }
     }
 
-    fn answer(&self, entry: usize, at: i64, seen: bool, oldest: impl Fn(i64) -> i64) -> Result<Best, NullReason> {
+    fn answer(
+        &self,
+        entry: usize,
+        at: i64,
+        seen: bool,
+        oldest: impl Fn(i64) -> i64,
+    ) -> Result<Best, NullReason> {
         let best = self.best[entry];
         if best.file == NO_FILE {
             Err(if self.not_yet_known.get_bit(entry) {

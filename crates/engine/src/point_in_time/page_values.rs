@@ -233,8 +233,7 @@ impl<'a> ColumnRows<'a> {
         let has_dictionary =
             locations.first().is_some_and(|first| first.offset as u64 > chunk.byte_range().0);
         let stretches = Arc::new(Stretches(bytes));
-        let mut reader =
-            SerializedPageReader::new(stretches, chunk, group_rows, Some(locations.to_vec()))?;
+        let mut reader = SerializedPageReader::new(stretches, chunk, group_rows, Some(locations.to_vec()))?;
         let mut known = D::default();
         if has_dictionary {
             match reader.get_next_page()? {
@@ -421,13 +420,16 @@ impl<'a> Runs<'a> {
             Ok(Run::Packed(packed))
         } else {
             self.next += count;
-            let (value, rest) =
-                self.bytes.split_at_checked(self.width.div_ceil(8)).ok_or_else(too_short)?;
+            let (value, rest) = self.bytes.split_at_checked(self.width.div_ceil(8)).ok_or_else(too_short)?;
             self.bytes = rest;
             let mut wide = [0; 4];
             wide.get_mut(..value.len()).ok_or_else(too_short)?.copy_from_slice(value);
             // An empty run would be met again and again.
-            if count == 0 { Err(damaged("a page has a run of nothing")) } else { Ok(Run::Repeated(u32::from_le_bytes(wide))) }
+            if count == 0 {
+                Err(damaged("a page has a run of nothing"))
+            } else {
+                Ok(Run::Repeated(u32::from_le_bytes(wide)))
+            }
         }
     }
 }

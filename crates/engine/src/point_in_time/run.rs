@@ -237,12 +237,11 @@ impl Run {
             Side::Plain { .. } => None,
         });
         let Some(first) = views.next() else { return Dealing { lanes: 1, together: true } };
-        let spine: usize = spine.iter().map(RecordBatch::get_array_memory_size).sum();
+        let spine: usize = spine.iter().map(bytes_of).sum();
         let widths: usize = std::iter::once(first).chain(views).map(fetch::row_bytes).sum();
         let bytes = spine + rows * (ROW_BYTES + widths);
-        let budget = match self.context.memory_pool().memory_limit() {
-            // Half of it, for what is decoded and what is put together exist at once.
-            MemoryLimit::Finite(limit) => limit / 2,
+        let limit = match self.context.memory_pool().memory_limit() {
+            MemoryLimit::Finite(limit) => limit,
             MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
         };
         let within = |most: usize| {
@@ -254,10 +253,11 @@ impl Run {
         // Lanes that are finer than the files' buckets decode files again, so only memory makes them so.
         let worthwhile = u32::try_from(rows / LEAST_LANE_ROWS).unwrap_or(u32::MAX).max(1);
         let natural = self.buckets().min(1 << worthwhile.ilog2());
-        if self.keeps_order && bytes <= budget {
+        // What was gathered and what is put together exist at once.
+        if self.keeps_order && bytes <= limit / 3 {
             return Dealing { lanes: natural.min(MOST_LANES), together: true };
         }
-        let needed = within(budget / cores());
+        let needed = within(limit / (8 * cores()));
         let lanes = natural.max(needed).min(MOST_LANES);
         // Many small lanes of one file would decode it for each.
         let lanes = if self.keeps_order { lanes } else { lanes.max(within(LANE_BYTES).min(self.buckets())) };
@@ -276,7 +276,7 @@ impl Run {
         for batch in spine {
             dealt.deal(&batch, keys.as_ref())?;
             if !self.keeps_order {
-                reservation.try_shrink(batch.get_array_memory_size().min(reservation.size()))?;
+                reservation.try_shrink(bytes_of(&batch).min(reservation.size()))?;
             }
         }
         reservation.try_grow(dealt.memory())?;
@@ -442,7 +442,7 @@ impl Run {
         let mut stream = plan.execute(0, self.context.clone())?;
         let mut batches = Vec::new();
         while let Some(batch) = stream.try_next().await? {
-            reservation.try_grow(batch.get_array_memory_size())?;
+            reservation.try_grow(bytes_of(&batch))?;
             batches.push(batch);
         }
         if batches.is_empty() {
@@ -450,6 +450,12 @@ impl Run {
         }
         Ok(batches)
     }
+}
+
+/// Of its rows alone: a spine often comes as slices of larger batches, which all share their buffers.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 /// The columns of a plain right side for some rows of the spine.

@@ -104,9 +104,7 @@ fn files_of_format_2() -> Vec<DataFile> {
 #[test]
 fn golden_manifests_read_as_what_was_written() {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden");
-    for (name, expected) in
-        [("manifest-v1.parquet", files()), ("manifest-v2.parquet", files_of_format_2())]
-    {
+    for (name, expected) in [("manifest-v1.parquet", files()), ("manifest-v2.parquet", files_of_format_2())] {
         let path = format!("{golden}/{name}");
         if std::env::var_os("LINEAMENT_BLESS").is_some() && !std::fs::exists(&path).unwrap() {
             std::fs::write(&path, encode(&expected).unwrap()).unwrap();

@@ -54,8 +54,7 @@ fn file(rows: &RecordBatch, compression: Compression) -> (ArrowReaderMetadata, B
     for plain in ["noise", "noisy_nulls", "narrow"] {
         properties = properties.set_column_dictionary_enabled(plain.into(), false);
     }
-    let mut writer =
-        ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties.build())).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties.build())).unwrap();
     writer.write(rows).unwrap();
     let bytes = Bytes::from(writer.into_inner().unwrap());
     let metadata = ParquetMetaDataReader::new()
