@@ -49,6 +49,12 @@ def add_lineament(peers) -> None:
                 command += ["--memory", str(job.limit)]
             os.execv(command[0], command)
 
+    @peers.peer("lineament_rows")
+    class LineamentRows(Lineament):
+        """The rows themselves, in the spine's order, reduced as they come."""
+
+        mode = "rows"
+
     @peers.peer("lineament_digest")
     class LineamentDigest(Lineament):
         """The recorded training set: content digest, stored spine and manifest on top."""

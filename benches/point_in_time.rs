@@ -1,10 +1,11 @@
 //! The point-in-time join on the workloads of bench/point_in_time.py, which generates them, runs the peers and compares answers.
 //!
 //!     point_in_time ingest --data DIR --store DIR [--batches N --deal turn|time|rows] [--corrections]
-//!     point_in_time run    --data DIR --store DIR --spine NAME --mode agg|parquet|digest --out FILE [--features N] [--memory GIB]
+//!     point_in_time run    --data DIR --store DIR --spine NAME --mode agg|rows|parquet|digest --out FILE [--features N] [--memory GIB]
 //!
 //! `run` does what a user's query does: it opens the store, reads the spine's file, plans, joins, and reduces every
-//! column that was asked for (`agg`) or writes the rows in the spine's order (`parquet`). It ends by printing `RESULT` and
+//! column that was asked for in SQL (`agg`), or takes the rows in the spine's order and reduces them as they come (`rows`), or writes them
+//! in that order (`parquet`). It ends by printing `RESULT` and
 //! one JSON object, where `recording_s` is what it took to write the read to the log, on top of `wall_s`. `digest` records a training set, with
 //! its content digest, which no peer has.
 
@@ -16,12 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimestampMicrosecondType};
 use catalog::ingest::{Claim, Input, Request, Rows};
 use catalog::{Author, Catalog};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use futures::StreamExt;
 use lineament_serving::{self as serving, HistoricalRequest, Query, Serving, Spine};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
@@ -100,6 +102,7 @@ struct Run {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Mode {
     Agg,
+    Rows,
     Parquet,
     Digest,
 }
@@ -280,6 +283,7 @@ impl Run {
             );
             match self.mode {
                 Mode::Parquet => self.write(&serving, &session, &joined).await?,
+                Mode::Rows => reduce(&serving, &session, &joined, floats.len(), strings.len()).await?,
                 _ => {
                     let counts = floats.iter().chain(&strings).map(|name| format!("count({name})"));
                     let sums = floats.iter().map(|name| format!("sum({name})"));
@@ -341,6 +345,32 @@ impl Run {
         serving::write_parquet(retrieval.schema.clone(), &mut retrieval.stream, File::create(out)?).await?;
         Ok(serde_json::Value::Null)
     }
+}
+
+/// The same as `checksum`, of rows as they come: floats, then texts.
+async fn reduce(
+    serving: &Serving,
+    session: &engine::Session,
+    joined: &str,
+    floats: usize,
+    texts: usize,
+) -> Outcome<serde_json::Value> {
+    let query = Query::sql(format!("SELECT * FROM {joined}"));
+    let mut retrieval = serving.retrieve_in(session, query, &author()).await?;
+    let (mut rows, mut cells, mut sum) = (0, 0, 0.0);
+    while let Some(batch) = retrieval.stream.next().await {
+        let batch = batch?;
+        rows += batch.num_rows();
+        // The spine's columns come first.
+        let asked = &batch.columns()[batch.num_columns() - floats - texts..];
+        for column in asked {
+            cells += column.len() - column.null_count();
+            if let Some(values) = column.as_primitive_opt::<Float64Type>() {
+                sum += arrow::compute::sum(values).unwrap_or(0.0);
+            }
+        }
+    }
+    Ok(serde_json::json!({ "exact": [rows, cells], "sum": sum }))
 }
 
 /// Output rows, cells that are not null, and the sum of all floats.

@@ -80,7 +80,7 @@ pub struct Winner {
     pub retracted: bool,
 }
 
-/// From so many files of overlapping times on, their rows are merged first: else each file would be met by every spine row.
+/// From so many files of overlapping times on, the rows of an entity are merged first: else each file would be met by every spine row.
 const MERGE_FROM: usize = 4;
 
 /// Files are met from the newest to the oldest, so that a spine row that found its observation looks no further.
@@ -124,7 +124,12 @@ async fn matching(
             for _ in cluster.clone() {
                 of_cluster.extend(sides.try_next().await?);
             }
-            let merged = merging::merge(of_cluster, spine.keys().len());
+            // Entities that are in few of the files are met in each; of the others the rows are merged.
+            let several = merging::split(&mut of_cluster, spine.keys().len(), MERGE_FROM);
+            for side in &of_cluster {
+                matching.meet(side, lookup, older(cluster.end - 1));
+            }
+            let merged = merging::merge(of_cluster, several, spine.keys().len());
             matching.meet(&merged, lookup, older(cluster.end - 1));
         }
     }

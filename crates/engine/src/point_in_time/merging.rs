@@ -15,10 +15,22 @@ struct Row {
     retracted: bool,
 }
 
-/// Merges sides; `groups` is the number of the spine's keys.
-pub(super) fn merge(sides: Vec<Side>, groups: usize) -> Side {
-    let mut starts = vec![0usize; groups + 1];
+/// Takes the runs of keys that so many sides have out of the sides, and gives them back by side. `groups` is the number of the spine's keys.
+pub(super) fn split(sides: &mut [Side], groups: usize, from: usize) -> Vec<Vec<KeyRun>> {
+    let mut files = vec![0usize; groups];
     for run in sides.iter().flat_map(|side| &side.runs) {
+        files[run.group as usize] += 1;
+    }
+    sides
+        .iter_mut()
+        .map(|side| side.runs.extract_if(.., |run| files[run.group as usize] >= from).collect())
+        .collect()
+}
+
+/// Merges these runs of sides.
+pub(super) fn merge(sides: Vec<Side>, runs: Vec<Vec<KeyRun>>, groups: usize) -> Side {
+    let mut starts = vec![0usize; groups + 1];
+    for run in runs.iter().flatten() {
         starts[run.group as usize + 1] += run.until - run.from;
     }
     for group in 0..groups {
@@ -27,8 +39,8 @@ pub(super) fn merge(sides: Vec<Side>, groups: usize) -> Side {
     let mut rows = vec![Row::default(); starts[groups]];
     let mut next = starts.clone();
     let any_retracted = sides.iter().any(|side| side.retracted.is_some());
-    for side in sides {
-        for run in &side.runs {
+    for (side, runs) in sides.into_iter().zip(runs) {
+        for run in runs {
             let place = &mut next[run.group as usize];
             for row in run.from..run.until {
                 let (file, file_row) = side.rows.of(row);
