@@ -126,8 +126,8 @@ async fn matching(
             }
             // Entities that are in few of the files are met in each; of the others the rows are merged.
             let several = merging::split(&mut of_cluster, spine.keys().len(), MERGE_FROM);
-            for side in &of_cluster {
-                matching.meet(side, lookup, older(cluster.end - 1));
+            for (place, side) in cluster.clone().zip(&of_cluster) {
+                matching.meet(side, lookup, older(place));
             }
             let merged = merging::merge(of_cluster, several, spine.keys().len());
             matching.meet(&merged, lookup, older(cluster.end - 1));
