@@ -200,7 +200,7 @@ async fn buckets_and_later_corrections() {
     every_way_gives_the_same(store(layout, batches).await).await;
 }
 
-/// Of half the limit, which is what a query's rows may take, these take several times as much.
+/// The rows take more than the limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_into_memory_waits_on_disk_and_keeps_its_order() {
     let layout = Layout { target_rows: 5_000, page_rows: 256, ..Layout::default() };
@@ -216,7 +216,7 @@ async fn what_does_not_fit_into_memory_waits_on_disk_and_keeps_its_order() {
         })
         .collect();
     let expected = ask(&serving, std::slice::from_ref(&spine), "*").await;
-    let serving = serving.with_memory(Memory::new(128 << 20));
+    let serving = serving.with_memory(Memory::new(96 << 20));
     let found = ask(&serving, &large, "*").await;
     assert_eq!(found.num_rows(), 12 * SPINE);
     for part in 0..12 {

@@ -121,7 +121,7 @@ impl UserDefinedLogicalNodeCore for PointInTime {
         let Some(left) = inputs.next() else { return plan_err!("a point-in-time join lost its left side") };
         let mut rights = Vec::with_capacity(self.rights.len());
         for (right, plan) in self.rights.iter().zip(inputs) {
-            let plan = without_pushed_filter(plan, &right.plan);
+            let plan = without_pushed(plan, &right.plan);
             let at = next().ok_or_else(missing)?;
             let rule = match &right.rule {
                 Rule::FeatureView { keys, ttl, cut } => Rule::FeatureView {
@@ -142,8 +142,13 @@ impl UserDefinedLogicalNodeCore for PointInTime {
         Self::new(left, rights)
     }
 
+    /// Every left row comes out once and in its place, so the first rows come of the first left rows. (DataFusion puts a limit on every input.)
+    fn supports_limit_pushdown(&self) -> bool {
+        true
+    }
+
     /// Filters on left columns may go below, since every left row comes out once; filters on right columns may not. (DataFusion
-    /// puts what may go below on every input: `without_pushed_filter`.)
+    /// puts what may go below on every input: `without_pushed`.)
     fn prevent_predicate_push_down_columns(&self) -> std::collections::HashSet<String> {
         self.rights
             .iter()
@@ -235,10 +240,11 @@ impl fmt::Display for Right {
     }
 }
 
-/// A right side as it was, where a filter was just put on it that is meant for the left side.
-fn without_pushed_filter(plan: LogicalPlan, right: &LogicalPlan) -> LogicalPlan {
+/// A right side as it was, where a filter or a limit was just put on it that is meant for the left side.
+fn without_pushed(plan: LogicalPlan, right: &LogicalPlan) -> LogicalPlan {
     match plan {
         LogicalPlan::Filter(filter) if *filter.input == *right => Arc::unwrap_or_clone(filter.input),
+        LogicalPlan::Limit(limit) if *limit.input == *right => Arc::unwrap_or_clone(limit.input),
         other => other,
     }
 }
