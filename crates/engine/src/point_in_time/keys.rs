@@ -1,4 +1,4 @@
-//! The distinct keys of a spine, numbered, and found again among the keys of a sorted file.
+//! The distinct keys of a spine, numbered in the order of files, and found again among the keys of a sorted file.
 
 use std::collections::HashMap;
 
@@ -24,19 +24,19 @@ pub struct KeyRun {
     pub until: usize,
 }
 
-/// The numbers of a spine's distinct keys.
+/// The distinct keys of a spine, ascending as files are sorted; a key's number is its place.
 #[derive(Debug)]
 pub enum KeyGroups {
     /// No key: every row is of one group.
     All,
     /// One whole-numbered column: most keys are, and need no encoding to be compared.
-    Whole(HashMap<u64, u32, RandomState>),
+    Whole(Vec<u64>),
     /// Any columns, in Arrow's row format.
-    Rows { converter: RowConverter, types: Vec<DataType>, numbers: HashMap<Box<[u8]>, u32, RandomState> },
+    Rows { converter: RowConverter, types: Vec<DataType>, keys: Vec<Box<[u8]>> },
 }
 
 impl KeyGroups {
-    /// Numbers the keys in the order in which they come first, and gives each row its number; rows in `nulls` get none.
+    /// Numbers the keys, and gives each row the number of its key; rows in `nulls` get none.
     pub fn number(keys: &[ArrayRef], rows: usize, nulls: Option<&NullBuffer>) -> Result<(Self, Vec<u32>)> {
         let usable = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
         let mut group_of = Vec::with_capacity(rows);
@@ -52,7 +52,7 @@ impl KeyGroups {
                 let next = numbers.len() as u32;
                 group_of.push(if usable(row) { *numbers.entry(value).or_insert(next) } else { NO_GROUP });
             }
-            return Ok((Self::Whole(numbers), group_of));
+            return Ok((Self::Whole(ascending(numbers, &mut group_of)), group_of));
         }
         let types: Vec<DataType> = keys.iter().map(|key| key.data_type().clone()).collect();
         let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
@@ -72,35 +72,52 @@ impl KeyGroups {
                 }
             }
         }
-        Ok((Self::Rows { converter, types, numbers }, group_of))
+        Ok((Self::Rows { converter, types, keys: ascending(numbers, &mut group_of) }, group_of))
     }
 
     pub fn len(&self) -> usize {
         match self {
             Self::All => 1,
-            Self::Whole(numbers) => numbers.len(),
-            Self::Rows { numbers, .. } => numbers.len(),
+            Self::Whole(keys) => keys.len(),
+            Self::Rows { keys, .. } => keys.len(),
         }
     }
 
-    /// The runs of a sorted file's keys that the spine has, in the order of the file.
+    /// The runs of a sorted file's keys that the spine has, in the order of the file, which is that of the numbers.
     pub fn runs(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<KeyRun>> {
         if rows == 0 {
             return Ok(Vec::new());
         }
         match self {
             Self::All => Ok(vec![KeyRun { group: 0, from: 0, until: rows }]),
-            Self::Whole(numbers) => {
+            Self::Whole(known) => {
                 let Some(values) = keys.first().and_then(whole) else { return Ok(Vec::new()) };
                 let mut runs = Vec::new();
-                for (from, until) in runs_of(&values) {
-                    if let Some(group) = numbers.get(&values[from]) {
-                        runs.push(KeyRun { group: *group, from, until });
+                if known.len() < rows / FEW_OF_ROWS {
+                    let mut from = 0;
+                    for (group, key) in (0u32..).zip(known) {
+                        from = gallop(&values, from, |value| value < key);
+                        let until = gallop(&values, from, |value| value == key);
+                        if until > from {
+                            runs.push(KeyRun { group, from, until });
+                        }
+                        from = until;
                     }
+                    return Ok(runs);
+                }
+                let mut next = 0;
+                let mut from = 0;
+                while let Some(key) = values.get(from) {
+                    let until = gallop(&values, from, |value| value == key);
+                    next = gallop(known, next, |known| known < key);
+                    if known.get(next) == Some(key) {
+                        runs.push(KeyRun { group: next as u32, from, until });
+                    }
+                    from = until;
                 }
                 Ok(runs)
             }
-            Self::Rows { converter, types, numbers } => {
+            Self::Rows { converter, types, keys: known } => {
                 // Only the first row of each run is encoded.
                 let ranges = partition(keys)?.ranges();
                 let firsts = UInt32Array::from_iter_values(ranges.iter().map(|range| range.start as u32));
@@ -111,9 +128,11 @@ impl KeyGroups {
                     .collect::<Result<Vec<_>>>()?;
                 let encoded = converter.convert_columns(&firsts)?;
                 let mut runs = Vec::new();
+                let mut next = 0;
                 for (range, key) in ranges.into_iter().zip(&encoded) {
-                    if let Some(group) = numbers.get(key.data()) {
-                        runs.push(KeyRun { group: *group, from: range.start, until: range.end });
+                    next = gallop(known, next, |known| known.as_ref() < key.data());
+                    if known.get(next).is_some_and(|known| known.as_ref() == key.data()) {
+                        runs.push(KeyRun { group: next as u32, from: range.start, until: range.end });
                     }
                 }
                 Ok(runs)
@@ -122,44 +141,67 @@ impl KeyGroups {
     }
 }
 
-const ROWS_AT_ONCE: usize = 65_536;
-
-/// Where each run of equal values begins and ends. Gallops, for runs are long where entities have a history.
-fn runs_of(values: &[u64]) -> impl Iterator<Item = (usize, usize)> {
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        let value = *values.get(from)?;
-        let start = from;
-        let mut known = start;
-        let mut step = 1;
-        while values.get(known + step) == Some(&value) {
-            known += step;
-            step *= 2;
+/// The keys in ascending order; numbers that were given as they came become places in it.
+fn ascending<K: Ord>(numbers: HashMap<K, u32, RandomState>, group_of: &mut [u32]) -> Vec<K> {
+    let mut keys: Vec<(K, u32)> = numbers.into_iter().collect();
+    keys.sort_unstable();
+    let mut places = vec![0; keys.len()];
+    for (place, (_, number)) in (0u32..).zip(&keys) {
+        places[*number as usize] = place;
+    }
+    for group in group_of {
+        if *group != NO_GROUP {
+            *group = places[*group as usize];
         }
-        let end = values.len().min(known + step);
-        from = known + 1 + values[known + 1..end].partition_point(|other| *other == value);
-        Some((start, from))
-    })
+    }
+    keys.into_iter().map(|(key, _)| key).collect()
 }
 
-/// The values of a whole-numbered column as 64 bits, equal where they are equal; whatever lies under a null among them.
+/// The first place from `from` on that the condition does not hold for; it holds for a prefix. A short way costs few steps, a long one a
+/// logarithm.
+pub(super) fn gallop<T>(values: &[T], from: usize, holds: impl Fn(&T) -> bool) -> usize {
+    let values = &values[from.min(values.len())..];
+    let mut bound = 1;
+    while bound <= values.len() && holds(&values[bound - 1]) {
+        bound *= 2;
+    }
+    let low = bound / 2;
+    let high = values.len().min(bound);
+    from + low + values[low..high].partition_point(holds)
+}
+
+/// Where the spine has fewer keys than this share of a file's rows, they are looked for in the file, else the file's among them.
+const FEW_OF_ROWS: usize = 16;
+const ROWS_AT_ONCE: usize = 65_536;
+
+/// The values of a whole-numbered column as 64 bits that order as they do; whatever lies under a null among them.
 fn whole(column: &ArrayRef) -> Option<Vec<u64>> {
-    macro_rules! values {
+    macro_rules! signed {
         ($kind:ty) => {
-            column.as_primitive_opt::<$kind>()?.values().iter().map(|value| *value as u64).collect()
+            column
+                .as_primitive_opt::<$kind>()?
+                .values()
+                .iter()
+                .map(|value| *value as u64 ^ (1 << 63))
+                .collect()
+        };
+    }
+    macro_rules! unsigned {
+        ($kind:ty) => {
+            column.as_primitive_opt::<$kind>()?.values().iter().map(|value| u64::from(*value)).collect()
         };
     }
     Some(match column.data_type() {
-        DataType::Int8 => values!(Int8Type),
-        DataType::Int16 => values!(Int16Type),
-        DataType::Int32 => values!(Int32Type),
-        DataType::Int64 => values!(Int64Type),
-        DataType::UInt8 => values!(UInt8Type),
-        DataType::UInt16 => values!(UInt16Type),
-        DataType::UInt32 => values!(UInt32Type),
-        DataType::UInt64 => values!(UInt64Type),
-        DataType::Date32 => values!(Date32Type),
-        DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _) => values!(TimestampMicrosecondType),
+        DataType::Int8 => signed!(Int8Type),
+        DataType::Int16 => signed!(Int16Type),
+        DataType::Int32 => signed!(Int32Type),
+        DataType::Int64 => signed!(Int64Type),
+        DataType::UInt8 => unsigned!(UInt8Type),
+        DataType::UInt16 => unsigned!(UInt16Type),
+        DataType::UInt32 => unsigned!(UInt32Type),
+        DataType::UInt64 => unsigned!(UInt64Type),
+        DataType::Date32 => signed!(Date32Type),
+        DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _) => signed!(TimestampMicrosecondType),
         _ => return None,
     })
 }
@@ -171,15 +213,26 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn runs_are_found_whatever_their_lengths() {
-        let mut values = Vec::new();
+    fn runs_are_found_whatever_their_lengths_and_however_many_keys_there_are() {
+        let lengths = [1usize, 2, 3, 1, 7, 8, 9, 64, 1];
+        let mut values: Vec<i64> = Vec::new();
         let mut expected = Vec::new();
-        for (value, length) in [1usize, 2, 3, 1, 7, 8, 9, 64, 1].into_iter().enumerate() {
-            expected.push((values.len(), values.len() + length));
-            values.extend(std::iter::repeat_n(value as u64, length));
+        for (key, length) in lengths.into_iter().enumerate() {
+            expected.push((key as i64 - 4, values.len(), values.len() + length));
+            values.extend(std::iter::repeat_n(key as i64 - 4, length));
         }
-        assert_eq!(runs_of(&values).collect::<Vec<_>>(), expected);
-        assert_eq!(runs_of(&[]).count(), 0);
+        let rows = values.len();
+        let file: ArrayRef = Arc::new(Int64Array::from(values));
+        for asked in [vec![-4], vec![4, -4, 0, 9, -9], (-50..50).rev().collect::<Vec<i64>>()] {
+            let spine: ArrayRef = Arc::new(Int64Array::from(asked.clone()));
+            let (groups, of) = KeyGroups::number(&[spine], asked.len(), None).unwrap();
+            let number = |key: i64| asked.iter().position(|asked| *asked == key).map(|row| of[row]);
+            let runs = expected.iter().filter_map(|(key, from, until)| {
+                Some(KeyRun { group: number(*key)?, from: *from, until: *until })
+            });
+            assert_eq!(groups.runs(&[file.clone()], rows).unwrap(), runs.collect::<Vec<_>>(), "{asked:?}");
+        }
+        assert!(KeyGroups::Whole(vec![1]).runs(&[file.slice(0, 0)], 0).unwrap().is_empty());
     }
 
     #[test]
@@ -187,9 +240,9 @@ mod tests {
         let spine: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(-1), None, Some(7)]));
         let nulls = spine.nulls().cloned();
         let (groups, of) = KeyGroups::number(&[spine], 4, nulls.as_ref()).unwrap();
-        assert_eq!(of, [0, 1, NO_GROUP, 0]);
+        assert_eq!(of, [1, 0, NO_GROUP, 1]);
         let file: ArrayRef = Arc::new(Int64Array::from(vec![-1, -1, 3, 7]));
-        let expected = [KeyRun { group: 1, from: 0, until: 2 }, KeyRun { group: 0, from: 3, until: 4 }];
+        let expected = [KeyRun { group: 0, from: 0, until: 2 }, KeyRun { group: 1, from: 3, until: 4 }];
         assert_eq!(groups.runs(&[file], 4).unwrap(), expected);
     }
 
@@ -198,12 +251,12 @@ mod tests {
         let spine: [ArrayRef; 2] =
             [Arc::new(StringArray::from(vec!["b", "a"])), Arc::new(Int64Array::from(vec![1, 2]))];
         let (groups, of) = KeyGroups::number(&spine, 2, None).unwrap();
-        assert_eq!(of, [0, 1]);
+        assert_eq!(of, [1, 0]);
         let file: [ArrayRef; 2] = [
             Arc::new(StringArray::from(vec!["a", "a", "a", "b"])),
             Arc::new(Int64Array::from(vec![1, 2, 2, 1])),
         ];
-        let expected = [KeyRun { group: 1, from: 1, until: 3 }, KeyRun { group: 0, from: 3, until: 4 }];
+        let expected = [KeyRun { group: 0, from: 1, until: 3 }, KeyRun { group: 1, from: 3, until: 4 }];
         assert_eq!(groups.runs(&file, 4).unwrap(), expected);
     }
 }

@@ -23,10 +23,11 @@ use feature::Timestamp;
 use feature::definition::KnownAt;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::keys::KeyRun;
+use super::keys::{KeyRun, gallop};
+use super::merging::Merging;
 use super::meters::Meters;
 use super::pages::PageSelection;
-use super::{Cut, Direction, Lookup, NullReason, SpineOrder, merging};
+use super::{Cut, Direction, Lookup, NullReason, SpineOrder};
 use crate::data_files::DataFiles;
 
 /// What a spine found in the files of a view.
@@ -52,9 +53,10 @@ pub async fn match_files(
     lookup: &Lookup,
     spine: &Arc<SpineOrder>,
     meters: &Meters,
+    shares: usize,
 ) -> Result<Matched> {
-    let matching = matching(files, lookup, spine, meters).await?;
-    Ok(matching.finish(lookup.direction, lookup.ttl.map(feature::Span::micros)))
+    let matchings = matching(files, lookup, spine, meters, shares).await?;
+    Ok(finish(spine, matchings, lookup.files.len(), lookup.direction, lookup.ttl.map(feature::Span::micros)))
 }
 
 /// The row that wins for each spine row, retractions among them, or why there is none.
@@ -64,8 +66,22 @@ pub async fn winners(
     spine: &Arc<SpineOrder>,
 ) -> Result<Vec<Result<Winner, NullReason>>> {
     let meters = Meters::new(&ExecutionPlanMetricsSet::new());
-    let matching = matching(files, lookup, spine, &meters).await?;
-    Ok(matching.winners(lookup.direction, lookup.ttl.map(feature::Span::micros)))
+    let matchings = matching(files, lookup, spine, &meters, 1).await?;
+    let oldest = oldest(lookup.direction, lookup.ttl.map(feature::Span::micros));
+    let mut winners: Vec<Result<Winner, NullReason>> =
+        (0..spine.rows()).map(|row| Err(spine.without_group(row))).collect();
+    for matching in matchings {
+        matching.each_entry(|entry, at, row, seen| {
+            winners[row as usize] = matching.answer(entry, at, seen, &oldest).map(|best| Winner {
+                file: best.file as usize,
+                row: u64::from(best.row),
+                valid_at: Timestamp(best.valid_at),
+                known_at: Timestamp(best.known_at),
+                retracted: best.retracted,
+            });
+        });
+    }
+    Ok(winners)
 }
 
 /// A row of a file that answers a spine row.
@@ -83,14 +99,16 @@ pub struct Winner {
 /// From so many files of overlapping times on, the rows of an entity are merged first: else each file would be met by every spine row.
 const MERGE_FROM: usize = 4;
 
-/// Files are met from the newest to the oldest, so that a spine row that found its observation looks no further.
+/// Files are met from the newest to the oldest, so that a spine row that found its observation looks no further. Keys are shared out, so
+/// that so many cores have each their own.
 async fn matching(
     files: &DataFiles,
     lookup: &Lookup,
     spine: &Arc<SpineOrder>,
     meters: &Meters,
-) -> Result<Matching> {
-    let mut matching = Matching::new(spine.clone(), lookup.files.len());
+    shares: usize,
+) -> Result<Vec<Matching>> {
+    let mut matchings = Matching::shares(spine, lookup.files.len(), shares);
     let meetings = candidates(lookup, spine)?;
     meters.files_pruned.add(lookup.files.len() - meetings.len());
     let reads = meetings.iter().map(|meeting| {
@@ -103,37 +121,47 @@ async fn matching(
     let reads: Vec<_> = reads.collect();
     let mut sides = stream::iter(reads).buffered(cores());
     for cluster in clusters(&meetings) {
-        if matching.is_settled(meetings.get(cluster.start)) {
-            let left = meetings.len() - cluster.start;
-            meters.files_pruned.add(left);
+        let next = meetings.get(cluster.start);
+        if matchings.iter().all(|matching| matching.is_settled(next)) {
+            meters.files_pruned.add(meetings.len() - cluster.start);
             break;
         }
         meters.files_matched.add(cluster.len());
-        // No row of a file to come is newer. Forward, what is older may still be nearer.
-        let older = |place: usize| {
-            let next = meetings.get(place + 1).filter(|_| lookup.direction.looks_back());
-            next.map(|next| next.newest)
-        };
-        if cluster.len() < MERGE_FROM {
-            for place in cluster.clone() {
-                let Some(side) = sides.try_next().await? else { break };
-                matching.meet(&side, lookup, older(place));
-            }
-        } else {
-            let mut of_cluster = Vec::with_capacity(cluster.len());
-            for _ in cluster.clone() {
-                of_cluster.extend(sides.try_next().await?);
-            }
-            // Entities that are in few of the files are met in each; of the others the rows are merged.
-            let several = merging::split(&mut of_cluster, spine.keys().len(), MERGE_FROM);
-            for (place, side) in cluster.clone().zip(&of_cluster) {
-                matching.meet(side, lookup, older(place));
-            }
-            let merged = merging::merge(of_cluster, several, spine.keys().len());
-            matching.meet(&merged, lookup, older(cluster.end - 1));
+        let mut met = Vec::with_capacity(cluster.len());
+        for place in cluster {
+            let Some(side) = sides.try_next().await? else { break };
+            // No row of a file to come is newer. Forward, what is older may still be nearer.
+            let older = meetings.get(place + 1).filter(|_| lookup.direction.looks_back());
+            met.push(Met { side, older: older.map(|next| next.newest) });
+        }
+        let (direction, cut) = (lookup.direction, lookup.cut);
+        if let [matching] = matchings.as_mut_slice() {
+            matching.meet(&met, direction, cut);
+            continue;
+        }
+        let met = Arc::new(met);
+        let tasks: Vec<_> = matchings
+            .into_iter()
+            .map(|mut matching| {
+                let met = met.clone();
+                SpawnedTask::spawn(async move {
+                    matching.meet(&met, direction, cut);
+                    matching
+                })
+            })
+            .collect();
+        matchings = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            matchings.push(task.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?);
         }
     }
-    Ok(matching)
+    Ok(matchings)
+}
+
+/// A file's side, and the time that no row of a file to come is later than; where it is not known, or does not matter, none.
+struct Met {
+    side: Side,
+    older: Option<i64>,
 }
 
 /// A file that may answer, and the times that its rows may have.
@@ -326,9 +354,11 @@ pub fn in_memory(
         retracted: None,
         rows: Origin::Whole(0),
     };
-    let mut matching = Matching::new(spine.clone(), 1);
-    matching.meet_by(&side, direction, Cut::None, None);
-    for hits in matching.finish(direction, None).hits {
+    let mut matchings = Matching::shares(spine, 1, 1);
+    for matching in &mut matchings {
+        matching.meet_runs(&side, &side.runs, direction, Cut::None, None);
+    }
+    for hits in finish(spine, matchings, 1, direction, None).hits {
         for (row, spine_row) in hits.rows.into_iter().zip(hits.spine) {
             answers[spine_row as usize] = Some(original.value(row as usize));
         }
@@ -364,17 +394,9 @@ fn cut_at(cut: Cut, at: i64) -> i64 {
 }
 
 impl Side {
-    /// The first row from `start` to before `until` that the condition does not hold for; it holds for a prefix. Gallops, so that a dense
-    /// spine costs a step a row and a sparse one a logarithm.
+    /// The first row from `start` to before `until` that the condition does not hold for; it holds for a prefix.
     fn advance(&self, start: usize, until: usize, holds: impl Fn(i64) -> bool) -> usize {
-        let times = &self.valid_at[start..until];
-        let mut bound = 1;
-        while bound <= times.len() && holds(times[bound - 1]) {
-            bound *= 2;
-        }
-        let low = bound / 2;
-        let high = times.len().min(bound);
-        start + low + times[low..high].partition_point(|valid_at| holds(*valid_at))
+        gallop(&self.valid_at[..until], start, |valid_at| holds(*valid_at))
     }
 
     /// The last row from `from` to before `end` that was known by the cut.
@@ -420,8 +442,13 @@ struct Best {
 
 const NO_FILE: u32 = u32::MAX;
 
+/// The spine's rows of some of its keys, and what they found.
 struct Matching {
     spine: Arc<SpineOrder>,
+    /// The keys, by number.
+    groups: Range<u32>,
+    /// Place of the first entry of these keys.
+    first: usize,
     /// By entry.
     best: Vec<Best>,
     /// By entry: whether there was a candidate that was not known yet.
@@ -437,42 +464,100 @@ struct Matching {
 }
 
 impl Matching {
-    fn new(spine: Arc<SpineOrder>, files: usize) -> Self {
+    /// The spine's keys in so many shares of about as many rows each.
+    fn shares(spine: &Arc<SpineOrder>, files: usize, shares: usize) -> Vec<Self> {
+        let groups = spine.keys().len() as u32;
         let entries = spine.entries().len();
+        let mut from = 0;
+        let mut all = Vec::with_capacity(shares);
+        for share in 1..=shares {
+            let until = match share == shares {
+                true => groups,
+                false => spine.group_at(entries * share / shares).max(from),
+            };
+            all.push(Self::new(spine.clone(), files, from..until));
+            from = until;
+        }
+        all
+    }
+
+    fn new(spine: Arc<SpineOrder>, files: usize, groups: Range<u32>) -> Self {
+        let (first, end) = match groups.is_empty() {
+            true => (0, 0),
+            false => (spine.group(groups.start).start, spine.group(groups.end - 1).end),
+        };
+        let entries = end - first;
         let none = Best { valid_at: 0, known_at: 0, file: NO_FILE, row: 0, retracted: false };
         let mut not_yet_known = BooleanBufferBuilder::new(entries);
         not_yet_known.append_n(entries, false);
-        let groups = spine.keys().len();
-        let open = (0..groups).map(|group| spine.group(group as u32).end as u32).collect();
         Self {
             best: vec![none; entries],
             not_yet_known,
-            seen: vec![false; groups],
-            open,
+            seen: vec![false; groups.len()],
+            open: groups.clone().map(|group| spine.group(group).end as u32).collect(),
             still_open: entries,
             offered: vec![Vec::new(); files],
+            groups,
+            first,
             spine,
         }
     }
 
     /// Whether no file from this one on can change an answer, or the reason of a null.
     fn is_settled(&self, next: Option<&Meeting>) -> bool {
-        if self.still_open == 0 {
-            return true;
-        }
         // A file of later rows only tells that an entity exists.
-        next.is_some_and(|next| next.too_late) && self.seen.iter().all(|seen| *seen)
+        self.still_open == 0 || next.is_some_and(|next| next.too_late) && self.seen.iter().all(|seen| *seen)
     }
 
-    /// Takes what a side offers. `older` is the time that no row of a side to come is later than; where it is not known, or does not
-    /// matter, none.
-    fn meet(&mut self, side: &Side, lookup: &Lookup, older: Option<i64>) {
-        self.meet_by(side, lookup.direction, lookup.cut, older);
+    /// Takes what files of overlapping times offer.
+    fn meet(&mut self, files: &[Met], direction: Direction, cut: Cut) {
+        let mine = |side: &Met| {
+            let runs = &side.side.runs;
+            let from = runs.partition_point(|run| run.group < self.groups.start);
+            from..runs.partition_point(|run| run.group < self.groups.end)
+        };
+        let mine: Vec<Range<usize>> = files.iter().map(mine).collect();
+        if files.len() < MERGE_FROM {
+            for (met, mine) in files.iter().zip(mine) {
+                self.meet_runs(&met.side, &met.side.runs[mine], direction, cut, met.older);
+            }
+            return;
+        }
+        // Entities that are in few of the files are met in each; of the others the rows are merged.
+        let mut in_files = vec![0usize; self.groups.len()];
+        for (met, mine) in files.iter().zip(&mine) {
+            for run in &met.side.runs[mine.clone()] {
+                in_files[(run.group - self.groups.start) as usize] += 1;
+            }
+        }
+        let first = self.groups.start;
+        let is_in_many = |run: &KeyRun| in_files[(run.group - first) as usize] >= MERGE_FROM;
+        let mut many: Vec<Vec<KeyRun>> = Vec::with_capacity(files.len());
+        for (met, mine) in files.iter().zip(mine) {
+            let (of_many, of_few): (Vec<KeyRun>, Vec<KeyRun>) =
+                met.side.runs[mine].iter().partition(|run| is_in_many(run));
+            self.meet_runs(&met.side, &of_few, direction, cut, met.older);
+            many.push(of_many);
+        }
+        let older = files.last().and_then(|last| last.older);
+        let sides = files.iter().map(|met| &met.side);
+        let mut merging = Merging::new(sides.zip(many));
+        while let Some(merged) = merging.next() {
+            self.meet_runs(&merged, &merged.runs, direction, cut, older);
+        }
     }
 
-    fn meet_by(&mut self, side: &Side, direction: Direction, cut: Cut, older: Option<i64>) {
-        for run in &side.runs {
-            self.seen[run.group as usize] = true;
+    /// Takes what some runs of a side offer, in their order.
+    fn meet_runs(
+        &mut self,
+        side: &Side,
+        runs: &[KeyRun],
+        direction: Direction,
+        cut: Cut,
+        older: Option<i64>,
+    ) {
+        for run in runs {
+            self.seen[(run.group - self.groups.start) as usize] = true;
             if direction.looks_back() {
                 self.back(side, run, direction, cut);
                 if let Some(older) = older {
@@ -489,7 +574,8 @@ impl Matching {
         let strict = direction == Direction::Before;
         let spine = self.spine.clone();
         let first = side.valid_at[run.from];
-        let entries = spine.group(run.group).start..self.open[run.group as usize] as usize;
+        let open = self.open[(run.group - self.groups.start) as usize];
+        let entries = spine.group(run.group).start..open as usize;
         let times = &spine.entries()[entries.clone()];
         // What is before the first row finds nothing here.
         let later = times.partition_point(|(at, _)| if strict { *at <= first } else { *at < first });
@@ -499,7 +585,7 @@ impl Matching {
             end = side.advance(end, run.until, not_later);
             match side.last_known(run.from, end, cut_at(cut, *at)) {
                 Some(row) => self.offer(side, entry, row, true),
-                None => self.not_yet_known.set_bit(entry, true),
+                None => self.not_yet_known.set_bit(entry - self.first, true),
             }
         }
     }
@@ -517,7 +603,7 @@ impl Matching {
             }
             match side.first_known(start, run.until, cut_at(cut, at)) {
                 Some(row) => self.offer(side, entry, row, false),
-                None => self.not_yet_known.set_bit(entry, true),
+                None => self.not_yet_known.set_bit(entry - self.first, true),
             }
         }
     }
@@ -532,7 +618,7 @@ impl Matching {
             // Looking forward, the least valid_at wins.
             (if looks_back { valid_at } else { !valid_at }, known_at, file)
         };
-        let best = &mut self.best[entry];
+        let best = &mut self.best[entry - self.first];
         if best.file == NO_FILE
             || rank(valid_at, known_at, file) > rank(best.valid_at, best.known_at, best.file)
         {
@@ -545,10 +631,10 @@ impl Matching {
     /// Closes the last entries of a group, which have what nothing older can beat.
     fn close(&mut self, group: u32, older: i64) {
         let start = self.spine.group(group).start;
-        let open = &mut self.open[group as usize];
+        let open = &mut self.open[(group - self.groups.start) as usize];
         let before = *open;
         while *open as usize > start
-            && let best = &self.best[*open as usize - 1]
+            && let best = &self.best[*open as usize - 1 - self.first]
             && best.file != NO_FILE
             && best.valid_at > older
         {
@@ -559,10 +645,10 @@ impl Matching {
 
     /// Calls with each entry's place, its time and spine row, and whether its key is in a file.
     fn each_entry(&self, mut each: impl FnMut(usize, i64, u32, bool)) {
-        for group in 0..self.spine.keys().len() {
-            for entry in self.spine.group(group as u32) {
+        for (group, seen) in self.groups.clone().zip(&self.seen) {
+            for entry in self.spine.group(group) {
                 let (at, row) = self.spine.entries()[entry];
-                each(entry, at, row, self.seen[group]);
+                each(entry, at, row, *seen);
             }
         }
     }
@@ -572,11 +658,11 @@ impl Matching {
         entry: usize,
         at: i64,
         seen: bool,
-        oldest: impl Fn(i64) -> i64,
+        oldest: &impl Fn(i64) -> i64,
     ) -> Result<Best, NullReason> {
-        let best = self.best[entry];
+        let best = self.best[entry - self.first];
         if best.file == NO_FILE {
-            Err(if self.not_yet_known.get_bit(entry) {
+            Err(if self.not_yet_known.get_bit(entry - self.first) {
                 NullReason::NotYetKnown
             } else if seen {
                 NullReason::Later
@@ -590,58 +676,51 @@ impl Matching {
             Ok(best)
         }
     }
+}
 
-    /// By spine row, where nothing is in a group.
-    fn without_group(&self, row: usize) -> NullReason {
-        if self.spine.is_null(row) { NullReason::NullKeyOrTime } else { NullReason::UnknownEntity }
-    }
-
-    /// By spine row.
-    fn winners(self, direction: Direction, ttl: Option<i64>) -> Vec<Result<Winner, NullReason>> {
-        let mut winners: Vec<Result<Winner, NullReason>> =
-            (0..self.spine.rows()).map(|row| Err(self.without_group(row))).collect();
-        self.each_entry(|entry, at, row, seen| {
-            winners[row as usize] = self.answer(entry, at, seen, oldest(direction, ttl)).map(|best| Winner {
-                file: best.file as usize,
-                row: u64::from(best.row),
-                valid_at: Timestamp(best.valid_at),
-                known_at: Timestamp(best.known_at),
-                retracted: best.retracted,
-            });
-        });
-        winners
-    }
-
-    fn finish(mut self, direction: Direction, ttl: Option<i64>) -> Matched {
-        let mut reasons: Vec<Option<NullReason>> =
-            (0..self.spine.rows()).map(|row| Some(self.without_group(row))).collect();
+/// Puts the shares together.
+fn finish(
+    spine: &SpineOrder,
+    matchings: Vec<Matching>,
+    files: usize,
+    direction: Direction,
+    ttl: Option<i64>,
+) -> Matched {
+    let oldest = oldest(direction, ttl);
+    let mut reasons: Vec<Option<NullReason>> =
+        (0..spine.rows()).map(|row| Some(spine.without_group(row))).collect();
+    let mut hits: Vec<Hits> = (0..files).map(|_| Hits::default()).collect();
+    for mut matching in matchings {
         let mut refused = Vec::new();
-        self.each_entry(|entry, at, row, seen| {
-            let reason = match self.answer(entry, at, seen, oldest(direction, ttl)) {
+        matching.each_entry(|entry, at, row, seen| {
+            let reason = match matching.answer(entry, at, seen, &oldest) {
                 Err(reason) => Some(reason),
                 Ok(best) => best.retracted.then_some(NullReason::Retracted),
             };
-            if reason.is_some() && self.best[entry].file != NO_FILE {
-                refused.push(entry);
+            if reason.is_some() {
+                refused.push(entry - matching.first);
             }
             reasons[row as usize] = reason;
         });
         for entry in refused {
-            self.best[entry].file = NO_FILE;
+            matching.best[entry].file = NO_FILE;
         }
-        let hits = (0..).zip(self.offered).map(|(file, mut offered)| {
-            // A file that was overtaken still has its candidates.
-            offered.retain(|(entry, _)| self.best[*entry as usize].file == file);
+        for (file, (hits, offered)) in (0..).zip(hits.iter_mut().zip(&mut matching.offered)) {
+            // What was met on its own and what was merged come one after the other.
             if !offered.is_sorted_by_key(|(_, row)| *row) {
                 offered.sort_unstable_by_key(|(entry, row)| (*row, *entry));
             }
-            Hits {
-                rows: offered.iter().map(|(_, row)| *row).collect(),
-                spine: offered.iter().map(|(entry, _)| self.spine.entries()[*entry as usize].1).collect(),
+            for (entry, row) in offered {
+                let best = &matching.best[*entry as usize - matching.first];
+                // A file that was overtaken still has its candidates.
+                if best.file == file && best.row == *row {
+                    hits.rows.push(*row);
+                    hits.spine.push(spine.entries()[*entry as usize].1);
+                }
             }
-        });
-        Matched { hits: hits.collect(), reasons }
+        }
     }
+    Matched { hits, reasons }
 }
 
 /// The oldest valid_at that counts at a time.

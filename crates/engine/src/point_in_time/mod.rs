@@ -205,16 +205,18 @@ impl LookupReport {
 }
 
 /// What one view has for rows of a spine, not yet in their order. `places` are the rows' places in the whole spine, where they are
-/// some of it.
+/// some of it. So many cores
+/// share its keys.
 async fn gather(
     files: &DataFiles,
     lookup: &Lookup,
     spine: &Arc<SpineOrder>,
     places: Option<Arc<Vec<u32>>>,
     meters: &Meters,
+    shares: usize,
 ) -> Result<Gathered> {
     let timer = meters.match_time.timer();
-    let matched = matching::match_files(files, lookup, spine, meters).await?;
+    let matched = matching::match_files(files, lookup, spine, meters, shares).await?;
     timer.done();
     let _timer = meters.fetch_time.timer();
     fetch::gather(files, lookup, matched, places, meters).await

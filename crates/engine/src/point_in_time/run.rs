@@ -346,13 +346,15 @@ impl Run {
         at_once: usize,
     ) -> Result<Vec<Option<Gathered>>> {
         let orders = self.orders(spine, meters, reservation)?;
+        let rows: usize = spine.iter().map(RecordBatch::num_rows).sum();
+        let shares = (rows / LEAST_LANE_ROWS).clamp(1, at_once);
         let mut lookups = Vec::new();
         for (index, (side, order)) in self.sides.iter().zip(orders).enumerate() {
             let (Side::View { lookup, .. }, Some(order)) = (side, order) else { continue };
             let (files, lookup, meters) = (self.files.clone(), lookup.clone(), meters.clone());
             let places = places.clone();
             lookups.push(async move {
-                let gathered = gather(&files, &lookup, &order, places, &meters).await?;
+                let gathered = gather(&files, &lookup, &order, places, &meters, shares).await?;
                 Ok::<_, DataFusionError>((index, gathered))
             });
         }
@@ -384,7 +386,7 @@ impl Run {
                 reports.push(None);
                 continue;
             };
-            let gathered = gather(&self.files, lookup, &order, None, meters).await?;
+            let gathered = gather(&self.files, lookup, &order, None, meters, 1).await?;
             let waiting = gathered.memory();
             reservation.try_grow(waiting)?;
             let _timer = meters.assemble_time.timer();

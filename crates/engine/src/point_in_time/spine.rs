@@ -15,6 +15,7 @@ use feature::definition::Key;
 use feature::key::statistic::{StatisticError, StatisticValue, bounds_of, statistic_bytes};
 use storage::manifest::DataFile;
 
+use super::NullReason;
 use super::keys::{KeyGroups, NO_GROUP};
 use super::pages::{self, PageSelection};
 
@@ -137,7 +138,7 @@ impl SpineOrder {
     }
 
     /// Whether the row's key or time is null. (A key that the view's type cannot hold is not: no entity has it.)
-    pub(super) fn is_null(&self, row: usize) -> bool {
+    fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
@@ -153,6 +154,17 @@ impl SpineOrder {
     /// The places of a group's entries.
     pub(super) fn group(&self, group: u32) -> std::ops::Range<usize> {
         self.starts[group as usize] as usize..self.starts[group as usize + 1] as usize
+    }
+
+    /// The group that the entry at a place belongs to.
+    pub(super) fn group_at(&self, entry: usize) -> u32 {
+        let after = self.starts.partition_point(|start| *start as usize <= entry);
+        (after.saturating_sub(1)).min(self.keys.len()) as u32
+    }
+
+    /// Why a row that stands in no group finds nothing.
+    pub(super) fn without_group(&self, row: usize) -> NullReason {
+        if self.is_null(row) { NullReason::NullKeyOrTime } else { NullReason::UnknownEntity }
     }
 
     /// Bytes that it holds.
@@ -220,14 +232,16 @@ impl FewKeys {
     }
 }
 
-/// The first row of each group. Groups are numbered as they come.
+/// The first row of each group.
 fn first_rows(group_of: &[u32], groups: usize) -> UInt32Array {
-    let mut firsts = Vec::with_capacity(groups);
+    let mut firsts = vec![u32::MAX; groups];
     for (row, group) in (0u32..).zip(group_of) {
-        if *group != NO_GROUP && *group as usize == firsts.len() {
-            firsts.push(row);
+        if *group != NO_GROUP {
+            let first = &mut firsts[*group as usize];
+            *first = row.min(*first);
         }
     }
+    firsts.retain(|row| *row != u32::MAX);
     firsts.into()
 }
 
