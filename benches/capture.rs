@@ -32,8 +32,11 @@ use storage::{Clock, Store};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Keys; each has the same number of observations.
+/// Keys of the wide view; each has the same number of observations.
 const KEYS: usize = 10_000;
+/// Keys of the small views, with four observations each: a table is read whole, and what is read is not to
+/// hide what capture costs.
+const SMALL_KEYS: usize = 100;
 /// Features of the wide view.
 const FEATURES: usize = 10;
 /// The time of the first observation, in microseconds.
@@ -129,7 +132,7 @@ impl Small {
 
     /// Each asks for something else, as clients do.
     fn text(self, number: usize) -> String {
-        let key = number * 7_919 % KEYS;
+        let key = number * 7_919 % SMALL_KEYS;
         match self {
             Self::Point => format!(
                 "SELECT valid_at, f0, f1 FROM small WHERE place = {key} ORDER BY valid_at DESC LIMIT 1"
@@ -137,7 +140,7 @@ impl Small {
             Self::Retrieval => {
                 let row = |of: usize| {
                     let at = sql_time(BEGIN + (number % 23) as i64 * HOUR);
-                    format!("({}, TIMESTAMP '{at}')", (key + of) % KEYS)
+                    format!("({}, TIMESTAMP '{at}')", (key + of) % SMALL_KEYS)
                 };
                 format!(
                     "SELECT * FROM historical_features((SELECT * FROM (VALUES {}, {}, {}) AS s(place, at)), \
@@ -192,19 +195,19 @@ impl Bench {
         let store = Store::open(&arguments.store, Clock::System).unwrap();
         let serving = Serving::new(Catalog::open_or_create(store, &author()).await.unwrap());
         serving.apply(definitions(), &author()).await.unwrap();
-        for (view, letter, features, rows) in [
-            ("small", 'f', 4, KEYS * 4),
-            ("other", 'g', 4, KEYS * 4),
-            ("wide", 'f', FEATURES, arguments.rows.max(KEYS)),
-        ] {
-            let rows = observations(letter, features, rows);
+        let hours = arguments.rows.div_ceil(KEYS);
+        for (view, letter, features, keys) in
+            [("small", 'f', 4, SMALL_KEYS), ("other", 'g', 4, SMALL_KEYS), ("wide", 'f', FEATURES, KEYS)]
+        {
+            let hours = if keys == KEYS { hours } else { 4 };
+            let rows = observations(letter, features, keys, hours);
             let mut request =
                 Request::new(view, Input::Rows(Rows::from_batches("rows", rows.schema(), vec![rows])));
             request.claim = Some(Claim::BackFill);
             serving.ingest(request, &author(), Arc::new(|_| ())).await.unwrap();
         }
         let engine = Engine::new(serving.catalog().clone());
-        Self { serving, engine, spine: spine(arguments.spine, arguments.rows.max(KEYS) / KEYS) }
+        Self { serving, engine, spine: spine(arguments.spine, hours) }
     }
 
     /// A session as each query has one.
@@ -380,9 +383,10 @@ fn definitions() -> Vec<(String, String)> {
 }
 
 /// Every key has an observation each hour.
-fn observations(letter: char, features: usize, rows: usize) -> RecordBatch {
-    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((0..rows).map(|row| (row % KEYS) as i64)));
-    let times = (0..rows).map(|row| BEGIN + (row / KEYS) as i64 * HOUR);
+fn observations(letter: char, features: usize, keys: usize, hours: usize) -> RecordBatch {
+    let rows = keys * hours;
+    let times = (0..rows).map(|row| BEGIN + (row / keys) as i64 * HOUR);
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((0..rows).map(|row| (row % keys) as i64)));
     let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"));
     let mut columns = vec![("place".to_owned(), keys), ("valid_at".to_owned(), times)];
     for at in 0..features {
@@ -395,7 +399,7 @@ fn observations(letter: char, features: usize, rows: usize) -> RecordBatch {
 /// Keys and times that are spread over all of them.
 fn spine(rows: usize, hours: usize) -> RecordBatch {
     let keys = (0..rows).map(|row| (scattered(row) % KEYS as u64) as i64);
-    let times = (0..rows).map(|row| BEGIN + (scattered(row + rows) % hours.max(1) as u64) as i64 * HOUR + 1);
+    let times = (0..rows).map(|row| BEGIN + (scattered(row + rows) % hours as u64) as i64 * HOUR + 1);
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(keys));
     let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"));
     RecordBatch::try_from_iter([("place", keys), ("at", times)]).unwrap()

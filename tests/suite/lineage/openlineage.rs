@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use catalog::Author;
+use catalog::ingest::{Input, Request, Rows};
 use catalog::registry::{Observations, SeenExperiment, SeenRun};
 use feature::Sequence;
 use lineage::openlineage::Event;
 use serde_json::Value;
 use serving::emission::{Emission, EmissionOptions, FileSink, Refusal, Sink};
-use serving::{HistoricalRequest, Kind, Serving};
+use serving::{HistoricalRequest, Kind, LineageRequest, Serving};
 
 use super::super::fixture;
 use super::super::stores::{author, files, folder, ingest, memory, spine};
@@ -462,4 +463,63 @@ async fn a_cursor_of_something_else_is_refused() {
     let wrong = EmissionOptions { authority: Some("a/b".to_owned()), ..EmissionOptions::default() };
     let error = Emission::open(&serving, Box::new(Consumer::default()), wrong).await.err().unwrap();
     assert!(error.to_string().contains("`a/b` is no authority"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_events_around_a_node_are_those_of_what_it_came_from_and_led_to() {
+    let serving = memory(&fixture::clock()).await;
+    let set = built(&serving).await;
+    // Nothing came of these, and nothing of what follows came from them.
+    let rows = table(
+        "origin string | time_hour timestamp  | temp float64 | visib float64 | sky string
+         SEA           | 2013-02-01T05:00:00Z | 39.02        | 10            | clear",
+    );
+    let rows = Rows::from_batches("station", rows.schema(), vec![rows]);
+    ingest(&serving, Request::new("weather", Input::Rows(rows))).await.unwrap();
+    let mut alone = HistoricalRequest::new(["weather.visib"]);
+    alone.name = Some("alone".to_owned());
+    serving.historical(spine(vec![table(fixture::SPINE)]), alone, &author()).await.unwrap();
+    let all = events(&serving, EmissionOptions::default()).await;
+
+    let request = |node: &str, up| LineageRequest { node: node.to_owned(), up, depth: None, sequence: None };
+    let both = |node: &str| [request(node, true), request(node, false)];
+    let around = serving.events_around(&both(&set.to_string()), None).await.unwrap();
+    assert!(around.complete);
+    // The same bytes that a consumer of all gets, in the same order.
+    let mut whole = all.iter();
+    for event in &around.events {
+        assert!(whole.any(|sent| sent == event), "{event} is not sent, or in another order");
+    }
+    let told = parsed(&around.events);
+    let jobs: BTreeSet<&str> = told.iter().filter_map(|event| event.pointer("/job/name")?.as_str()).collect();
+    assert_eq!(jobs, BTreeSet::from(["ingest.weather", "retrieve.delays", "runs"]));
+    // Two batches answered, of the three that there are.
+    assert_eq!(of_job(&told, "ingest.weather").len(), 4);
+    assert_eq!(of_job(&parsed(&all), "ingest.weather").len(), 6);
+    let named: BTreeSet<&str> =
+        told.iter().filter_map(|event| event.pointer("/dataset/name")?.as_str()).collect();
+    assert_eq!(named, BTreeSet::from(["deployments/production/delay-api", "models/delay", "weather"]));
+
+    // Up alone there is neither model nor deployment; with no step there is the set alone.
+    let up = serving.events_around(&[request(&set.to_string(), true)], None).await.unwrap();
+    assert!(up.events.iter().all(|event| !event.json.contains("delay-api")));
+    assert!(up.events.iter().any(|event| event.json.contains("ingest.weather")));
+    let near = LineageRequest { depth: Some(0), ..request(&set.to_string(), true) };
+    let near = serving.events_around(&[near], Some("shop")).await.unwrap();
+    assert!(!near.complete);
+    let near = parsed(&near.events);
+    assert_eq!(near.len(), 2);
+    assert!(near.iter().all(|event| text(event, "/job/namespace") == "lineament://shop"));
+
+    // As of the entry of the set, its model is not there yet.
+    let then = serving.catalog().state().training_set(set).unwrap().by.sequence;
+    let early = both(&set.to_string()).map(|request| LineageRequest { sequence: Some(then), ..request });
+    let early = serving.events_around(&early, None).await.unwrap();
+    assert!(early.events.iter().all(|event| event.sequence <= then));
+    assert!(early.events.iter().any(|event| event.sequence == then));
+
+    let unknown = serving.events_around(&both("nothing"), None).await.unwrap_err();
+    assert_eq!(unknown.kind(), Kind::NotFound);
+    let wrong = serving.events_around(&both(&set.to_string()), Some("a b")).await.unwrap_err();
+    assert_eq!(wrong.kind(), Kind::Invalid);
 }

@@ -14,6 +14,7 @@ mod models;
 mod naming;
 mod quality;
 mod runs;
+mod subjects;
 mod training_sets;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ use crate::manifest::Manifest;
 pub use event::Event;
 pub use naming::{AuthorityError, Namespace};
 pub use quality::{ColumnProfile, Profile};
+pub use subjects::subjects;
 
 /// Who makes the events, as `producer` says. The number changes when an entry comes to give other events than
 /// before.
@@ -74,9 +76,16 @@ impl Translator {
 
     /// The events of an entry, in order; `state` is the one right after it.
     pub fn translate(&self, entry: &Followed, state: &State, material: &Material) -> Vec<Event> {
-        let mut telling =
-            Telling { namespace: &self.namespace, by: &entry.by, state, material, events: Vec::new() };
+        let mut telling = Telling {
+            namespace: &self.namespace,
+            by: &entry.by,
+            state,
+            material,
+            place: 0,
+            events: Vec::new(),
+        };
         for (place, record) in entry.records.iter().enumerate() {
+            telling.place = place;
             telling.record(record, place, &entry.records);
         }
         telling.events
@@ -89,6 +98,8 @@ struct Telling<'a> {
     by: &'a Provenance,
     state: &'a State,
     material: &'a Material,
+    /// The record that is told of.
+    place: usize,
     events: Vec<Event>,
 }
 
