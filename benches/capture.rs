@@ -8,7 +8,8 @@
 //! engine's own calls (`plan`, `prepare`, `run`), which trace nothing and leave nothing behind; the product
 //! has no such door. A round is a block without, two with, and one without; its overhead is the ratio of its
 //! times. The table tells the median over all rounds, and an interval that holds it in 95 of 100 draws of as
-//! many rounds. `control` is the same with both blocks without: it says how much of a figure is noise.
+//! many rounds; `cpu` is the ratio of all the processor time of this process, which others on the machine
+//! disturb less. `control` is the same with both blocks without: it says how much of a figure is noise.
 //!
 //! Beside it stands what the two parts of capture take by themselves: `trace` is planning with the trace
 //! less planning without it, `write` is a flush divided by its reads.
@@ -46,10 +47,10 @@ const HOUR: i64 = 3_600_000_000;
 #[derive(Parser)]
 struct Arguments {
     /// Rounds of small queries; of point-in-time retrievals there are as many
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 20)]
     rounds: usize,
     /// Small queries of a block
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 200)]
     block: usize,
     /// Small queries that are under way at a time
     #[arg(long, default_value_t = 4)]
@@ -81,8 +82,8 @@ async fn run(arguments: Arguments) {
     let bench = Bench::new(&arguments).await;
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|words| name.contains(words.as_str()));
     println!(
-        "{:<26} {:>10} {:>10} {:>9} {:>19} {:>9} {:>9} {:>8}",
-        "", "without", "with", "overhead", "95 of 100", "trace", "write", "per s"
+        "{:<26} {:>10} {:>10} {:>9} {:>19} {:>9} {:>9} {:>9} {:>8}",
+        "", "without", "with", "overhead", "95 of 100", "cpu", "trace", "write", "per s"
     );
     for small in [Small::Point, Small::Retrieval, Small::Aggregate, Small::Mixed] {
         if !wanted(small.name()) {
@@ -95,7 +96,7 @@ async fn run(arguments: Arguments) {
         bench.compare(small.name(), arguments.rounds, &block, [false, true]).await;
     }
     if wanted("retrieval of a spine") {
-        let block = Block { small: Small::Spine, queries: 1, at_once: 1 };
+        let block = Block { small: Small::Spine, queries: 4, at_once: 1 };
         bench.compare("control, spine", arguments.rounds, &block, [false, false]).await;
         bench.compare("retrieval of a spine", arguments.rounds, &block, [false, true]).await;
     }
@@ -268,19 +269,24 @@ impl Bench {
         self.block(block, other, 0).await;
         let mut pairs = Vec::new();
         let mut flushed = Duration::ZERO;
+        let (mut cpu, mut spent) = (cpu_seconds(), [0.0, 0.0]);
         for round in 0..rounds {
-            let first = round * block.queries;
-            let (before, _) = self.block(block, one, first).await;
-            let (with, flush) = self.block(block, other, first).await;
-            let (again, flush_again) = self.block(block, other, first).await;
-            let (after, _) = self.block(block, one, first).await;
-            pairs.push((seconds(before + after), seconds(with + again)));
-            flushed += flush + flush_again;
+            let mut took = [0.0, 0.0];
+            for side in [0, 1, 1, 0] {
+                let (time, flush) = self.block(block, [one, other][side], round * block.queries).await;
+                took[side] += seconds(time);
+                flushed += if side == 1 { flush } else { Duration::ZERO };
+                let now = cpu_seconds();
+                spent[side] += now - cpu;
+                cpu = now;
+            }
+            pairs.push((took[0], took[1]));
         }
         let each = |time: f64| time / (2 * block.queries) as f64;
         let without = median(pairs.iter().map(|(without, _)| each(*without)).collect());
         let with = median(pairs.iter().map(|(_, with)| each(*with)).collect());
         let mut line = figures(name, without, with, &pairs);
+        let _ = write!(line, " {:>+7.2} %", 100.0 * (spent[1] / spent[0] - 1.0));
         if other {
             let written = seconds(flushed) / (rounds * 2 * block.queries) as f64;
             let _ = write!(line, " {:>9} {:>9}", shown(self.trace(block).await), shown(written));
@@ -434,6 +440,14 @@ fn overhead(pairs: &[(f64, f64)]) -> (f64, f64, f64) {
         .collect();
     drawn.sort_by(f64::total_cmp);
     (median(ratios), drawn[drawn.len() / 40], drawn[drawn.len() - 1 - drawn.len() / 40])
+}
+
+/// Of this process, all threads, user and system.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // utime and stime are fields 14 and 15 of the line, in ticks of a hundredth of a second.
+    [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
