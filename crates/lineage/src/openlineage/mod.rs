@@ -28,6 +28,7 @@ use catalog::{Followed, State};
 use feature::{BatchId, Sequence, StoreId, TrainingSetId};
 use serde::Deserialize;
 
+use crate::edges::Edge;
 use crate::manifest::Manifest;
 
 pub use event::Event;
@@ -48,6 +49,15 @@ pub struct BatchBody {
     /// Steps that made the rows before they came, as the writer states them.
     #[serde(default)]
     pub steps: Vec<String>,
+    /// How the rows of a derived view were made.
+    pub derived: Option<DerivedBody>,
+}
+
+/// What a refresh said of its rows.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct DerivedBody {
+    /// What each column of the view comes from; none where that was not known or not told.
+    pub lineage: Option<Vec<Edge>>,
 }
 
 /// The side objects that an entry names. What is not handed in is left out of the events.
