@@ -14,7 +14,7 @@ use feature::Sequence;
 use lineage::openlineage::Event;
 use serde_json::Value;
 use serving::emission::{Emission, EmissionOptions, FileSink, Refusal, Sink};
-use serving::{HistoricalRequest, Kind, LineageRequest, Serving};
+use serving::{HistoricalRequest, Kind, LineageRequest, RefreshRequest, Serving};
 
 use super::super::fixture;
 use super::super::stores::{author, files, folder, ingest, memory, spine};
@@ -226,6 +226,69 @@ async fn a_training_set_tells_where_each_column_comes_from() {
     let loads = of_job(&told, "ingest.weather");
     let written = loads.last().unwrap().pointer("/outputs/0/facets/version/datasetVersion");
     assert_eq!(complete.pointer("/inputs/1/facets/version/datasetVersion"), written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_derived_batch_tells_where_each_column_comes_from() {
+    let serving = memory(&fixture::clock()).await;
+    built(&serving).await;
+    let celsius = "
+        kind = \"feature_view\"
+        name = \"celsius\"
+        entity = \"airport\"
+        [time]
+        valid_at = \"hour\"
+        known_at = { column = \"known_at\" }
+        [derived]
+        sql = \"SELECT origin, valid_at AS hour, known_at, (temp - 32) / 1.8 AS c, 1 AS one FROM history('weather') WHERE visib > 1\"
+        [[features]]
+        name = \"degrees\"
+        type = \"float64\"
+        column = \"c\"
+        [[features]]
+        name = \"one\"
+        type = \"int64\"";
+    let definitions = [fixture::DEFINITIONS.as_slice(), &[("celsius.toml", celsius)]].concat();
+    serving.apply(files(&definitions), &author()).await.unwrap();
+    let request = RefreshRequest { view: Some("celsius".to_owned()), full: false };
+    assert!(serving.refresh(&request, &author()).await.unwrap()[0].batch.is_some());
+    let told = parsed(&events(&serving, EmissionOptions::default()).await);
+    let derived = of_job(&told, "derive.celsius");
+    let output = &derived.last().unwrap()["outputs"][0];
+    let edges = |of: Option<&Value>| -> BTreeSet<(String, String)> {
+        let fields = of.and_then(Value::as_array).unwrap_or_else(|| panic!("no columnLineage in {output}"));
+        let edges = fields.iter().flat_map(|field| {
+            assert_eq!(text(field, "/name"), "weather");
+            let kinds = field["transformations"].as_array().unwrap().iter();
+            kinds.map(|kind| (text(field, "/field").to_owned(), text(kind, "/subtype").to_owned()))
+        });
+        edges.collect()
+    };
+    let expected = |edges: &[(&str, &str)]| -> BTreeSet<(String, String)> {
+        edges.iter().map(|(field, kind)| ((*field).to_owned(), (*kind).to_owned())).collect()
+    };
+    let of =
+        |column: &str| edges(output.pointer(&format!("/facets/columnLineage/fields/{column}/inputFields")));
+    // By the names of the view, not of its query.
+    assert_eq!(of("degrees"), expected(&[("temp", "TRANSFORMATION")]));
+    assert_eq!(of("valid_at"), expected(&[("valid_at", "IDENTITY")]));
+    assert_eq!(of("known_at"), expected(&[("known_at", "IDENTITY")]));
+    assert_eq!(of("origin"), expected(&[("origin", "IDENTITY")]));
+    assert_eq!(of("one"), expected(&[]));
+    assert_eq!(edges(output.pointer("/facets/columnLineage/dataset")), expected(&[("visib", "FILTER")]));
+    // What came since is read alone, and its columns come from the same.
+    let rows = table(
+        "origin string | time_hour timestamp  | temp float64 | visib float64 | sky string
+         SEA           | 2013-02-01T05:00:00Z | 39.02        | 10            | clear",
+    );
+    let rows = Rows::from_batches("station", rows.schema(), vec![rows]);
+    ingest(&serving, Request::new("weather", Input::Rows(rows))).await.unwrap();
+    assert!(serving.refresh(&request, &author()).await.unwrap()[0].since.is_some());
+    let told = parsed(&events(&serving, EmissionOptions::default()).await);
+    let again = of_job(&told, "derive.celsius");
+    assert_eq!(again.len(), 4);
+    let lineage = "/outputs/0/facets/columnLineage";
+    assert_eq!(again[3].pointer(lineage), again[1].pointer(lineage));
 }
 
 #[tokio::test(flavor = "multi_thread")]
