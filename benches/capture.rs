@@ -3,13 +3,13 @@
 //!
 //!     cargo bench --bench capture -- [--rounds N] [--rows N] [--at-once N] [--store URL] [--only WORDS]
 //!
-//! "With" is the product's door: `Serving::retrieve` or `Serving::historical`, and a flush at the end of each
-//! block, where the server has one every two seconds. "Without" is the same session, plan and rows by the
-//! engine's own calls (`plan`, `prepare`, `run`), which trace nothing and leave nothing behind; the product
-//! has no such door. A round is a block without, two with, and one without; its overhead is the ratio of its
-//! times. The table tells the median over all rounds, and an interval that holds it in 95 of 100 draws of as
-//! many rounds; `cpu` is the ratio of all the processor time of this process, which others on the machine
-//! disturb less. `control` is the same with both blocks without: it says how much of a figure is noise.
+//! "With" is the product's door: `Serving::retrieve` or `Serving::historical`. "Without" is the same session,
+//! plan and rows by the engine's own calls (`plan`, `prepare`, `run`), which trace nothing and leave nothing
+//! behind; the product has no such door. Each query is asked in both ways, one right after the other and each
+//! first in turn, so that whatever else the machine does meets both. At the end of a round what was recorded
+//! is flushed, as the server does every two seconds, and the flush is added to the time of its queries. The
+//! table tells the median over the rounds' ratios, and an interval that holds it in 95 of 100 draws of as many
+//! rounds. `control` is the same with both ways without: it says how much of a figure is noise.
 //!
 //! Beside it stands what the two parts of capture take by themselves: `trace` is planning with the trace
 //! less planning without it, `write` is a flush divided by its reads.
@@ -49,11 +49,11 @@ struct Arguments {
     /// Rounds of small queries; of point-in-time retrievals there are as many
     #[arg(long, default_value_t = 20)]
     rounds: usize,
-    /// Small queries of a block
+    /// Small queries of a round
     #[arg(long, default_value_t = 200)]
-    block: usize,
-    /// Small queries that are under way at a time
-    #[arg(long, default_value_t = 4)]
+    queries: usize,
+    /// Small queries that are under way at a time; as many as there are cores, or fewer
+    #[arg(long, default_value_t = 2)]
     at_once: usize,
     /// Rows of the wide view
     #[arg(long, default_value_t = 1_000_000)]
@@ -82,23 +82,23 @@ async fn run(arguments: Arguments) {
     let bench = Bench::new(&arguments).await;
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|words| name.contains(words.as_str()));
     println!(
-        "{:<26} {:>10} {:>10} {:>9} {:>19} {:>9} {:>9} {:>9} {:>8}",
-        "", "without", "with", "overhead", "95 of 100", "cpu", "trace", "write", "per s"
+        "{:<26} {:>10} {:>10} {:>9} {:>19} {:>9} {:>9} {:>8}",
+        "", "without", "with", "overhead", "95 of 100", "trace", "write", "per s"
     );
     for small in [Small::Point, Small::Retrieval, Small::Aggregate, Small::Mixed] {
         if !wanted(small.name()) {
             continue;
         }
-        let block = Block { small, queries: arguments.block, at_once: arguments.at_once };
+        let block = Block { small, queries: arguments.queries, at_once: arguments.at_once };
         if small == Small::Mixed {
-            bench.compare("control, small", arguments.rounds, &block, [false, false]).await;
+            bench.compare("control, small", arguments.rounds, block, [false, false]).await;
         }
-        bench.compare(small.name(), arguments.rounds, &block, [false, true]).await;
+        bench.compare(small.name(), arguments.rounds, block, [false, true]).await;
     }
     if wanted("retrieval of a spine") {
-        let block = Block { small: Small::Spine, queries: 4, at_once: 1 };
-        bench.compare("control, spine", arguments.rounds, &block, [false, false]).await;
-        bench.compare("retrieval of a spine", arguments.rounds, &block, [false, true]).await;
+        let block = Block { small: Small::Spine, queries: 20, at_once: 1 };
+        bench.compare("control, spine", arguments.rounds, block, [false, false]).await;
+        bench.compare("retrieval of a spine", arguments.rounds, block, [false, true]).await;
     }
     if wanted("training set") {
         bench.training_sets(arguments.rounds).await;
@@ -236,64 +236,61 @@ impl Bench {
         assert!(rows.iter().any(|batch| batch.num_rows() > 0));
     }
 
-    /// How long a block took, and of that the flush.
-    async fn block(&self, block: Block, recorded: bool, first: usize) -> (Duration, Duration) {
-        let started = Instant::now();
+    /// How long the queries of a round took in each of the two ways, and then the flush.
+    async fn round(&self, block: Block, sides: [bool; 2], first: usize) -> ([f64; 2], f64) {
         let tasks = (0..block.at_once).map(|task| {
             let bench = self.clone();
             tokio::spawn(async move {
+                let mut took = [0.0, 0.0];
                 for number in (task..block.queries).step_by(block.at_once) {
-                    if recorded {
-                        bench.with(block, first + number).await;
-                    } else {
-                        bench.without(block, first + number).await;
+                    for turn in 0..2 {
+                        let side = (number / block.at_once + turn) % 2;
+                        let started = Instant::now();
+                        if sides[side] {
+                            bench.with(block, first + number).await;
+                        } else {
+                            bench.without(block, first + number).await;
+                        }
+                        took[side] += seconds(started.elapsed());
                     }
                 }
+                took
             })
         });
         let tasks: Vec<_> = tasks.collect();
+        let mut took = [0.0, 0.0];
         for task in tasks {
-            task.await.unwrap();
+            let [one, other] = task.await.unwrap();
+            took = [took[0] + one, took[1] + other];
         }
         let flush = Instant::now();
-        if recorded {
-            self.serving.flush(&author()).await.unwrap();
-        }
-        (started.elapsed(), flush.elapsed())
+        self.serving.flush(&author()).await.unwrap();
+        (took, seconds(flush.elapsed()))
     }
 
-    async fn compare(&self, name: &str, rounds: usize, block: &Block, [one, other]: [bool; 2]) {
-        let block = *block;
+    async fn compare(&self, name: &str, rounds: usize, block: Block, sides: [bool; 2]) {
         // Files are opened and code is warm before anything is measured.
-        self.block(block, one, 0).await;
-        self.block(block, other, 0).await;
-        let mut pairs = Vec::new();
-        let mut flushed = Duration::ZERO;
-        let (mut cpu, mut spent) = (cpu_seconds(), [0.0, 0.0]);
+        self.round(block, sides, 0).await;
+        let (mut pairs, mut flushed) = (Vec::new(), 0.0);
+        let started = Instant::now();
         for round in 0..rounds {
-            let mut took = [0.0, 0.0];
-            for side in [0, 1, 1, 0] {
-                let (time, flush) = self.block(block, [one, other][side], round * block.queries).await;
-                took[side] += seconds(time);
-                flushed += if side == 1 { flush } else { Duration::ZERO };
-                let now = cpu_seconds();
-                spent[side] += now - cpu;
-                cpu = now;
-            }
-            pairs.push((took[0], took[1]));
+            let ([one, other], flush) = self.round(block, sides, round * block.queries).await;
+            let flush = if sides[1] { flush } else { 0.0 };
+            pairs.push((one, other + flush));
+            flushed += flush;
         }
-        let each = |time: f64| time / (2 * block.queries) as f64;
+        let rate = (2 * rounds * block.queries) as f64 / seconds(started.elapsed());
+        let each = |time: f64| time / block.queries as f64;
         let without = median(pairs.iter().map(|(without, _)| each(*without)).collect());
         let with = median(pairs.iter().map(|(_, with)| each(*with)).collect());
         let mut line = figures(name, without, with, &pairs);
-        let _ = write!(line, " {:>+7.2} %", 100.0 * (spent[1] / spent[0] - 1.0));
-        if other {
-            let written = seconds(flushed) / (rounds * 2 * block.queries) as f64;
+        if sides[1] {
+            let written = flushed / (rounds * block.queries) as f64;
             let _ = write!(line, " {:>9} {:>9}", shown(self.trace(block).await), shown(written));
         } else {
             let _ = write!(line, " {:>9} {:>9}", "", "");
         }
-        println!("{line} {:>8.0}", 1.0 / with);
+        println!("{line} {rate:>8.0}");
     }
 
     /// What planning takes longer for the trace, in the median of many turns.
@@ -303,7 +300,6 @@ impl Bench {
             let session = self.session(block).await;
             let plan = session.plan(&block.small.text(number)).await.unwrap();
             let mut took = [0.0, 0.0];
-            // The first of two is slower, so each is first in turn.
             for turn in 0..4 {
                 let traced = (number + turn / 2 + turn % 2) % 2;
                 let started = Instant::now();
@@ -440,14 +436,6 @@ fn overhead(pairs: &[(f64, f64)]) -> (f64, f64, f64) {
         .collect();
     drawn.sort_by(f64::total_cmp);
     (median(ratios), drawn[drawn.len() / 40], drawn[drawn.len() - 1 - drawn.len() / 40])
-}
-
-/// Of this process, all threads, user and system.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // utime and stime are fields 14 and 15 of the line, in ticks of a hundredth of a second.
-    [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
