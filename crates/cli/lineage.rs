@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use serving::{Error, Kind, LineageReport, LineageRequest, LineageStep, Result};
+use serving::{Error, Kind, LineageReport, LineageRequest, LineageStep, Result, Serving};
 
 use crate::session::Place;
 use crate::table::grouped;
@@ -30,6 +30,9 @@ pub struct Arguments {
     all: bool,
     #[arg(long, value_enum, default_value_t = Format::Tree)]
     format: Format,
+    /// The name of this store in OpenLineage events, as lineament://NAME. Not said: its id
+    #[arg(long, value_name = "NAME")]
+    authority: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,6 +41,8 @@ enum Format {
     /// For Graphviz
     Dot,
     Json,
+    /// Events, one a line, as `lineament emit` sends them
+    Openlineage,
 }
 
 /// Nodes of one kind that are shown under another.
@@ -45,29 +50,28 @@ const SHOWN: usize = 4;
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open().await?;
-    let mut reports = Vec::new();
-    for up in [true, false] {
-        if (up && arguments.down) || (!up && arguments.up) {
-            continue;
-        }
-        let request = LineageRequest {
-            node: arguments.node.clone(),
-            up,
-            depth: arguments.depth,
-            sequence: arguments.sequence.map(feature::Sequence),
-        };
-        reports.push((up, serving.lineage(&request).await?));
-    }
+    let request = |up| LineageRequest {
+        node: arguments.node.clone(),
+        up,
+        depth: arguments.depth,
+        sequence: arguments.sequence.map(feature::Sequence),
+    };
+    let requests: Vec<LineageRequest> = [true, false]
+        .into_iter()
+        .filter(|up| !(if *up { arguments.down } else { arguments.up }))
+        .map(request)
+        .collect();
     let shown = if arguments.all { usize::MAX } else { SHOWN };
     match arguments.format {
         Format::Tree => {
-            for (up, report) in &reports {
+            for (up, report) in &reports(&serving, &requests).await? {
                 print_tree(report, *up, shown);
             }
         }
-        Format::Dot => print_dot(&reports),
+        Format::Dot => print_dot(&reports(&serving, &requests).await?),
         Format::Json => {
-            let json: serde_json::Map<String, serde_json::Value> = reports
+            let json: serde_json::Map<String, serde_json::Value> = reports(&serving, &requests)
+                .await?
                 .iter()
                 .map(|(up, report)| {
                     let name = if *up { "up" } else { "down" };
@@ -77,8 +81,26 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
                 .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
             println!("{:#}", serde_json::Value::Object(json));
         }
+        Format::Openlineage => {
+            let around = serving.events_around(&requests, arguments.authority.as_deref()).await?;
+            for event in &around.events {
+                println!("{}", event.json);
+            }
+            if !around.complete {
+                eprintln!("cut here: raise --depth to see more");
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What each walk found, with whether it went up.
+async fn reports(serving: &Serving, requests: &[LineageRequest]) -> Result<Vec<(bool, LineageReport)>> {
+    let mut reports = Vec::new();
+    for request in requests {
+        reports.push((request.up, serving.lineage(request).await?));
+    }
+    Ok(reports)
 }
 
 fn print_tree(report: &LineageReport, up: bool, shown: usize) {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use server::mlflow::{Follower, MlflowOptions};
 use server::openlineage::Emitter;
 use server::{ServeOptions, Server};
 use serving::{Error, Kind, OpaqueReads, Result, Serving};
@@ -40,6 +41,38 @@ pub struct Arguments {
     openlineage: Option<String>,
     #[command(flatten, next_help_heading = "OpenLineage")]
     told: Told,
+    #[command(flatten, next_help_heading = "MLflow")]
+    tracking: Tracking,
+}
+
+/// A tracking server that is asked what it knows while the store is served.
+#[derive(Args, Clone)]
+struct Tracking {
+    /// Ask this MLflow server now and then what it knows of runs, models and aliases, as http://tracking:5000, and take it
+    /// into the log. Nothing is written there
+    #[arg(long, env = "LINEAMENT_MLFLOW", value_name = "URL")]
+    mlflow: Option<String>,
+    /// How often, as 1m or 1h
+    #[arg(long, default_value = "5m", value_parser = period, value_name = "SPAN")]
+    mlflow_every: std::time::Duration,
+    /// An alias that stands for a deployment, with its environment: where it moves, the deployment of the model's name serves
+    /// the new version
+    #[arg(long, value_name = "ALIAS=ENVIRONMENT", value_parser = deployed)]
+    mlflow_deployed: Vec<(String, String)>,
+    /// Sent to MLflow as a bearer token; user and password may stand in the address instead
+    #[arg(long, env = "MLFLOW_TRACKING_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    mlflow_token: Option<String>,
+}
+
+impl Tracking {
+    fn options(&self) -> Option<MlflowOptions> {
+        Some(MlflowOptions {
+            address: self.mlflow.clone()?,
+            token: self.mlflow_token.clone().filter(|token| !token.is_empty()),
+            every: self.mlflow_every,
+            deployed: self.mlflow_deployed.clone(),
+        })
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -65,11 +98,23 @@ fn schedule(text: &str) -> std::result::Result<Schedule, String> {
     if text == "never" {
         return Ok(Schedule(None));
     }
+    match period(text) {
+        Ok(span) => Ok(Schedule(Some(span))),
+        Err(why) => Err(format!("{why}, or never")),
+    }
+}
+
+/// A span of a second or more.
+fn period(text: &str) -> std::result::Result<std::time::Duration, String> {
     let span = text.parse::<feature::Span>().map_err(|error| error.to_string())?;
     match u64::try_from(span.micros()) {
-        Ok(micros @ 1_000_000..) => Ok(Schedule(Some(std::time::Duration::from_micros(micros)))),
-        _ => Err(format!("`{text}` is too often; write 1s or more, or never")),
+        Ok(micros @ 1_000_000..) => Ok(std::time::Duration::from_micros(micros)),
+        _ => Err(format!("`{text}` is too often; write 1s or more")),
     }
+}
+
+fn deployed(text: &str) -> std::result::Result<(String, String), String> {
+    server::mlflow::deployed(text).map_err(|error| error.to_string())
 }
 
 /// A size: a whole number of bytes, or of K, M, G or T of 1024 each.
@@ -105,6 +150,10 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         }
         None => None,
     };
+    let follower = match arguments.tracking.options() {
+        Some(options) => Some(Follower::new(serving.clone(), options, place.author())?),
+        None => None,
+    };
     let server = bind(place, serving, address, arguments.memory_limit, every).await?;
     println!("listening on grpc://{}", server.address());
     let ended = Arc::new(Notify::new());
@@ -112,8 +161,14 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         let ended = ended.clone();
         tokio::spawn(emitter.run(async move { ended.notified().await }))
     });
+    let left = Arc::new(Notify::new());
+    let following = follower.map(|follower| tokio::spawn(follower.run(left.clone())));
     let ran = server.run(stop()).await;
     ended.notify_one();
+    left.notify_one();
+    if let Some(following) = following {
+        let _ = following.await;
+    }
     if let Some(emitting) = emitting {
         // It ends by itself; that it failed is no reason to say that serving did.
         let _ = emitting.await;

@@ -11,6 +11,7 @@ import pytest
 import readings
 from lineament.mlflow.outbox import OUTBOX
 from lineament.mlflow.reconciliation import Known, RunUse, _known_to_store, _moved
+from program import Server, fails
 from tracking import TrackingServer
 
 
@@ -352,3 +353,115 @@ def test_a_store_that_takes_no_observations(tracked, relay, tracking):
 def test_a_server_that_does_not_answer(tracked):
     with pytest.raises(lineament.Unavailable, match="no MLflow server answers at http://127.0.0.1:9"):
         lineament.mlflow.reconcile(tracked, "http://127.0.0.1:9/")
+
+
+# ------------------------------------------------------------------------------------- the server, by itself
+
+
+def passed(server) -> dict:
+    """The status of a server's first pass over MLflow, whatever came of it."""
+    until = time.monotonic() + 60
+    with lineament.connect(server.url) as client:
+        while (last := client.status()["mlflow"]) is None:
+            assert time.monotonic() < until, server.said()
+            time.sleep(0.1)
+    return last
+
+
+def agrees(server, tracking) -> None:
+    """The client's own pass finds nothing that the server's did not tell: its only entry says that it was made."""
+    with lineament.connect(server.url) as client:
+        before = client.status()["sequence"]
+        report = lineament.mlflow.reconcile(client, tracking.uri)
+        assert (report.linked, report.moved, report.gone, report.renamed) == ([], [], [], [])
+        assert client.status()["sequence"] == before + 1
+
+
+def test_the_server_asks_by_itself_and_agrees_with_the_client(tracked, tracking, registry, tmp_path):
+    store = tmp_path / "store"
+    with Server(store) as server, lineament.connect(server.url) as client:
+        client.apply(readings.DEFINITIONS)
+        client.ingest("reading", readings.rows())
+        with mlflow.start_run(run_name="above", tags={"mlflow.source.git.commit": "abc"}) as above:
+            mlflow.set_tag("long", "x" * 9000)
+            with mlflow.start_run(nested=True) as below:
+                mlflow.log_params({"depth": 3, "cut": "y" * 6000})
+                mlflow.log_metrics({"auc": 0.9, "loss": float("nan"), "worst": float("inf")})
+                training_set = retrieve(client)
+        settled()
+    ids = f"{training_set.id},01a00000-0000-7000-8000-000000000000"
+    with mlflow.start_run(tags={"lineament.training_sets": ids}) as tagged:
+        pass
+    first, second = register(registry, "served", below), register(registry, "served", below)
+    registry.set_registered_model_alias("served", "champion", first.version)
+
+    asked = ("--mlflow", tracking.uri, "--mlflow-every", "1h", "--mlflow-deployed", "champion=production")
+    with Server(store, *asked) as server, lineament.connect(server.url) as client:
+        last = passed(server)
+        # The server is shared with the tests above, whose aliases and sets are there as well.
+        assert (last["authority"], last["error"], last["failures"]) == (tracking.uri, None, 0)
+        assert last["linked"] == 1 and last["foreign"] >= 1 and last["moved"] >= 1
+        agrees(server, tracking)
+        runs = "SELECT external_id, name, status FROM lineament.runs WHERE external_id = '{}'"
+        assert rows(client, runs.format(above.info.run_id)) == [
+            {"external_id": above.info.run_id, "name": "above", "status": "FINISHED"}
+        ]
+        uses = f"SELECT external_id, how FROM lineament.uses WHERE training_set = '{training_set.id}'"
+        assert {(use["external_id"], use["how"]) for use in rows(client, uses)} == {
+            (below.info.run_id, "thread"), (tagged.info.run_id, "pending")
+        }  # fmt: skip
+        reached = [row for row in client.impact("reading").rows if row.training_set == training_set.id]
+        assert any(row.deployment is not None for row in reached)
+
+    registry.set_registered_model_alias("served", "champion", second.version)
+    registry.delete_model_version("served", first.version)
+    mlflow.delete_run(tagged.info.run_id)
+    tracking.collect()
+    with Server(store, *asked) as server, lineament.connect(server.url) as client:
+        last = passed(server)
+        assert (last["linked"], last["moved"]) == (0, 1)
+        # The run and the version.
+        assert last["gone"] == 2
+        agrees(server, tracking)
+        history = "SELECT version, until IS NULL AS now FROM lineament.alias_history WHERE name = 'served'"
+        assert rows(client, history) == [{"version": "1", "now": False}, {"version": "2", "now": True}]
+        serves = "SELECT until IS NULL AS now FROM lineament.deployments WHERE name = 'served'"
+        assert sorted(row["now"] for row in rows(client, serves)) == [False, True]
+
+    registry.rename_registered_model("served", "serving")
+    with Server(store, *asked) as server, lineament.connect(server.url) as client:
+        last = passed(server)
+        assert (last["moved"], last["gone"]) == (0, 0)
+        agrees(server, tracking)
+        models = "SELECT name, versions FROM lineament.models WHERE name IN ('served', 'serving')"
+        assert rows(client, models) == [{"name": "serving", "versions": 2}]
+
+
+def test_an_mlflow_that_is_down_is_in_nobodys_way(tracking, tmp_path):
+    tracking.stop()
+    try:
+        with Server(tmp_path / "store", "--mlflow", tracking.uri, "--mlflow-every", "1s") as server:
+            last = passed(server)
+            assert (last["at"], last["failures"]) == (None, 1)
+            assert last["error"].startswith(f"MLflow at {tracking.uri}, experiments/search: ")
+            with lineament.connect(server.url) as client:
+                client.apply(readings.DEFINITIONS)
+                assert client.ingest("reading", readings.rows()).rows > 0
+                tracking.start()
+                until = time.monotonic() + 60
+                while (last := client.status()["mlflow"])["at"] is None:
+                    assert time.monotonic() < until, server.said()
+                    time.sleep(0.2)
+                assert (last["failures"], last["error"]) == (0, None)
+                seen = rows(client, "SELECT authority FROM lineament.reconciliation")
+                assert {row["authority"] for row in seen} == {tracking.uri}
+    finally:
+        if tracking.process is None:
+            tracking.start()
+
+
+def test_a_server_that_cannot_be_asked_is_refused_at_once(tmp_path):
+    said = fails(tmp_path / "store", "serve", "--port", 0, "--mlflow", "sqlite:///runs.db")
+    assert "not at sqlite://" in said
+    said = fails(tmp_path / "store", "serve", "--port", 0, "--mlflow", "http://tracking", "--mlflow-deployed", "champion")
+    assert "write champion=production" in said

@@ -189,6 +189,26 @@ def test_the_events_hold_what_they_should(events):
     assert parents == {"01234567-89ab-cdef-0123-456789abcdef"}
 
 
+def test_the_events_around_a_node_are_among_all_and_fit_the_schemas(store, events, check):
+    said = run(store, "lineage", "churn-api", "--format", "openlineage")
+    around = [json.loads(line) for line in said.splitlines()]
+    for event in around:
+        check(event)
+    whole = iter(events)
+    assert all(event in whole for event in around)
+    jobs = {event["job"]["name"] for event in around if "job" in event}
+    # From where it serves back to the rows; a batch that was written later is none of it.
+    assert jobs == {"ingest.reading", "retrieve.model", "replay.model", "experiment.churn"}
+    here, everywhere = (
+        sum(event.get("job", {}).get("name") == "ingest.reading" for event in told) for told in (around, events)
+    )
+    assert 0 < here < everywhere
+    named = run(store, "lineage", "churn-api", "--format", "openlineage", "--authority", "shop").splitlines()
+    assert len(named) == len(around)
+    assert "lineament://shop" in named[0]
+    fails(store, "lineage", "churn-api", "--format", "openlineage", "--authority", "a shop")
+
+
 @pytest.mark.parametrize(
     ("pointer", "wrong"),
     [

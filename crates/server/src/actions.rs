@@ -224,8 +224,8 @@ pub async fn act(
             }
             let catalog = serving.catalog();
             let state = catalog.refresh().await.map_err(|error| failed(error.into()))?;
-            let last = serving.last_reconciliation();
-            reports::json(&reports::status(&state, &author.program, last.as_ref()))
+            let (last, mlflow) = (serving.last_reconciliation(), serving.last_tracking_pass());
+            reports::json(&reports::status(&state, &author.program, last.as_ref(), mlflow.as_ref()))
         }
         CREATE_PREPARED => {
             let wanted: ActionCreatePreparedStatementRequest = unpack(name, body)?;

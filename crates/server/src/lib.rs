@@ -9,6 +9,7 @@ mod call;
 mod error;
 mod exchange;
 mod flight_sql;
+pub mod mlflow;
 pub mod openlineage;
 mod parameters;
 mod put;

@@ -118,7 +118,7 @@ impl Sink for HttpSink {
 }
 
 /// An error with what is below it: "connection refused" is what one wants to know.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(below) = cause {

@@ -7,7 +7,7 @@ use catalog::records::Subject;
 use feature::Sequence;
 use serde::Serialize;
 use serde_json::{Value, json};
-use serving::LastReconciliation;
+use serving::{LastReconciliation, LastTrackingPass};
 use tonic::Status;
 
 use crate::status as statuses;
@@ -55,9 +55,20 @@ pub fn plan(plan: &Plan, sequence: Option<Sequence>) -> Value {
     json!({ "changes": changes, "sequence": sequence })
 }
 
-/// `reconciliation` is of the last pass of this process, and null before the first.
-pub fn status(state: &State, program: &str, last: Option<&LastReconciliation>) -> Value {
-    json!({ "store": state.store, "sequence": state.head.sequence, "program": program, "reconciliation": last })
+/// `reconciliation` and `mlflow` are of the last passes of this process, and null before the first.
+pub fn status(
+    state: &State,
+    program: &str,
+    last: Option<&LastReconciliation>,
+    mlflow: Option<&LastTrackingPass>,
+) -> Value {
+    json!({
+        "store": state.store,
+        "sequence": state.head.sequence,
+        "program": program,
+        "reconciliation": last,
+        "mlflow": mlflow,
+    })
 }
 
 fn subject(subject: Subject) -> &'static str {

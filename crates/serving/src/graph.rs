@@ -14,7 +14,7 @@ use engine::{LineageRelations, Snapshot};
 use feature::{Sequence, TrainingSetId};
 use futures::{StreamExt, TryStreamExt};
 use lineage::Graph;
-use lineage::graph::{Direction, Edge};
+use lineage::graph::{Direction, Edge, Walk};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -167,10 +167,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a name of nothing, with the nearest; `Invalid` for one of several things.
     pub async fn lineage(&self, request: &LineageRequest) -> Result<LineageReport> {
-        let (state, graph) = self.graph(request.sequence).await?;
-        let start = find(&graph, &state, &request.node)?;
-        let direction = if request.up { Direction::Up } else { Direction::Down };
-        let walk = graph.walk(start, direction, request.depth.unwrap_or(u32::MAX), MOST);
+        let (graph, walk) = self.walk(request).await?;
         let step = |step: &lineage::graph::Step| {
             let node = graph.node(step.place);
             let edge = step.by.map(|(edge, _)| edge);
@@ -192,6 +189,14 @@ impl Serving {
             steps: walk.steps.iter().map(step).collect(),
             complete: walk.cut_at.is_none(),
         })
+    }
+
+    pub(crate) async fn walk(&self, request: &LineageRequest) -> Result<(Arc<Graph>, Walk)> {
+        let (state, graph) = self.graph(request.sequence).await?;
+        let start = find(&graph, &state, &request.node)?;
+        let direction = if request.up { Direction::Up } else { Direction::Down };
+        let walk = graph.walk(start, direction, request.depth.unwrap_or(u32::MAX), MOST);
+        Ok((graph, walk))
     }
 
     /// What would be touched if the named thing were wrong or gone.

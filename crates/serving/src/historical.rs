@@ -29,10 +29,11 @@ use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 use storage::environment;
+use tokio::task::JoinHandle;
 
 use crate::column_edges::SPINE;
 use crate::error::{Error, Kind, Result};
-use crate::reads::Read;
+use crate::reads::{Place, Read};
 use crate::retrieve::Serving;
 
 /// The rows that want features: entity keys, a time, and whatever else is to be carried along.
@@ -150,6 +151,13 @@ pub struct ViewMatches {
     pub matched: u64,
 }
 
+/// What a retrieval leaves behind.
+enum Leaves {
+    /// With its spine, as it is being encoded: bytes and digest.
+    TrainingSet(JoinHandle<Result<(Vec<u8>, String)>>),
+    Read(Place),
+}
+
 /// What was looked up, before it is recorded or compared.
 pub(crate) struct LookedUp {
     pub schema: SchemaRef,
@@ -191,16 +199,22 @@ impl Serving {
         let plan = features::plan(rows, &at, &resolved)?;
         let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
         self.refuse_opaque(&traced)?;
-        // What is not recorded as a training set is a read, and a full queue refuses it rather than forget it.
-        let place = if request.record { None } else { Some(self.reads.reserve(&traced)?) };
+        let leaves = if request.record {
+            // What is to be kept of the spine is made while its features are looked up.
+            Leaves::TrainingSet(self.encode_spine(&spine))
+        } else {
+            // A read, and a full queue refuses it rather than forget it.
+            Leaves::Read(self.reads.reserve(&traced)?)
+        };
         let found = self.run_digested(&session, plan, physical).await?;
         let mut report = report(&found, &resolved, session.snapshot().sequence);
-        match place {
-            None => {
-                let id = self.record(&session, &spine, &at, &request, &resolved, &found, author).await?;
+        match leaves {
+            Leaves::TrainingSet(encoded) => {
+                let kept = self.keep_spine(encoded, spine.rows(), &at).await?;
+                let id = self.record(&session, &spine, kept, &request, &resolved, &found, author).await?;
                 report.training_set = Some(id);
             }
-            Some(place) => {
+            Leaves::Read(place) => {
                 let now = self.catalog().store().clock().now();
                 let mut read = Read::new(author, session.snapshot().sequence, now, traced);
                 read.asked(format!("historical_features: {}", request.features.join(", ")));
@@ -257,14 +271,13 @@ impl Serving {
         &self,
         session: &Session,
         spine: &Spine,
-        at: &str,
+        kept: SpineManifest,
         request: &HistoricalRequest,
         resolved: &Resolved,
         found: &LookedUp,
         author: &Author,
     ) -> Result<TrainingSetId> {
         let id: TrainingSetId = environment::mint();
-        let spine_manifest = self.keep_spine(spine, at).await?;
         let snapshot = session.snapshot();
         let manifest = Manifest {
             format: manifest::FORMAT,
@@ -287,8 +300,8 @@ impl Serving {
             rows: found.digest.rows,
             digest: found.digest.digest.to_string(),
             columns: columns(&found.digest),
-            lineage: column_edges(spine, at, resolved),
-            spine: spine_manifest,
+            lineage: column_edges(spine, &kept.at, resolved),
+            spine: kept,
             target: target(),
         };
         let bytes = serde_json::to_vec(&manifest)
@@ -321,16 +334,24 @@ impl Serving {
         Ok(id)
     }
 
-    async fn keep_spine(&self, spine: &Spine, at: &str) -> Result<SpineManifest> {
-        let id: SpineId = environment::mint();
+    /// A spine's bytes and digest, made on a thread of their own. Nothing is stored yet.
+    fn encode_spine(&self, spine: &Spine) -> JoinHandle<Result<(Vec<u8>, String)>> {
         let algorithm = self.catalog().state().hash;
-        let rows = spine.rows() as u64;
         let (schema, batches) = (spine.schema.clone(), spine.batches.clone());
-        let (bytes, digest) = tokio::task::spawn_blocking(move || encode_spine(schema, &batches, algorithm))
-            .await
-            .map_err(|error| Error::internal("writing the spine stopped", error))??;
+        tokio::task::spawn_blocking(move || encode_spine(schema, &batches, algorithm))
+    }
+
+    async fn keep_spine(
+        &self,
+        encoded: JoinHandle<Result<(Vec<u8>, String)>>,
+        rows: usize,
+        at: &str,
+    ) -> Result<SpineManifest> {
+        let id: SpineId = environment::mint();
+        let (bytes, digest) =
+            encoded.await.map_err(|error| Error::internal("writing the spine stopped", error))??;
         let object: Object = self.catalog().put_object(format!("spines/{id}.parquet"), bytes.into()).await?;
-        Ok(SpineManifest { object, digest, rows, at: at.to_owned() })
+        Ok(SpineManifest { object, digest, rows: rows as u64, at: at.to_owned() })
     }
 
     /// A stored spine, as it was given.

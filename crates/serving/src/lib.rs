@@ -46,5 +46,6 @@ pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, T
 pub use lineage::Manifest;
 pub use reconcile::{LastReconciliation, Problem, ReconcileReport};
 pub use refresh::{RefreshReport, RefreshRequest};
+pub use registry::LastTrackingPass;
 pub use replay::{Difference, ReplayReport, Suspect};
 pub use retrieve::{OpaqueReads, Parameters, Query, Retrieval, Serving};

@@ -11,13 +11,16 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use catalog::ingest::{Input, Made, Report, Request, Rows};
 use catalog::state::ViewVersion;
 use catalog::{Author, State};
+use engine::column_lineage::Traced;
 use engine::derived::{self, DerivedPlan};
-use engine::{Session, Snapshot, SqlConditions};
+use engine::{Prepared, Session, Snapshot, SqlConditions};
 use feature::definition::{Definitions, FeatureView, KnownAt};
 use feature::{BatchId, FeatureType, Sequence};
 use futures::TryStreamExt;
+use lineage::Edge;
 use serde::{Deserialize, Serialize};
 
+use crate::column_edges::edges_of;
 use crate::error::{Error, Kind, Result};
 use crate::retrieve::Serving;
 
@@ -117,7 +120,10 @@ impl Serving {
             (plan, report.since) = (part, Some(since));
         }
         let text = plan.display_indent().to_string();
-        let physical = session.prepare(&plan).await?;
+        // Columns come from what the query says, however much of it is read.
+        let Prepared { physical: whole, traced } = session.prepare_traced(&planned.plan).await?;
+        self.refuse_opaque(&traced)?;
+        let physical = if report.since.is_some() { session.prepare(&plan).await? } else { whole };
         let schema = physical.schema();
         let computed: Vec<RecordBatch> = session.run(physical)?.try_collect().await?;
         report.computed = computed.iter().map(|batch| batch.num_rows() as u64).sum();
@@ -130,7 +136,9 @@ impl Serving {
         let derivation = planned.derivation(&session, report.since);
         let origin = format!("the query of {}", version.label());
         let mut ingest = Request::new(view, Input::Rows(Rows::from_batches(origin, schema, fresh)));
-        ingest.derivation = Some(Made { derivation, version: version.version, sql: query.sql, plan: text });
+        let lineage = lineage_of(&version.definition, &traced)?;
+        ingest.derivation =
+            Some(Made { derivation, version: version.version, sql: query.sql, plan: text, lineage });
         let taken: Report = self.ingest(ingest, author, Arc::new(|_| ())).await?;
         report.batch = taken.batch;
         report.sequence = taken.sequence;
@@ -293,6 +301,29 @@ fn columns_of(view: &FeatureView, schema: &arrow::datatypes::Schema) -> Result<P
         ));
     }
     Ok(Places { identity, values })
+}
+
+/// The edges of the view's columns, which may have other names in the query; none where it could not be traced.
+fn lineage_of(view: &FeatureView, traced: &Traced) -> Result<Option<serde_json::Value>> {
+    if traced.refused.is_some() {
+        return Ok(None);
+    }
+    let mut named: Vec<(&str, String)> =
+        view.keys.iter().map(|key| (key.column.as_str(), key.key.to_string())).collect();
+    named.extend(view.occurrence.iter().map(|seen| (seen.column.as_str(), seen.name.to_string())));
+    named.push((view.time.valid_at.as_str(), "valid_at".to_owned()));
+    if let KnownAt::Column(column) = &view.time.known_at {
+        named.push((column.as_str(), "known_at".to_owned()));
+    }
+    named.extend(view.features.iter().map(|feature| (feature.column.as_str(), feature.name.to_string())));
+    let edges = edges_of(traced);
+    let mut lineage: Vec<Edge> = Vec::new();
+    for (column, name) in named {
+        let of_column = edges.iter().filter(|edge| edge.output == column);
+        lineage.extend(of_column.map(|edge| Edge { output: name.clone(), ..edge.clone() }));
+    }
+    let lineage = serde_json::to_value(lineage);
+    lineage.map(Some).map_err(|error| Error::internal("column edges cannot be written", error))
 }
 
 /// What a view holds of each observation: the last row of its identity.

@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::graph::Graphs;
 use crate::reads::{Read, Reads};
 use crate::reconcile::LastReconciliation;
+use crate::registry::LastTrackingPass;
 
 /// An open store, ready to answer. Cheap to clone.
 #[derive(Clone)]
@@ -26,6 +27,7 @@ pub struct Serving {
     pub(crate) graphs: Arc<Graphs>,
     pub(crate) key_files: KeyFiles,
     pub(crate) reconciled: Arc<Mutex<Option<LastReconciliation>>>,
+    pub(crate) tracked: Arc<Mutex<Option<LastTrackingPass>>>,
     opaque: OpaqueReads,
 }
 
@@ -97,6 +99,7 @@ impl Serving {
             graphs,
             key_files: KeyFiles::default(),
             reconciled: Arc::default(),
+            tracked: Arc::default(),
             opaque: OpaqueReads::default(),
         }
     }

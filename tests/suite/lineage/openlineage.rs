@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use catalog::Author;
+use catalog::ingest::{Input, Request, Rows};
 use catalog::registry::{Observations, SeenExperiment, SeenRun};
 use feature::Sequence;
 use lineage::openlineage::Event;
 use serde_json::Value;
 use serving::emission::{Emission, EmissionOptions, FileSink, Refusal, Sink};
-use serving::{HistoricalRequest, Kind, Serving};
+use serving::{HistoricalRequest, Kind, LineageRequest, RefreshRequest, Serving};
 
 use super::super::fixture;
 use super::super::stores::{author, files, folder, ingest, memory, spine};
@@ -225,6 +226,69 @@ async fn a_training_set_tells_where_each_column_comes_from() {
     let loads = of_job(&told, "ingest.weather");
     let written = loads.last().unwrap().pointer("/outputs/0/facets/version/datasetVersion");
     assert_eq!(complete.pointer("/inputs/1/facets/version/datasetVersion"), written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_derived_batch_tells_where_each_column_comes_from() {
+    let serving = memory(&fixture::clock()).await;
+    built(&serving).await;
+    let celsius = "
+        kind = \"feature_view\"
+        name = \"celsius\"
+        entity = \"airport\"
+        [time]
+        valid_at = \"hour\"
+        known_at = { column = \"known_at\" }
+        [derived]
+        sql = \"SELECT origin, valid_at AS hour, known_at, (temp - 32) / 1.8 AS c, 1 AS one FROM history('weather') WHERE visib > 1\"
+        [[features]]
+        name = \"degrees\"
+        type = \"float64\"
+        column = \"c\"
+        [[features]]
+        name = \"one\"
+        type = \"int64\"";
+    let definitions = [fixture::DEFINITIONS.as_slice(), &[("celsius.toml", celsius)]].concat();
+    serving.apply(files(&definitions), &author()).await.unwrap();
+    let request = RefreshRequest { view: Some("celsius".to_owned()), full: false };
+    assert!(serving.refresh(&request, &author()).await.unwrap()[0].batch.is_some());
+    let told = parsed(&events(&serving, EmissionOptions::default()).await);
+    let derived = of_job(&told, "derive.celsius");
+    let output = &derived.last().unwrap()["outputs"][0];
+    let edges = |of: Option<&Value>| -> BTreeSet<(String, String)> {
+        let fields = of.and_then(Value::as_array).unwrap_or_else(|| panic!("no columnLineage in {output}"));
+        let edges = fields.iter().flat_map(|field| {
+            assert_eq!(text(field, "/name"), "weather");
+            let kinds = field["transformations"].as_array().unwrap().iter();
+            kinds.map(|kind| (text(field, "/field").to_owned(), text(kind, "/subtype").to_owned()))
+        });
+        edges.collect()
+    };
+    let expected = |edges: &[(&str, &str)]| -> BTreeSet<(String, String)> {
+        edges.iter().map(|(field, kind)| ((*field).to_owned(), (*kind).to_owned())).collect()
+    };
+    let of =
+        |column: &str| edges(output.pointer(&format!("/facets/columnLineage/fields/{column}/inputFields")));
+    // By the names of the view, not of its query.
+    assert_eq!(of("degrees"), expected(&[("temp", "TRANSFORMATION")]));
+    assert_eq!(of("valid_at"), expected(&[("valid_at", "IDENTITY")]));
+    assert_eq!(of("known_at"), expected(&[("known_at", "IDENTITY")]));
+    assert_eq!(of("origin"), expected(&[("origin", "IDENTITY")]));
+    assert_eq!(of("one"), expected(&[]));
+    assert_eq!(edges(output.pointer("/facets/columnLineage/dataset")), expected(&[("visib", "FILTER")]));
+    // What came since is read alone, and its columns come from the same.
+    let rows = table(
+        "origin string | time_hour timestamp  | temp float64 | visib float64 | sky string
+         SEA           | 2013-02-01T05:00:00Z | 39.02        | 10            | clear",
+    );
+    let rows = Rows::from_batches("station", rows.schema(), vec![rows]);
+    ingest(&serving, Request::new("weather", Input::Rows(rows))).await.unwrap();
+    assert!(serving.refresh(&request, &author()).await.unwrap()[0].since.is_some());
+    let told = parsed(&events(&serving, EmissionOptions::default()).await);
+    let again = of_job(&told, "derive.celsius");
+    assert_eq!(again.len(), 4);
+    let lineage = "/outputs/0/facets/columnLineage";
+    assert_eq!(again[3].pointer(lineage), again[1].pointer(lineage));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -462,4 +526,63 @@ async fn a_cursor_of_something_else_is_refused() {
     let wrong = EmissionOptions { authority: Some("a/b".to_owned()), ..EmissionOptions::default() };
     let error = Emission::open(&serving, Box::new(Consumer::default()), wrong).await.err().unwrap();
     assert!(error.to_string().contains("`a/b` is no authority"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_events_around_a_node_are_those_of_what_it_came_from_and_led_to() {
+    let serving = memory(&fixture::clock()).await;
+    let set = built(&serving).await;
+    // Nothing came of these, and nothing of what follows came from them.
+    let rows = table(
+        "origin string | time_hour timestamp  | temp float64 | visib float64 | sky string
+         SEA           | 2013-02-01T05:00:00Z | 39.02        | 10            | clear",
+    );
+    let rows = Rows::from_batches("station", rows.schema(), vec![rows]);
+    ingest(&serving, Request::new("weather", Input::Rows(rows))).await.unwrap();
+    let mut alone = HistoricalRequest::new(["weather.visib"]);
+    alone.name = Some("alone".to_owned());
+    serving.historical(spine(vec![table(fixture::SPINE)]), alone, &author()).await.unwrap();
+    let all = events(&serving, EmissionOptions::default()).await;
+
+    let request = |node: &str, up| LineageRequest { node: node.to_owned(), up, depth: None, sequence: None };
+    let both = |node: &str| [request(node, true), request(node, false)];
+    let around = serving.events_around(&both(&set.to_string()), None).await.unwrap();
+    assert!(around.complete);
+    // The same bytes that a consumer of all gets, in the same order.
+    let mut whole = all.iter();
+    for event in &around.events {
+        assert!(whole.any(|sent| sent == event), "{event} is not sent, or in another order");
+    }
+    let told = parsed(&around.events);
+    let jobs: BTreeSet<&str> = told.iter().filter_map(|event| event.pointer("/job/name")?.as_str()).collect();
+    assert_eq!(jobs, BTreeSet::from(["ingest.weather", "retrieve.delays", "runs"]));
+    // Two batches answered, of the three that there are.
+    assert_eq!(of_job(&told, "ingest.weather").len(), 4);
+    assert_eq!(of_job(&parsed(&all), "ingest.weather").len(), 6);
+    let named: BTreeSet<&str> =
+        told.iter().filter_map(|event| event.pointer("/dataset/name")?.as_str()).collect();
+    assert_eq!(named, BTreeSet::from(["deployments/production/delay-api", "models/delay", "weather"]));
+
+    // Up alone there is neither model nor deployment; with no step there is the set alone.
+    let up = serving.events_around(&[request(&set.to_string(), true)], None).await.unwrap();
+    assert!(up.events.iter().all(|event| !event.json.contains("delay-api")));
+    assert!(up.events.iter().any(|event| event.json.contains("ingest.weather")));
+    let near = LineageRequest { depth: Some(0), ..request(&set.to_string(), true) };
+    let near = serving.events_around(&[near], Some("shop")).await.unwrap();
+    assert!(!near.complete);
+    let near = parsed(&near.events);
+    assert_eq!(near.len(), 2);
+    assert!(near.iter().all(|event| text(event, "/job/namespace") == "lineament://shop"));
+
+    // As of the entry of the set, its model is not there yet.
+    let then = serving.catalog().state().training_set(set).unwrap().by.sequence;
+    let early = both(&set.to_string()).map(|request| LineageRequest { sequence: Some(then), ..request });
+    let early = serving.events_around(&early, None).await.unwrap();
+    assert!(early.events.iter().all(|event| event.sequence <= then));
+    assert!(early.events.iter().any(|event| event.sequence == then));
+
+    let unknown = serving.events_around(&both("nothing"), None).await.unwrap_err();
+    assert_eq!(unknown.kind(), Kind::NotFound);
+    let wrong = serving.events_around(&both(&set.to_string()), Some("a b")).await.unwrap_err();
+    assert_eq!(wrong.kind(), Kind::Invalid);
 }

@@ -116,14 +116,14 @@ fn is_named(message: &str, object: &str) -> bool {
     }
 }
 
-fn tries(name: &str, usual: usize, made: &Made) -> Coverage {
+/// Changes a byte of one of these objects, so many times.
+fn tries(name: &str, usual: usize, made: &Made, names: &[&String]) -> Coverage {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let base = runtime.block_on(copy_in_memory(&made.objects));
-    let names: Vec<&String> = made.objects.keys().collect();
     let strategy = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1..=255u8);
     let mut coverage = Coverage::default();
     let tried = cases::run(name, usual, &strategy, |(object, place, mask)| {
-        let object = object.get(&names).as_str();
+        let object = object.get(names).as_str();
         let place = place.index(made.objects[object].len());
         let found = runtime.block_on(flip(made, &base, object, place, *mask));
         for ((id, inputs), found) in made.sets.iter().zip(found) {
@@ -133,6 +133,7 @@ fn tries(name: &str, usual: usize, made: &Made) -> Coverage {
                     if error.kind() == Kind::Damaged && is_named(&error.to_string(), object) =>
                 {
                     coverage.saw(format!("found in {kind}"));
+                    coverage.saw(block(place));
                 }
                 (true, found) => {
                     return Err(format!(
@@ -155,10 +156,16 @@ fn tries(name: &str, usual: usize, made: &Made) -> Coverage {
     coverage
 }
 
+fn block(place: usize) -> String {
+    format!("found in block {}", place / storage::manifest::BLOCK_BYTES)
+}
+
 #[test]
 fn any_altered_byte_of_an_input_is_found() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let coverage = tries("altered bytes", 1_000, &runtime.block_on(small()));
+    let made = runtime.block_on(small());
+    let all: Vec<&String> = made.objects.keys().collect();
+    let coverage = tries("altered bytes", 1_000, &made, &all);
     let kinds = ["data", "log", "manifests", "spines", "training_sets"];
     coverage.require(20, kinds.map(|kind| format!("found in {kind}")));
     coverage.require(20, ["is no input, and the set is the same", "is no input, and is found"]);
@@ -169,9 +176,14 @@ fn any_altered_byte_of_an_input_is_found() {
 fn altered_bytes_that_no_cell_came_from_are_found_too() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let made = runtime.block_on(wide());
-    let largest =
-        made.objects.iter().filter(|(name, _)| name.starts_with("data/")).map(|(_, bytes)| bytes.len());
-    let largest = largest.max().unwrap();
-    assert!(largest > 8 * storage::manifest::BLOCK_BYTES as usize, "the largest file has {largest} bytes");
-    tries("altered bytes of wide files", 200, &made).require(10, ["found in data"]);
+    let data = made.objects.iter().filter(|(name, _)| name.starts_with("data/"));
+    let (largest, bytes) = data.max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    let block_bytes = storage::manifest::BLOCK_BYTES as usize;
+    let blocks = bytes.len() / block_bytes;
+    assert!(blocks > 2, "the largest file has {} bytes", bytes.len());
+    let coverage = tries("altered bytes of wide files", 200, &made, &[largest]);
+    coverage.require(200, ["found in data"]);
+    // In each whole block, though the set needs one or two of them.
+    let each = (0..blocks).map(|number| block(number * block_bytes));
+    coverage.require(200 / blocks as u64 / 4, each);
 }

@@ -77,6 +77,8 @@ pub struct Made {
     pub version: VersionId,
     pub sql: String,
     pub plan: String,
+    /// What each column of the view comes from, as docs/format.md writes edges; none where it could not be traced.
+    pub lineage: Option<serde_json::Value>,
 }
 
 impl Request {
@@ -608,6 +610,9 @@ async fn write_body(
     let mut body = serde_json::json!({ "origins": origins, "steps": author.steps });
     if let Some(made) = made {
         body["derived"] = serde_json::json!({ "sql": made.sql, "plan": made.plan });
+        if let Some(lineage) = &made.lineage {
+            body["derived"]["lineage"] = lineage.clone();
+        }
     }
     let id: BodyId = environment::mint();
     let bytes =

@@ -3,6 +3,7 @@
 use catalog::records::{BatchCommitted, BatchRefused, Derivation, SourceFile};
 use catalog::state::ViewVersion;
 use feature::BatchId;
+use feature::definition::KnownAt;
 use serde_json::{Value, json};
 
 use super::Telling;
@@ -55,6 +56,7 @@ impl Telling<'_> {
             None => json!({ "rowCount": body.rows }),
         };
         output.of_this_run = output.of_this_run.with(Facet::OUTPUT_STATISTICS, statistics);
+        output.facets = output.facets.with_some(Facet::COLUMN_LINEAGE, self.derived_columns(version, body));
         self.run_event(RunState::Complete, self.by.committed_at, &run, &inputs, &[output]);
     }
 
@@ -96,6 +98,22 @@ impl Telling<'_> {
     fn steps(&self, batch: BatchId) -> Option<&[String]> {
         let body = self.material.bodies.get(&batch)?;
         (!body.steps.is_empty()).then_some(body.steps.as_slice())
+    }
+
+    /// The body of `columnLineage` of a derived view, where its refresh told what each column comes from. Columns that the
+    /// query does not give, as a `known_at` that is the time of arrival, are none of it.
+    fn derived_columns(&self, version: &ViewVersion, body: &BatchCommitted) -> Option<Value> {
+        let lineage = self.material.bodies.get(&body.batch)?.derived.as_ref()?.lineage.as_ref()?;
+        let view = &version.definition;
+        let mut columns: Vec<&str> = version.keys().iter().map(|key| key.name.as_str()).collect();
+        columns.extend(view.occurrence.iter().map(|occurrence| occurrence.name.as_str()));
+        columns.push("valid_at");
+        if matches!(view.time.known_at, KnownAt::Column(_)) {
+            columns.push("known_at");
+        }
+        columns.extend(view.features.iter().map(|feature| feature.name.as_str()));
+        // A query of a derived view has no rows of a caller.
+        Some(self.lineage_of(&columns, lineage, &self.namespace.named(view_name(version))))
     }
 
     /// What a derived view was made of, as it was read.

@@ -36,14 +36,18 @@ impl Telling<'_> {
     /// The body of `columnLineage` of a training set; none where a column's sources are not known, since half
     /// of an answer would be taken for the whole.
     pub(super) fn column_lineage(&self, manifest: &Manifest, spine: &Named) -> Option<Value> {
-        let mut shared = self.touching_all(manifest, spine);
+        let columns: Vec<&str> = manifest.columns.iter().map(|column| column.name.as_str()).collect();
+        let is_known = |column: &&str| manifest.lineage.iter().any(|edge| edge.output == **column);
+        columns.iter().all(is_known).then(|| self.lineage_of(&columns, &manifest.lineage, spine))
+    }
+
+    /// The body of `columnLineage` where all sources are known: a column without any is constant.
+    pub(super) fn lineage_of(&self, columns: &[&str], lineage: &[Edge], spine: &Named) -> Value {
+        let mut shared = self.touching_all(columns, lineage, spine);
         let mut fields = Map::new();
-        for column in &manifest.columns {
-            let of_column = manifest.lineage.iter().filter(|edge| edge.output == column.name);
+        for column in columns {
+            let of_column = lineage.iter().filter(|edge| edge.output == *column);
             let influences = self.influences(of_column, spine);
-            if influences.is_empty() {
-                return None;
-            }
             let own = influences.iter().filter_map(|influence| {
                 let own = influence.edges.iter().copied().filter(|edge| !is_shared(&shared, influence, edge));
                 let own = Influence {
@@ -53,30 +57,29 @@ impl Telling<'_> {
                 };
                 (!own.edges.is_empty()).then(|| own.json())
             });
-            fields.insert(column.name.clone(), json!({ "inputFields": own.collect::<Vec<_>>() }));
+            fields.insert((*column).to_owned(), json!({ "inputFields": own.collect::<Vec<_>>() }));
         }
         let mut body = json!({ "fields": fields });
         if !shared.is_empty() {
             body["dataset"] = shared.drain(..).map(|influence| influence.json()).collect();
         }
-        Some(body)
+        body
     }
 
     /// The indirect sources of every column, which are said of the dataset once.
-    fn touching_all<'a>(&self, manifest: &'a Manifest, spine: &Named) -> Vec<Influence<'a>> {
-        let Some(first) = manifest.columns.first() else { return Vec::new() };
+    fn touching_all<'a>(&self, columns: &[&str], lineage: &'a [Edge], spine: &Named) -> Vec<Influence<'a>> {
+        let Some(first) = columns.first() else { return Vec::new() };
         let touches = |column: &str, edge: &Edge| {
-            manifest
-                .lineage
+            lineage
                 .iter()
                 .any(|other| other.output == column && other.source == edge.source && other.kind == edge.kind)
         };
         let everywhere = |edge: &&Edge| {
-            edge.output == first.name
+            edge.output == *first
                 && !edge.kind.is_direct()
-                && manifest.columns.iter().all(|column| touches(&column.name, edge))
+                && columns.iter().all(|column| touches(column, edge))
         };
-        self.influences(manifest.lineage.iter().filter(everywhere), spine)
+        self.influences(lineage.iter().filter(everywhere), spine)
     }
 
     /// Edges by their source column, in the order in which those come.

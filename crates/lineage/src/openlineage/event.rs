@@ -18,6 +18,8 @@ pub struct Event {
     pub sequence: Sequence,
     /// Which of the entry's events it is, from 0 on.
     pub part: usize,
+    /// Which of the entry's records it tells of, from 0 on.
+    pub record: usize,
     /// What it tells, for people: `COMPLETE of ingest.weather, run 0198…`.
     pub about: String,
     /// Compact JSON on one line.
@@ -125,8 +127,8 @@ impl Telling<'_> {
     }
 
     fn push(&mut self, about: String, event: &Value) {
-        let part = self.events.len();
-        self.events.push(Event { sequence: self.by.sequence, part, about, json: event.to_string() });
+        let (sequence, part, record) = (self.by.sequence, self.events.len(), self.place);
+        self.events.push(Event { sequence, part, record, about, json: event.to_string() });
     }
 
     /// An instant as RFC 3339; one that the calendar of four-digit years does not have is that of the entry.

@@ -14,6 +14,7 @@ mod models;
 mod naming;
 mod quality;
 mod runs;
+mod subjects;
 mod training_sets;
 
 #[cfg(test)]
@@ -27,11 +28,13 @@ use catalog::{Followed, State};
 use feature::{BatchId, Sequence, StoreId, TrainingSetId};
 use serde::Deserialize;
 
+use crate::edges::Edge;
 use crate::manifest::Manifest;
 
 pub use event::Event;
 pub use naming::{AuthorityError, Namespace};
 pub use quality::{ColumnProfile, Profile};
+pub use subjects::subjects;
 
 /// Who makes the events, as `producer` says. The number changes when an entry comes to give other events than
 /// before.
@@ -46,6 +49,15 @@ pub struct BatchBody {
     /// Steps that made the rows before they came, as the writer states them.
     #[serde(default)]
     pub steps: Vec<String>,
+    /// How the rows of a derived view were made.
+    pub derived: Option<DerivedBody>,
+}
+
+/// What a refresh said of its rows.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct DerivedBody {
+    /// What each column of the view comes from; none where that was not known or not told.
+    pub lineage: Option<Vec<Edge>>,
 }
 
 /// The side objects that an entry names. What is not handed in is left out of the events.
@@ -74,9 +86,16 @@ impl Translator {
 
     /// The events of an entry, in order; `state` is the one right after it.
     pub fn translate(&self, entry: &Followed, state: &State, material: &Material) -> Vec<Event> {
-        let mut telling =
-            Telling { namespace: &self.namespace, by: &entry.by, state, material, events: Vec::new() };
+        let mut telling = Telling {
+            namespace: &self.namespace,
+            by: &entry.by,
+            state,
+            material,
+            place: 0,
+            events: Vec::new(),
+        };
         for (place, record) in entry.records.iter().enumerate() {
+            telling.place = place;
             telling.record(record, place, &entry.records);
         }
         telling.events
@@ -89,6 +108,8 @@ struct Telling<'a> {
     by: &'a Provenance,
     state: &'a State,
     material: &'a Material,
+    /// The record that is told of.
+    place: usize,
     events: Vec<Event>,
 }
 

@@ -74,8 +74,14 @@ fn manifest(columns: &[&str], lineage: Vec<Edge>) -> Manifest {
 fn column_lineage(columns: &[&str], lineage: Vec<Edge>) -> Option<Value> {
     let (state, by, material) = (state(), by(), Material::default());
     let namespace = Namespace::of_store(state.store);
-    let telling =
-        Telling { namespace: &namespace, by: &by, state: &state, material: &material, events: Vec::new() };
+    let telling = Telling {
+        namespace: &namespace,
+        by: &by,
+        state: &state,
+        material: &material,
+        place: 0,
+        events: Vec::new(),
+    };
     let spine = namespace.named("spines/s");
     telling.column_lineage(&manifest(columns, lineage), &spine)
 }

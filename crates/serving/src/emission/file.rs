@@ -113,6 +113,7 @@ mod tests {
         Event {
             sequence: feature::Sequence(4),
             part,
+            record: 0,
             about: String::new(),
             json: format!("{{\"part\":{part}}}"),
         }

@@ -5,6 +5,7 @@
 //! who writes or reads waits for it. Events come at least once: after a crash those since the cursor was last
 //! kept come again, the same byte for byte.
 
+mod around;
 mod cursor;
 mod file;
 mod material;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::retrieve::Serving;
 
+pub use around::EventsAround;
 pub use cursor::{Cursor, Position};
 pub use file::FileSink;
 
