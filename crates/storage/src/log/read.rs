@@ -36,10 +36,30 @@ impl Log {
     /// # Errors
     /// `Corrupt` names the sequence that was altered or is missing; `Newer` that which another program wrote.
     pub async fn entries_after(&self, head: Option<(Sequence, Digest)>) -> Result<Vec<(Entry, Digest)>> {
+        // Who follows the log asks for the head and one more; who opens it expects many.
+        self.entries_by(head, if head.is_some() { 2 } else { WIDEST }).await
+    }
+
+    /// As [`Self::entries_after`], for who knows of `head` from a checkpoint and expects many entries after it. A hole is told from
+    /// the end by the next 32 numbers, and not by a list of the whole log.
+    ///
+    /// # Errors
+    /// As [`Self::entries_after`].
+    pub async fn entries_after_checkpoint(
+        &self,
+        sequence: Sequence,
+        digest: Digest,
+    ) -> Result<Vec<(Entry, Digest)>> {
+        self.entries_by(Some((sequence, digest)), WIDEST).await
+    }
+
+    async fn entries_by(
+        &self,
+        head: Option<(Sequence, Digest)>,
+        mut width: u64,
+    ) -> Result<Vec<(Entry, Digest)>> {
         let mut chain = Chain { head, last: None, found: Vec::new() };
         let mut next = head.map_or(Sequence::ZERO, |(sequence, _)| sequence);
-        // Who follows the log asks for the head and one more; who opens it expects many.
-        let mut width = if head.is_some() { 2 } else { WIDEST };
         loop {
             let window = self.window(next, width).await?;
             let mut later = false;
