@@ -246,6 +246,24 @@ impl Catalog {
         drop(self.inner.writing.lock().await);
     }
 
+    /// The digest of the state at a sequence, from the log alone: what a checkpoint of it must hold.
+    ///
+    /// # Errors
+    /// Those of the log; `Invalid` where it does not reach so far.
+    pub async fn state_digest_at(&self, sequence: Sequence) -> Result<Digest> {
+        let mut state: Option<State> = None;
+        for (entry, digest) in self.inner.store.log().entries_after(None).await? {
+            if entry.sequence > sequence {
+                break;
+            }
+            fold(&mut state, &entry, digest)?;
+        }
+        match state.filter(|state| state.head.sequence == sequence) {
+            Some(state) => checkpoint::state_digest(&state),
+            None => Err(Error::Invalid(format!("the log does not reach sequence {sequence}"))),
+        }
+    }
+
     async fn write_checkpoint(&self, state: Arc<State>) -> Result<Arc<Checkpoint>> {
         let last = self.last_checkpoint();
         if let Some(last) = last.as_ref().filter(|last| last.sequence >= state.head.sequence) {
