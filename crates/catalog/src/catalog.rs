@@ -251,13 +251,7 @@ impl Catalog {
     /// # Errors
     /// Those of the log; `Invalid` where it does not reach so far.
     pub async fn state_digest_at(&self, sequence: Sequence) -> Result<Digest> {
-        let mut state: Option<State> = None;
-        for (entry, digest) in self.inner.store.log().entries_after(None).await? {
-            if entry.sequence > sequence {
-                break;
-            }
-            fold(&mut state, &entry, digest)?;
-        }
+        let state = folded_until(&self.inner.store, sequence).await?;
         match state.filter(|state| state.head.sequence == sequence) {
             Some(state) => checkpoint::state_digest(&state),
             None => Err(Error::Invalid(format!("the log does not reach sequence {sequence}"))),
@@ -273,6 +267,27 @@ impl Catalog {
         let written = Arc::new(written);
         self.checkpoints().last = Some(written.clone());
         Ok(written)
+    }
+
+    /// Replaces the newest state by an equal one that has this earlier one as tables, as if the store had been opened from a checkpoint
+    /// of it. A commit copies what was folded since; without this a process that runs for long would copy ever more.
+    async fn rest_on(&self, state: Arc<State>) -> Result<()> {
+        let rested = tokio::task::spawn_blocking(move || {
+            let tables = state.tables_after(None).map_err(|error| error.to_string())?;
+            State::from_tables(state.store, state.hash, tables)
+        });
+        let rested = rested.await.map_err(|error| error.to_string()).and_then(|rested| rested);
+        let rested = rested.map_err(|error| Error::internal("the state cannot be held as tables", error))?;
+        let _turn = self.inner.turn.lock().await;
+        let (sequence, digest) = (rested.head.sequence, rested.head.digest);
+        let mut next = Some(rested);
+        for (entry, digest) in self.inner.store.log().entries_after_checkpoint(sequence, digest).await? {
+            fold(&mut next, &entry, digest)?;
+        }
+        if let Some(next) = next.filter(|next| next.head.sequence >= self.state().head.sequence) {
+            *write(&self.inner.state) = Arc::new(next);
+        }
+        Ok(())
     }
 
     /// Begins to write a checkpoint in the background where enough was folded since the last.
@@ -298,9 +313,15 @@ impl Catalog {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the checkpoints cannot be listed"),
             }
-            match catalog.write_checkpoint(state).await {
+            match catalog.write_checkpoint(state.clone()).await {
                 Ok(written) => tracing::debug!(sequence = written.sequence.0, "a checkpoint was written"),
-                Err(error) => tracing::warn!(%error, "no checkpoint could be written; opening takes longer"),
+                Err(error) => {
+                    tracing::warn!(%error, "no checkpoint could be written; opening takes longer");
+                    return;
+                }
+            }
+            if let Err(error) = catalog.rest_on(state).await {
+                tracing::warn!(%error, "the state stays in memory as it is");
             }
         });
     }
@@ -476,11 +497,25 @@ impl Catalog {
 
 /// The fold of the whole log; none where there is no log.
 async fn folded_log(store: &Store) -> Result<Option<State>> {
+    folded_until(store, Sequence(u64::MAX)).await
+}
+
+/// The fold of the log up to a sequence, or to its end where that comes first.
+async fn folded_until(store: &Store, last: Sequence) -> Result<Option<State>> {
     let mut state: Option<State> = None;
-    for (entry, digest) in store.log().entries_after(None).await? {
-        fold(&mut state, &entry, digest)?;
+    loop {
+        let head = state.as_ref().map(|state| (state.head.sequence, state.head.digest));
+        let (entries, more) = store.log().next_entries(head).await?;
+        for (entry, digest) in entries {
+            if entry.sequence > last {
+                return Ok(state);
+            }
+            fold(&mut state, &entry, digest)?;
+        }
+        if !more {
+            return Ok(state);
+        }
     }
-    Ok(state)
 }
 
 /// The sequence at which this request was answered before, if it was.
