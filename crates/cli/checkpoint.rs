@@ -27,23 +27,23 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         println!("checkpoint {}: {}", written.sequence, written.state);
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(checkpoint) = catalog.last_checkpoint() else {
+    let Some(checked) = catalog.check_checkpoint().await? else {
         println!("there is no checkpoint that could be used; `lineament checkpoint` writes one");
-        return Ok(if catalog.passed_over().is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(DAMAGED)
-        });
+        let none = catalog.passed_over().is_empty();
+        return Ok(if none { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) });
     };
-    let folded = catalog.state_digest_at(checkpoint.sequence).await?;
-    if folded == checkpoint.state {
-        let entries = grouped(checkpoint.sequence.0 + 1);
-        println!("checkpoint {} holds: {entries} entries fold to {folded}", checkpoint.sequence);
+    let sequence = checked.sequence;
+    if checked.holds() {
+        println!(
+            "checkpoint {sequence} holds: {} entries fold to {}",
+            grouped(sequence.0 + 1),
+            checked.folded
+        );
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
-        "checkpoint {} is wrong: it says {}, and the log folds to {folded}; delete its folder in checkpoints/",
-        checkpoint.sequence, checkpoint.state
-    );
+    println!("checkpoint {sequence} is wrong, and the log is right: delete checkpoints/{:020}", sequence.0);
+    println!("the log folds to        {}", checked.folded);
+    println!("the checkpoint says     {}", checked.named);
+    println!("and its tables hold     {}", checked.held);
     Ok(ExitCode::from(DAMAGED))
 }

@@ -16,7 +16,7 @@ use storage::{Checkpoint, Store, conformance};
 use tokio::sync::OnceCell;
 
 use crate::author::Author;
-use crate::checkpoint::{self, PassedOver};
+use crate::checkpoint::{self, Checked, PassedOver};
 use crate::error::{Error, Result};
 use crate::records::{Object, Record, StoreCreated};
 use crate::registry::introduction;
@@ -246,16 +246,24 @@ impl Catalog {
         drop(self.inner.writing.lock().await);
     }
 
-    /// The digest of the state at a sequence, from the log alone: what a checkpoint of it must hold.
+    /// Folds the whole log and compares with the last checkpoint; none where there is no checkpoint that could be used.
     ///
     /// # Errors
-    /// Those of the log; `Invalid` where it does not reach so far.
-    pub async fn state_digest_at(&self, sequence: Sequence) -> Result<Digest> {
-        let state = folded_until(&self.inner.store, sequence).await?;
-        match state.filter(|state| state.head.sequence == sequence) {
-            Some(state) => checkpoint::state_digest(&state),
-            None => Err(Error::Invalid(format!("the log does not reach sequence {sequence}"))),
+    /// Those of the log; `Internal` where the checkpoint cannot be read any more.
+    pub async fn check_checkpoint(&self) -> Result<Option<Checked>> {
+        let Some(checkpoint) = self.last_checkpoint() else { return Ok(None) };
+        let sequence = checkpoint.sequence;
+        let Some(folded) = folded_until(&self.inner.store, sequence).await? else { return Ok(None) };
+        if folded.head.sequence != sequence {
+            return Err(Error::Invalid(format!(
+                "the log ends at sequence {}, before its checkpoint {sequence}; it was cut",
+                folded.head.sequence
+            )));
         }
+        let held = checkpoint::load(&self.inner.store, &checkpoint).await;
+        let held = held.map_err(|why| Error::internal("the checkpoint cannot be read any more", why))?;
+        let (held, folded) = (checkpoint::state_digest(&held)?, checkpoint::state_digest(&folded)?);
+        Ok(Some(Checked { sequence, named: checkpoint.state, held, folded }))
     }
 
     async fn write_checkpoint(&self, state: Arc<State>) -> Result<Arc<Checkpoint>> {

@@ -38,6 +38,24 @@ pub struct PassedOver {
     pub why: String,
 }
 
+/// Three digests of the state at one sequence, which are one where all is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    pub sequence: Sequence,
+    /// That the checkpoint names.
+    pub named: Digest,
+    /// Of what its tables hold.
+    pub held: Digest,
+    /// Of what the log says.
+    pub folded: Digest,
+}
+
+impl Checked {
+    pub fn holds(&self) -> bool {
+        self.named == self.folded && self.held == self.folded
+    }
+}
+
 /// A state that was opened from a checkpoint, and what the log says after it.
 pub(crate) struct Opened {
     pub checkpoint: Checkpoint,
@@ -106,8 +124,8 @@ async fn open(store: &Store, checkpoint: Checkpoint) -> Result<Result<Opened, St
     })
 }
 
-/// The state that a checkpoint holds.
-async fn load(store: &Store, checkpoint: &Checkpoint) -> Result<State, String> {
+/// The state that a checkpoint holds; or why it holds none.
+pub(crate) async fn load(store: &Store, checkpoint: &Checkpoint) -> Result<State, String> {
     let mut wanted: Vec<(Table, Part)> = Vec::new();
     let growing = checkpoint.segments.iter().flat_map(|segment| &segment.parts);
     for (tables, part) in growing
@@ -180,7 +198,7 @@ pub(crate) async fn write(
 ///
 /// # Errors
 /// `Internal` where the state cannot be written as tables.
-pub fn state_digest(state: &State) -> Result<Digest> {
+pub(crate) fn state_digest(state: &State) -> Result<Digest> {
     let failed = |error: String| Error::internal("the state has no digest", error);
     let tables = state.tables_after(None).map_err(|error| failed(error.to_string()))?;
     let blocks = state_digest::blocks(state.hash, &tables, Vec::new(), state.head.sequence);

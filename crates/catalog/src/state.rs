@@ -18,8 +18,8 @@ use feature::{
 };
 
 use crate::records::{
-    BatchCommitted, BatchRefused, Described, EntityDefined, ReadsRecorded, Record, ServiceDefined,
-    StoreCreated, Subject, TrainingSetRecorded, Verified, ViewVersionDefined,
+    BatchCommitted, BatchRefused, Derivation, Described, EntityDefined, ReadsRecorded, Record,
+    ServiceDefined, StoreCreated, Subject, TrainingSetRecorded, Verified, ViewVersionDefined,
 };
 use crate::state::registry::Registry;
 use crate::state::stored::Stored;
@@ -129,6 +129,19 @@ pub struct Verification {
 pub struct RecordedReads {
     pub record: ReadsRecorded,
     pub by: Arc<Provenance>,
+}
+
+/// Where a batch came from.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchOrigin<'a> {
+    pub batch: BatchId,
+    /// That it was written under.
+    pub version: VersionId,
+    pub sequence: Sequence,
+    pub principal: &'a str,
+    pub run: Option<&'a str>,
+    pub sources: &'a [Digest],
+    pub derivation: Option<&'a Derivation>,
 }
 
 /// A line of the log, for people.
@@ -598,6 +611,30 @@ impl State {
     pub fn batches(&self) -> impl Iterator<Item = &Arc<Batch>> {
         let lines = self.definitions.order.iter().filter(|version| self.starts_a_line(**version));
         lines.flat_map(|line| self.batches_of_line(*line))
+    }
+
+    /// Where each batch came from, in the order of [`Self::batches`]. For who asks for all batches of a large store and for this alone.
+    pub fn batch_origins(&self, mut visit: impl FnMut(BatchOrigin<'_>)) {
+        let mut sources = Vec::new();
+        for line in self.definitions.order.iter().filter(|version| self.starts_a_line(**version)) {
+            if let Some(stored) = self.stored.as_ref().filter(|_| !self.lines.contains_key(line)) {
+                stored.batch_origins(*line, &mut sources, &mut visit);
+                continue;
+            }
+            for batch in self.batches_of_line(*line) {
+                sources.clear();
+                sources.extend(batch.record.sources.iter().map(|source| source.digest));
+                visit(BatchOrigin {
+                    batch: batch.record.batch,
+                    version: batch.record.version,
+                    sequence: batch.by.sequence,
+                    principal: &batch.by.principal,
+                    run: batch.by.run.as_deref(),
+                    sources: &sources,
+                    derivation: batch.record.derivation.as_ref(),
+                });
+            }
+        }
     }
 
     fn starts_a_line(&self, version: VersionId) -> bool {

@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::registry::Registry;
 use super::tables::{Table, Tables, known_at_text};
 use super::{
-    Batch, Definitions, EntityVersion, Head, LogLine, Provenance, RecordedReads, RefusedBatch, Request,
-    ServiceVersion, State, TrainingSet, Verification, ViewVersion,
+    Batch, BatchOrigin, Definitions, EntityVersion, Head, LogLine, Provenance, RecordedReads, RefusedBatch,
+    Request, ServiceVersion, State, TrainingSet, Verification, ViewVersion,
 };
 use crate::records::{
     BatchCommitted, BatchHit, Derivation, KnownAtSource, Object, Record, Selected, SourceFile,
@@ -133,6 +133,32 @@ impl Stored {
         line.batches.get_or_init(|| {
             line.rows.iter().map(|row| Arc::new(self.batches.get(*row as usize, &self.entries))).collect()
         })
+    }
+
+    /// Of one line; `sources` is room for those of one batch.
+    pub fn batch_origins(
+        &self,
+        line: VersionId,
+        sources: &mut Vec<Digest>,
+        visit: &mut impl FnMut(BatchOrigin<'_>),
+    ) {
+        let (batches, entries) = (&self.batches, &self.entries);
+        for row in self.lines.get(&line).map_or(&[][..], |line| &line.rows) {
+            let place = *row as usize;
+            sources.clear();
+            sources.extend(batches.sources(place, entries).map(|source| source.digest));
+            let sequence = batches.sequence.value(place);
+            let entry = sequence as usize;
+            visit(BatchOrigin {
+                batch: batches.id(place),
+                version: batches.version_of(place).version,
+                sequence: Sequence(sequence),
+                principal: entries.principal.value(entry),
+                run: entries.run.is_valid(entry).then(|| entries.run.value(entry)),
+                sources,
+                derivation: batches.derivations.get(row),
+            });
+        }
     }
 
     pub fn batch(&self, id: BatchId) -> Option<&Arc<Batch>> {

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use catalog::records::{Role, Selected};
-use catalog::state::{State, TrainingSet};
+use catalog::state::{BatchOrigin, State, TrainingSet};
 use feature::{Sequence, TrainingSetId, VersionId};
 use foldhash::fast::RandomState;
 
@@ -124,38 +124,44 @@ impl Build {
     }
 
     fn batches(&mut self, state: &State, at: Sequence) {
-        for batch in state.batches().filter(|batch| batch.by.sequence <= at) {
-            let (record, sequence) = (&batch.record, batch.by.sequence);
-            let place = self.unnamed(Node::Batch(record.batch));
-            if let Some(version) = self.places.get(&Node::ViewVersion(record.version)).copied() {
-                self.edge(place, Relation::Belongs, version, sequence);
+        state.batch_origins(|origin| {
+            if origin.sequence <= at {
+                self.batch(state, origin);
             }
-            for source in &record.sources {
-                let from = self.unnamed(Node::Source(source.digest));
-                self.edge(from, Relation::Provided, place, sequence);
+        });
+    }
+
+    fn batch(&mut self, state: &State, origin: BatchOrigin<'_>) {
+        let BatchOrigin { batch, version, sequence, principal, run, sources, derivation } = origin;
+        let place = self.unnamed(Node::Batch(batch));
+        let version = self.places.get(&Node::ViewVersion(version)).copied();
+        if let Some(version) = version {
+            self.edge(place, Relation::Belongs, version, sequence);
+        }
+        for source in sources {
+            let from = self.unnamed(Node::Source(*source));
+            self.edge(from, Relation::Provided, place, sequence);
+        }
+        for parent in derivation.iter().flat_map(|derivation| &derivation.parents) {
+            for of in &parent.batches {
+                let from = self.unnamed(Node::Batch(*of));
+                self.edge(from, Relation::MaterialisedFrom, place, sequence);
             }
-            for parent in record.derivation.iter().flat_map(|derivation| &derivation.parents) {
-                for of in &parent.batches {
-                    let from = self.unnamed(Node::Batch(*of));
-                    self.edge(from, Relation::MaterialisedFrom, place, sequence);
+            let from = self.places.get(&Node::ViewVersion(parent.version)).copied();
+            let known = self.features.get(&parent.version);
+            let features = parent.features.iter().filter_map(|name| known?.get(name).copied());
+            let from: Vec<u32> = features.chain(from).collect();
+            for from in from {
+                if let Some(derived) = version.filter(|derived| self.derives.insert((from, *derived))) {
+                    self.edge(from, Relation::Derives, derived, sequence);
                 }
-                let derived = self.places.get(&Node::ViewVersion(record.version)).copied();
-                let from = self.places.get(&Node::ViewVersion(parent.version)).copied();
-                let known = self.features.get(&parent.version);
-                let features = parent.features.iter().filter_map(|name| known?.get(name).copied());
-                let from: Vec<u32> = features.chain(from).collect();
-                for from in from {
-                    if let Some(derived) = derived.filter(|derived| self.derives.insert((from, *derived))) {
-                        self.edge(from, Relation::Derives, derived, sequence);
-                    }
-                }
             }
-            let writer = self.principal(&batch.by.principal);
-            self.edge(writer, Relation::Wrote, place, sequence);
-            if let Some(run) = batch.by.run.as_deref().and_then(|run| state.registry().run(run)) {
-                let run = self.run(state, run);
-                self.edge(run, Relation::Wrote, place, sequence);
-            }
+        }
+        let writer = self.principal(principal);
+        self.edge(writer, Relation::Wrote, place, sequence);
+        if let Some(run) = run.and_then(|run| state.registry().run(run)) {
+            let run = self.run(state, run);
+            self.edge(run, Relation::Wrote, place, sequence);
         }
     }
 

@@ -32,7 +32,7 @@ impl History {
             let records: Vec<Record> = entry.iter().filter_map(|choice| log.record(*choice)).collect();
             let key = entry
                 .first()
-                .filter(|(_, number)| number % 3 == 0)
+                .filter(|(_, number)| number.is_multiple_of(3))
                 .map(|_| format!("key {}", log.entries.len()));
             log.append(records, key);
         }
@@ -116,8 +116,7 @@ struct Writer {
     entries: Vec<(Entry, Digest)>,
     minted: usize,
     entity: Option<(Entity, VersionId, u32)>,
-    /// Name, versions with their lines, number of the last.
-    views: Vec<(usize, Vec<(VersionId, VersionId)>, u32)>,
+    views: Vec<View>,
     services: u32,
     service: Option<VersionId>,
     batches: Vec<feature::BatchId>,
@@ -127,6 +126,14 @@ struct Writer {
     models: Vec<feature::ModelId>,
     versions: Vec<feature::ModelVersionId>,
     deployments: Vec<feature::DeploymentId>,
+}
+
+/// A feature view and its versions.
+#[derive(Clone)]
+struct View {
+    name: usize,
+    /// Each with its line.
+    versions: Vec<(VersionId, VersionId)>,
 }
 
 fn pick<T: Clone>(of: &[T], choice: u32) -> Option<T> {
@@ -145,10 +152,7 @@ impl Writer {
         id(u128::from(scattered % 4) + 1, self.minted)
     }
 
-    fn link<I: From<Uuid> + Copy>(&mut self, kind: Kind, choice: u32) -> (I, Record)
-    where
-        I: feature::Id,
-    {
+    fn link<I: feature::Id>(&mut self, kind: Kind, choice: u32) -> (I, Record) {
         let id: I = self.mint(choice);
         let linked = ExternalLinked {
             id: id.uuid(),
@@ -164,7 +168,7 @@ impl Writer {
     fn view(&self, name: usize, choice: u32, described: bool) -> serde_json::Value {
         let (_, mut view) = definitions();
         view.name = format!("view_{name}").parse().unwrap();
-        if choice % 3 == 0 {
+        if choice.is_multiple_of(3) {
             view.features.pop();
         }
         if described {
@@ -177,15 +181,15 @@ impl Writer {
         let entity_version = self.entity.as_ref()?.1;
         let version: VersionId = self.mint(choice);
         let name = choice as usize % 3;
-        if !self.views.iter().any(|(of, ..)| *of == name) {
-            self.views.push((name, Vec::new(), 0));
+        if !self.views.iter().any(|view| view.name == name) {
+            self.views.push(View { name, versions: Vec::new() });
         }
         let definition = self.view(name, choice, false);
-        let (_, versions, number) = self.views.iter_mut().find(|(of, ..)| *of == name)?;
-        let line = pick(versions, choice / 7).filter(|_| choice % 2 == 0).map_or(version, |(_, line)| line);
+        let View { versions, .. } = self.views.iter_mut().find(|view| view.name == name)?;
+        let line =
+            pick(versions, choice / 7).filter(|_| choice.is_multiple_of(2)).map_or(version, |(_, line)| line);
         versions.push((version, line));
-        *number += 1;
-        let (number, digest) = (*number, format!("view {choice}"));
+        let (number, digest) = (versions.len() as u32, format!("view {choice}"));
         let defined = ViewVersionDefined {
             view: id(50, name),
             version,
@@ -200,13 +204,13 @@ impl Writer {
     }
 
     fn some_version(&self, choice: u32) -> Option<(usize, VersionId)> {
-        let (name, versions, _) = pick(&self.views, choice)?;
+        let View { name, versions } = pick(&self.views, choice)?;
         Some((name, pick(&versions, choice / 5)?.0))
     }
 
     fn batch(&mut self, choice: u32) -> Option<Record> {
         let (name, version) = self.some_version(choice)?;
-        let parent = pick(&self.batches, choice / 3).filter(|_| choice % 11 == 0);
+        let parent = pick(&self.batches, choice / 3).filter(|_| choice.is_multiple_of(11));
         let batch = self.mint(choice);
         self.batches.push(batch);
         let known_at =
@@ -229,8 +233,8 @@ impl Writer {
             body: (choice % 3 == 1).then(|| object(format!("bodies/{choice}.json"))),
             derivation: parent.map(|parent| Derivation {
                 sequence: Sequence(0),
-                since: (choice % 2 == 0).then_some(Sequence(0)),
-                row_preserving: choice % 3 == 0,
+                since: choice.is_multiple_of(2).then_some(Sequence(0)),
+                row_preserving: choice.is_multiple_of(3),
                 parents: vec![Parent { version, features: vec!["a".to_owned()], batches: vec![parent] }],
             }),
         };
@@ -257,7 +261,7 @@ impl Writer {
             columns: choice,
             digest: format!("lmt1:{choice}"),
             manifest: object(format!("training_sets/{choice}/manifest.json")),
-            name: (choice % 5 == 0).then(|| format!("set \"{choice}\" – ü")),
+            name: choice.is_multiple_of(5).then(|| format!("set \"{choice}\" – ü")),
             selected: said.then(|| (0..choice % 3).filter_map(selected).collect()),
         };
         recorded.into()
@@ -320,7 +324,7 @@ impl Writer {
                     rows: 10,
                     rejected: 9,
                     quarantine: object(format!("quarantine/{choice}/rejected.parquet")),
-                    sources: (choice % 2 == 0).then_some(source).into_iter().collect(),
+                    sources: choice.is_multiple_of(2).then_some(source).into_iter().collect(),
                     body: None,
                 }
                 .into()
@@ -361,7 +365,7 @@ impl Writer {
             }
             17 => ExperimentObserved {
                 experiment: pick(&self.experiments, choice)?,
-                name: (choice % 2 == 0).then(|| format!("experiment {choice}")),
+                name: choice.is_multiple_of(2).then(|| format!("experiment {choice}")),
                 hypothesis: None,
                 owner: None,
                 lifecycle: Some(Lifecycle::Active),
@@ -379,7 +383,7 @@ impl Writer {
                 ended_at: None,
                 lifecycle: None,
                 seen_at,
-                body: (choice % 2 == 0).then(|| object(format!("bodies/run-{choice}.json"))),
+                body: choice.is_multiple_of(2).then(|| object(format!("bodies/run-{choice}.json"))),
             }
             .into(),
             19 => {
@@ -407,7 +411,7 @@ impl Writer {
             }
             .into(),
             22 => {
-                let known = pick(&self.deployments, choice).filter(|_| choice % 2 == 0);
+                let known = pick(&self.deployments, choice).filter(|_| choice.is_multiple_of(2));
                 let deployment = known.unwrap_or_else(|| self.mint(choice));
                 self.deployments.push(deployment);
                 DeploymentChanged {
