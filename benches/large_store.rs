@@ -1,4 +1,5 @@
-//! The log of a large store: views, batches of them, training sets of five views each, models made of the sets, half of them deployed.
+//! The log of a large store: views, batches of them, training sets of five views each, models made of the
+//! sets, half of them deployed.
 
 #![allow(clippy::unwrap_used, reason = "it stops at the first fault")]
 #![allow(dead_code, reason = "each benchmark uses a part of it")]

@@ -4,10 +4,10 @@
 //!     cargo bench --bench open -- 1000000         one of a million; needs some 5 GB below the folder for temporary files
 //!     cargo bench --bench open -- make PATH 1000  a store to look at
 //!
-//! A store has up to 10,000 views, 10,000 training sets and 1,000 models; the other entries are batches, one an entry. Its log is
-//! written straight to local files, and read through the page cache. Prints the median of some processes, in milliseconds: the
-//! opening, the batches of one view after it, the lineage graph, the impact of one node; and the most memory that the process had,
-//! when it had opened and in all.
+//! A store has up to 10,000 views, 10,000 training sets and 1,000 models; the other entries are batches, one
+//! an entry. Its log is written straight to local files, and read through the page cache. Prints the median
+//! of some processes, in milliseconds: the opening, the batches of one view after it, the lineage graph, the
+//! impact of one node; and the most memory that the process had, when it had opened and in all.
 
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![allow(clippy::unwrap_used, reason = "it stops at the first fault")]

@@ -8,7 +8,8 @@ use serving::Result;
 use crate::session::Place;
 use crate::table::grouped;
 
-/// Write down the state of the store, so that it opens without reading its whole log; it is done in the background too
+/// Write down the state of the store, so that it opens without reading its whole log; it is done in the
+/// background too
 #[derive(Args)]
 pub struct Arguments {
     /// Write nothing: fold the whole log, and compare with the newest checkpoint

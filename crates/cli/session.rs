@@ -67,7 +67,8 @@ impl Place {
         Ok(self.serving(Catalog::open_or_create(store, &self.author()).await?))
     }
 
-    /// Waits for checkpoints that are being written; without them the program would end in the midst of it, each time.
+    /// Waits for checkpoints that are being written; without them the program would end in the midst of it,
+    /// each time.
     pub async fn close(&self) {
         let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
         for catalog in opened {

@@ -90,9 +90,12 @@ const ATTEMPTS: u32 = 1_000;
 /// The pause after a first lost race, and the longest: about one put of a local disk, and some puts of a bucket.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// A checkpoint is due after so many entries, or so many records: about what is folded in the time that one takes to be read.
+/// A checkpoint is due after so many entries, or so many records: about what is folded in the time that one
+/// takes to be read.
 const ENTRIES_DUE: usize = 1_000;
 const RECORDS_DUE: usize = 10_000;
+/// The state rests on tables again when what was folded since is this part of it.
+const REST_SHARE: u64 = 8;
 
 impl Catalog {
     /// Makes a new store: proves that its object storage creates only where nothing is, and writes the first entry.
@@ -126,12 +129,12 @@ impl Catalog {
         }
     }
 
-    /// Opens a store: from its newest checkpoint that is sound, else by folding its log. What was passed over is said as a warning
-    /// and by [`Self::passed_over`].
+    /// Opens a store: from its newest checkpoint that is sound, else by folding its log. What was passed over
+    /// is said as a warning and by [`Self::passed_over`].
     ///
     /// # Errors
-    /// `NotAStore` where there is no log; `Damaged` or `Corrupt` where the entries after the checkpoint, or all of them, are not
-    /// what was written.
+    /// `NotAStore` where there is no log; `Damaged` or `Corrupt` where the entries after the checkpoint, or
+    /// all of them, are not what was written.
     pub async fn open(store: Store) -> Result<Self> {
         let mut passed_over = Vec::new();
         let opened = checkpoint::newest(&store, &mut passed_over).await?;
@@ -246,7 +249,8 @@ impl Catalog {
         drop(self.inner.writing.lock().await);
     }
 
-    /// Folds the whole log and compares with the last checkpoint; none where there is no checkpoint that could be used.
+    /// Folds the whole log and compares with the last checkpoint; none where there is no checkpoint that
+    /// could be used.
     ///
     /// # Errors
     /// Those of the log; `Internal` where the checkpoint cannot be read any more.
@@ -277,8 +281,9 @@ impl Catalog {
         Ok(written)
     }
 
-    /// Replaces the newest state by an equal one that has this earlier one as tables, as if the store had been opened from a checkpoint
-    /// of it. A commit copies what was folded since; without this a process that runs for long would copy ever more.
+    /// Replaces the newest state by an equal one that has this earlier one as tables, as if the store had
+    /// been opened from a checkpoint of it. A commit copies what was folded since; without this a process
+    /// that runs for long would copy ever more.
     async fn rest_on(&self, state: Arc<State>) -> Result<()> {
         let rested = tokio::task::spawn_blocking(move || {
             let tables = state.tables_after(None).map_err(|error| error.to_string())?;
@@ -327,6 +332,11 @@ impl Catalog {
                     tracing::warn!(%error, "no checkpoint could be written; opening takes longer");
                     return;
                 }
+            }
+            // It copies all of the state once, a commit each time what was folded since.
+            let (folded, _) = state.folded_after(None);
+            if (folded as u64).saturating_mul(REST_SHARE) < head.0 {
+                return;
             }
             if let Err(error) = catalog.rest_on(state).await {
                 tracing::warn!(%error, "the state stays in memory as it is");

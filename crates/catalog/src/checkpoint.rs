@@ -1,7 +1,8 @@
 //! Checkpoints: the folded state written down, so that opening a store costs no replay of its history.
 //!
-//! The log stays the only truth. A checkpoint is taken at its word where every digest in it is right and it fits the log; whatever
-//! else is found is passed over with the reason, and the log is folded instead. `docs/checkpoints.md` specifies the objects.
+//! The log stays the only truth. A checkpoint is taken at its word where every digest in it is right and it
+//! fits the log; whatever else is found is passed over with the reason, and the log is folded instead.
+//! `docs/checkpoints.md` specifies the objects.
 
 mod state_digest;
 mod tables_file;
@@ -24,8 +25,8 @@ use crate::state::{State, Table};
 
 /// The format of the fold that this program writes, and the only one that it reads.
 ///
-/// It is raised with every change of what a state holds or how its digest is made, which a type of record is too. A program that does not know
-/// the format folds the log.
+/// It is raised with every change of what a state holds or how its digest is made, which a type of record is
+/// too. A program that does not know the format folds the log.
 pub const FORMAT: u32 = 1;
 
 /// Parts that are read or written at a time.
@@ -63,7 +64,8 @@ pub(crate) struct Opened {
     pub entries: Vec<(Entry, Digest)>,
 }
 
-/// The newest checkpoint that is whole and fits the log. What is found on the way to it is added to `passed_over`.
+/// The newest checkpoint that is whole and fits the log. What is found on the way to it is added to
+/// `passed_over`.
 ///
 /// # Errors
 /// Those of the log after a checkpoint: an entry that was altered or is missing.
@@ -104,8 +106,11 @@ async fn open(store: &Store, checkpoint: Checkpoint) -> Result<Result<Opened, St
         return Ok(Err(format!("it has format {format} of the fold, and this program knows {FORMAT}")));
     }
     let (sequence, entry) = (checkpoint.sequence, checkpoint.entry);
-    let (state, entries) =
-        tokio::join!(load(store, &checkpoint), store.log().entries_after_checkpoint(sequence, entry));
+    let (state, head, entries) = tokio::join!(
+        load(store, &checkpoint),
+        store.log().read(sequence),
+        store.log().entries_after_checkpoint(sequence, entry)
+    );
     let entries = match entries {
         Ok(entries) => entries,
         // Whether the log or the checkpoint is wrong, the whole log will tell.
@@ -116,9 +121,12 @@ async fn open(store: &Store, checkpoint: Checkpoint) -> Result<Result<Opened, St
         }
         Err(error) => return Err(error.into()),
     };
-    let foreign = entries.iter().any(|(entry, _)| entry.store != checkpoint.store);
+    let head = head?.map(|(head, _)| (head.store, head.committed_at));
     Ok(match state {
-        Ok(_) if foreign => Err(format!("it is of store {}, and the log is not", checkpoint.store)),
+        // The digest of the entry does not bind what the checkpoint says of it.
+        Ok(state) if head != Some((checkpoint.store, state.head.committed_at)) => {
+            Err(format!("it tells of entry {sequence} what the log does not"))
+        }
         Ok(state) => Ok(Opened { checkpoint, state, entries }),
         Err(why) => Err(why),
     })
@@ -215,8 +223,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// Segments that are not much longer than the new one become part of it, so that their number grows with the logarithm of the log and
-    /// each row is written about as often.
+    /// Segments that are not much longer than the new one become part of it, so that their number grows with
+    /// the logarithm of the log and each row is written about as often.
     fn after(before: Option<&Checkpoint>, head: Sequence) -> Self {
         let mut segments = before.map(|before| before.segments.clone()).unwrap_or_default();
         let blocks = before.map(|before| before.blocks.clone()).unwrap_or_default();

@@ -201,8 +201,8 @@ impl<'a> LogLines<'a> {
 
 /// The folded log.
 ///
-/// What grows with the log comes in two parts where the state was opened from a checkpoint: what that holds, which is
-/// read when it is asked for, and what came since.
+/// What grows with the log comes in two parts where the state was opened from a checkpoint: what that holds,
+/// which is read when it is asked for, and what came since.
 #[derive(Clone, Debug)]
 pub struct State {
     pub store: StoreId,
@@ -569,7 +569,8 @@ impl State {
         self.requests.get(key).or_else(|| self.stored.as_ref()?.request(key))
     }
 
-    /// How many entries and records came after a sequence, as far back as this state was folded and not opened.
+    /// How many entries and records came after a sequence, as far back as this state was folded and not
+    /// opened.
     pub(crate) fn folded_after(&self, after: Option<Sequence>) -> (usize, usize) {
         let later = self.log.iter().rev().take_while(|line| Some(line.by.sequence) > after);
         later.fold((0, 0), |(entries, records), line| (entries + 1, records + line.records.len()))
@@ -613,7 +614,8 @@ impl State {
         lines.flat_map(|line| self.batches_of_line(*line))
     }
 
-    /// Where each batch came from, in the order of [`Self::batches`]. For who asks for all batches of a large store and for this alone.
+    /// Where each batch came from, in the order of [`Self::batches`]. For who asks for all batches of a large
+    /// store and for this alone.
     pub fn batch_origins(&self, mut visit: impl FnMut(BatchOrigin<'_>)) {
         let mut sources = Vec::new();
         for line in self.definitions.order.iter().filter(|version| self.starts_a_line(**version)) {

@@ -5,9 +5,10 @@
 //! checkpoints/{sequence:020}/{digest}.json                the description, written last
 //! ```
 //!
-//! Every object is named by the digest of its bytes. So two writers of one checkpoint write the same objects or other
-//! ones, never one over another; an object that was damaged is found by its name, and mended by whoever writes it again.
-//! A checkpoint is a copy of what the log says: one that is missing or damaged costs time and nothing else.
+//! Every object is named by the digest of its bytes. So two writers of one checkpoint write the same objects
+//! or other ones, never one over another; an object that was damaged is found by its name, and mended by
+//! whoever writes it again. A checkpoint is a copy of what the log says: one that is missing or damaged costs
+//! time and nothing else.
 
 #[cfg(test)]
 mod tests;

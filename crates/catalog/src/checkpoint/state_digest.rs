@@ -1,8 +1,9 @@
-//! The digest of a state: one number that is equal where two states are, whoever folded them, from whatever they began.
+//! The digest of a state: one number that is equal where two states are, whoever folded them, from whatever
+//! they began.
 //!
-//! Entries make blocks of 1,024 by their sequence. The digest of a block is over the content digests of its rows in each growing table, the
-//! digest of a state over those of its blocks and of the whole tables. So a block that is full never changes, and only the last is
-//! made anew for the next checkpoint.
+//! Entries make blocks of 1,024 by their sequence. The digest of a block is over the content digests of its
+//! rows in each growing table, the digest of a state over those of its blocks and of the whole tables. So a
+//! block that is full never changes, and only the last is made anew for the next checkpoint.
 
 use arrow::array::RecordBatch;
 use feature::Sequence;

@@ -351,6 +351,8 @@ fn what_does_not_fit_is_passed_over_with_the_reason() {
         let wrong = [
             (Checkpoint { format: 2, ..second.clone() }, "has format 2 of the fold"),
             (Checkpoint { entry: other, ..second.clone() }, "does not fit the log"),
+            // Whoever went on from it would write entries of another store into this log.
+            (Checkpoint { store: id(7, 7), ..second.clone() }, "what the log does not"),
             (Checkpoint { sequence: ahead, segments, ..second.clone() }, "does not fit the log"),
         ];
         for (checkpoint, why) in wrong {
@@ -387,7 +389,8 @@ fn what_does_not_fit_is_passed_over_with_the_reason() {
     });
 }
 
-/// Somebody who may write to the store may write a checkpoint in which every digest is right and a value is not.
+/// Somebody who may write to the store may write a checkpoint in which every digest is right and a value is
+/// not.
 #[test]
 fn a_checkpoint_of_a_wrong_state_is_found_by_folding_the_log() {
     block_on(async {
@@ -401,7 +404,8 @@ fn a_checkpoint_of_a_wrong_state_is_found_by_folding_the_log() {
             assert!(rows.num_rows() > 1, "{table:?}");
             let parts = second.segments.last().unwrap().clone();
             assert_eq!(second.segments.len(), 1);
-            // Without its last row, which nothing else in the tables refers to in a way that opening would see.
+            // Without its last row, which nothing else in the tables refers to in a way that opening would
+            // see.
             let fewer = rows.slice(0, rows.num_rows() - 1);
             let bytes = tables_file::encode(table, &fewer).unwrap();
             let rows = fewer.num_rows() as u64;

@@ -225,8 +225,8 @@ impl Registry {
 
 /// What a checkpoint keeps.
 impl Registry {
-    /// Every record after a sequence, the kinds one after the other, each in the order of the log. Applied in this order they give
-    /// the registry again.
+    /// Every record after a sequence, the kinds one after the other, each in the order of the log. Applied in
+    /// this order they give the registry again.
     pub(super) fn records_after(&self, after: Option<Sequence>) -> Vec<(Sequence, Record)> {
         let mut records = Vec::new();
         for link in self.links.iter().filter(|link| Some(link.by.sequence) > after) {

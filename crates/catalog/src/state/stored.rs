@@ -1,5 +1,6 @@
-//! The part of a state that lies in the tables of a checkpoint. Batches, training sets, requests and lines of the log become values
-//! when they are asked for, each once; what they need for that was checked when the tables were taken in.
+//! The part of a state that lies in the tables of a checkpoint. Batches, training sets, requests and lines of
+//! the log become values when they are asked for, each once; what they need for that was checked when the
+//! tables were taken in.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};

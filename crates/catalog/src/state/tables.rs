@@ -1,7 +1,7 @@
 //! A state as tables: what a checkpoint stores. `docs/checkpoints.md` specifies them.
 //!
-//! Five tables hold what the log said, in its order, and only grow; two hold what is true at the head. Together they are all
-//! of a state, so that equal tables are equal states.
+//! Five tables hold what the log said, in its order, and only grow; two hold what is true at the head.
+//! Together they are all of a state, so that equal tables are equal states.
 
 use std::sync::Arc;
 

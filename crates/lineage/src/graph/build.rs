@@ -286,7 +286,8 @@ impl Build {
     }
 }
 
-/// Where each place's edges begin, with one more at the end, and the edges by place, each place's in their order.
+/// Where each place's edges begin, with one more at the end, and the edges by place, each place's in their
+/// order.
 fn by_place(places: usize, edges: &[Edge], of: impl Fn(&Edge) -> u32) -> (Vec<u32>, Vec<u32>) {
     let mut starts = vec![0u32; places + 1];
     for edge in edges {

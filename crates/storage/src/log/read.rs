@@ -38,15 +38,15 @@ impl Log {
     /// # Errors
     /// `Corrupt` names the sequence that was altered or is missing; `Newer` that which another program wrote.
     pub async fn entries_after(&self, head: Option<(Sequence, Digest)>) -> Result<Vec<(Entry, Digest)>> {
-        // Who follows the log asks for the head and one more; who opens it expects many. A list of a long log takes long, so
-        // only who opens it asks for one.
+        // Who follows the log asks for the head and one more; who opens it expects many. A list of a long log
+        // takes long, so only who opens it asks for one.
         let width = if head.is_some() { 2 } else { WIDEST };
         let asked = Asked { width, lists: head.is_none(), most: usize::MAX, vouched: true };
         self.entries_by(head, asked).await
     }
 
-    /// The next part of the log, of some thousand entries, for who reads all of it and needs each entry once; and whether
-    /// more may come. `head` is the last entry of the part before.
+    /// The next part of the log, of some thousand entries, for who reads all of it and needs each entry once;
+    /// and whether more may come. `head` is the last entry of the part before.
     ///
     /// # Errors
     /// As [`Self::entries_after`].
@@ -61,8 +61,8 @@ impl Log {
         Ok((entries, more))
     }
 
-    /// As [`Self::entries_after`], for who knows of `head` from a checkpoint and expects many entries after it. A hole is told from
-    /// the end by the next 32 numbers, and not by a list of the whole log.
+    /// As [`Self::entries_after`], for who knows of `head` from a checkpoint and expects many entries after
+    /// it. A hole is told from the end by the next 32 numbers, and not by a list of the whole log.
     ///
     /// # Errors
     /// As [`Self::entries_after`].
