@@ -4,6 +4,7 @@
 
 mod apply;
 mod audit;
+mod checkpoint;
 mod definitions_folder;
 mod demo;
 mod deploy;
@@ -78,6 +79,7 @@ enum Verb {
     EvidenceKey(evidence_key::Arguments),
     Verify(verify::Arguments),
     Reconcile(reconcile::Arguments),
+    Checkpoint(checkpoint::Arguments),
     Emit(emit::Arguments),
     Serve(serve::Arguments),
 }
@@ -95,7 +97,7 @@ fn main() -> ExitCode {
         };
     let place = arguments.place;
     let done = runtime.block_on(async move {
-        match arguments.verb {
+        let done = match arguments.verb {
             Verb::Demo(arguments) => demo::run(&place, arguments).await,
             Verb::Init(arguments) => init::run(arguments),
             Verb::Plan(arguments) => plan::run(&place, arguments).await,
@@ -119,9 +121,12 @@ fn main() -> ExitCode {
             Verb::EvidenceKey(arguments) => evidence_key::run(arguments),
             Verb::Verify(arguments) => verify::run(arguments).await,
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
+            Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
-        }
+        };
+        place.close().await;
+        done
     });
     // A task that never gives way must not keep the program from its end.
     runtime.shutdown_background();

@@ -1,5 +1,7 @@
 //! Where the store is and who asks: the options that all verbs share.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use catalog::records::{How, Role};
 use catalog::{Author, Catalog};
 use clap::Args;
@@ -17,6 +19,9 @@ pub struct Place {
     /// The experiment that this is done for; goes into the log
     #[arg(long, global = true, env = "LINEAMENT_EXPERIMENT")]
     experiment: Option<String>,
+    /// What was opened.
+    #[arg(skip)]
+    opened: Arc<Mutex<Vec<Catalog>>>,
 }
 
 /// Name and version of this program, as the log keeps it.
@@ -49,7 +54,7 @@ impl Place {
                 ),
             ));
         }
-        Ok(Serving::new(Catalog::open(store).await?))
+        Ok(self.serving(Catalog::open(store).await?))
     }
 
     /// Opens a store, and makes it where there is none yet.
@@ -59,7 +64,27 @@ impl Place {
 
     pub async fn open_or_create_at(&self, address: &str) -> Result<Serving> {
         let store = self.address(address)?;
-        Ok(Serving::new(Catalog::open_or_create(store, &self.author()).await?))
+        Ok(self.serving(Catalog::open_or_create(store, &self.author()).await?))
+    }
+
+    /// Waits for checkpoints that are being written; without them the program would end in the midst of it,
+    /// each time.
+    pub async fn close(&self) {
+        let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
+        for catalog in opened {
+            catalog.checkpoint_written().await;
+        }
+    }
+
+    fn serving(&self, catalog: Catalog) -> Serving {
+        if let Some(passed) = catalog.passed_over().first() {
+            eprintln!(
+                "warning: checkpoint {} was passed over: {}; the store is whole, and opens more slowly",
+                passed.sequence, passed.why
+            );
+        }
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(catalog.clone());
+        Serving::new(catalog)
     }
 
     fn address(&self, address: &str) -> Result<Store> {

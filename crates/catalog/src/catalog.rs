@@ -1,7 +1,7 @@
 //! An open store: its state, kept up with the log, and the one way to append to it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use feature::digest::{Digest, HashAlgorithm, hash};
@@ -12,10 +12,11 @@ use storage::entry::{Entry, RawRecord, RequestKey};
 use storage::environment;
 use storage::log::Appended;
 use storage::manifest::{self, DataFile};
-use storage::{Store, conformance};
+use storage::{Checkpoint, Store, conformance};
 use tokio::sync::OnceCell;
 
 use crate::author::Author;
+use crate::checkpoint::{self, Checked, PassedOver};
 use crate::error::{Error, Result};
 use crate::records::{Object, Record, StoreCreated};
 use crate::registry::introduction;
@@ -34,6 +35,20 @@ struct Inner {
     turn: tokio::sync::Mutex<()>,
     manifests: RwLock<HashMap<BatchId, Arc<Vec<DataFile>>>>,
     proved: OnceCell<()>,
+    checkpoints: Mutex<Checkpoints>,
+    /// Held by the task that writes a checkpoint.
+    writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What this process knows of the store's checkpoints.
+#[derive(Default)]
+struct Checkpoints {
+    /// The one that the store was opened from, or that was written last.
+    last: Option<Arc<Checkpoint>>,
+    /// The head when one was begun last, whatever came of it.
+    begun: Option<Sequence>,
+    /// Found when the store was opened.
+    passed_over: Vec<PassedOver>,
 }
 
 /// A file that counts for a view at a snapshot, with the batch that it holds.
@@ -66,6 +81,8 @@ pub struct RequestBinding {
     pub digest: Digest,
 }
 
+/// Name and version of this program, as a checkpoint keeps it.
+const PROGRAM: &str = concat!("lineament ", env!("CARGO_PKG_VERSION"));
 /// How far the head of the log may be ahead of this machine's clock.
 const CLOCK_TOLERANCE_MICROS: i64 = 5 * 60 * 1_000_000;
 /// How many lost races a commit bears before it gives up.
@@ -73,6 +90,12 @@ const ATTEMPTS: u32 = 1_000;
 /// The pause after a first lost race, and the longest: about one put of a local disk, and some puts of a bucket.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// A checkpoint is due after so many entries, or so many records: about what is folded in the time that one
+/// takes to be read.
+const ENTRIES_DUE: usize = 1_000;
+const RECORDS_DUE: usize = 10_000;
+/// The state rests on tables again when what was folded since is this part of it.
+const REST_SHARE: u64 = 8;
 
 impl Catalog {
     /// Makes a new store: proves that its object storage creates only where nothing is, and writes the first entry.
@@ -106,12 +129,46 @@ impl Catalog {
         }
     }
 
-    /// Opens a store and folds its log.
+    /// Opens a store: from its newest checkpoint that is sound, else by folding its log. What was passed over
+    /// is said as a warning and by [`Self::passed_over`].
+    ///
+    /// # Errors
+    /// `NotAStore` where there is no log; `Damaged` or `Corrupt` where the entries after the checkpoint, or
+    /// all of them, are not what was written.
     pub async fn open(store: Store) -> Result<Self> {
-        let mut state: Option<State> = None;
-        for (entry, digest) in store.log().entries_after(None).await? {
-            fold(&mut state, &entry, digest)?;
+        let mut passed_over = Vec::new();
+        let opened = checkpoint::newest(&store, &mut passed_over).await?;
+        for passed in &passed_over {
+            tracing::warn!(sequence = passed.sequence.0, "a checkpoint was passed over: {}", passed.why);
         }
+        let catalog = match opened {
+            Some(opened) => {
+                let mut state = Some(opened.state);
+                for (entry, digest) in opened.entries {
+                    fold(&mut state, &entry, digest)?;
+                }
+                let last = Some(Arc::new(opened.checkpoint));
+                Self::over(store, state, Checkpoints { last, begun: None, passed_over })?
+            }
+            None => {
+                let state = folded_log(&store).await?;
+                Self::over(store, state, Checkpoints { passed_over, ..Checkpoints::default() })?
+            }
+        };
+        catalog.checkpoint_if_due(&catalog.state());
+        Ok(catalog)
+    }
+
+    /// Opens a store by folding its whole log, whatever checkpoints there are.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_from_log(store: Store) -> Result<Self> {
+        let state = folded_log(&store).await?;
+        Self::over(store, state, Checkpoints::default())
+    }
+
+    fn over(store: Store, state: Option<State>, checkpoints: Checkpoints) -> Result<Self> {
         let Some(state) = state else { return Err(storage::Error::not_a_store(store.location()).into()) };
         let inner = Inner {
             store,
@@ -119,6 +176,8 @@ impl Catalog {
             turn: tokio::sync::Mutex::new(()),
             manifests: RwLock::new(HashMap::new()),
             proved: OnceCell::new(),
+            checkpoints: Mutex::new(checkpoints),
+            writing: Arc::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -161,7 +220,132 @@ impl Catalog {
         let Some(next) = next else { return Ok(current) };
         let next = Arc::new(next);
         *write(&self.inner.state) = next.clone();
+        self.checkpoint_if_due(&next);
         Ok(next)
+    }
+
+    /// The checkpoint that the state was opened from, or the last that this process wrote since.
+    pub fn last_checkpoint(&self) -> Option<Arc<Checkpoint>> {
+        self.checkpoints().last.clone()
+    }
+
+    /// Checkpoints that were found when the store was opened and could not be used.
+    pub fn passed_over(&self) -> Vec<PassedOver> {
+        self.checkpoints().passed_over.clone()
+    }
+
+    /// Writes a checkpoint of the newest state; the last one where nothing came after it.
+    ///
+    /// # Errors
+    /// Those of the storage. Nothing depends on a checkpoint, so a failure harms nothing.
+    pub async fn checkpoint(&self) -> Result<Arc<Checkpoint>> {
+        let state = self.refresh().await?;
+        let _writing = self.inner.writing.lock().await;
+        self.write_checkpoint(state).await
+    }
+
+    /// Waits until the checkpoint that is being written in the background, if any, is there or has failed.
+    pub async fn checkpoint_written(&self) {
+        drop(self.inner.writing.lock().await);
+    }
+
+    /// Folds the whole log and compares with the last checkpoint; none where there is no checkpoint that
+    /// could be used.
+    ///
+    /// # Errors
+    /// Those of the log; `Internal` where the checkpoint cannot be read any more.
+    pub async fn check_checkpoint(&self) -> Result<Option<Checked>> {
+        let Some(checkpoint) = self.last_checkpoint() else { return Ok(None) };
+        let sequence = checkpoint.sequence;
+        let Some(folded) = folded_until(&self.inner.store, sequence).await? else { return Ok(None) };
+        if folded.head.sequence != sequence {
+            return Err(Error::Invalid(format!(
+                "the log ends at sequence {}, before its checkpoint {sequence}; it was cut",
+                folded.head.sequence
+            )));
+        }
+        let held = checkpoint::load(&self.inner.store, &checkpoint).await;
+        let held = held.map_err(|why| Error::internal("the checkpoint cannot be read any more", why))?;
+        let (held, folded) = (checkpoint::state_digest(&held)?, checkpoint::state_digest(&folded)?);
+        Ok(Some(Checked { sequence, named: checkpoint.state, held, folded }))
+    }
+
+    async fn write_checkpoint(&self, state: Arc<State>) -> Result<Arc<Checkpoint>> {
+        let last = self.last_checkpoint();
+        if let Some(last) = last.as_ref().filter(|last| last.sequence >= state.head.sequence) {
+            return Ok(last.clone());
+        }
+        let written = checkpoint::write(&self.inner.store, state, last.as_deref(), PROGRAM).await?;
+        let written = Arc::new(written);
+        self.checkpoints().last = Some(written.clone());
+        Ok(written)
+    }
+
+    /// Replaces the newest state by an equal one that has this earlier one as tables, as if the store had
+    /// been opened from a checkpoint of it. A commit copies what was folded since; without this a process
+    /// that runs for long would copy ever more.
+    async fn rest_on(&self, state: Arc<State>) -> Result<()> {
+        let rested = tokio::task::spawn_blocking(move || {
+            let tables = state.tables_after(None).map_err(|error| error.to_string())?;
+            State::from_tables(state.store, state.hash, tables)
+        });
+        let rested = rested.await.map_err(|error| error.to_string()).and_then(|rested| rested);
+        let rested = rested.map_err(|error| Error::internal("the state cannot be held as tables", error))?;
+        let _turn = self.inner.turn.lock().await;
+        let (sequence, digest) = (rested.head.sequence, rested.head.digest);
+        let mut next = Some(rested);
+        for (entry, digest) in self.inner.store.log().entries_after_checkpoint(sequence, digest).await? {
+            fold(&mut next, &entry, digest)?;
+        }
+        if let Some(next) = next.filter(|next| next.head.sequence >= self.state().head.sequence) {
+            *write(&self.inner.state) = Arc::new(next);
+        }
+        Ok(())
+    }
+
+    /// Begins to write a checkpoint in the background where enough was folded since the last.
+    fn checkpoint_if_due(&self, state: &Arc<State>) {
+        let passed_over = {
+            let mut checkpoints = self.checkpoints();
+            let last = checkpoints.last.as_ref().map(|last| last.sequence);
+            let (entries, records) = state.folded_after(last.max(checkpoints.begun));
+            if entries < ENTRIES_DUE && records < RECORDS_DUE {
+                return;
+            }
+            checkpoints.begun = Some(state.head.sequence);
+            checkpoints.passed_over.clone()
+        };
+        let Ok(turn) = self.inner.writing.clone().try_lock_owned() else { return };
+        let (catalog, state) = (self.clone(), state.clone());
+        tokio::spawn(async move {
+            let _turn = turn;
+            let head = state.head.sequence;
+            match checkpoint::newest_sequence(&catalog.inner.store, &passed_over).await {
+                // Another process was faster.
+                Ok(Some(newest)) if newest.0 + ENTRIES_DUE as u64 > head.0 => return,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the checkpoints cannot be listed"),
+            }
+            match catalog.write_checkpoint(state.clone()).await {
+                Ok(written) => tracing::debug!(sequence = written.sequence.0, "a checkpoint was written"),
+                Err(error) => {
+                    tracing::warn!(%error, "no checkpoint could be written; opening takes longer");
+                    return;
+                }
+            }
+            // It copies all of the state once, a commit each time what was folded since.
+            let (folded, _) = state.folded_after(None);
+            if (folded as u64).saturating_mul(REST_SHARE) < head.0 {
+                return;
+            }
+            if let Err(error) = catalog.rest_on(state).await {
+                tracing::warn!(%error, "the state stays in memory as it is");
+            }
+        });
+    }
+
+    fn checkpoints(&self) -> std::sync::MutexGuard<'_, Checkpoints> {
+        self.inner.checkpoints.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Appends one entry: the one way in for every record. `intent` looks at the newest state and says what to append; it is
@@ -212,7 +396,9 @@ impl Catalog {
             let next = folded(&state, &entry, storage::entry::digest(state.hash, &bytes))?;
             match self.inner.store.log().append(entry.sequence, bytes).await? {
                 Appended::Committed => {
-                    *write(&self.inner.state) = Arc::new(next);
+                    let next = Arc::new(next);
+                    *write(&self.inner.state) = next.clone();
+                    self.checkpoint_if_due(&next);
                     return Ok(Outcome::Committed(entry.sequence));
                 }
                 Appended::Lost => {
@@ -324,6 +510,29 @@ impl Catalog {
             .await
             .map_err(storage::Error::from)?;
         Ok(Object { path, bytes: length, digest })
+    }
+}
+
+/// The fold of the whole log; none where there is no log.
+async fn folded_log(store: &Store) -> Result<Option<State>> {
+    folded_until(store, Sequence(u64::MAX)).await
+}
+
+/// The fold of the log up to a sequence, or to its end where that comes first.
+async fn folded_until(store: &Store, last: Sequence) -> Result<Option<State>> {
+    let mut state: Option<State> = None;
+    loop {
+        let head = state.as_ref().map(|state| (state.head.sequence, state.head.digest));
+        let (entries, more) = store.log().next_entries(head).await?;
+        for (entry, digest) in entries {
+            if entry.sequence > last {
+                return Ok(state);
+            }
+            fold(&mut state, &entry, digest)?;
+        }
+        if !more {
+            return Ok(state);
+        }
     }
 }
 

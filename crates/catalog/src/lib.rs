@@ -1,10 +1,12 @@
 //! What exists at each sequence, and the one way in.
 //!
-//! The log's records are folded into a [`State`]; every change of it is an entry that [`Catalog::commit`] appends;
-//! every row comes in through [`ingest::ingest`]. This crate knows no query engine (conditions written in SQL
-//! come in through [`Conditions`]) and no network.
+//! The log's records are folded into a [`State`]; every change of it is an entry that [`Catalog::commit`]
+//! appends; every row comes in through [`ingest::ingest`]. This crate knows no query engine (conditions
+//! written in SQL come in through [`Conditions`]) and no network. A store opens from a [`checkpoint`] of its
+//! state where there is one.
 
 pub mod author;
+pub mod checkpoint;
 pub mod conditions;
 pub mod external;
 pub mod following;

@@ -5,6 +5,8 @@
 //! sequence at which it appeared, and so one state answers for every sequence up to its head.
 
 pub mod registry;
+mod stored;
+mod tables;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,10 +18,13 @@ use feature::{
 };
 
 use crate::records::{
-    BatchCommitted, BatchRefused, Described, EntityDefined, ReadsRecorded, Record, ServiceDefined,
-    StoreCreated, Subject, TrainingSetRecorded, Verified, ViewVersionDefined,
+    BatchCommitted, BatchRefused, Derivation, Described, EntityDefined, ReadsRecorded, Record,
+    ServiceDefined, StoreCreated, Subject, TrainingSetRecorded, Verified, ViewVersionDefined,
 };
 use crate::state::registry::Registry;
+use crate::state::stored::Stored;
+
+pub(crate) use tables::{Table, Tables};
 
 /// Project and name: what a definition is found by.
 pub type Qualified = (Name, Name);
@@ -126,6 +131,19 @@ pub struct RecordedReads {
     pub by: Arc<Provenance>,
 }
 
+/// Where a batch came from.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchOrigin<'a> {
+    pub batch: BatchId,
+    /// That it was written under.
+    pub version: VersionId,
+    pub sequence: Sequence,
+    pub principal: &'a str,
+    pub run: Option<&'a str>,
+    pub sources: &'a [Digest],
+    pub derivation: Option<&'a Derivation>,
+}
+
 /// A line of the log, for people.
 #[derive(Clone, Debug)]
 pub struct LogLine {
@@ -164,32 +182,76 @@ pub enum ApplyError {
     Definition { sequence: Sequence, why: String },
 }
 
+/// Lines of the log, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLines<'a> {
+    stored: &'a [LogLine],
+    since: &'a [LogLine],
+}
+
+impl<'a> LogLines<'a> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &'a LogLine> + use<'a> {
+        self.stored.iter().chain(self.since)
+    }
+
+    pub fn last(&self) -> Option<&'a LogLine> {
+        self.since.last().or(self.stored.last())
+    }
+}
+
 /// The folded log.
+///
+/// What grows with the log comes in two parts where the state was opened from a checkpoint: what that holds,
+/// which is read when it is asked for, and what came since.
 #[derive(Clone, Debug)]
 pub struct State {
     pub store: StoreId,
     pub hash: HashAlgorithm,
     pub head: Head,
-    entities: BTreeMap<Qualified, Vec<EntityVersion>>,
-    views: BTreeMap<Qualified, Vec<ViewVersion>>,
-    services: BTreeMap<Qualified, Vec<ServiceVersion>>,
-    /// Batches by line, in the order of the log.
-    batches: HashMap<VersionId, Vec<Arc<Batch>>>,
-    batch_lines: HashMap<BatchId, VersionId>,
-    refused: Vec<RefusedBatch>,
+    stored: Option<Arc<Stored>>,
+    // Shared until they change: most entries say nothing of them.
+    definitions: Arc<Definitions>,
+    registry: Arc<Registry>,
+    refused: Arc<Vec<RefusedBatch>>,
+    verifications: Arc<Vec<Verification>>,
+    reads: Arc<Vec<RecordedReads>>,
+    // What came since the checkpoint.
+    /// In the order of the log.
+    admitted: Vec<Arc<Batch>>,
+    /// Of each line that grew, all batches, in the order of the log.
+    lines: HashMap<VersionId, Arc<Vec<Arc<Batch>>>>,
+    batches: HashMap<BatchId, Arc<Batch>>,
     training_sets: BTreeMap<TrainingSetId, TrainingSet>,
-    verifications: Vec<Verification>,
-    reads: Vec<RecordedReads>,
     requests: HashMap<String, Request>,
     /// Source files that were taken, by line.
     sources: HashSet<(VersionId, Digest)>,
-    /// Source files that were refused, by version: another version may have other rules.
-    refused_sources: HashSet<(VersionId, Digest)>,
-    /// Shared until it changes: most entries say nothing of it.
-    registry: Arc<Registry>,
+    log: Vec<LogLine>,
+}
+
+/// What was declared.
+#[derive(Clone, Debug, Default)]
+struct Definitions {
+    entities: BTreeMap<Qualified, Vec<EntityVersion>>,
+    views: BTreeMap<Qualified, Vec<ViewVersion>>,
+    services: BTreeMap<Qualified, Vec<ServiceVersion>>,
     /// Each version's place among those of its name.
     versions: HashMap<VersionId, (Qualified, usize)>,
-    log: Vec<LogLine>,
+    /// Versions of views in the order of the log.
+    order: Vec<VersionId>,
+    /// Source files that were refused, by version: another version may have other rules.
+    refused_sources: HashSet<(VersionId, Digest)>,
+}
+
+impl Definitions {
+    fn view_version(&self, id: VersionId) -> Option<&ViewVersion> {
+        let (name, place) = self.versions.get(&id)?;
+        self.views.get(name)?.get(*place)
+    }
+
+    fn view_version_mut(&mut self, id: VersionId) -> Option<&mut ViewVersion> {
+        let (name, place) = self.versions.get(&id)?;
+        self.views.get_mut(name)?.get_mut(*place)
+    }
 }
 
 impl State {
@@ -209,20 +271,18 @@ impl State {
             store: *store,
             hash: *hash,
             head: head_of(entry),
-            entities: BTreeMap::new(),
-            views: BTreeMap::new(),
-            services: BTreeMap::new(),
+            stored: None,
+            definitions: Arc::default(),
+            registry: Arc::default(),
+            refused: Arc::default(),
+            verifications: Arc::default(),
+            reads: Arc::default(),
+            admitted: Vec::new(),
+            lines: HashMap::new(),
             batches: HashMap::new(),
-            batch_lines: HashMap::new(),
-            refused: Vec::new(),
             training_sets: BTreeMap::new(),
-            verifications: Vec::new(),
-            reads: Vec::new(),
             requests: HashMap::new(),
             sources: HashSet::new(),
-            refused_sources: HashSet::new(),
-            registry: Arc::default(),
-            versions: HashMap::new(),
             log: Vec::new(),
         };
         state.fold(entry, rest)?;
@@ -243,10 +303,11 @@ impl State {
             self.apply(record, &by)?;
         }
         if let Some((key, digest)) = &entry.request {
-            let request = Request { digest: *digest, sequence: by.sequence };
-            if self.requests.insert((*key).to_owned(), request).is_some() {
+            if self.request(key).is_some() {
                 return Err(repeated(&by, "the request key", (*key).to_owned()));
             }
+            let request = Request { digest: *digest, sequence: by.sequence };
+            self.requests.insert((*key).to_owned(), request);
         }
         self.log.push(LogLine {
             by,
@@ -268,31 +329,37 @@ impl State {
             Record::BatchCommitted(body) => self.admit(body, by),
             Record::BatchRefused(body) => {
                 let refused = body.sources.iter().map(|source| (body.version, source.digest));
-                self.refused_sources.extend(refused);
-                self.refused.push(RefusedBatch { record: body.clone(), by: by.clone() });
+                if !body.sources.is_empty() {
+                    Arc::make_mut(&mut self.definitions).refused_sources.extend(refused);
+                }
+                let refused = RefusedBatch { record: body.clone(), by: by.clone() };
+                Arc::make_mut(&mut self.refused).push(refused);
                 Ok(())
             }
             Record::TrainingSetRecorded(body) => {
-                let set = TrainingSet { record: body.clone(), by: by.clone() };
-                match self.training_sets.insert(body.training_set, set) {
-                    None => Ok(()),
-                    Some(_) => Err(repeated(by, "training set", body.training_set.to_string())),
+                if self.training_set(body.training_set).is_some() {
+                    return Err(repeated(by, "training set", body.training_set.to_string()));
                 }
+                let set = TrainingSet { record: body.clone(), by: by.clone() };
+                self.training_sets.insert(body.training_set, set);
+                Ok(())
             }
             Record::ReadsRecorded(body) => {
-                self.reads.push(RecordedReads { record: body.clone(), by: by.clone() });
+                let reads = RecordedReads { record: body.clone(), by: by.clone() };
+                Arc::make_mut(&mut self.reads).push(reads);
                 Ok(())
             }
             Record::Verified(body) => {
-                if !self.training_sets.contains_key(&body.training_set) {
+                if self.training_set(body.training_set).is_none() {
                     return Err(unresolved(by, "training set", body.training_set.to_string()));
                 }
-                self.verifications.push(Verification { record: body.clone(), by: by.clone() });
+                let verified = Verification { record: body.clone(), by: by.clone() };
+                Arc::make_mut(&mut self.verifications).push(verified);
                 Ok(())
             }
             Record::ExternalLinked(body) => self.registry_mut().link(body, by),
             Record::AuthorityAliased(body) => {
-                self.registry_mut().alias_authority(body);
+                self.registry_mut().alias_authority(body, by);
                 Ok(())
             }
             Record::ExperimentObserved(body) => self.registry_mut().see_experiment(body, by),
@@ -302,7 +369,7 @@ impl State {
             Record::AliasObserved(body) => self.registry_mut().see_alias(body, by),
             Record::DeploymentChanged(body) => self.registry_mut().deploy(body, by),
             Record::UseRecorded(body) => {
-                if !self.training_sets.contains_key(&body.training_set) {
+                if self.training_set(body.training_set).is_none() {
                     return Err(unresolved(by, "training set", body.training_set.to_string()));
                 }
                 self.registry_mut().record_use(body, by)
@@ -321,8 +388,9 @@ impl State {
 
     fn define_entity(&mut self, body: &EntityDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let definition: Entity = read_definition(&body.definition, by)?;
+        let definitions = Arc::make_mut(&mut self.definitions);
         let versions =
-            self.entities.entry((definition.project.clone(), definition.name.clone())).or_default();
+            definitions.entities.entry((definition.project.clone(), definition.name.clone())).or_default();
         if body.number as usize != versions.len() + 1 {
             return Err(repeated(by, "the version number of entity", definition.name.to_string()));
         }
@@ -339,14 +407,16 @@ impl State {
 
     fn define_view(&mut self, body: &ViewVersionDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let definition: FeatureView = read_definition(&body.definition, by)?;
-        let entity = self
+        let definitions = Arc::make_mut(&mut self.definitions);
+        let entity = definitions
             .entities
             .get(&(definition.project.clone(), definition.entity.clone()))
             .and_then(|versions| versions.iter().find(|version| version.version == body.entity_version))
             .ok_or_else(|| unresolved(by, "entity version", body.entity_version.to_string()))?
             .definition
             .clone();
-        let versions = self.views.entry((definition.project.clone(), definition.name.clone())).or_default();
+        let versions =
+            definitions.views.entry((definition.project.clone(), definition.name.clone())).or_default();
         if body.number as usize != versions.len() + 1 {
             return Err(repeated(by, "the version number of feature view", definition.name.to_string()));
         }
@@ -354,9 +424,10 @@ impl State {
             return Err(unresolved(by, "line of batches", body.line.to_string()));
         }
         let place = ((definition.project.clone(), definition.name.clone()), versions.len());
-        if self.versions.insert(body.version, place).is_some() {
+        if definitions.versions.insert(body.version, place).is_some() {
             return Err(repeated(by, "feature view version", body.version.to_string()));
         }
+        definitions.order.push(body.version);
         versions.push(ViewVersion {
             view: body.view,
             version: body.version,
@@ -372,8 +443,9 @@ impl State {
 
     fn define_service(&mut self, body: &ServiceDefined, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let definition: FeatureService = read_definition(&body.definition, by)?;
+        let definitions = Arc::make_mut(&mut self.definitions);
         let versions =
-            self.services.entry((definition.project.clone(), definition.name.clone())).or_default();
+            definitions.services.entry((definition.project.clone(), definition.name.clone())).or_default();
         if body.number as usize != versions.len() + 1 {
             return Err(repeated(by, "the version number of feature service", definition.name.to_string()));
         }
@@ -390,19 +462,22 @@ impl State {
 
     fn describe(&mut self, body: &Described, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let missing = || unresolved(by, "version", body.version.to_string());
+        let definitions = Arc::make_mut(&mut self.definitions);
         match body.subject {
             Subject::Entity => {
-                let found = self.entities.values_mut().flatten().find(|found| found.version == body.version);
+                let found =
+                    definitions.entities.values_mut().flatten().find(|found| found.version == body.version);
                 found.ok_or_else(missing)?.definition = Arc::new(read_definition(&body.definition, by)?);
             }
             Subject::FeatureView => {
                 // It may bear more rejections now, or read its files otherwise.
-                self.refused_sources.retain(|(version, _)| *version != body.version);
-                let found = self.views.values_mut().flatten().find(|found| found.version == body.version);
+                definitions.refused_sources.retain(|(version, _)| *version != body.version);
+                let found = definitions.view_version_mut(body.version);
                 found.ok_or_else(missing)?.definition = Arc::new(read_definition(&body.definition, by)?);
             }
             Subject::FeatureService => {
-                let found = self.services.values_mut().flatten().find(|found| found.version == body.version);
+                let found =
+                    definitions.services.values_mut().flatten().find(|found| found.version == body.version);
                 found.ok_or_else(missing)?.definition = Arc::new(read_definition(&body.definition, by)?);
             }
         }
@@ -414,14 +489,21 @@ impl State {
             .view_version(body.version)
             .map(|version| (version.line, version.number))
             .ok_or_else(|| unresolved(by, "feature view version", body.version.to_string()))?;
-        if self.batch_lines.insert(body.batch, line).is_some() {
+        if self.batch(body.batch).is_some() {
             return Err(repeated(by, "batch", body.batch.to_string()));
         }
         for source in &body.sources {
             self.sources.insert((line, source.digest));
         }
-        let batch = Batch { record: body.clone(), line, number, by: by.clone() };
-        self.batches.entry(line).or_default().push(Arc::new(batch));
+        let batch = Arc::new(Batch { record: body.clone(), line, number, by: by.clone() });
+        let stored = &self.stored;
+        let of_line = self.lines.entry(line).or_insert_with(|| {
+            let before = stored.as_ref().map(|stored| stored.batches_of_line(line));
+            Arc::new(before.unwrap_or_default().to_vec())
+        });
+        Arc::make_mut(of_line).push(batch.clone());
+        self.batches.insert(body.batch, batch.clone());
+        self.admitted.push(batch);
         Ok(())
     }
 }
@@ -429,27 +511,39 @@ impl State {
 /// Questions. Each takes the sequence it is asked for; pass `head.sequence` for now.
 impl State {
     pub fn entities(&self) -> impl Iterator<Item = &EntityVersion> {
-        self.entities.values().flatten()
+        self.definitions.entities.values().flatten()
     }
 
     pub fn views(&self) -> impl Iterator<Item = &ViewVersion> {
-        self.views.values().flatten()
+        self.definitions.views.values().flatten()
     }
 
     pub fn services(&self) -> impl Iterator<Item = &ServiceVersion> {
-        self.services.values().flatten()
+        self.definitions.services.values().flatten()
     }
 
     pub fn refused(&self) -> &[RefusedBatch] {
         &self.refused
     }
 
+    /// In the order of their ids.
     pub fn training_sets(&self) -> impl Iterator<Item = &TrainingSet> {
-        self.training_sets.values()
+        let mut stored = self.stored_training_sets().into_iter().flatten().peekable();
+        let mut since = self.training_sets.iter().peekable();
+        std::iter::from_fn(move || match (stored.peek(), since.peek()) {
+            (Some((before, _)), Some((id, _))) if before > id => since.next(),
+            (None, _) => since.next(),
+            (Some(_), _) => stored.next(),
+        })
+        .map(|(_, set)| set)
     }
 
     pub fn training_set(&self, id: TrainingSetId) -> Option<&TrainingSet> {
-        self.training_sets.get(&id)
+        self.training_sets.get(&id).or_else(|| self.stored_training_sets()?.get(&id))
+    }
+
+    fn stored_training_sets(&self) -> Option<&BTreeMap<TrainingSetId, TrainingSet>> {
+        self.stored.as_ref().map(|stored| stored.training_sets())
     }
 
     pub fn verifications(&self) -> &[Verification] {
@@ -466,23 +560,31 @@ impl State {
         &self.reads
     }
 
-    pub fn log(&self) -> &[LogLine] {
-        &self.log
+    pub fn log(&self) -> LogLines<'_> {
+        let stored = self.stored.as_ref().map(|stored| stored.log());
+        LogLines { stored: stored.unwrap_or_default(), since: &self.log }
     }
 
     pub fn request(&self, key: &str) -> Option<&Request> {
-        self.requests.get(key)
+        self.requests.get(key).or_else(|| self.stored.as_ref()?.request(key))
+    }
+
+    /// How many entries and records came after a sequence, as far back as this state was folded and not
+    /// opened.
+    pub(crate) fn folded_after(&self, after: Option<Sequence>) -> (usize, usize) {
+        let later = self.log.iter().rev().take_while(|line| Some(line.by.sequence) > after);
+        later.fold((0, 0), |(entries, records), line| (entries + 1, records + line.records.len()))
     }
 
     pub fn entity(&self, project: &Name, name: &Name, at: Sequence) -> Option<&EntityVersion> {
-        let versions = self.entities.get(&(project.clone(), name.clone()))?;
+        let versions = self.definitions.entities.get(&(project.clone(), name.clone()))?;
         versions.iter().rev().find(|version| version.by.sequence <= at)
     }
 
     /// The version in force at a sequence, or the one of that number if it existed by then.
     pub fn view(&self, project: &str, name: &str, number: Option<u32>, at: Sequence) -> Option<&ViewVersion> {
         let key = (project.parse().ok()?, name.parse().ok()?);
-        let versions = self.views.get(&key)?;
+        let versions = self.definitions.views.get(&key)?;
         versions
             .iter()
             .rev()
@@ -490,30 +592,59 @@ impl State {
     }
 
     pub fn view_version(&self, id: VersionId) -> Option<&ViewVersion> {
-        let (name, place) = self.versions.get(&id)?;
-        self.views.get(name)?.get(*place)
+        self.definitions.view_version(id)
     }
 
     /// The feature views in force at a sequence.
     pub fn views_in_force(&self, at: Sequence) -> impl Iterator<Item = &ViewVersion> {
-        self.views
+        self.definitions
+            .views
             .values()
             .filter_map(move |versions| versions.iter().rev().find(|version| version.by.sequence <= at))
     }
 
     pub fn service(&self, project: &Name, name: &Name, at: Sequence) -> Option<&ServiceVersion> {
-        let versions = self.services.get(&(project.clone(), name.clone()))?;
+        let versions = self.definitions.services.get(&(project.clone(), name.clone()))?;
         versions.iter().rev().find(|version| version.by.sequence <= at)
     }
 
     /// Every batch, of all views, in the order of the log within each line.
     pub fn batches(&self) -> impl Iterator<Item = &Arc<Batch>> {
-        self.batches.values().flatten()
+        let lines = self.definitions.order.iter().filter(|version| self.starts_a_line(**version));
+        lines.flat_map(|line| self.batches_of_line(*line))
+    }
+
+    /// Where each batch came from, in the order of [`Self::batches`]. For who asks for all batches of a large
+    /// store and for this alone.
+    pub fn batch_origins(&self, mut visit: impl FnMut(BatchOrigin<'_>)) {
+        let mut sources = Vec::new();
+        for line in self.definitions.order.iter().filter(|version| self.starts_a_line(**version)) {
+            if let Some(stored) = self.stored.as_ref().filter(|_| !self.lines.contains_key(line)) {
+                stored.batch_origins(*line, &mut sources, &mut visit);
+                continue;
+            }
+            for batch in self.batches_of_line(*line) {
+                sources.clear();
+                sources.extend(batch.record.sources.iter().map(|source| source.digest));
+                visit(BatchOrigin {
+                    batch: batch.record.batch,
+                    version: batch.record.version,
+                    sequence: batch.by.sequence,
+                    principal: &batch.by.principal,
+                    run: batch.by.run.as_deref(),
+                    sources: &sources,
+                    derivation: batch.record.derivation.as_ref(),
+                });
+            }
+        }
+    }
+
+    fn starts_a_line(&self, version: VersionId) -> bool {
+        self.view_version(version).is_some_and(|found| found.line == version)
     }
 
     pub fn batch(&self, id: BatchId) -> Option<&Arc<Batch>> {
-        let line = self.batch_lines.get(&id)?;
-        self.batches.get(line)?.iter().find(|batch| batch.record.batch == id)
+        self.batches.get(&id).or_else(|| self.stored.as_ref()?.batch(id))
     }
 
     /// The batches that count for a version at a sequence, in the order of the log. A batch counts for every version
@@ -545,17 +676,22 @@ impl State {
 
     /// The batches of a line, in the order of the log.
     pub fn batches_of_line(&self, line: VersionId) -> &[Arc<Batch>] {
-        self.batches.get(&line).map_or(&[], Vec::as_slice)
+        match (self.lines.get(&line), &self.stored) {
+            (Some(grown), _) => grown,
+            (None, Some(stored)) => stored.batches_of_line(line),
+            (None, None) => &[],
+        }
     }
 
     /// Whether a source file of these bytes was refused under a version before.
     pub fn has_refused(&self, version: VersionId, digest: Digest) -> bool {
-        self.refused_sources.contains(&(version, digest))
+        self.definitions.refused_sources.contains(&(version, digest))
     }
 
     /// Whether a source file of these bytes was taken into a line before.
     pub fn has_source(&self, line: VersionId, digest: Digest) -> bool {
         self.sources.contains(&(line, digest))
+            || self.stored.as_ref().is_some_and(|stored| stored.has_source(line, digest))
     }
 }
 

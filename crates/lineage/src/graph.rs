@@ -8,6 +8,7 @@ mod impact;
 mod name;
 mod walk;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
@@ -17,6 +18,7 @@ use feature::{
     BatchId, DeploymentId, ExperimentId, ModelId, ModelVersionId, RunId, Sequence, ServiceId, TrainingSetId,
     VersionId,
 };
+use foldhash::fast::RandomState;
 use serde::Serialize;
 
 pub use impact::{Impact, Reached};
@@ -184,9 +186,9 @@ impl Edge {
 pub struct Graph {
     at: Sequence,
     nodes: Vec<Node>,
-    /// How people call a node.
-    labels: Vec<String>,
-    places: HashMap<Node, u32>,
+    /// How people call a node, where that is not its id.
+    labels: HashMap<u32, String, RandomState>,
+    places: HashMap<Node, u32, RandomState>,
     /// By the node that they leave.
     edges: Vec<Edge>,
     /// Where each node's edges begin; one more at the end.
@@ -216,8 +218,11 @@ impl Graph {
     }
 
     /// How people call a node: `weather@3`, `delay/3`, a run's foreign id.
-    pub fn label(&self, place: u32) -> &str {
-        &self.labels[place as usize]
+    pub fn label(&self, place: u32) -> Cow<'_, str> {
+        match self.labels.get(&place) {
+            Some(label) => Cow::Borrowed(label),
+            None => Cow::Owned(self.node(place).to_string()),
+        }
     }
 
     pub fn place(&self, node: &Node) -> Option<u32> {

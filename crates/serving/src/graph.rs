@@ -175,7 +175,7 @@ impl Serving {
             LineageStep {
                 kind: node.kind(),
                 id: node.to_string(),
-                label: graph.label(step.place).to_owned(),
+                label: graph.label(step.place).into_owned(),
                 depth: step.depth,
                 from: step.by.map(|(_, from)| from),
                 edge: relation.map(lineage::graph::Relation::name),
@@ -230,13 +230,13 @@ fn is_use(edge: &Edge) -> bool {
 
 fn impact(graph: &Graph, start: u32) -> ImpactReport {
     let impact = graph.impact(start);
-    let label = |place: Option<u32>| place.map(|place| graph.label(place).to_owned());
+    let label = |place: Option<u32>| place.map(|place| graph.label(place).into_owned());
     let rows: Vec<ImpactRow> = impact
         .reached
         .iter()
         .map(|reached| ImpactRow {
             training_set: graph.node(reached.training_set).to_string(),
-            name: graph.label(reached.training_set).to_owned(),
+            name: graph.label(reached.training_set).into_owned(),
             cells_from: reached.cells_from,
             cells_reached: reached.cells_reached,
             run: label(reached.run),
@@ -250,7 +250,7 @@ fn impact(graph: &Graph, start: u32) -> ImpactReport {
         places.len()
     };
     ImpactReport {
-        node: graph.label(start).to_owned(),
+        node: graph.label(start).into_owned(),
         kind: graph.node(start).kind(),
         sequence: graph.sequence(),
         cells_from: impact.cells_from,
@@ -288,7 +288,7 @@ impl LineageRelations for Graphs {
         };
         let kind = |place: u32| Some(graph.node(place).kind().to_owned());
         let id = |place: u32| Some(graph.node(place).to_string());
-        let label = |place: u32| Some(graph.label(place).to_owned());
+        let label = |place: u32| Some(graph.label(place).into_owned());
         table(vec![
             ("edge", texts(all().map(|edge| Some(edge.relation.name().to_owned())))),
             ("from_kind", texts(all().map(|edge| kind(edge.from)))),

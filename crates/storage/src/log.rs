@@ -5,9 +5,9 @@ mod append;
 mod read;
 
 #[cfg(test)]
-mod fault_store;
+pub(crate) mod fault_store;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -157,7 +157,7 @@ fn tries(name: &str, usual: usize, made: &Made, names: &[&String]) -> Coverage {
 }
 
 fn block(place: usize) -> String {
-    format!("found in block {}", place / storage::manifest::BLOCK_BYTES)
+    format!("found in block {}", place / storage::manifest::BLOCK_BYTES as usize)
 }
 
 #[test]

@@ -85,6 +85,11 @@ macro_rules! records {
                 match self { $(Self::$variant(_) => $name,)* }
             }
 
+            /// The name of a number; none of one that this program does not know.
+            pub fn name_of(number: u32) -> Option<&'static str> {
+                match number { $($number => Some($name),)* _ => None }
+            }
+
             /// The body as it stands in an entry.
             pub fn body(&self) -> Result<Value, serde_json::Error> {
                 match self { $(Self::$variant(body) => serde_json::to_value(body),)* }

@@ -14,8 +14,8 @@ use super::{ApplyError, Provenance, repeated, unresolved};
 use crate::external::{External, RunName};
 use crate::records::{
     AliasObserved, AuthorityAliased, DeploymentChanged, DeploymentMeasured, ExperimentObserved,
-    ExternalLinked, How, Kind, Lifecycle, ModelObserved, ModelVersionObserved, Object, Reconciled, Role,
-    RunObserved, UseRecorded,
+    ExternalLinked, How, Kind, Lifecycle, ModelObserved, ModelVersionObserved, Object, Reconciled, Record,
+    Role, RunObserved, UseRecorded,
 };
 
 /// A record with the entry that it came in.
@@ -83,6 +83,7 @@ pub struct Registry {
     last_links: HashMap<Uuid, usize>,
     /// The address that stands for each other address of its server.
     authorities: BTreeMap<String, String>,
+    aliased: Vec<Noted<AuthorityAliased>>,
     experiments: BTreeMap<ExperimentId, Vec<Noted<ExperimentObserved>>>,
     runs: BTreeMap<RunId, Vec<Noted<RunObserved>>>,
     models: BTreeMap<ModelId, Vec<Noted<ModelObserved>>>,
@@ -121,8 +122,9 @@ impl Registry {
         Ok(())
     }
 
-    pub(super) fn alias_authority(&mut self, body: &AuthorityAliased) {
+    pub(super) fn alias_authority(&mut self, body: &AuthorityAliased, by: &Arc<Provenance>) {
         self.authorities.insert(body.alias.clone(), body.authority.clone());
+        self.aliased.push(noted(body, by));
     }
 
     pub(super) fn see_experiment(
@@ -219,6 +221,42 @@ impl Registry {
     pub(super) fn reconciled(&mut self, body: &Reconciled, by: &Arc<Provenance>) {
         self.reconciled.push(noted(body, by));
     }
+}
+
+/// What a checkpoint keeps.
+impl Registry {
+    /// Every record after a sequence, the kinds one after the other, each in the order of the log. Applied in
+    /// this order they give the registry again.
+    pub(super) fn records_after(&self, after: Option<Sequence>) -> Vec<(Sequence, Record)> {
+        let mut records = Vec::new();
+        for link in self.links.iter().filter(|link| Some(link.by.sequence) > after) {
+            let External { kind, system, authority, id } = link.external.clone();
+            let linked =
+                ExternalLinked { id: link.id, kind, system, authority, external_id: id, how: link.how };
+            records.push((link.by.sequence, linked.into()));
+        }
+        told(&mut records, after, &self.aliased);
+        told(&mut records, after, self.experiments.values().flatten());
+        told(&mut records, after, self.runs.values().flatten());
+        told(&mut records, after, self.models.values().flatten());
+        told(&mut records, after, self.model_versions.values().flatten());
+        told(&mut records, after, &self.aliases);
+        told(&mut records, after, self.deployments.values().flatten());
+        told(&mut records, after, &self.uses);
+        told(&mut records, after, &self.reconciled);
+        told(&mut records, after, &self.measured);
+        records
+    }
+}
+
+/// Adds what was noted after a sequence.
+pub(super) fn told<'a, T: Clone + Into<Record> + 'a>(
+    records: &mut Vec<(Sequence, Record)>,
+    after: Option<Sequence>,
+    noted: impl IntoIterator<Item = &'a Noted<T>>,
+) {
+    let later = noted.into_iter().filter(|noted| Some(noted.by.sequence) > after);
+    records.extend(later.map(|noted| (noted.by.sequence, noted.record.clone().into())));
 }
 
 /// Questions.

@@ -1,10 +1,12 @@
 //! The graph as the log's fold tells it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use catalog::records::{Role, Selected};
-use catalog::state::{State, TrainingSet};
+use catalog::state::{BatchOrigin, State, TrainingSet};
 use feature::{Sequence, TrainingSetId, VersionId};
+use foldhash::fast::RandomState;
 
 use super::{Edge, Graph, Node, Relation};
 
@@ -31,25 +33,46 @@ impl Graph {
 #[derive(Default)]
 struct Build {
     nodes: Vec<Node>,
-    labels: Vec<String>,
-    places: HashMap<Node, u32>,
+    labels: HashMap<u32, String, RandomState>,
+    places: HashMap<Node, u32, RandomState>,
+    /// Those of `places`, so that a login need not be copied to be found.
+    principals: HashMap<String, u32, RandomState>,
     edges: Vec<Edge>,
     in_force: HashSet<(u32, u32)>,
     /// Versions that have an edge already from one that they are made of.
     derives: HashSet<(u32, u32)>,
     /// Places of a version's features, by name.
-    features: HashMap<VersionId, HashMap<String, u32>>,
+    features: HashMap<VersionId, HashMap<String, u32, RandomState>, RandomState>,
 }
 
 impl Build {
     fn node(&mut self, node: Node, label: impl FnOnce() -> String) -> u32 {
-        if let Some(place) = self.places.get(&node) {
+        let known = self.nodes.len();
+        let place = self.unnamed(node);
+        if self.nodes.len() > known {
+            self.labels.insert(place, label());
+        }
+        place
+    }
+
+    /// The place of a node that is called by its id.
+    fn unnamed(&mut self, node: Node) -> u32 {
+        match self.places.entry(node) {
+            Entry::Occupied(place) => *place.get(),
+            Entry::Vacant(free) => {
+                let place = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+                self.nodes.push(free.key().clone());
+                *free.insert(place)
+            }
+        }
+    }
+
+    fn principal(&mut self, login: &str) -> u32 {
+        if let Some(place) = self.principals.get(login) {
             return *place;
         }
-        let place = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        self.places.insert(node.clone(), place);
-        self.nodes.push(node);
-        self.labels.push(label());
+        let place = self.unnamed(Node::Principal(login.to_owned()));
+        self.principals.insert(login.to_owned(), place);
         place
     }
 
@@ -69,7 +92,7 @@ impl Build {
             if let Some(earlier) = before.insert(version.view, place) {
                 self.edge(earlier, Relation::Superseded, place, sequence);
             }
-            let mut features = HashMap::with_capacity(version.definition.features.len());
+            let mut features = HashMap::default();
             for feature in &version.definition.features {
                 let name = feature.name.to_string();
                 let node = Node::Feature(version.version, name.clone());
@@ -101,39 +124,44 @@ impl Build {
     }
 
     fn batches(&mut self, state: &State, at: Sequence) {
-        for batch in state.batches().filter(|batch| batch.by.sequence <= at) {
-            let (record, sequence) = (&batch.record, batch.by.sequence);
-            let place = self.node(Node::Batch(record.batch), || record.batch.to_string());
-            if let Some(version) = self.places.get(&Node::ViewVersion(record.version)).copied() {
-                self.edge(place, Relation::Belongs, version, sequence);
+        state.batch_origins(|origin| {
+            if origin.sequence <= at {
+                self.batch(state, origin);
             }
-            for source in &record.sources {
-                let from = self.node(Node::Source(source.digest), || source.digest.to_string());
-                self.edge(from, Relation::Provided, place, sequence);
+        });
+    }
+
+    fn batch(&mut self, state: &State, origin: BatchOrigin<'_>) {
+        let BatchOrigin { batch, version, sequence, principal, run, sources, derivation } = origin;
+        let place = self.unnamed(Node::Batch(batch));
+        let version = self.places.get(&Node::ViewVersion(version)).copied();
+        if let Some(version) = version {
+            self.edge(place, Relation::Belongs, version, sequence);
+        }
+        for source in sources {
+            let from = self.unnamed(Node::Source(*source));
+            self.edge(from, Relation::Provided, place, sequence);
+        }
+        for parent in derivation.iter().flat_map(|derivation| &derivation.parents) {
+            for of in &parent.batches {
+                let from = self.unnamed(Node::Batch(*of));
+                self.edge(from, Relation::MaterialisedFrom, place, sequence);
             }
-            for parent in record.derivation.iter().flat_map(|derivation| &derivation.parents) {
-                for of in &parent.batches {
-                    let from = self.node(Node::Batch(*of), || of.to_string());
-                    self.edge(from, Relation::MaterialisedFrom, place, sequence);
+            let from = self.places.get(&Node::ViewVersion(parent.version)).copied();
+            let known = self.features.get(&parent.version);
+            let features = parent.features.iter().filter_map(|name| known?.get(name).copied());
+            let from: Vec<u32> = features.chain(from).collect();
+            for from in from {
+                if let Some(derived) = version.filter(|derived| self.derives.insert((from, *derived))) {
+                    self.edge(from, Relation::Derives, derived, sequence);
                 }
-                let derived = self.places.get(&Node::ViewVersion(record.version)).copied();
-                let from = self.places.get(&Node::ViewVersion(parent.version)).copied();
-                let known = self.features.get(&parent.version);
-                let features = parent.features.iter().filter_map(|name| known?.get(name).copied());
-                let from: Vec<u32> = features.chain(from).collect();
-                for from in from {
-                    if let Some(derived) = derived.filter(|derived| self.derives.insert((from, *derived))) {
-                        self.edge(from, Relation::Derives, derived, sequence);
-                    }
-                }
             }
-            let principal = &batch.by.principal;
-            let writer = self.node(Node::Principal(principal.clone()), || principal.clone());
-            self.edge(writer, Relation::Wrote, place, sequence);
-            if let Some(run) = batch.by.run.as_deref().and_then(|run| state.registry().run(run)) {
-                let run = self.run(state, run);
-                self.edge(run, Relation::Wrote, place, sequence);
-            }
+        }
+        let writer = self.principal(principal);
+        self.edge(writer, Relation::Wrote, place, sequence);
+        if let Some(run) = run.and_then(|run| state.registry().run(run)) {
+            let run = self.run(state, run);
+            self.edge(run, Relation::Wrote, place, sequence);
         }
     }
 
@@ -193,7 +221,7 @@ impl Build {
             }
             let columns = u32::try_from(taken.features.len()).unwrap_or(u32::MAX);
             for hit in &taken.hits {
-                let batch = self.node(Node::Batch(hit.batch), || hit.batch.to_string());
+                let batch = self.unnamed(Node::Batch(hit.batch));
                 let edge = self.edge(batch, Relation::Hit, place, sequence);
                 edge.selected = version;
                 edge.rows = hit.rows;
@@ -250,22 +278,30 @@ impl Build {
     }
 
     fn finish(self, at: Sequence) -> Graph {
-        let Self { nodes, labels, places, mut edges, in_force, .. } = self;
-        edges.sort_by_key(|edge| edge.from);
-        let starts = |of: &dyn Fn(&Edge) -> u32| {
-            let mut starts = vec![0u32; nodes.len() + 1];
-            for edge in &edges {
-                starts[of(edge) as usize + 1] += 1;
-            }
-            for place in 1..starts.len() {
-                starts[place] += starts[place - 1];
-            }
-            starts
-        };
-        let leaving = starts(&|edge| edge.from);
-        let reaching = starts(&|edge| edge.to);
-        let mut by_end: Vec<u32> = (0..u32::try_from(edges.len()).unwrap_or(u32::MAX)).collect();
-        by_end.sort_by_key(|edge| edges[*edge as usize].to);
+        let Self { nodes, labels, places, edges, in_force, .. } = self;
+        let (leaving, order) = by_place(nodes.len(), &edges, |edge| edge.from);
+        let edges: Vec<Edge> = order.into_iter().map(|edge| edges[edge as usize]).collect();
+        let (reaching, by_end) = by_place(nodes.len(), &edges, |edge| edge.to);
         Graph { at, nodes, labels, places, edges, leaving, by_end, reaching, in_force }
     }
+}
+
+/// Where each place's edges begin, with one more at the end, and the edges by place, each place's in their
+/// order.
+fn by_place(places: usize, edges: &[Edge], of: impl Fn(&Edge) -> u32) -> (Vec<u32>, Vec<u32>) {
+    let mut starts = vec![0u32; places + 1];
+    for edge in edges {
+        starts[of(edge) as usize + 1] += 1;
+    }
+    for place in 1..starts.len() {
+        starts[place] += starts[place - 1];
+    }
+    let mut next = starts.clone();
+    let mut order = vec![0u32; edges.len()];
+    for (edge, number) in edges.iter().zip(0..) {
+        let place = &mut next[of(edge) as usize];
+        order[*place as usize] = number;
+        *place += 1;
+    }
+    (starts, order)
 }

@@ -1,7 +1,10 @@
 //! How people name a node of the graph.
 
+use std::borrow::Cow;
+
 use catalog::State;
 use feature::name::nearest;
+use uuid::Uuid;
 
 use super::{Graph, Node};
 
@@ -53,8 +56,9 @@ impl Graph {
             [] => {
                 // A view is called by its bare name too.
                 let bare = |label: &'_ str| label.split_once('@').map(|(view, _)| view.to_owned());
-                let bare: Vec<String> = self.labels.iter().filter_map(|label| bare(label)).collect();
-                let labels = bare.iter().chain(&self.labels).map(String::as_str);
+                let all: Vec<Cow<'_, str>> = self.places().map(|place| self.label(place)).collect();
+                let bare: Vec<String> = all.iter().filter_map(|label| bare(label)).collect();
+                let labels = bare.iter().map(String::as_str).chain(all.iter().map(AsRef::as_ref));
                 let hint = nearest(plain, labels).map(|near| format!(" (did you mean `{near}`?)"));
                 Err(NameError::Unknown { name: name.to_owned(), hint: hint.unwrap_or_default() })
             }
@@ -81,15 +85,18 @@ impl Graph {
             nodes.push(Node::ModelVersion(id));
         }
         nodes.extend(self.of_view(state, name));
+        nodes.extend(of_id(name));
+        nodes.push(Node::Principal(name.to_owned()));
         let mut places: Vec<u32> = nodes.iter().filter_map(|node| self.place(node)).collect();
-        let is_it = |place: &usize| {
-            self.labels[*place] == name
-                || self.nodes[*place].to_string() == name
-                || matches!(&self.nodes[*place], Node::Deployment(_) if deployed_as(&self.labels[*place], name))
+        let is_it = |(place, label): &(&u32, &String)| {
+            *label == name || matches!(self.node(**place), Node::Deployment(_) if deployed_as(label, name))
         };
-        let labelled = (0..self.nodes.len()).filter(is_it);
-        places.extend(labelled.filter_map(|place| u32::try_from(place).ok()));
+        places.extend(self.labels.iter().filter(is_it).map(|(place, _)| *place));
         places
+    }
+
+    fn places(&self) -> impl Iterator<Item = u32> + use<> {
+        0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
     }
 
     /// `fraud.weather@3.temp`: project and version may be left out, and the feature is left out for the version.
@@ -118,6 +125,30 @@ impl Graph {
             _ => None,
         }
     }
+}
+
+/// Whatever is written as this id or digest.
+fn of_id(name: &str) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    let written = |id: &Uuid| id.hyphenated().to_string() == name;
+    if let Some(id) = Uuid::try_parse(name).ok().filter(written) {
+        nodes.extend([
+            Node::Batch(id.into()),
+            Node::ViewVersion(id.into()),
+            Node::Service(id.into()),
+            Node::TrainingSet(id.into()),
+            Node::Experiment(id.into()),
+            Node::Run(id.into()),
+            Node::Model(id.into()),
+            Node::ModelVersion(id.into()),
+            Node::Deployment(id.into()),
+        ]);
+    }
+    nodes.extend(name.parse().ok().map(Node::Source));
+    if let Some((version, feature)) = name.split_once('.') {
+        nodes.extend(version.parse().ok().map(|version| Node::Feature(version, feature.to_owned())));
+    }
+    nodes
 }
 
 /// A deployment's label is `delay in production`; its name alone is enough where it is in one environment.

@@ -1,6 +1,7 @@
 //! What a pack says, derived from the log and from the objects that it names. The maker of a pack and the one who checks it
 //! derive it by this same code, so that nothing in a pack rests on its maker's word.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
@@ -70,7 +71,7 @@ pub async fn derive(state: &State, about: &Node, source: Source<'_>) -> Result<C
     let subjects = pack.subjects()?;
     let start = pack.scope.start;
     let node = pack.scope.graph.node(start);
-    let label = pack.scope.graph.label(start).to_owned();
+    let label = pack.scope.graph.label(start).into_owned();
     let about = (node.kind().to_owned(), node.to_string(), label);
     Ok(Contents { about, subjects, tables, objects: pack.objects.read })
 }
@@ -143,7 +144,7 @@ impl Scope {
         }
     }
 
-    fn nodes(&self) -> impl Iterator<Item = (&Node, &str)> {
+    fn nodes(&self) -> impl Iterator<Item = (&Node, Cow<'_, str>)> {
         let node = |place: &u32| (self.graph.node(*place), self.graph.label(*place));
         let mut nodes: Vec<_> = self.places.iter().map(node).collect();
         nodes.sort();
@@ -487,7 +488,7 @@ impl Pack<'_> {
         })
     }
 
-    fn model_versions(&self) -> impl Iterator<Item = (ModelVersionId, ModelVersionNow, &str)> {
+    fn model_versions(&self) -> impl Iterator<Item = (ModelVersionId, ModelVersionNow, Cow<'_, str>)> {
         self.scope.nodes().filter_map(|(node, label)| match node {
             Node::ModelVersion(id) => {
                 let now = self.state.registry().model_version_at(*id, self.at())?;
@@ -597,7 +598,7 @@ impl Pack<'_> {
                 }
                 for (version, now, label) in self.model_versions().filter(|(version, ..)| version == id) {
                     let record = self.model_version(version, &now).to_string();
-                    subjects.push(Subject::model_version(label, record.as_bytes()));
+                    subjects.push(Subject::model_version(&label, record.as_bytes()));
                 }
             }
             other => {

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 
 /// Entries asked for at once when many are expected.
 const WIDEST: u64 = 32;
+/// Entries that are held at a time by who reads the whole log.
+const PART: usize = 4_096;
 
 impl Log {
     /// One entry and its digest, checked for itself alone; `None` where the log does not reach so far.
@@ -36,10 +38,50 @@ impl Log {
     /// # Errors
     /// `Corrupt` names the sequence that was altered or is missing; `Newer` that which another program wrote.
     pub async fn entries_after(&self, head: Option<(Sequence, Digest)>) -> Result<Vec<(Entry, Digest)>> {
-        let mut chain = Chain { head, last: None, found: Vec::new() };
+        // Who follows the log asks for the head and one more; who opens it expects many. A list of a long log
+        // takes long, so only who opens it asks for one.
+        let width = if head.is_some() { 2 } else { WIDEST };
+        let asked = Asked { width, lists: head.is_none(), most: usize::MAX, vouched: true };
+        self.entries_by(head, asked).await
+    }
+
+    /// The next part of the log, of some thousand entries, for who reads all of it and needs each entry once;
+    /// and whether more may come. `head` is the last entry of the part before.
+    ///
+    /// # Errors
+    /// As [`Self::entries_after`].
+    pub async fn next_entries(
+        &self,
+        head: Option<(Sequence, Digest)>,
+    ) -> Result<(Vec<(Entry, Digest)>, bool)> {
+        // The last entry of a part was not seen by anybody before.
+        let asked = Asked { width: WIDEST, lists: true, most: PART, vouched: false };
+        let entries = self.entries_by(head, asked).await?;
+        let more = entries.len() >= PART;
+        Ok((entries, more))
+    }
+
+    /// As [`Self::entries_after`], for who knows of `head` from a checkpoint and expects many entries after
+    /// it. A hole is told from the end by the next 32 numbers, and not by a list of the whole log.
+    ///
+    /// # Errors
+    /// As [`Self::entries_after`].
+    pub async fn entries_after_checkpoint(
+        &self,
+        sequence: Sequence,
+        digest: Digest,
+    ) -> Result<Vec<(Entry, Digest)>> {
+        let asked = Asked { width: WIDEST, lists: false, most: usize::MAX, vouched: true };
+        self.entries_by(Some((sequence, digest)), asked).await
+    }
+
+    async fn entries_by(
+        &self,
+        head: Option<(Sequence, Digest)>,
+        Asked { mut width, lists, most, vouched }: Asked,
+    ) -> Result<Vec<(Entry, Digest)>> {
+        let mut chain = Chain { head, vouched, last: None, found: Vec::new() };
         let mut next = head.map_or(Sequence::ZERO, |(sequence, _)| sequence);
-        // Who follows the log asks for the head and one more; who opens it expects many.
-        let mut width = if head.is_some() { 2 } else { WIDEST };
         loop {
             let window = self.window(next, width).await?;
             let mut later = false;
@@ -53,6 +95,7 @@ impl Log {
                 }
             }
             next = match end {
+                None if chain.found.len() >= most => break,
                 None => Sequence(next.0 + width),
                 Some(end) if head.is_some_and(|(head, _)| head == end) => {
                     return Err(Error::corrupt_entry(
@@ -60,8 +103,7 @@ impl Log {
                         format!("log entry {end} was read before and is missing now"),
                     ));
                 }
-                // A list of a long log takes long, so only who opens it asks for one.
-                Some(end) if later || (head.is_none() && self.lists_later_than(end).await?) => {
+                Some(end) if later || (lists && self.lists_later_than(end).await?) => {
                     // The entries may have been appended after this one was asked for.
                     if self.read_bytes(end).await?.is_none() {
                         let why = format!(
@@ -142,7 +184,7 @@ impl Log {
         let (before, sequence) = (last.sequence, entry.sequence);
         let expected = entry.previous.map_or_else(|| "none".to_owned(), |expected| expected.to_string());
         let actual = last.digest;
-        let known = chain.head.is_some_and(|(head, _)| head == before);
+        let known = chain.vouched && chain.head.is_some_and(|(head, _)| head == before);
         let after = sequence.next();
         let witness = match self.read_bytes(after).await? {
             Some(bytes) => Entry::decode(after, &bytes).ok(),
@@ -166,10 +208,23 @@ impl Log {
     }
 }
 
+/// How a part of the log is asked for.
+struct Asked {
+    /// Entries asked for at once, to begin with.
+    width: u64,
+    /// Whether a list is to tell a hole from the end.
+    lists: bool,
+    /// Enough, where the log does not end before.
+    most: usize,
+    /// Whether the digest of the head is known to be right, and not only what its bytes gave a moment ago.
+    vouched: bool,
+}
+
 /// What was read so far.
 struct Chain {
     /// The entry that the caller has read before.
     head: Option<(Sequence, Digest)>,
+    vouched: bool,
     last: Option<Last>,
     found: Vec<(Entry, Digest)>,
 }

@@ -34,7 +34,7 @@ struct Attempt {
     verdict: Verdict,
 }
 
-pub(super) fn next_entry(head: Option<&(Entry, Digest)>, commit: CommitId, writer: u64) -> Entry {
+pub(crate) fn next_entry(head: Option<&(Entry, Digest)>, commit: CommitId, writer: u64) -> Entry {
     Entry {
         format: FORMAT,
         store: StoreId::from(Uuid::from_u128(7)),

@@ -386,3 +386,34 @@ async fn an_entry_of_absurd_size_is_not_read() {
     let (sequence, message) = corrupt(&log.entries_after(None).await.unwrap_err());
     assert!(sequence == 1 && message.contains("16777217 bytes"), "{message}");
 }
+
+#[tokio::test]
+async fn a_long_log_is_read_by_parts_as_it_is_whole() {
+    async fn by_parts(log: &Log) -> Result<Vec<(Entry, Digest)>> {
+        let mut all: Vec<(Entry, Digest)> = Vec::new();
+        loop {
+            let head = all.last().map(|(entry, digest)| (entry.sequence, *digest));
+            let (entries, more) = log.next_entries(head).await?;
+            all.extend(entries);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+    for length in [1, 4_095, 4_096, 4_097, 4_128] {
+        let (_, log, entries) = filled(length).await;
+        assert_eq!(by_parts(&log).await.unwrap(), entries, "{length}");
+    }
+    let (objects, log, entries) = filled(4_200).await;
+    // At the end of a part, at the beginning of the next, and within.
+    for altered in [4_094, 4_095, 4_096, 4_097, 4_150] {
+        let bytes = entries[altered].0.encode().unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap().replace("writer", "author");
+        overwrite(&objects, altered as u64, text).await;
+        let (sequence, message) = corrupt(&by_parts(&log).await.unwrap_err());
+        assert_eq!(sequence, altered as u64, "{message}");
+        overwrite(&objects, altered as u64, bytes).await;
+    }
+    objects.delete(&path(Sequence(4_199 - 60))).await.unwrap();
+    assert_eq!(corrupt(&by_parts(&log).await.unwrap_err()).0, 4_199 - 60);
+}

@@ -1,0 +1,453 @@
+//! Histories of a store, made from numbers: every kind of record, in every order that the fold accepts.
+
+use feature::definition::{Definition, Entity, FeatureView, canonical, parse_files};
+use feature::digest::{Digest, HashAlgorithm, hash};
+use feature::{CommitId, Sequence, StoreId, Timestamp, VersionId};
+use proptest::prelude::*;
+use storage::entry::{Entry, FORMAT, RawRecord, RequestKey, digest};
+use uuid::Uuid;
+
+use crate::catalog::fold;
+use crate::records::*;
+use crate::state::State;
+
+/// Choices of one record: its kind, and a number for what there is to choose in it.
+pub type Choice = (u8, u32);
+
+pub fn choices(most: usize) -> impl Strategy<Value = Vec<Vec<Choice>>> {
+    let records = proptest::collection::vec((0..24u8, any::<u32>()), 1..5);
+    proptest::collection::vec(records, 1..most)
+}
+
+/// Entries of one log, in order, with their bytes' digests.
+pub struct History {
+    pub entries: Vec<(Entry, Digest)>,
+}
+
+impl History {
+    pub fn of(choices: &[Vec<Choice>]) -> Self {
+        let mut log = Writer::default();
+        log.append(vec![created()], None);
+        for entry in choices {
+            let records: Vec<Record> = entry.iter().filter_map(|choice| log.record(*choice)).collect();
+            let key = entry
+                .first()
+                .filter(|(_, number)| number.is_multiple_of(3))
+                .map(|_| format!("key {}", log.entries.len()));
+            log.append(records, key);
+        }
+        Self { entries: log.entries }
+    }
+
+    /// The states after each entry.
+    pub fn states(&self) -> Vec<State> {
+        let mut state = None;
+        let mut states = Vec::new();
+        for (entry, digest) in &self.entries {
+            fold(&mut state, entry, *digest).unwrap();
+            states.push(state.clone().unwrap());
+        }
+        states
+    }
+}
+
+pub fn id<I: From<Uuid>>(kind: u128, number: usize) -> I {
+    I::from(Uuid::from_u128((kind << 64) + number as u128))
+}
+
+pub fn created() -> Record {
+    let store = id(0, 0);
+    StoreCreated { store, hash: HashAlgorithm::Blake3, format: 1, put_if_absent_proved: true }.into()
+}
+
+/// The entry after another, with these records.
+pub fn entry_after(
+    last: Option<&(Entry, Digest)>,
+    records: &[Record],
+    key: Option<String>,
+) -> (Entry, Digest) {
+    let sequence = last.map_or(Sequence::ZERO, |(last, _)| last.sequence.next());
+    let entry = Entry {
+        format: FORMAT,
+        store: id::<StoreId>(0, 0),
+        sequence,
+        previous: last.map(|(_, digest)| *digest),
+        commit: id::<CommitId>(99, sequence.0 as usize),
+        committed_at: Timestamp(sequence.0 as i64 * 1_000),
+        principal: format!("writer {}", sequence.0 % 3),
+        program: "history".to_owned(),
+        request: key.map(|key| RequestKey { digest: text_digest(&key), key }),
+        run: (sequence.0 % 4 == 1).then(|| format!("run-{}", sequence.0)),
+        experiment: (sequence.0 % 5 == 1).then(|| "experiment".to_owned()),
+        records: records
+            .iter()
+            .map(|record| RawRecord { number: record.number(), body: record.body().unwrap() })
+            .collect(),
+    };
+    let bytes = entry.encode().unwrap();
+    let digest = digest(HashAlgorithm::Blake3, &bytes);
+    (Entry::decode(sequence, &bytes).unwrap(), digest)
+}
+
+fn text_digest(text: &str) -> Digest {
+    hash(HashAlgorithm::Blake3, text.as_bytes())
+}
+
+fn object(path: String) -> Object {
+    Object { digest: text_digest(&path), bytes: path.len() as u64, path }
+}
+
+pub fn definitions() -> (Entity, FeatureView) {
+    let entity = "kind = \"entity\"\nname = \"thing\"\n[[keys]]\nname = \"k\"\ntype = \"int64\"\n";
+    let view = "kind = \"feature_view\"\nname = \"v\"\nentity = \"thing\"\n[time]\nvalid_at = \"t\"\nknown_at = \"arrival\"\n\
+         [[features]]\nname = \"a\"\ntype = \"float64\"\n[[features]]\nname = \"b\"\ntype = \"float64\"\n";
+    let files = [("thing.toml", entity), ("v.toml", view)];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec();
+    let definitions = parse_files(files).unwrap_or_else(|errors| panic!("{errors}"));
+    let entity = definitions.entities[0].definition.clone();
+    let mut view = definitions.views[0].definition.clone();
+    view.keys = view.resolve_keys(&entity).unwrap();
+    (entity, view)
+}
+
+/// What was written so far, as far as later records need it.
+#[derive(Default)]
+struct Writer {
+    entries: Vec<(Entry, Digest)>,
+    minted: usize,
+    entity: Option<(Entity, VersionId, u32)>,
+    views: Vec<View>,
+    services: u32,
+    service: Option<VersionId>,
+    batches: Vec<feature::BatchId>,
+    sets: Vec<feature::TrainingSetId>,
+    experiments: Vec<feature::ExperimentId>,
+    runs: Vec<feature::RunId>,
+    models: Vec<feature::ModelId>,
+    versions: Vec<feature::ModelVersionId>,
+    deployments: Vec<feature::DeploymentId>,
+}
+
+/// A feature view and its versions.
+#[derive(Clone)]
+struct View {
+    name: usize,
+    /// Each with its line.
+    versions: Vec<(VersionId, VersionId)>,
+}
+
+fn pick<T: Clone>(of: &[T], choice: u32) -> Option<T> {
+    of.get(choice as usize % of.len().max(1)).cloned()
+}
+
+impl Writer {
+    fn append(&mut self, records: Vec<Record>, key: Option<String>) {
+        let entry = entry_after(self.entries.last(), &records, key);
+        self.entries.push(entry);
+    }
+
+    fn mint<I: From<Uuid>>(&mut self, scattered: u32) -> I {
+        self.minted += 1;
+        // Ids need not come in the order of the log.
+        id(u128::from(scattered % 4) + 1, self.minted)
+    }
+
+    fn link<I: feature::Id>(&mut self, kind: Kind, choice: u32) -> (I, Record) {
+        let id: I = self.mint(choice);
+        let linked = ExternalLinked {
+            id: id.uuid(),
+            kind,
+            system: "mlflow".to_owned(),
+            authority: format!("http://tracking:{}", choice % 2),
+            external_id: format!("{}", self.minted),
+            how: How::Tag,
+        };
+        (id, linked.into())
+    }
+
+    fn view(&self, name: usize, choice: u32, described: bool) -> serde_json::Value {
+        let (_, mut view) = definitions();
+        view.name = format!("view_{name}").parse().unwrap();
+        if choice.is_multiple_of(3) {
+            view.features.pop();
+        }
+        if described {
+            view.about.description = Some(format!("described {choice}"));
+        }
+        Definition::FeatureView(view).to_json()
+    }
+
+    fn define_view(&mut self, choice: u32) -> Option<Record> {
+        let entity_version = self.entity.as_ref()?.1;
+        let version: VersionId = self.mint(choice);
+        let name = choice as usize % 3;
+        if !self.views.iter().any(|view| view.name == name) {
+            self.views.push(View { name, versions: Vec::new() });
+        }
+        let definition = self.view(name, choice, false);
+        let View { versions, .. } = self.views.iter_mut().find(|view| view.name == name)?;
+        let line =
+            pick(versions, choice / 7).filter(|_| choice.is_multiple_of(2)).map_or(version, |(_, line)| line);
+        versions.push((version, line));
+        let (number, digest) = (versions.len() as u32, format!("view {choice}"));
+        let defined = ViewVersionDefined {
+            view: id(50, name),
+            version,
+            number,
+            line,
+            entity: id(51, 0),
+            entity_version,
+            digest,
+            definition,
+        };
+        Some(defined.into())
+    }
+
+    fn some_version(&self, choice: u32) -> Option<(usize, VersionId)> {
+        let View { name, versions } = pick(&self.views, choice)?;
+        Some((name, pick(&versions, choice / 5)?.0))
+    }
+
+    fn batch(&mut self, choice: u32) -> Option<Record> {
+        let (name, version) = self.some_version(choice)?;
+        let parent = pick(&self.batches, choice / 3).filter(|_| choice.is_multiple_of(11));
+        let batch = self.mint(choice);
+        self.batches.push(batch);
+        let known_at =
+            [KnownAtSource::Column, KnownAtSource::Delay, KnownAtSource::Arrival, KnownAtSource::Assumed];
+        let sources = (0..choice % 4).map(|source| SourceFile {
+            digest: text_digest(&format!("source {} {source}", choice % 100)),
+            bytes: u64::from(choice),
+        });
+        let committed = BatchCommitted {
+            batch,
+            view: id(50, name),
+            version,
+            rows: u64::from(choice) * 1_000,
+            rejected: u64::from(choice % 2),
+            known_at: pick(&known_at, choice)?,
+            manifest: object(format!("manifests/{choice}.parquet")),
+            digest: text_digest(&format!("batch {choice}")),
+            quarantine: (choice % 2 == 1).then(|| object(format!("quarantine/{choice}/rejected.parquet"))),
+            sources: sources.collect(),
+            body: (choice % 3 == 1).then(|| object(format!("bodies/{choice}.json"))),
+            derivation: parent.map(|parent| Derivation {
+                sequence: Sequence(0),
+                since: choice.is_multiple_of(2).then_some(Sequence(0)),
+                row_preserving: choice.is_multiple_of(3),
+                parents: vec![Parent { version, features: vec!["a".to_owned()], batches: vec![parent] }],
+            }),
+        };
+        Some(committed.into())
+    }
+
+    fn set(&mut self, choice: u32) -> Record {
+        let training_set = self.mint(choice);
+        self.sets.push(training_set);
+        let selected = |place: u32| {
+            let (_, version) = self.some_version(choice.wrapping_add(place))?;
+            let hits = self.batches.iter().take((choice % 3) as usize);
+            Some(Selected {
+                version,
+                features: vec!["a".to_owned(); (choice as usize / 2 + place as usize) % 3],
+                hits: hits.map(|batch| BatchHit { batch: *batch, rows: u64::from(choice) }).collect(),
+            })
+        };
+        let said = !choice.is_multiple_of(4);
+        let recorded = TrainingSetRecorded {
+            training_set,
+            sequence: Sequence(u64::from(choice % 2)),
+            rows: u64::from(choice),
+            columns: choice,
+            digest: format!("lmt1:{choice}"),
+            manifest: object(format!("training_sets/{choice}/manifest.json")),
+            name: choice.is_multiple_of(5).then(|| format!("set \"{choice}\" – ü")),
+            selected: said.then(|| (0..choice % 3).filter_map(selected).collect()),
+        };
+        recorded.into()
+    }
+
+    /// None where nothing is there that such a record could be about.
+    fn record(&mut self, (kind, choice): Choice) -> Option<Record> {
+        let seen_at = Timestamp(i64::from(choice));
+        let record: Record = match kind {
+            0 => {
+                let (entity, _) = definitions();
+                let number = self.entity.as_ref().map_or(0, |(_, _, number)| *number) + 1;
+                let version = self.mint(choice);
+                self.entity = Some((entity.clone(), version, number));
+                EntityDefined {
+                    entity: id(51, 0),
+                    version,
+                    number,
+                    digest: canonical::digest(&entity),
+                    definition: Definition::Entity(entity).to_json(),
+                }
+                .into()
+            }
+            1 | 2 => self.define_view(choice)?,
+            3 => {
+                self.services += 1;
+                let version = self.mint(choice);
+                self.service = Some(version);
+                let json = serde_json::json!({
+                    "kind": "feature_service", "project": "default", "name": "service", "features": ["view_0.a"],
+                });
+                ServiceDefined {
+                    service: id(52, 0),
+                    version,
+                    number: self.services,
+                    digest: format!("service {choice}"),
+                    definition: json,
+                }
+                .into()
+            }
+            4 => {
+                let (name, version) = self.some_version(choice)?;
+                let definition = self.view(name, choice, true);
+                Described { subject: Subject::FeatureView, version, definition }.into()
+            }
+            5 => {
+                let (mut entity, version, _) = self.entity.clone()?;
+                entity.about.description = Some(format!("described {choice}"));
+                let definition = Definition::Entity(entity).to_json();
+                Described { subject: Subject::Entity, version, definition }.into()
+            }
+            6..=9 => self.batch(choice)?,
+            10 => {
+                let (name, version) = self.some_version(choice)?;
+                let source = SourceFile { digest: text_digest(&format!("refused {choice}")), bytes: 7 };
+                BatchRefused {
+                    batch: self.mint(choice),
+                    view: id(50, name),
+                    version,
+                    rows: 10,
+                    rejected: 9,
+                    quarantine: object(format!("quarantine/{choice}/rejected.parquet")),
+                    sources: choice.is_multiple_of(2).then_some(source).into_iter().collect(),
+                    body: None,
+                }
+                .into()
+            }
+            11 | 12 => self.set(choice),
+            13 => ReadsRecorded { reads: 3, object: object(format!("reads/{choice}.parquet")) }.into(),
+            14 => {
+                let training_set = pick(&self.sets, choice)?;
+                let digest = format!("lmt1:{choice}");
+                Verified { training_set, verdict: Verdict::Equal, digest, at: seen_at }.into()
+            }
+            15 => match choice % 4 {
+                0 => {
+                    let (id, record) = self.link(Kind::Experiment, choice);
+                    self.experiments.push(id);
+                    record
+                }
+                1 => {
+                    let (id, record) = self.link(Kind::Run, choice);
+                    self.runs.push(id);
+                    record
+                }
+                2 => {
+                    let (id, record) = self.link(Kind::Model, choice);
+                    self.models.push(id);
+                    record
+                }
+                _ => {
+                    let (id, record) = self.link(Kind::ModelVersion, choice);
+                    self.versions.push(id);
+                    record
+                }
+            },
+            16 => {
+                let (authority, alias) =
+                    ("http://tracking:0".to_owned(), format!("http://other:{}", choice % 3));
+                AuthorityAliased { authority, alias }.into()
+            }
+            17 => ExperimentObserved {
+                experiment: pick(&self.experiments, choice)?,
+                name: choice.is_multiple_of(2).then(|| format!("experiment {choice}")),
+                hypothesis: None,
+                owner: None,
+                lifecycle: Some(Lifecycle::Active),
+                seen_at,
+                body: None,
+            }
+            .into(),
+            18 => RunObserved {
+                run: pick(&self.runs, choice)?,
+                experiment: pick(&self.experiments, choice),
+                parent: pick(&self.runs, choice / 2),
+                name: Some(format!("run {choice}")),
+                status: None,
+                started_at: Some(seen_at),
+                ended_at: None,
+                lifecycle: None,
+                seen_at,
+                body: choice.is_multiple_of(2).then(|| object(format!("bodies/run-{choice}.json"))),
+            }
+            .into(),
+            19 => {
+                let (model, name) = (pick(&self.models, choice)?, format!("model {}", choice % 5));
+                ModelObserved { model, name, lifecycle: None, seen_at }.into()
+            }
+            20 => ModelVersionObserved {
+                model_version: pick(&self.versions, choice)?,
+                model: pick(&self.models, choice)?,
+                version: format!("{choice}"),
+                run: pick(&self.runs, choice),
+                created_at: None,
+                status: None,
+                lifecycle: None,
+                seen_at,
+                body: None,
+            }
+            .into(),
+            21 => AliasObserved {
+                model: pick(&self.models, choice)?,
+                alias: "champion".to_owned(),
+                model_version: pick(&self.versions, choice),
+                seen_at,
+                previous_seen_at: None,
+            }
+            .into(),
+            22 => {
+                let known = pick(&self.deployments, choice).filter(|_| choice.is_multiple_of(2));
+                let deployment = known.unwrap_or_else(|| self.mint(choice));
+                self.deployments.push(deployment);
+                DeploymentChanged {
+                    deployment,
+                    name: format!("place {}", choice % 2),
+                    environment: "production".to_owned(),
+                    model_version: pick(&self.versions, choice),
+                    service: None,
+                    endpoint: None,
+                    from: seen_at,
+                    evidence: Evidence::Declared,
+                }
+                .into()
+            }
+            _ => match choice % 3 {
+                0 => UseRecorded {
+                    training_set: pick(&self.sets, choice)?,
+                    run: pick(&self.runs, choice)?,
+                    role: Role::Train,
+                    how: How::Thread,
+                }
+                .into(),
+                1 => DeploymentMeasured {
+                    deployment: pick(&self.deployments, choice)?,
+                    model_version: None,
+                    from: Timestamp(0),
+                    until: seen_at,
+                    body: object(format!("bodies/measured-{choice}.json")),
+                }
+                .into(),
+                _ => {
+                    let (system, authority) = ("mlflow".to_owned(), "http://tracking:0".to_owned());
+                    Reconciled { system, authority, seen_at, found: 3, gone: 1 }.into()
+                }
+            },
+        };
+        Some(record)
+    }
+}
