@@ -230,7 +230,11 @@ mod tests {
             let runs = expected.iter().filter_map(|(key, from, until)| {
                 Some(KeyRun { group: number(*key)?, from: *from, until: *until })
             });
-            assert_eq!(groups.runs(&[file.clone()], rows).unwrap(), runs.collect::<Vec<_>>(), "{asked:?}");
+            assert_eq!(
+                groups.runs(std::slice::from_ref(&file), rows).unwrap(),
+                runs.collect::<Vec<_>>(),
+                "{asked:?}"
+            );
         }
         assert!(KeyGroups::Whole(vec![1]).runs(&[file.slice(0, 0)], 0).unwrap().is_empty());
     }

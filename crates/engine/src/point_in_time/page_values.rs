@@ -70,14 +70,14 @@ impl<'a> ColumnRows<'a> {
         first: u64,
     ) -> Option<Self> {
         let rows: Vec<u32> = rows.iter().map(|row| (u64::from(*row) - first) as u32).collect();
-        let mut ends = locations(footer, group, column)?
+        let ends = locations(footer, group, column)?
             .iter()
             .skip(1)
             .map(|page| page.first_row_index as u32)
             .chain([u32::MAX]);
         let mut of_page = Vec::new();
         let mut from = 0;
-        while let Some(end) = ends.next() {
+        for end in ends {
             let until = from + rows[from..].partition_point(|row| *row < end);
             of_page.push(from..until);
             from = until;
@@ -102,10 +102,11 @@ impl<'a> ColumnRows<'a> {
     pub fn stretches(&self) -> Vec<Range<u64>> {
         let (start, length) = self.chunk().byte_range();
         let (hit, all) = self.pages();
-        if hit as f64 > WHOLE_ABOVE * all as f64 {
-            return vec![start..start + length];
-        }
         let mut stretches: Vec<Range<u64>> = Vec::new();
+        if hit as f64 > WHOLE_ABOVE * all as f64 {
+            stretches.push(start..start + length);
+            return stretches;
+        }
         let locations = self.locations();
         if let Some(first) = locations.first()
             && first.offset as u64 > start

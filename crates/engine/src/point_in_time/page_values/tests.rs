@@ -25,15 +25,16 @@ fn rows(count: usize) -> RecordBatch {
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("noise", float(|row| Some(drawn(row) as f64))),
         ("few", float(|row| Some((drawn(row) % 50) as f64))),
-        ("runs", float(|row| (drawn(row / 37) % 5 > 0).then_some((row / 100 % 7) as f64))),
-        ("noisy_nulls", float(|row| (drawn(row) % 3 > 0).then_some(drawn(row + 1) as f64))),
+        ("runs", float(|row| (!drawn(row / 37).is_multiple_of(5)).then_some((row / 100 % 7) as f64))),
+        ("noisy_nulls", float(|row| (!drawn(row).is_multiple_of(3)).then_some(drawn(row + 1) as f64))),
         ("one", float(|_| Some(1.0))),
         ("late", float(|row| (row > 300).then_some((row % 9) as f64))),
         ("narrow", Arc::new(Float32Array::from_iter((0..count as u64).map(|row| Some(drawn(row) as f32))))),
         (
             "text",
             Arc::new(StringArray::from_iter((0..count as u64).map(|row| {
-                (drawn(row) % 11 > 0).then(|| format!("text number {} of some length", drawn(row) % 300))
+                (!drawn(row).is_multiple_of(11))
+                    .then(|| format!("text number {} of some length", drawn(row) % 300))
             }))),
         ),
     ];
@@ -106,7 +107,7 @@ fn values_are_those_that_were_written() {
             for sparse in [1, 2, 3, 10, 97, 1000] {
                 // Some rows stand there twice.
                 let asked: Vec<u32> = (0..3000u32)
-                    .filter(|row| drawn(u64::from(*row) * 31 + sparse) % sparse == 0)
+                    .filter(|row| drawn(u64::from(*row) * 31 + sparse).is_multiple_of(sparse))
                     .flat_map(|row| std::iter::repeat_n(row, 1 + (drawn(u64::from(row)) % 4 / 3) as usize))
                     .collect();
                 let found = values(&footer, &bytes, column, &asked);
