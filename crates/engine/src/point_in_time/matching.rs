@@ -136,7 +136,7 @@ async fn matching(
         }
         let (direction, cut) = (lookup.direction, lookup.cut);
         if let [matching] = matchings.as_mut_slice() {
-            matching.meet(&met, direction, cut);
+            matching.meet(&met, direction, cut).await;
             continue;
         }
         let met = Arc::new(met);
@@ -145,7 +145,7 @@ async fn matching(
             .map(|mut matching| {
                 let met = met.clone();
                 SpawnedTask::spawn(async move {
-                    matching.meet(&met, direction, cut);
+                    matching.meet(&met, direction, cut).await;
                     matching
                 })
             })
@@ -179,6 +179,7 @@ fn candidates(lookup: &Lookup, spine: &SpineOrder) -> Result<Vec<Meeting>> {
     let mut buckets: Vec<(u32, Vec<bool>)> = Vec::new();
     let keys = spine.key_bounds(lookup.files.len())?;
     let first = lookup.version.keys().first();
+    let latest = spine.latest();
     for (file, visible) in lookup.files.iter().enumerate() {
         let of = visible.file.buckets;
         if of > 1 {
@@ -199,7 +200,7 @@ fn candidates(lookup: &Lookup, spine: &SpineOrder) -> Result<Vec<Meeting>> {
             continue;
         }
         let (oldest, newest) = visible.file.valid_at_range().unwrap_or((i64::MIN, i64::MAX));
-        let too_late = lookup.direction.looks_back() && spine.latest().is_none_or(|latest| oldest > latest);
+        let too_late = lookup.direction.looks_back() && latest.is_none_or(|latest| oldest > latest);
         meetings.push(Meeting { file, oldest, newest, too_late });
     }
     meetings.sort_by_key(|meeting| (meeting.too_late, std::cmp::Reverse(meeting.newest)));
@@ -509,8 +510,8 @@ impl Matching {
         self.still_open == 0 || next.is_some_and(|next| next.too_late) && self.seen.iter().all(|seen| *seen)
     }
 
-    /// Takes what files of overlapping times offer.
-    fn meet(&mut self, files: &[Met], direction: Direction, cut: Cut) {
+    /// Takes what files of overlapping times offer. Between files, and between what is merged at once, whoever dropped the query is heard.
+    async fn meet(&mut self, files: &[Met], direction: Direction, cut: Cut) {
         let mine = |side: &Met| {
             let runs = &side.side.runs;
             let from = runs.partition_point(|run| run.group < self.groups.start);
@@ -520,6 +521,7 @@ impl Matching {
         if files.len() < MERGE_FROM {
             for (met, mine) in files.iter().zip(mine) {
                 self.meet_runs(&met.side, &met.side.runs[mine], direction, cut, met.older);
+                tokio::task::yield_now().await;
             }
             return;
         }
@@ -538,12 +540,14 @@ impl Matching {
                 met.side.runs[mine].iter().partition(|run| is_in_many(run));
             self.meet_runs(&met.side, &of_few, direction, cut, met.older);
             many.push(of_many);
+            tokio::task::yield_now().await;
         }
         let older = files.last().and_then(|last| last.older);
         let sides = files.iter().map(|met| &met.side);
         let mut merging = Merging::new(sides.zip(many));
         while let Some(merged) = merging.next() {
             self.meet_runs(&merged, &merged.runs, direction, cut, older);
+            tokio::task::yield_now().await;
         }
     }
 
