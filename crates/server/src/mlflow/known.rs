@@ -8,7 +8,7 @@ use feature::{Id, RunId, Timestamp, TrainingSetId};
 
 use super::SYSTEM;
 
-/// What was known before a pass. The ids are of what is not known to have gone.
+/// What was known before a pass. Ids are of what is not known to have gone, where nothing else is said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Known {
     pub experiments: BTreeSet<String>,
@@ -20,6 +20,8 @@ pub struct Known {
     pub aliases: BTreeMap<(String, String), Option<String>>,
     /// Sets that runs used.
     pub uses: HashSet<(TrainingSetId, String)>,
+    /// The ids of what is known to have gone, of all kinds.
+    pub gone: HashSet<String>,
     /// When the server was asked last.
     pub seen_at: Option<Timestamp>,
 }
@@ -52,9 +54,10 @@ impl Known {
                     (&mut known.model_versions, now.and_then(|now| now.lifecycle))
                 }
             };
-            if lifecycle != Some(Lifecycle::Gone) {
-                ids.insert(external.id.clone());
-            }
+            match lifecycle {
+                Some(Lifecycle::Gone) => known.gone.insert(external.id.clone()),
+                _ => ids.insert(external.id.clone()),
+            };
         }
         let ours = |id: RunId| {
             external(id).filter(|external| external.system == SYSTEM && external.authority == authority)

@@ -128,12 +128,11 @@ impl Follower {
                 self.deploy(alias, environment).await?;
             }
         }
-        let complete = pass.complete();
         Ok(LastTrackingPass {
             authority: authority.to_owned(),
             at: Some(now.to_string()),
-            found: complete.found,
-            gone: complete.gone,
+            found: pass.complete().found,
+            gone: pass.newly_gone(&known),
             linked,
             foreign,
             moved: moved.len() as u64,

@@ -231,17 +231,28 @@ impl Pass {
 
     /// How many things the server has, and what it has no more.
     pub fn complete(&self) -> Complete {
-        let lifecycles = (self.experiments.iter().map(|seen| seen.lifecycle))
-            .chain(self.runs.iter().map(|seen| seen.lifecycle))
-            .chain(self.models.iter().map(|seen| seen.lifecycle))
-            .chain(self.model_versions.iter().map(|seen| seen.lifecycle));
         let all = self.experiments.len()
             + self.runs.len()
             + self.models.len()
             + self.model_versions.len()
             + self.aliases.len();
-        let gone = lifecycles.filter(|lifecycle| *lifecycle == Some(Lifecycle::Gone)).count() as u64;
+        let gone = self.gone().count() as u64;
         Complete { found: all as u64 - gone, gone }
+    }
+
+    /// What the server has no more and was not known to have gone: a run that made a version is asked for each time.
+    pub fn newly_gone(&self, known: &Known) -> u64 {
+        self.gone().filter(|id| !known.gone.contains(*id)).count() as u64
+    }
+
+    /// The ids of what the server has no more.
+    fn gone(&self) -> impl Iterator<Item = &str> {
+        let experiments = self.experiments.iter().map(|seen| (Some(seen.id.as_str()), seen.lifecycle));
+        let runs = self.runs.iter().map(|seen| (Some(seen.id.as_str()), seen.lifecycle));
+        let models = self.models.iter().map(|seen| (Some(seen.id.as_str()), seen.lifecycle));
+        let versions = self.model_versions.iter().map(|seen| (seen.id.as_deref(), seen.lifecycle));
+        let all = experiments.chain(runs).chain(models).chain(versions);
+        all.filter_map(|(id, lifecycle)| id.filter(|_| lifecycle == Some(Lifecycle::Gone)))
     }
 
     /// Aliases that mean another version than before.
