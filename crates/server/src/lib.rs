@@ -11,6 +11,7 @@ mod exchange;
 mod flight_sql;
 pub mod mlflow;
 pub mod openlineage;
+mod outgoing;
 mod parameters;
 mod put;
 mod reports;

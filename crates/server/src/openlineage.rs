@@ -4,16 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use lineage::openlineage::Event;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, StatusCode, Url};
 use serving::emission::{Emission, EmissionOptions, FileSink, Refusal, Sink};
 use serving::{Error, Kind, Result, Serving};
+
+use crate::outgoing::{self, causes};
 
 /// Where consumers listen, where an address has no path.
 const ENDPOINT: &str = "/api/v1/lineage";
 /// How long a consumer may take for one event.
 const TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Characters of an answer that go into a message.
 const SHOWN: usize = 300;
 /// How long a consumer is left alone that refused an event for good.
@@ -58,24 +59,7 @@ impl HttpSink {
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
         shown.set_query(None);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(key) = key {
-            let mut bearer = HeaderValue::from_str(&format!("Bearer {key}"))
-                .map_err(|_| invalid("the API key holds characters that no header can hold".to_owned()))?;
-            bearer.set_sensitive(true);
-            headers.insert(AUTHORIZATION, bearer);
-        }
-        let client = Client::builder()
-            .default_headers(headers)
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            // A redirected POST may arrive as a GET, which a consumer answers with 200 without having taken
-            // anything.
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|error| Error::new(Kind::Internal, format!("HTTP cannot be spoken: {error}")))?;
+        let client = outgoing::client("the API key", key, TIMEOUT)?;
         Ok(Self { client, url, place: shown.to_string() })
     }
 }
@@ -87,7 +71,8 @@ impl Sink for HttpSink {
     }
 
     async fn send(&mut self, event: &Event) -> Result<(), Refusal> {
-        let answer = match self.client.post(self.url.clone()).body(event.json.clone()).send().await {
+        let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
+        let answer = match request.body(event.json.clone()).send().await {
             Ok(answer) => answer,
             Err(error) => return Err(Refusal::NotNow { why: causes(&error.without_url()), after: None }),
         };
@@ -115,20 +100,6 @@ impl Sink for HttpSink {
     async fn settle(&mut self) -> Result<(), Refusal> {
         Ok(())
     }
-}
-
-/// An error with what is below it: "connection refused" is what one wants to know.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(below) = cause {
-        let text = below.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        cause = below.source();
-    }
-    said
 }
 
 /// Sends a store's events while the server runs; the log says what is wrong and how far the consumer is

@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use catalog::external::normalised;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Client as Http, RequestBuilder, StatusCode, Url, redirect};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client as Http, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use serving::{Error, Kind, Result};
 
+use crate::outgoing;
+
 const API: &str = "api/2.0/mlflow";
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Things of one page, and runs: each comes with all its parameters, metrics and tags.
 const PAGE: u32 = 1_000;
 const RUNS_PAGE: u32 = 200;
@@ -51,21 +52,7 @@ impl Client {
         base.set_fragment(None);
         // What is joined to it stands below its path.
         base.set_path(&format!("{}/", base.path().trim_end_matches('/')));
-        let mut headers = HeaderMap::new();
-        if let Some(token) = token {
-            let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| invalid("the token holds characters that no header can hold".to_owned()))?;
-            bearer.set_sensitive(true);
-            headers.insert(AUTHORIZATION, bearer);
-        }
-        let http = Http::builder()
-            .default_headers(headers)
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            // A redirected POST may arrive as a GET.
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|error| Error::new(Kind::Internal, format!("HTTP cannot be spoken: {error}")))?;
+        let http = outgoing::client("the token", token, TIMEOUT)?;
         Ok(Self { http, base, authority })
     }
 
@@ -162,7 +149,7 @@ impl Client {
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
-        let request = self.http.post(self.url(path)?).header("content-type", "application/json");
+        let request = self.http.post(self.url(path)?).header(CONTENT_TYPE, "application/json");
         let found = self.answer(path, request.body(body.to_string())).await?;
         found.ok_or_else(|| self.failed(path, "it answered that this does not exist"))
     }
@@ -177,8 +164,7 @@ impl Client {
     }
 
     async fn answer<T: DeserializeOwned>(&self, path: &str, request: RequestBuilder) -> Result<Option<T>> {
-        let unreachable =
-            |error: reqwest::Error| self.failed(path, &crate::openlineage::causes(&error.without_url()));
+        let unreachable = |error: reqwest::Error| self.failed(path, &outgoing::causes(&error.without_url()));
         let mut answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
         let mut bytes = Vec::new();
