@@ -267,10 +267,17 @@ impl State {
         else {
             return Err(unresolved());
         };
-        let mut state = Self {
-            store: *store,
-            hash: *hash,
-            head: head_of(entry),
+        let mut state = Self::bare(*store, *hash, head_of(entry));
+        state.fold(entry, rest)?;
+        Ok(state)
+    }
+
+    /// A state that holds nothing yet.
+    fn bare(store: StoreId, hash: HashAlgorithm, head: Head) -> Self {
+        Self {
+            store,
+            hash,
+            head,
             stored: None,
             definitions: Arc::default(),
             registry: Arc::default(),
@@ -284,9 +291,7 @@ impl State {
             requests: HashMap::new(),
             sources: HashSet::new(),
             log: Vec::new(),
-        };
-        state.fold(entry, rest)?;
-        Ok(state)
+        }
     }
 
     /// The next entry: all of its records, or an error and a state that must be thrown away.

@@ -55,22 +55,13 @@ impl State {
         };
         let stored = Stored::new(tables, entries, &definitions)?;
         Ok(Self {
-            store,
-            hash,
-            head,
             stored: Some(Arc::new(stored)),
             definitions: Arc::new(definitions),
             registry: Arc::new(told.registry),
             refused: Arc::new(told.refused),
             verifications: Arc::new(told.verifications),
             reads: Arc::new(told.reads),
-            admitted: Vec::new(),
-            lines: HashMap::new(),
-            batches: HashMap::new(),
-            training_sets: BTreeMap::new(),
-            requests: HashMap::new(),
-            sources: HashSet::new(),
-            log: Vec::new(),
+            ..Self::bare(store, hash, head)
         })
     }
 }

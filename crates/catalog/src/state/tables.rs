@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, Tim
 use arrow::error::ArrowError;
 use feature::definition::Definition;
 use feature::digest::{Digest, HashAlgorithm};
-use feature::{Id, Sequence};
+use feature::{Id, Sequence, VersionId};
 
 use super::{Batch, LogLine, State, TrainingSet};
 use crate::records::{
@@ -177,46 +177,40 @@ impl State {
     }
 
     fn definition_rows(&self) -> Result<RecordBatch> {
-        let mut rows = DefinitionRows::default();
+        let mut rows: Vec<DefinitionRow<'_>> = Vec::new();
         let mut entities: Vec<_> = self.entities().collect();
         entities.sort_by_key(|version| version.by.sequence);
-        for version in entities {
-            let definition = Definition::Entity((*version.definition).clone());
-            rows.push(
-                version.by.sequence,
-                version.entity.uuid(),
-                version.version,
-                version.number,
-                &definition,
-            );
-            rows.digest.push(version.digest.clone());
-            rows.line.push(None);
-            rows.entity.push(None);
-        }
-        for id in &self.definitions.order {
-            let Some(version) = self.view_version(*id) else { continue };
-            let definition = Definition::FeatureView((*version.definition).clone());
-            rows.push(version.by.sequence, version.view.uuid(), version.version, version.number, &definition);
-            rows.digest.push(version.digest.clone());
-            rows.line.push(Some(*version.line.uuid().as_bytes()));
-            rows.entity.push(Some(Definition::Entity((*version.entity).clone()).to_json().to_string()));
-        }
+        rows.extend(entities.into_iter().map(|version| DefinitionRow {
+            sequence: version.by.sequence,
+            id: version.entity.uuid(),
+            version: version.version,
+            number: version.number,
+            of_view: None,
+            digest: &version.digest,
+            definition: Definition::Entity((*version.definition).clone()),
+        }));
+        let views = self.definitions.order.iter().filter_map(|id| self.view_version(*id));
+        rows.extend(views.map(|version| DefinitionRow {
+            sequence: version.by.sequence,
+            id: version.view.uuid(),
+            version: version.version,
+            number: version.number,
+            of_view: Some((version.line, Definition::Entity((*version.entity).clone()))),
+            digest: &version.digest,
+            definition: Definition::FeatureView((*version.definition).clone()),
+        }));
         let mut services: Vec<_> = self.services().collect();
         services.sort_by_key(|version| version.by.sequence);
-        for version in services {
-            let definition = Definition::FeatureService((*version.definition).clone());
-            rows.push(
-                version.by.sequence,
-                version.service.uuid(),
-                version.version,
-                version.number,
-                &definition,
-            );
-            rows.digest.push(version.digest.clone());
-            rows.line.push(None);
-            rows.entity.push(None);
-        }
-        rows.finish()
+        rows.extend(services.into_iter().map(|version| DefinitionRow {
+            sequence: version.by.sequence,
+            id: version.service.uuid(),
+            version: version.version,
+            number: version.number,
+            of_view: None,
+            digest: &version.digest,
+            definition: Definition::FeatureService((*version.definition).clone()),
+        }));
+        definition_rows(&rows)
     }
 
     fn refused_source_rows(&self) -> Result<RecordBatch> {
@@ -228,50 +222,34 @@ impl State {
     }
 }
 
-#[derive(Default)]
-struct DefinitionRows {
-    sequence: Vec<u64>,
-    kind: Vec<&'static str>,
-    id: Vec<[u8; 16]>,
-    version: Vec<[u8; 16]>,
-    number: Vec<u32>,
-    line: Vec<Option<[u8; 16]>>,
-    entity: Vec<Option<String>>,
-    digest: Vec<String>,
-    definition: Vec<String>,
+struct DefinitionRow<'a> {
+    sequence: Sequence,
+    id: uuid::Uuid,
+    version: VersionId,
+    number: u32,
+    /// Of a feature view: its line, and its entity as it was.
+    of_view: Option<(VersionId, Definition)>,
+    digest: &'a str,
+    definition: Definition,
 }
 
-impl DefinitionRows {
-    fn push(
-        &mut self,
-        sequence: Sequence,
-        id: uuid::Uuid,
-        version: feature::VersionId,
-        number: u32,
-        definition: &Definition,
-    ) {
-        self.sequence.push(sequence.0);
-        self.kind.push(definition.kind());
-        self.id.push(*id.as_bytes());
-        self.version.push(*version.uuid().as_bytes());
-        self.number.push(number);
-        self.definition.push(definition.to_json().to_string());
-    }
-
-    fn finish(self) -> Result<RecordBatch> {
-        let columns: Vec<ArrayRef> = vec![
-            numbers(self.sequence.into_iter()),
-            texts(self.kind.into_iter()),
-            fixed(self.id),
-            fixed(self.version),
-            Arc::new(UInt32Array::from(self.number)),
-            optional_fixed(self.line),
-            Arc::new(StringArray::from_iter(self.entity)),
-            texts(self.digest.iter().map(String::as_str)),
-            texts(self.definition.iter().map(String::as_str)),
-        ];
-        Ok(RecordBatch::try_new(Table::Definitions.schema(), columns)?)
-    }
+fn definition_rows(rows: &[DefinitionRow<'_>]) -> Result<RecordBatch> {
+    let lines = rows.iter().map(|row| row.of_view.as_ref().map(|(line, _)| *line.uuid().as_bytes()));
+    let entities =
+        rows.iter().map(|row| row.of_view.as_ref().map(|(_, entity)| entity.to_json().to_string()));
+    let definitions: Vec<String> = rows.iter().map(|row| row.definition.to_json().to_string()).collect();
+    let columns: Vec<ArrayRef> = vec![
+        numbers(rows.iter().map(|row| row.sequence.0)),
+        texts(rows.iter().map(|row| row.definition.kind())),
+        fixed(rows.iter().map(|row| *row.id.as_bytes()).collect()),
+        fixed(rows.iter().map(|row| *row.version.uuid().as_bytes()).collect()),
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.number))),
+        optional_fixed(lines.collect()),
+        Arc::new(entities.collect::<StringArray>()),
+        texts(rows.iter().map(|row| row.digest)),
+        texts(definitions.iter().map(String::as_str)),
+    ];
+    Ok(RecordBatch::try_new(Table::Definitions.schema(), columns)?)
 }
 
 fn entry_rows(log: &[&LogLine], hash: HashAlgorithm) -> Result<RecordBatch> {
