@@ -80,7 +80,7 @@ pub struct Part {
 impl Part {
     /// Where it lies.
     pub fn path(&self) -> Path {
-        Path::from(format!("{}/{}-{}.parquet", folder(self.written), self.table, hex(&self.digest)))
+        Path::from(format!("{}/{}-{}.parquet", folder(self.written), self.table, self.digest.hex()))
     }
 }
 
@@ -154,7 +154,7 @@ pub async fn publish(store: &Store, checkpoint: &Checkpoint) -> Result<()> {
     let invalid = |why: String| Error::Invalid { what: format!("checkpoint {}", checkpoint.sequence), why };
     let bytes = serde_json::to_vec(checkpoint).map_err(|error| invalid(error.to_string()))?;
     let digest = hash(checkpoint.entry.algorithm(), &bytes);
-    let path = Path::from(format!("{}/{}.json", folder(checkpoint.sequence), hex(&digest)));
+    let path = Path::from(format!("{}/{}.json", folder(checkpoint.sequence), digest.hex()));
     store.objects().put(&path, bytes.into()).await?;
     Ok(())
 }
@@ -166,7 +166,7 @@ async fn read(store: &Store, path: &Path) -> Result<Bytes> {
 /// A description, if its bytes give its name and say what it must.
 fn decode(path: &Path, sequence: Sequence, bytes: &Bytes) -> Result<Checkpoint, String> {
     let name = path.filename().and_then(|name| name.strip_suffix(".json")).unwrap_or_default();
-    let whole = HashAlgorithm::ALL.iter().any(|algorithm| hex(&hash(*algorithm, bytes)) == name);
+    let whole = HashAlgorithm::ALL.iter().any(|algorithm| hash(*algorithm, bytes).hex() == name);
     if !whole {
         return Err("is damaged: its bytes do not give the digest in its name".to_owned());
     }
@@ -206,14 +206,4 @@ fn sequence_of(folder: &Path) -> Option<Sequence> {
         return None;
     }
     digits.parse().ok().filter(|sequence| *sequence <= MAX_SEQUENCE).map(Sequence)
-}
-
-fn hex(digest: &Digest) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(64);
-    for byte in digest.bytes() {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

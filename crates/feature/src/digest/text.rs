@@ -39,6 +39,11 @@ impl Digest {
         Self { algorithm, bytes }
     }
 
+    /// The bytes in hexadecimal digits, without the algorithm.
+    pub fn hex(&self) -> String {
+        hex(&self.bytes)
+    }
+
     pub fn algorithm(&self) -> HashAlgorithm {
         self.algorithm
     }
@@ -140,11 +145,17 @@ fn write_digest(
     algorithm: HashAlgorithm,
     bytes: &[u8; 32],
 ) -> fmt::Result {
-    write!(f, "{prefix}{}:", algorithm.name())?;
+    write!(f, "{prefix}{}:{}", algorithm.name(), hex(bytes))
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    use fmt::Write;
+    let mut text = String::with_capacity(64);
     for byte in bytes {
-        write!(f, "{byte:02x}")?;
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
     }
-    Ok(())
+    text
 }
 
 /// Parses `algorithm:hex`; `whole` and `form` are for the message.

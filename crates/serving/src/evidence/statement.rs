@@ -93,8 +93,7 @@ impl FileDigest {
 
 /// In hexadecimal digits, as in-toto has them.
 pub fn sha256(bytes: &[u8]) -> String {
-    let digest = hash(HashAlgorithm::Sha256, bytes);
-    digest.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash(HashAlgorithm::Sha256, bytes).hex()
 }
 
 impl Subject {
