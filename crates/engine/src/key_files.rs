@@ -11,6 +11,7 @@ use catalog::state::{Batch, State, ViewVersion};
 use catalog::{Catalog, VisibleFile};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use feature::VersionId;
+use feature::definition::Key;
 use feature::key::bucket_of_rows;
 use feature::key::statistic::{StatisticValue, statistic_bytes};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -62,6 +63,15 @@ struct Bounded {
     valid_at: Option<(i64, i64)>,
     /// By key part; none where a part may be anything.
     keys: Vec<Option<(StatisticValue, StatisticValue)>>,
+}
+
+/// Least and greatest value of a key part in a file; none where it may be anything.
+pub(crate) fn bounds_of_key(file: &DataFile, key: &Key) -> Option<(StatisticValue, StatisticValue)> {
+    let statistics = file.column(key.name.as_str())?;
+    let kind = key.data_type.arrow();
+    let least = StatisticValue::decode(&kind, statistics.least.as_deref()?).ok()?;
+    let greatest = StatisticValue::decode(&kind, statistics.greatest.as_deref()?).ok()?;
+    Some((least, greatest))
 }
 
 impl KeyFiles {
@@ -155,13 +165,7 @@ impl KeyFiles {
 impl Bounded {
     fn new(batch: &Arc<Batch>, manifest: &Arc<Vec<DataFile>>, index: usize, version: &ViewVersion) -> Self {
         let file = &manifest[index];
-        let bounds = version.keys().iter().map(|key| {
-            let statistics = file.column(key.name.as_str())?;
-            let kind = key.data_type.arrow();
-            let least = StatisticValue::decode(&kind, statistics.least.as_deref()?).ok()?;
-            let greatest = StatisticValue::decode(&kind, statistics.greatest.as_deref()?).ok()?;
-            Some((least, greatest))
-        });
+        let bounds = version.keys().iter().map(|key| bounds_of_key(file, key));
         Self {
             batch: batch.clone(),
             manifest: manifest.clone(),

@@ -18,6 +18,7 @@ use datafusion::physical_plan::{
     InputDistributionRequirements, Partitioning, PlanProperties, ReplaceChildrenOptions,
 };
 
+use super::meters::Meters;
 use super::run::Run;
 use super::{Cut, Direction, Lookup, LookupReport};
 use crate::data_files::DataFiles;
@@ -240,6 +241,7 @@ impl ExecutionPlan for PointInTimeExec {
             schema: self.schema.clone(),
             reports: self.reports.clone(),
             metrics: self.metrics.clone(),
+            meters: Meters::new(&self.metrics),
             keeps_order: self.keeps_order,
             context,
         };

@@ -15,14 +15,14 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, interleave, take};
 use arrow::datatypes::{ArrowPrimitiveType, DataType};
 use catalog::VisibleFile;
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use feature::FeatureType;
 use feature::definition::Constant;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::matching::{Hits, Matched, cores};
+use super::cores::{apart, cores};
+use super::matching::{Hits, Matched};
 use super::meters::Meters;
 use super::page_values::{self, ColumnRows};
 use super::pages::{self, PageSelection};
@@ -92,15 +92,20 @@ pub async fn gather(
         }
         let hits = Arc::new(hits);
         let footer = files.footer(&file.file).await?;
-        let selection = pages::with_rows(&footer, &hits.rows, SELECT_BELOW).map(Arc::new);
+        let schema = footer.schema();
+        let is_decoded = |name: &&str| {
+            schema.index_of(name).is_ok_and(|column| !page_values::has_direct_values(&footer, column))
+        };
+        let selection = match wanted.iter().any(is_decoded) {
+            true => pages::with_rows(&footer, &hits.rows, SELECT_BELOW).map(Arc::new),
+            false => None,
+        };
         for (chunk, names) in wanted.chunks(COLUMNS_AT_ONCE).enumerate() {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             let (files, file, hits, selection, meters) =
                 (files.clone(), file.clone(), hits.clone(), selection.clone(), meters.clone());
             let read = async move { read(&files, &file, names, hits, selection, &meters).await };
-            tasks.push(
-                async move { Ok::<_, DataFusionError>((chunk, joined(SpawnedTask::spawn(read)).await?)) },
-            );
+            tasks.push(async move { Ok::<_, DataFusionError>((chunk, apart(read).await?)) });
         }
     }
     let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); wanted.len()];
@@ -148,7 +153,7 @@ pub async fn assemble(lookup: &Lookup, parts: Vec<Gathered>, rows: usize) -> Res
             let column = frame.assemble(&kind, pieces, default)?;
             Ok::<_, DataFusionError>((column, not_in_batch, at_source, has_default))
         };
-        assembling.push(async move { joined(SpawnedTask::spawn(assemble)).await });
+        assembling.push(apart(assemble));
     }
     let mut assembled = stream::iter(assembling).buffered(cores());
     let mut columns = Vec::with_capacity(lookup.outputs.len());
@@ -172,10 +177,6 @@ pub fn row_bytes(lookup: &Lookup) -> usize {
 
 /// What a text takes about.
 const TEXT_BYTES: usize = 32;
-
-async fn joined<T: Send + 'static>(task: SpawnedTask<Result<T>>) -> Result<T> {
-    task.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?
-}
 
 /// Values of one column for some of the spine's rows.
 #[derive(Clone)]

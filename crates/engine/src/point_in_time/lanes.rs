@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
-use super::matching::cores;
+use super::cores::cores;
 use super::spine::cast_key;
 
 /// A spine's rows by lane.

@@ -4,7 +4,6 @@
 //! kept. Manifests rule files out by bucket and by the bounds of their keys. Files are read ahead side by side, and met from the newest to
 //! the oldest: spine rows that found an observation which nothing older can beat are done. Many files of overlapping times are merged first.
 
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,13 +15,14 @@ use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use catalog::VisibleFile;
 use catalog::records::KnownAtSource;
 use catalog::state::ViewVersion;
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_err};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use feature::Timestamp;
 use feature::definition::KnownAt;
+use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::cores::{apart, cores};
 use super::keys::{KeyRun, gallop};
 use super::merging::Merging;
 use super::meters::Meters;
@@ -113,10 +113,7 @@ async fn matching(
     meters.files_pruned.add(lookup.files.len() - meetings.len());
     let reads = meetings.iter().map(|meeting| {
         let (files, lookup, spine, file) = (files.clone(), lookup.clone(), spine.clone(), meeting.file);
-        async move {
-            let read = SpawnedTask::spawn(async move { side_of(&files, &lookup, file, &spine).await });
-            read.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?
-        }
+        apart(async move { side_of(&files, &lookup, file, &spine).await })
     });
     let reads: Vec<_> = reads.collect();
     let mut sides = stream::iter(reads).buffered(cores());
@@ -140,20 +137,14 @@ async fn matching(
             continue;
         }
         let met = Arc::new(met);
-        let tasks: Vec<_> = matchings
-            .into_iter()
-            .map(|mut matching| {
-                let met = met.clone();
-                SpawnedTask::spawn(async move {
-                    matching.meet(&met, direction, cut).await;
-                    matching
-                })
+        let met_by = matchings.into_iter().map(|mut matching| {
+            let met = met.clone();
+            apart(async move {
+                matching.meet(&met, direction, cut).await;
+                Ok(matching)
             })
-            .collect();
-        matchings = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            matchings.push(task.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?);
-        }
+        });
+        matchings = try_join_all(met_by).await?;
     }
     Ok(matchings)
 }
@@ -224,11 +215,6 @@ fn clusters(meetings: &[Meeting]) -> Vec<Range<usize>> {
         }
     }
     clusters
-}
-
-/// How much work of one query is done side by side.
-pub(super) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// The times of one file's rows, and where the spine's keys are among them.

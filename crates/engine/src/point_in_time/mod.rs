@@ -10,6 +10,7 @@
 
 pub mod any_order;
 mod candidates;
+mod cores;
 mod equality;
 pub mod exec;
 mod fetch;

@@ -16,7 +16,8 @@ use feature::Timestamp;
 use foldhash::fast::RandomState;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
-use super::matching::{cores, offset_of};
+use super::cores::cores;
+use super::matching::offset_of;
 use super::{SpineOrder, equal_bytes};
 use crate::data_files::DataFiles;
 

@@ -10,24 +10,23 @@ use std::sync::{Arc, PoisonError};
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, SpillMetrics};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
+use super::cores::{apart, cores};
 use super::exec::{Reports, Side};
 use super::fetch::{self, Gathered};
 use super::lanes::{Dealt, DealtBy, Ordered};
-use super::matching::cores;
 use super::meters::Meters;
 use super::nearest::nearest;
 use super::spine_times::micros;
-use super::{LookupReport, SpineOrder, gather};
+use super::{Found, Lookup, LookupReport, SpineOrder, gather};
 use crate::data_files::DataFiles;
 
 /// Of the rows that leave in any order, a lane makes so many bytes at once: few enough to stay near their core.
@@ -47,6 +46,7 @@ pub struct Run {
     pub schema: SchemaRef,
     pub reports: Reports,
     pub metrics: ExecutionPlanMetricsSet,
+    pub meters: Meters,
     pub keeps_order: bool,
     pub context: Arc<TaskContext>,
 }
@@ -73,52 +73,36 @@ impl Run {
         let plain = self.plain_sides(&reservation).await?;
         let dealing = self.dealing(&spine, rows_in_all);
         MetricBuilder::new(&self.metrics).counter("lanes", 0).add(dealing.lanes as usize);
-        let meters = Meters::new(&self.metrics);
         let run = Arc::new(self);
         if dealing.together {
-            run.all_together(spine, rows_in_all, &plain, dealing.lanes, &meters, &reservation, &rows).await
+            run.all_together(spine, &plain, dealing.lanes, &reservation, &rows).await
         } else {
-            run.lane_by_lane(spine, rows_in_all, plain, dealing.lanes, &meters, &reservation, &rows).await
+            run.lane_by_lane(spine, plain, dealing.lanes, &reservation, &rows).await
         }
     }
 
     /// Every lane's values into their places in the spine's order.
-    #[expect(clippy::too_many_arguments, reason = "what a run has at hand")]
     async fn all_together(
         self: Arc<Self>,
         spine: Vec<RecordBatch>,
-        rows_in_all: usize,
         plain: &[Option<RecordBatch>],
         lanes: u32,
-        meters: &Meters,
         reservation: &MemoryReservation,
         rows: &Rows,
     ) -> Result<()> {
         let mut gathered: Vec<Vec<Gathered>> = self.sides.iter().map(|_| Vec::new()).collect();
         if lanes == 1 {
-            let found = self.gather(&spine, None, meters, reservation, cores()).await?;
+            let found = self.gather(&spine, None, reservation, cores()).await?;
             for (side, found) in gathered.iter_mut().zip(found) {
                 side.extend(found);
             }
         } else {
             let dealt = self.deal(spine.iter().cloned(), lanes, reservation)?;
-            let schema = self.inputs[0].schema();
-            let tasks = dealt.into_lanes().map(|lane| {
-                let (run, meters, schema) = (self.clone(), meters.clone(), schema.clone());
-                async move {
-                    let lane = async move {
-                        let held = run.reservation();
-                        let (places, lane) = lane.rows(&schema)?;
-                        let (lane, places) = (std::slice::from_ref(&lane), Some(Arc::new(places)));
-                        let found = run.gather(lane, places, &meters, &held, 1).await?;
-                        Ok::<_, DataFusionError>((found, held))
-                    };
-                    let done = SpawnedTask::spawn(lane).join().await;
-                    done.map_err(|error| DataFusionError::External(Box::new(error)))?
-                }
+            let mut found = self.clone().in_lanes(dealt, |run, places, lane, held| async move {
+                let places = Some(Arc::new(places));
+                let found = run.gather(std::slice::from_ref(&lane), places, &held, 1).await?;
+                Ok((found, held))
             });
-            let tasks: Vec<_> = tasks.collect();
-            let mut found = stream::iter(tasks).buffered(cores());
             while let Some((sides, held)) = found.try_next().await? {
                 reservation.try_grow(held.free())?;
                 for (side, found) in gathered.iter_mut().zip(sides) {
@@ -126,16 +110,13 @@ impl Run {
                 }
             }
         }
+        let rows_in_all = spine.iter().map(RecordBatch::num_rows).sum();
         let mut columns = Vec::new();
         let mut reports = Vec::new();
         for ((side, parts), right) in self.sides.iter().zip(gathered).zip(plain) {
             match side {
                 Side::View { lookup, .. } => {
-                    let _timer = meters.assemble_time.timer();
-                    let found = fetch::assemble(lookup, parts, rows_in_all).await?;
-                    for column in &found.columns {
-                        reservation.try_grow(column.get_array_memory_size())?;
-                    }
+                    let found = self.assembled(lookup, parts, rows_in_all, reservation).await?;
                     columns.extend(found.columns);
                     reports.push(found.report);
                 }
@@ -148,39 +129,29 @@ impl Run {
     }
 
     /// Lane by lane, in the order of the lanes; where the spine's order is wanted, the lanes wait until all are there.
-    #[expect(clippy::too_many_arguments, reason = "what a run has at hand")]
     async fn lane_by_lane(
         self: Arc<Self>,
         spine: Vec<RecordBatch>,
-        rows_in_all: usize,
         plain: Vec<Option<RecordBatch>>,
         lanes: u32,
-        meters: &Meters,
         reservation: &MemoryReservation,
         rows: &Rows,
     ) -> Result<()> {
+        let rows_in_all = spine.iter().map(RecordBatch::num_rows).sum();
+        // Batches are let go as they are dealt.
+        reservation.try_shrink(spine.iter().map(bytes_of).sum::<usize>().min(reservation.size()))?;
         let dealt = self.deal(spine.into_iter(), lanes, reservation)?;
-        let schema = self.inputs[0].schema();
         let spills = SpillMetrics::new(&self.metrics, 0);
         let mut ordered = self.keeps_order.then(|| Ordered::new(&self.context, &self.schema, spills));
         let mut reports: Vec<Option<LookupReport>> = vec![None; self.sides.len()];
         let plain = Arc::new(plain);
-        let tasks = dealt.into_lanes().map(|lane| {
-            let (run, meters, schema, plain) = (self.clone(), meters.clone(), schema.clone(), plain.clone());
+        let mut done = self.clone().in_lanes(dealt, move |run, places, lane, held| {
+            let plain = plain.clone();
             async move {
-                let lane = async move {
-                    let held = run.reservation();
-                    let (places, lane) = lane.rows(&schema)?;
-                    let found = run.lane_columns(std::slice::from_ref(&lane), &plain, &meters, &held);
-                    let (columns, reports) = found.await?;
-                    Ok::<_, DataFusionError>((places, lane, columns, reports, held))
-                };
-                let done = SpawnedTask::spawn(lane).join().await;
-                done.map_err(|error| DataFusionError::External(Box::new(error)))?
+                let (columns, reports) = run.lane_columns(std::slice::from_ref(&lane), &plain, &held).await?;
+                Ok((places, lane, columns, reports, held))
             }
         });
-        let tasks: Vec<_> = tasks.collect();
-        let mut done = stream::iter(tasks).buffered(cores());
         while let Some((places, lane, columns, found, held)) = done.try_next().await? {
             for (total, found) in reports.iter_mut().zip(found) {
                 match (total, found) {
@@ -207,6 +178,45 @@ impl Run {
             ordered.emit(rows_in_all, rows).await?;
         }
         Ok(())
+    }
+
+    /// Does work for each lane: its places in the spine, its rows, and what it may charge memory to. A core a lane; in the order of the
+    /// lanes.
+    fn in_lanes<T, F>(
+        self: Arc<Self>,
+        dealt: Dealt,
+        work: impl Fn(Arc<Self>, Vec<u32>, RecordBatch, MemoryReservation) -> F + Clone + Send + 'static,
+    ) -> impl Stream<Item = Result<T>> + Unpin
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let schema = self.inputs[0].schema();
+        let lanes = dealt.into_lanes().map(move |lane| {
+            let (run, schema, work) = (self.clone(), schema.clone(), work.clone());
+            apart(async move {
+                let held = run.reservation();
+                let (places, lane) = lane.rows(&schema)?;
+                work(run, places, lane, held).await
+            })
+        });
+        stream::iter(lanes.collect::<Vec<_>>()).buffered(cores())
+    }
+
+    /// What was gathered from a view, in the order of so many rows, and charged.
+    async fn assembled(
+        &self,
+        lookup: &Lookup,
+        parts: Vec<Gathered>,
+        rows: usize,
+        reservation: &MemoryReservation,
+    ) -> Result<Found> {
+        let _timer = self.meters.assemble_time.timer();
+        let found = fetch::assemble(lookup, parts, rows).await?;
+        for column in &found.columns {
+            reservation.try_grow(column.get_array_memory_size())?;
+        }
+        Ok(found)
     }
 
     fn reservation(&self) -> MemoryReservation {
@@ -264,7 +274,7 @@ impl Run {
         Dealing { lanes, together: lanes == 1 }
     }
 
-    /// Deals the spine; batches are let go as they are dealt.
+    /// Deals the spine.
     fn deal(
         &self,
         spine: impl Iterator<Item = RecordBatch>,
@@ -275,9 +285,6 @@ impl Run {
         let mut dealt = Dealt::new(lanes);
         for batch in spine {
             dealt.deal(&batch, keys.as_ref())?;
-            if !self.keeps_order {
-                reservation.try_shrink(bytes_of(&batch).min(reservation.size()))?;
-            }
         }
         reservation.try_grow(dealt.memory())?;
         Ok(dealt)
@@ -309,10 +316,9 @@ impl Run {
     fn orders(
         &self,
         spine: &[RecordBatch],
-        meters: &Meters,
         reservation: &MemoryReservation,
     ) -> Result<Vec<Option<Arc<SpineOrder>>>> {
-        let _timer = meters.order_time.timer();
+        let _timer = self.meters.order_time.timer();
         let mut known: Vec<(SpineKey, Arc<SpineOrder>)> = Vec::new();
         let mut orders = Vec::with_capacity(self.sides.len());
         for side in &self.sides {
@@ -341,17 +347,16 @@ impl Run {
         &self,
         spine: &[RecordBatch],
         places: Option<Arc<Vec<u32>>>,
-        meters: &Meters,
         reservation: &MemoryReservation,
         at_once: usize,
     ) -> Result<Vec<Option<Gathered>>> {
-        let orders = self.orders(spine, meters, reservation)?;
+        let orders = self.orders(spine, reservation)?;
         let rows: usize = spine.iter().map(RecordBatch::num_rows).sum();
         let shares = (rows / LEAST_LANE_ROWS).clamp(1, at_once);
         let mut lookups = Vec::new();
         for (index, (side, order)) in self.sides.iter().zip(orders).enumerate() {
             let (Side::View { lookup, .. }, Some(order)) = (side, order) else { continue };
-            let (files, lookup, meters) = (self.files.clone(), lookup.clone(), meters.clone());
+            let (files, lookup, meters) = (self.files.clone(), lookup.clone(), self.meters.clone());
             let places = places.clone();
             lookups.push(async move {
                 let gathered = gather(&files, &lookup, &order, places, &meters, shares).await?;
@@ -373,11 +378,10 @@ impl Run {
         &self,
         lane: &[RecordBatch],
         plain: &[Option<RecordBatch>],
-        meters: &Meters,
         reservation: &MemoryReservation,
     ) -> Result<(Vec<ArrayRef>, Vec<Option<LookupReport>>)> {
         let rows = lane.iter().map(RecordBatch::num_rows).sum();
-        let orders = self.orders(lane, meters, reservation)?;
+        let orders = self.orders(lane, reservation)?;
         let mut columns = Vec::new();
         let mut reports = Vec::with_capacity(self.sides.len());
         for ((side, order), right) in self.sides.iter().zip(orders).zip(plain) {
@@ -386,14 +390,10 @@ impl Run {
                 reports.push(None);
                 continue;
             };
-            let gathered = gather(&self.files, lookup, &order, None, meters, 1).await?;
+            let gathered = gather(&self.files, lookup, &order, None, &self.meters, 1).await?;
             let waiting = gathered.memory();
             reservation.try_grow(waiting)?;
-            let _timer = meters.assemble_time.timer();
-            let found = fetch::assemble(lookup, vec![gathered], rows).await?;
-            for column in &found.columns {
-                reservation.try_grow(column.get_array_memory_size())?;
-            }
+            let found = self.assembled(lookup, vec![gathered], rows, reservation).await?;
             reservation.try_shrink(waiting)?;
             columns.extend(found.columns);
             reports.push(Some(found.report));

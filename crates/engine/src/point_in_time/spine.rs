@@ -18,6 +18,7 @@ use storage::manifest::DataFile;
 use super::NullReason;
 use super::keys::{KeyGroups, NO_GROUP};
 use super::pages::{self, PageSelection};
+use crate::key_files::bounds_of_key;
 
 /// A time and the spine row that it is of.
 pub type Entry = (i64, u32);
@@ -202,14 +203,7 @@ impl KeyBounds {
 
     /// Whether one of the values lies within the bounds of a file.
     pub(super) fn may_be_in(&self, file: &DataFile, key: &Key) -> bool {
-        let kind = key.data_type.arrow();
-        let bound = |bytes: &Option<Vec<u8>>| StatisticValue::decode(&kind, bytes.as_deref()?).ok();
-        let Some((least, greatest)) = file
-            .column(key.name.as_str())
-            .and_then(|column| Some((bound(&column.least)?, bound(&column.greatest)?)))
-        else {
-            return true;
-        };
+        let Some((least, greatest)) = bounds_of_key(file, key) else { return true };
         let from = self.values.partition_point(|value| value.compare(&least) == Some(Ordering::Less));
         match self.values.get(from) {
             None => false,
