@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::ArrayRef;
-use catalog::state::{Batch, State, ViewVersion};
+use catalog::state::{State, ViewVersion};
 use catalog::{Catalog, VisibleFile};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use feature::VersionId;
@@ -20,25 +20,14 @@ use storage::manifest::DataFile;
 /// Manifests that are read at once.
 const MANIFESTS: usize = 32;
 
-/// A file that may hold rows of the key. There may be very many, so that what it holds is only looked up for those that are opened.
+/// A file that may hold rows of the key.
 #[derive(Clone, Debug)]
 pub struct KeyFile {
-    pub batch: Arc<Batch>,
-    manifest: Arc<Vec<DataFile>>,
-    /// Position in the manifest.
-    file: usize,
+    pub file: VisibleFile,
     /// Whether the file's batch counts for the version, at whatever sequence.
     pub counts: bool,
     /// Least and greatest valid_at of the file's rows, in microseconds; none where it is not known.
     pub valid_at: Option<(i64, i64)>,
-}
-
-impl KeyFile {
-    /// The file, to be opened; none where its manifest has no such file.
-    pub fn visible(&self) -> Option<VisibleFile> {
-        let file = self.manifest.get(self.file)?.clone();
-        Some(VisibleFile { file, batch: self.batch.clone() })
-    }
 }
 
 /// What is known of the files of each line; cheap to clone, and shared by all that ask.
@@ -55,11 +44,7 @@ struct Line {
 }
 
 struct Bounded {
-    batch: Arc<Batch>,
-    manifest: Arc<Vec<DataFile>>,
-    file: usize,
-    bucket: u32,
-    buckets: u32,
+    file: VisibleFile,
     valid_at: Option<(i64, i64)>,
     /// By key part; none where a part may be anything.
     keys: Vec<Option<(StatisticValue, StatisticValue)>>,
@@ -103,23 +88,22 @@ impl KeyFiles {
         let Some(line) = lines.get(&version.line) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for bounded in &line.files {
-            let bucket = match buckets.iter().find(|(number, _)| *number == bounded.buckets) {
+            let file = &bounded.file.file;
+            let bucket = match buckets.iter().find(|(number, _)| *number == file.buckets) {
                 Some((_, bucket)) => *bucket,
                 None => {
-                    let rows = bucket_of_rows(key, bounded.buckets).map_err(|error| wrong(&error))?;
+                    let rows = bucket_of_rows(key, file.buckets).map_err(|error| wrong(&error))?;
                     let bucket = rows.first().copied().unwrap_or(0);
-                    buckets.push((bounded.buckets, bucket));
+                    buckets.push((file.buckets, bucket));
                     bucket
                 }
             };
-            if bucket != bounded.bucket || !bounded.may_hold(&parts) {
+            if bucket != file.bucket || !bounded.may_hold(&parts) {
                 continue;
             }
             found.push(KeyFile {
-                batch: bounded.batch.clone(),
-                manifest: bounded.manifest.clone(),
-                file: bounded.file,
-                counts: state.counts_for(&bounded.batch, version),
+                file: bounded.file.clone(),
+                counts: state.counts_for(&bounded.file.batch, version),
                 valid_at: bounded.valid_at,
             });
         }
@@ -141,7 +125,7 @@ impl KeyFiles {
         for batch in new {
             reads.push(catalog.batch_files(batch).boxed());
         }
-        let manifests: Vec<Arc<Vec<DataFile>>> = stream::iter(reads)
+        let manifests: Vec<Arc<[Arc<DataFile>]>> = stream::iter(reads)
             .buffered(MANIFESTS)
             .try_collect()
             .await
@@ -153,8 +137,9 @@ impl KeyFiles {
             if place != line.batches {
                 continue;
             }
-            for file in 0..manifest.len() {
-                line.files.push(Bounded::new(batch, &manifest, file, version));
+            for file in manifest.iter() {
+                let file = VisibleFile { file: file.clone(), batch: batch.clone() };
+                line.files.push(Bounded::new(file, version));
             }
             line.batches += 1;
         }
@@ -163,18 +148,9 @@ impl KeyFiles {
 }
 
 impl Bounded {
-    fn new(batch: &Arc<Batch>, manifest: &Arc<Vec<DataFile>>, index: usize, version: &ViewVersion) -> Self {
-        let file = &manifest[index];
-        let bounds = version.keys().iter().map(|key| bounds_of_key(file, key));
-        Self {
-            batch: batch.clone(),
-            manifest: manifest.clone(),
-            file: index,
-            bucket: file.bucket,
-            buckets: file.buckets,
-            valid_at: file.valid_at_range(),
-            keys: bounds.collect(),
-        }
+    fn new(file: VisibleFile, version: &ViewVersion) -> Self {
+        let keys = version.keys().iter().map(|key| bounds_of_key(&file.file, key)).collect();
+        Self { valid_at: file.file.valid_at_range(), keys, file }
     }
 
     fn may_hold(&self, key: &[StatisticValue]) -> bool {

@@ -467,10 +467,8 @@ impl Opened {
     async fn open(&mut self, newest: &Snapshot, asked: &Asked<'_>, files: Vec<KeyFile>) -> Result<()> {
         let before = self.known.files.len();
         for file in files {
-            if let Some(visible) = file.visible() {
-                self.known.files.push(visible);
-                self.known.counts.push(file.counts);
-            }
+            self.known.files.push(file.file);
+            self.known.counts.push(file.counts);
         }
         let new = &self.known.files[before..];
         let rows = candidates(&newest.files, &asked.version, new, &asked.key, asked.feature).await?;
@@ -495,7 +493,7 @@ impl Nearest {
         let at = judgement.at.map_or(i64::MIN, Timestamp::micros);
         let mut near = Self { past: Vec::new(), later: Vec::new(), others: Vec::new(), at };
         for file in files {
-            if !file.counts || file.batch.by.sequence > judgement.sequence {
+            if !file.counts || file.file.batch.by.sequence > judgement.sequence {
                 near.others.push(file);
             } else if least(&file) <= at {
                 near.past.push(file);
