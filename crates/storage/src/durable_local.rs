@@ -1,6 +1,7 @@
 //! Objects as local files that survive a power cut: `object_store`'s own local files are never synced.
 
 mod file_system;
+mod ranges;
 mod upload;
 mod writer;
 
@@ -160,7 +161,9 @@ impl ObjectStore for DurableLocal {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.reader_of(location)?.get_ranges(location, ranges).await
+        self.reader_of(location)?;
+        let (path, ranges) = (self.file_path(location)?, ranges.to_vec());
+        Ok(tokio::task::spawn_blocking(move || ranges::read(&path, &ranges)).await??)
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

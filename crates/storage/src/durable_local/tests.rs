@@ -51,6 +51,23 @@ async fn nothing_is_made_before_the_root_is() {
 }
 
 #[tokio::test]
+async fn ranges_are_read_as_they_stand_and_never_short() {
+    let (_folder, store) = ready().await;
+    let path = Path::from("a");
+    store.put(&path, "0123456789".into()).await.unwrap();
+    let read = store.get_ranges(&path, &[7..10, 0..3, 4..4, 2..9]).await.unwrap();
+    assert_eq!(read, ["789", "012", "", "2345678"]);
+    for range in [8..11, 10..12, 30..40] {
+        let error = store.get_ranges(&path, &[0..1, range]).await.unwrap_err().to_string();
+        assert!(error.contains("it ends at byte"), "{error}");
+    }
+    let absurd = store.get_ranges(&path, &[0..u64::MAX]).await.unwrap_err().to_string();
+    assert!(absurd.contains("could not read"), "{absurd}");
+    let missing = store.get_ranges(&Path::from("b"), &[0..1]).await;
+    assert!(matches!(missing, Err(object_store::Error::NotFound { .. })), "{missing:?}");
+}
+
+#[tokio::test]
 async fn create_has_one_winner_among_many_processes() {
     let (_folder, store) = ready().await;
     for key in 0..20 {

@@ -42,7 +42,7 @@ pub(super) enum Failure {
     Refused(String),
 }
 
-fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failure {
+pub(super) fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failure {
     let path = path.to_path_buf();
     move |source| Failure::Io { verb, path, source }
 }
