@@ -47,6 +47,9 @@ impl KeyGroups {
         if let [key] = keys
             && let Some(values) = whole(key)
         {
+            if let Some(numbered) = number_by_value(&values, usable) {
+                return Ok(numbered);
+            }
             let mut numbers: HashMap<u64, u32, RandomState> = HashMap::default();
             for (row, value) in values.into_iter().enumerate() {
                 let next = numbers.len() as u32;
@@ -141,6 +144,31 @@ impl KeyGroups {
     }
 }
 
+/// Numbers whole keys by a table of all values between the least and the greatest. None where it would have far more places than rows.
+fn number_by_value(values: &[u64], usable: impl Fn(usize) -> bool) -> Option<(KeyGroups, Vec<u32>)> {
+    let of_rows = || values.iter().enumerate().filter(|(row, _)| usable(*row)).map(|(_, value)| *value);
+    let (least, greatest) = (of_rows().min()?, of_rows().max()?);
+    let places = usize::try_from(greatest - least).ok()?.checked_add(1)?;
+    if places > values.len().saturating_mul(MOST_PLACES_A_ROW) {
+        return None;
+    }
+    let mut numbers = vec![NO_GROUP; places];
+    for value in of_rows() {
+        numbers[(value - least) as usize] = 0;
+    }
+    let mut keys = Vec::new();
+    for (place, number) in (0u64..).zip(&mut numbers).filter(|(_, number)| **number != NO_GROUP) {
+        *number = keys.len() as u32;
+        keys.push(least + place);
+    }
+    let number = |(row, value): (usize, &u64)| match usable(row) {
+        true => numbers[(value - least) as usize],
+        false => NO_GROUP,
+    };
+    let group_of = values.iter().enumerate().map(number).collect();
+    Some((KeyGroups::Whole(keys), group_of))
+}
+
 /// The keys in ascending order; numbers that were given as they came become places in it.
 fn ascending<K: Ord>(numbers: HashMap<K, u32, RandomState>, group_of: &mut [u32]) -> Vec<K> {
     let mut keys: Vec<(K, u32)> = numbers.into_iter().collect();
@@ -173,6 +201,8 @@ pub(super) fn gallop<T>(values: &[T], from: usize, holds: impl Fn(&T) -> bool) -
 /// Where the spine has fewer keys than this share of a file's rows, they are looked for in the file, else the file's among them.
 const FEW_OF_ROWS: usize = 16;
 const ROWS_AT_ONCE: usize = 65_536;
+/// A table of more places would leave the cores' caches, where hashing the keys costs no more.
+const MOST_PLACES_A_ROW: usize = 4;
 
 /// The values of a whole-numbered column as 64 bits that order as they do; whatever lies under a null among them.
 fn whole(column: &ArrayRef) -> Option<Vec<u64>> {
@@ -223,7 +253,10 @@ mod tests {
         }
         let rows = values.len();
         let file: ArrayRef = Arc::new(Int64Array::from(values));
-        for asked in [vec![-4], vec![4, -4, 0, 9, -9], (-50..50).rev().collect::<Vec<i64>>()] {
+        // The last ones are too far apart for a table.
+        for asked in
+            [vec![-4], vec![4, -4, 0, 9, -9], (-50..50).rev().collect(), vec![4, i64::MIN, -4, i64::MAX]]
+        {
             let spine: ArrayRef = Arc::new(Int64Array::from(asked.clone()));
             let (groups, of) = KeyGroups::number(&[spine], asked.len(), None).unwrap();
             let number = |key: i64| asked.iter().position(|asked| *asked == key).map(|row| of[row]);
