@@ -216,8 +216,10 @@ async fn what_does_not_fit_into_memory_waits_on_disk_and_keeps_its_order() {
         })
         .collect();
     let expected = ask(&serving, std::slice::from_ref(&spine), "*").await;
-    let serving = serving.with_memory(Memory::new(96 << 20));
+    let memory = Memory::new(96 << 20);
+    let serving = serving.with_memory(memory.clone());
     let found = ask(&serving, &large, "*").await;
+    assert_eq!(memory.held(), 0, "all that was charged is given back");
     assert_eq!(found.num_rows(), 12 * SPINE);
     for part in 0..12 {
         let mut part_found = found.slice(part * SPINE, SPINE);

@@ -24,8 +24,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::cores::{apart, cores};
 use super::matching::{Hits, Matched};
 use super::meters::Meters;
-use super::page_values::{self, ColumnRows};
+use super::page_values::{self, ColumnRows, GroupRows};
 use super::pages::{self, PageSelection};
+use super::working_memory::WorkingMemory;
 use super::{FeatureReport, Found, Lookup, LookupReport, NullReason, Output};
 use crate::data_files::{DataFiles, unreadable};
 
@@ -65,6 +66,7 @@ pub async fn gather(
     matched: Matched,
     places: Option<Arc<Vec<u32>>>,
     meters: &Meters,
+    memory: &WorkingMemory,
 ) -> Result<Gathered> {
     let Matched { hits, reasons } = matched;
     let mut wanted: Vec<&str> = Vec::with_capacity(lookup.outputs.len());
@@ -90,7 +92,6 @@ pub async fn gather(
         if let Some(places) = &places {
             hits.spine.iter_mut().for_each(|row| *row = places[*row as usize]);
         }
-        let hits = Arc::new(hits);
         let footer = files.footer(&file.file).await?;
         let schema = footer.schema();
         let is_decoded = |name: &&str| {
@@ -100,11 +101,19 @@ pub async fn gather(
             true => pages::with_rows(&footer, &hits.rows, SELECT_BELOW).map(Arc::new),
             false => None,
         };
+        let reading = Arc::new(Reading {
+            files: files.clone(),
+            file: file.clone(),
+            footer,
+            hits: Arc::new(hits),
+            selection,
+            meters: meters.clone(),
+            memory: memory.clone(),
+        });
         for (chunk, names) in wanted.chunks(COLUMNS_AT_ONCE).enumerate() {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            let (files, file, hits, selection, meters) =
-                (files.clone(), file.clone(), hits.clone(), selection.clone(), meters.clone());
-            let read = async move { read(&files, &file, names, hits, selection, &meters).await };
+            let reading = reading.clone();
+            let read = async move { read(&reading, names).await };
             tasks.push(async move { Ok::<_, DataFusionError>((chunk, apart(read).await?)) });
         }
     }
@@ -200,16 +209,21 @@ impl Piece {
     }
 }
 
-/// Reads some columns of a file at its hit rows. By column, its pieces.
-async fn read(
-    files: &DataFiles,
-    file: &VisibleFile,
-    names: Vec<String>,
+/// A file with hits.
+struct Reading {
+    files: DataFiles,
+    file: VisibleFile,
+    footer: ArrowReaderMetadata,
     hits: Arc<Hits>,
+    /// Pages with hits, where columns are decoded and these are few.
     selection: Option<Arc<PageSelection>>,
-    meters: &Meters,
-) -> Result<Vec<Vec<Piece>>> {
-    let footer = files.footer(&file.file).await?;
+    meters: Meters,
+    memory: WorkingMemory,
+}
+
+/// Reads some columns of a file at its hit rows. By column, its pieces.
+async fn read(reading: &Reading, names: Vec<String>) -> Result<Vec<Vec<Piece>>> {
+    let Reading { footer, hits, .. } = reading;
     let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); names.len()];
     let mut direct: Vec<(usize, usize)> = Vec::new();
     for (name, column) in names.iter().enumerate() {
@@ -218,16 +232,15 @@ async fn read(
                 let until = hits.rows.len();
                 pieces[name].push(Piece { hits: hits.clone(), from: 0, until, values: None });
             }
-            Ok(column) if page_values::has_direct_values(&footer, column) => direct.push((name, column)),
+            Ok(column) if page_values::has_direct_values(footer, column) => direct.push((name, column)),
             Ok(_) => {}
         }
     }
-    read_values(files, file, &footer, direct, &hits, &mut pieces, meters).await?;
+    read_values(reading, direct, &mut pieces).await?;
     let others: Vec<usize> = (0..names.len()).filter(|name| pieces[*name].is_empty()).collect();
     if !others.is_empty() {
         let names: Vec<&str> = others.iter().map(|name| names[*name].as_str()).collect();
-        let decoded = decode(files, file, &names, &hits, selection, meters).await?;
-        for (name, decoded) in others.into_iter().zip(decoded) {
+        for (name, decoded) in others.into_iter().zip(decode(reading, &names).await?) {
             pieces[name] = decoded;
         }
     }
@@ -239,13 +252,9 @@ const BYTES_AT_ONCE: u64 = 8 << 20;
 
 /// The values of single rows. `columns` are places among the pieces and in the file; columns that cannot be had so get no pieces.
 async fn read_values(
-    files: &DataFiles,
-    file: &VisibleFile,
-    footer: &ArrowReaderMetadata,
+    Reading { files, file, footer, hits, meters, memory, .. }: &Reading,
     columns: Vec<(usize, usize)>,
-    hits: &Arc<Hits>,
     pieces: &mut [Vec<Piece>],
-    meters: &Meters,
 ) -> Result<()> {
     let mut first = 0u64;
     let mut from = 0;
@@ -253,13 +262,13 @@ async fn read_values(
         footer.metadata().row_groups().iter().map(|group| group.num_rows() as u64).enumerate()
     {
         let until = from + hits.rows[from..].partition_point(|row| u64::from(*row) < first + rows);
-        let of_group = &hits.rows[from..until];
+        let mut of_group = GroupRows::new(group, &hits.rows[from..until], first);
         let mut waiting = columns.iter().copied().peekable();
-        while !of_group.is_empty() && waiting.peek().is_some() {
+        while until > from && waiting.peek().is_some() {
             // As many columns as are worth one call to the store.
             let (mut at_once, mut ranges, mut bytes) = (Vec::new(), Vec::new(), 0);
             while let Some((name, column)) = waiting.next_if(|_| bytes < BYTES_AT_ONCE) {
-                let Some(rows) = ColumnRows::new(footer, group, column, of_group, first) else { continue };
+                let Some(rows) = ColumnRows::new(footer, column, &mut of_group) else { continue };
                 let (hit, all) = rows.pages();
                 meters.pages_fetched.add(hit);
                 meters.pages_pruned.add(all - hit);
@@ -269,6 +278,7 @@ async fn read_values(
                 ranges.extend(stretches);
             }
             meters.bytes_fetched.add(bytes as usize);
+            let _held = memory.hold(bytes as usize);
             let starts: Vec<u64> = ranges.iter().map(|range| range.start).collect();
             let mut read = starts.into_iter().zip(files.stretches(&file.file, ranges).await?);
             for (name, rows, stretches) in at_once {
@@ -292,15 +302,21 @@ async fn read_values(
     Ok(())
 }
 
+/// What Parquet's reader holds of some columns at once: all of a row group.
+fn chunk_bytes(footer: &ArrowReaderMetadata, names: &[&str]) -> usize {
+    let columns: Vec<usize> = names.iter().filter_map(|name| footer.schema().index_of(name).ok()).collect();
+    let groups = footer.metadata().row_groups().iter();
+    let of_group =
+        groups.map(|group| columns.iter().map(|column| group.column(*column).compressed_size()).sum());
+    usize::try_from(of_group.max().unwrap_or(0i64)).unwrap_or(0)
+}
+
 /// Decodes columns batch by batch, and takes the hit rows. By column, its pieces.
 async fn decode(
-    files: &DataFiles,
-    file: &VisibleFile,
+    Reading { files, file, footer, hits, selection, meters, memory }: &Reading,
     names: &[&str],
-    hits: &Arc<Hits>,
-    selection: Option<Arc<PageSelection>>,
-    meters: &Meters,
 ) -> Result<Vec<Vec<Piece>>> {
+    let _chunks = memory.hold(chunk_bytes(footer, names));
     let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); names.len()];
     let selected = selection.as_ref().map(|selection| selection.selection());
     let mut batches = files.stream(file, names, selected, BATCH_ROWS).await?;

@@ -16,6 +16,7 @@ use catalog::VisibleFile;
 use catalog::records::KnownAtSource;
 use catalog::state::ViewVersion;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_err};
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use feature::Timestamp;
 use feature::definition::KnownAt;
@@ -24,9 +25,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::cores::{apart, cores};
 use super::keys::{KeyRun, gallop};
-use super::merging::Merging;
+use super::merging::{Merging, OfKey};
 use super::meters::Meters;
 use super::pages::PageSelection;
+use super::spine::Entry;
+use super::working_memory::WorkingMemory;
 use super::{Cut, Direction, Lookup, NullReason, SpineOrder};
 use crate::data_files::DataFiles;
 
@@ -53,9 +56,10 @@ pub async fn match_files(
     lookup: &Lookup,
     spine: &Arc<SpineOrder>,
     meters: &Meters,
+    memory: &WorkingMemory,
     shares: usize,
 ) -> Result<Matched> {
-    let matchings = matching(files, lookup, spine, meters, shares).await?;
+    let matchings = matching(files, lookup, spine, meters, memory, shares).await?;
     Ok(finish(spine, matchings, lookup.files.len(), lookup.direction, lookup.ttl.map(feature::Span::micros)))
 }
 
@@ -66,7 +70,7 @@ pub async fn winners(
     spine: &Arc<SpineOrder>,
 ) -> Result<Vec<Result<Winner, NullReason>>> {
     let meters = Meters::new(&ExecutionPlanMetricsSet::new());
-    let matchings = matching(files, lookup, spine, &meters, 1).await?;
+    let matchings = matching(files, lookup, spine, &meters, &WorkingMemory::free(), 1).await?;
     let oldest = oldest(lookup.direction, lookup.ttl.map(feature::Span::micros));
     let mut winners: Vec<Result<Winner, NullReason>> =
         (0..spine.rows()).map(|row| Err(spine.without_group(row))).collect();
@@ -106,14 +110,17 @@ async fn matching(
     lookup: &Lookup,
     spine: &Arc<SpineOrder>,
     meters: &Meters,
+    memory: &WorkingMemory,
     shares: usize,
 ) -> Result<Vec<Matching>> {
+    let _candidates = memory.hold(spine.entries().len() * CANDIDATE_BYTES);
     let mut matchings = Matching::shares(spine, lookup.files.len(), shares);
     let meetings = candidates(lookup, spine)?;
     meters.files_pruned.add(lookup.files.len() - meetings.len());
     let reads = meetings.iter().map(|meeting| {
         let (files, lookup, spine, file) = (files.clone(), lookup.clone(), spine.clone(), meeting.file);
-        apart(async move { side_of(&files, &lookup, file, &spine).await })
+        let memory = memory.clone();
+        apart(async move { side_of(&files, &lookup, file, &spine, &memory).await })
     });
     let reads: Vec<_> = reads.collect();
     let mut sides = stream::iter(reads).buffered(cores());
@@ -225,6 +232,8 @@ pub(super) struct Side {
     /// In the order of the rows.
     pub runs: Vec<KeyRun>,
     pub rows: Origin,
+    /// What it is charged for, where it stays longer than a few rows do.
+    pub _held: Option<MemoryReservation>,
 }
 
 /// Which rows of which files a side's rows are.
@@ -247,7 +256,13 @@ impl Origin {
     }
 }
 
-async fn side_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &SpineOrder) -> Result<Side> {
+async fn side_of(
+    files: &DataFiles,
+    lookup: &Lookup,
+    file: usize,
+    spine: &SpineOrder,
+    memory: &WorkingMemory,
+) -> Result<Side> {
     let Some(visible) = lookup.files.get(file) else {
         return internal_err!("a point-in-time join lost a file");
     };
@@ -261,6 +276,7 @@ async fn side_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &SpineO
     let pages = spine.key_pages(&files.footer(&visible.file).await?, lookup.version.keys())?;
     let selection = pages.as_ref().map(PageSelection::selection);
     let columns = files.columns(visible, &names, selection).await?;
+    let held = memory.hold(columns.get_array_memory_size());
     let key_columns = keys
         .iter()
         .zip(lookup.version.keys())
@@ -287,7 +303,14 @@ async fn side_of(files: &DataFiles, lookup: &Lookup, file: usize, spine: &SpineO
         Some(pages) => Origin::Pages(file, pages),
         None => Origin::Whole(file),
     };
-    Ok(Side { valid_at, known, retracted, runs, rows })
+    // The keys themselves are let go.
+    held.resize(
+        valid_at.len() * size_of::<i64>()
+            + known.memory()
+            + retracted.as_ref().map_or(0, Array::get_array_memory_size)
+            + runs.capacity() * size_of::<KeyRun>(),
+    );
+    Ok(Side { valid_at, known, retracted, runs, rows, _held: Some(held) })
 }
 
 /// How long after valid_at the rows of a file became known, where that follows from a rule and need not be read. All batches of a
@@ -340,10 +363,11 @@ pub fn in_memory(
         known: Known::Arrival(i64::MIN),
         retracted: None,
         rows: Origin::Whole(0),
+        _held: None,
     };
     let mut matchings = Matching::shares(spine, 1, 1);
     for matching in &mut matchings {
-        matching.meet_runs(&side, &side.runs, direction, Cut::None, None);
+        matching.meet_runs(&side, side.runs.iter(), direction, Cut::None, None);
     }
     for hits in finish(spine, matchings, 1, direction, None).hits {
         for (row, spine_row) in hits.rows.into_iter().zip(hits.spine) {
@@ -368,6 +392,14 @@ impl Known {
             Self::Offset(offset) => valid_at.saturating_add(*offset),
             Self::Column(known) => known.times[row],
             Self::Arrival(arrival) => *arrival,
+        }
+    }
+
+    /// Bytes that it holds.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Column(known) => (known.times.len() + known.least.len()) * size_of::<i64>(),
+            Self::Offset(_) | Self::Arrival(_) => 0,
         }
     }
 }
@@ -428,6 +460,8 @@ struct Best {
 }
 
 const NO_FILE: u32 = u32::MAX;
+/// What an entry's best candidate takes, and where it was found.
+const CANDIDATE_BYTES: usize = size_of::<Best>() + size_of::<(u32, u32)>();
 
 /// The spine's rows of some of its keys, and what they found.
 struct Matching {
@@ -506,69 +540,81 @@ impl Matching {
         let mine: Vec<Range<usize>> = files.iter().map(mine).collect();
         if files.len() < MERGE_FROM {
             for (met, mine) in files.iter().zip(mine) {
-                self.meet_runs(&met.side, &met.side.runs[mine], direction, cut, met.older);
+                let runs = met.side.runs[mine].iter();
+                self.meet_runs(&met.side, runs, direction, cut, met.older);
                 tokio::task::yield_now().await;
             }
             return;
         }
         // Entities that are in few of the files are met in each; of the others the rows are merged.
-        let mut in_files = vec![0usize; self.groups.len()];
+        let first = self.groups.start;
+        let mut keys = vec![OfKey::default(); self.groups.len()];
         for (met, mine) in files.iter().zip(&mine) {
             for run in &met.side.runs[mine.clone()] {
-                in_files[(run.group - self.groups.start) as usize] += 1;
+                let key = &mut keys[(run.group - first) as usize];
+                key.files += 1;
+                key.rows += run.until - run.from;
             }
         }
-        let first = self.groups.start;
-        let is_in_many = |run: &KeyRun| in_files[(run.group - first) as usize] >= MERGE_FROM;
-        let mut many: Vec<Vec<KeyRun>> = Vec::with_capacity(files.len());
-        for (met, mine) in files.iter().zip(mine) {
-            let (of_many, of_few): (Vec<KeyRun>, Vec<KeyRun>) =
-                met.side.runs[mine].iter().partition(|run| is_in_many(run));
-            self.meet_runs(&met.side, &of_few, direction, cut, met.older);
-            many.push(of_many);
+        for key in keys.iter_mut().filter(|key| key.files < MERGE_FROM) {
+            key.rows = 0;
+        }
+        for (met, mine) in files.iter().zip(&mine) {
+            let runs = met.side.runs[mine.clone()].iter();
+            let of_few = runs.filter(|run| keys[(run.group - first) as usize].rows == 0);
+            self.meet_runs(&met.side, of_few, direction, cut, met.older);
             tokio::task::yield_now().await;
         }
         let older = files.last().and_then(|last| last.older);
-        let sides = files.iter().map(|met| &met.side);
-        let mut merging = Merging::new(sides.zip(many));
+        let sides = files.iter().zip(&mine).map(|(met, mine)| (&met.side, &met.side.runs[mine.clone()]));
+        let mut merging = Merging::new(sides, keys, first);
         while let Some(merged) = merging.next() {
-            self.meet_runs(&merged, &merged.runs, direction, cut, older);
+            self.meet_runs(&merged, merged.runs.iter(), direction, cut, older);
             tokio::task::yield_now().await;
         }
     }
 
     /// Takes what some runs of a side offer, in their order.
-    fn meet_runs(
+    fn meet_runs<'a>(
         &mut self,
         side: &Side,
-        runs: &[KeyRun],
+        runs: impl Iterator<Item = &'a KeyRun>,
         direction: Direction,
         cut: Cut,
         older: Option<i64>,
     ) {
+        // Shared with the other shares: counting its holders anew for each run would move its cache line between the cores.
+        let spine = self.spine.clone();
         for run in runs {
             self.seen[(run.group - self.groups.start) as usize] = true;
             if direction.looks_back() {
-                self.back(side, run, direction, cut);
-                if let Some(older) = older {
-                    self.close(run.group, older);
+                let looked = self.back(side, run, &spine, direction, cut);
+                if let Some(older) = older.filter(|_| looked) {
+                    self.close(run.group, &spine, older);
                 }
             } else {
-                self.forward(side, run, direction, cut);
+                self.forward(side, run, &spine, direction, cut);
             }
         }
     }
 
-    /// The spine's times ascend, so the end of what is not later only moves on.
-    fn back(&mut self, side: &Side, run: &KeyRun, direction: Direction, cut: Cut) {
+    /// The spine's times ascend, so the end of what is not later only moves on. False where the run is later than all that is open.
+    fn back(
+        &mut self,
+        side: &Side,
+        run: &KeyRun,
+        spine: &SpineOrder,
+        direction: Direction,
+        cut: Cut,
+    ) -> bool {
         let strict = direction == Direction::Before;
-        let spine = self.spine.clone();
         let first = side.valid_at[run.from];
         let open = self.open[(run.group - self.groups.start) as usize];
         let entries = spine.group(run.group).start..open as usize;
         let times = &spine.entries()[entries.clone()];
-        // What is before the first row finds nothing here.
-        let later = times.partition_point(|(at, _)| if strict { *at <= first } else { *at < first });
+        // What is before the first row finds nothing here. Counted from the end: as many steps as there are rows to answer.
+        let finds = |(at, _): &&Entry| if strict { *at > first } else { *at >= first };
+        let later = times.len() - times.iter().rev().take_while(finds).count();
         let mut end = run.from;
         for (entry, (at, _)) in (entries.start + later..).zip(&times[later..]) {
             let not_later = |valid_at| if strict { valid_at < *at } else { valid_at <= *at };
@@ -578,11 +624,11 @@ impl Matching {
                 None => self.not_yet_known.set_bit(entry - self.first, true),
             }
         }
+        later < times.len()
     }
 
-    fn forward(&mut self, side: &Side, run: &KeyRun, direction: Direction, cut: Cut) {
+    fn forward(&mut self, side: &Side, run: &KeyRun, spine: &SpineOrder, direction: Direction, cut: Cut) {
         let strict = direction == Direction::After;
-        let spine = self.spine.clone();
         let mut start = run.from;
         for entry in spine.group(run.group) {
             let (at, _) = spine.entries()[entry];
@@ -619,8 +665,8 @@ impl Matching {
     }
 
     /// Closes the last entries of a group, which have what nothing older can beat.
-    fn close(&mut self, group: u32, older: i64) {
-        let start = self.spine.group(group).start;
+    fn close(&mut self, group: u32, spine: &SpineOrder, older: i64) {
+        let start = spine.group(group).start;
         let open = &mut self.open[(group - self.groups.start) as usize];
         let before = *open;
         while *open as usize > start

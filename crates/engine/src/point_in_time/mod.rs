@@ -27,6 +27,7 @@ pub mod plan;
 mod run;
 mod spine;
 mod spine_times;
+mod working_memory;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,6 +48,7 @@ pub use spine_times::micros;
 
 use self::fetch::Gathered;
 use self::meters::Meters;
+use self::working_memory::WorkingMemory;
 use crate::data_files::DataFiles;
 
 /// One feature view in one retrieval.
@@ -214,11 +216,12 @@ async fn gather(
     spine: &Arc<SpineOrder>,
     places: Option<Arc<Vec<u32>>>,
     meters: &Meters,
+    memory: &WorkingMemory,
     shares: usize,
 ) -> Result<Gathered> {
     let timer = meters.match_time.timer();
-    let matched = matching::match_files(files, lookup, spine, meters, shares).await?;
+    let matched = matching::match_files(files, lookup, spine, meters, memory, shares).await?;
     timer.done();
     let _timer = meters.fetch_time.timer();
-    fetch::gather(files, lookup, matched, places, meters).await
+    fetch::gather(files, lookup, matched, places, meters, memory).await
 }

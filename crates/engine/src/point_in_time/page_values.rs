@@ -23,15 +23,24 @@ use datafusion::parquet::file::serialized_reader::SerializedPageReader;
 /// Above this share of a chunk's pages, all of it is read in one piece.
 const WHOLE_ABOVE: f64 = 0.7;
 
+/// The rows of one row group that are asked for. Columns whose pages hold the same rows share where these lie.
+pub struct GroupRows {
+    group: usize,
+    /// Ascending, counted from the group's first row; a row may stand there several times.
+    rows: Arc<[u32]>,
+    /// Of the last column: the first row of each page, and which of `rows` lie in it.
+    last: Option<(Vec<i64>, Arc<[Range<usize>]>)>,
+}
+
 /// One column of one row group, and the rows of it that are asked for.
 pub struct ColumnRows<'a> {
     footer: &'a ArrowReaderMetadata,
     group: usize,
     column: usize,
-    /// Ascending, counted from the group's first row; a row may stand there several times.
-    rows: Vec<u32>,
+    /// As the group's.
+    rows: Arc<[u32]>,
     /// By page: which of `rows` lie in it.
-    of_page: Vec<Range<usize>>,
+    of_page: Arc<[Range<usize>]>,
 }
 
 /// Whether values of a column, by its position, can be had this way.
@@ -60,29 +69,38 @@ pub fn has_direct_values(footer: &ArrowReaderMetadata, column: usize) -> bool {
         })
 }
 
-impl<'a> ColumnRows<'a> {
+impl GroupRows {
     /// `rows` are the file's, ascending, all in the row group, whose first row is `first`.
-    pub fn new(
-        footer: &'a ArrowReaderMetadata,
-        group: usize,
-        column: usize,
-        rows: &[u32],
-        first: u64,
-    ) -> Option<Self> {
-        let rows: Vec<u32> = rows.iter().map(|row| (u64::from(*row) - first) as u32).collect();
-        let ends = locations(footer, group, column)?
-            .iter()
-            .skip(1)
-            .map(|page| page.first_row_index as u32)
-            .chain([u32::MAX]);
-        let mut of_page = Vec::new();
-        let mut from = 0;
-        for end in ends {
-            let until = from + rows[from..].partition_point(|row| *row < end);
-            of_page.push(from..until);
-            from = until;
+    pub fn new(group: usize, rows: &[u32], first: u64) -> Self {
+        let rows = rows.iter().map(|row| (u64::from(*row) - first) as u32).collect();
+        Self { group, rows, last: None }
+    }
+
+    fn of_pages(&mut self, pages: &[PageLocation]) -> Arc<[Range<usize>]> {
+        if let Some((firsts, of_page)) = &self.last
+            && pages.iter().map(|page| page.first_row_index).eq(firsts.iter().copied())
+        {
+            return of_page.clone();
         }
-        Some(Self { footer, group, column, rows, of_page })
+        let firsts: Vec<i64> = pages.iter().map(|page| page.first_row_index).collect();
+        let mut from = 0;
+        let ends = firsts.iter().skip(1).map(|first| *first as u32).chain([u32::MAX]);
+        let of_page: Arc<[Range<usize>]> = ends
+            .map(|end| {
+                let until = from + self.rows[from..].partition_point(|row| *row < end);
+                std::mem::replace(&mut from, until)..until
+            })
+            .collect();
+        self.last = Some((firsts, of_page.clone()));
+        of_page
+    }
+}
+
+impl<'a> ColumnRows<'a> {
+    /// None where the file does not say where its pages begin.
+    pub fn new(footer: &'a ArrowReaderMetadata, column: usize, rows: &mut GroupRows) -> Option<Self> {
+        let of_page = rows.of_pages(locations(footer, rows.group, column)?);
+        Some(Self { footer, group: rows.group, column, rows: rows.rows.clone(), of_page })
     }
 
     /// How many pages hold one of the rows, of how many.
@@ -114,7 +132,7 @@ impl<'a> ColumnRows<'a> {
             // The dictionary.
             stretches.push(start..first.offset as u64);
         }
-        for (page, _) in locations.iter().zip(&self.of_page).filter(|(_, rows)| !rows.is_empty()) {
+        for (page, _) in locations.iter().zip(self.of_page.iter()).filter(|(_, rows)| !rows.is_empty()) {
             let page = page.offset as u64..page.offset as u64 + page.compressed_page_size as u64;
             match stretches.last_mut() {
                 Some(last) if last.end == page.start => last.end = page.end,
@@ -242,7 +260,7 @@ impl<'a> ColumnRows<'a> {
                 _ => return Ok(None),
             }
         }
-        for (location, rows) in locations.iter().zip(&self.of_page) {
+        for (location, rows) in locations.iter().zip(self.of_page.iter()) {
             if rows.is_empty() {
                 reader.skip_next_page()?;
                 continue;

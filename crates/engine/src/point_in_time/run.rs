@@ -26,6 +26,7 @@ use super::lanes::{Dealt, DealtBy, Ordered};
 use super::meters::Meters;
 use super::nearest::nearest;
 use super::spine_times::micros;
+use super::working_memory::WorkingMemory;
 use super::{Found, Lookup, LookupReport, SpineOrder, gather};
 use crate::data_files::DataFiles;
 
@@ -353,13 +354,14 @@ impl Run {
         let orders = self.orders(spine, reservation)?;
         let rows: usize = spine.iter().map(RecordBatch::num_rows).sum();
         let shares = (rows / LEAST_LANE_ROWS).clamp(1, at_once);
+        let memory = WorkingMemory::beside(reservation);
         let mut lookups = Vec::new();
         for (index, (side, order)) in self.sides.iter().zip(orders).enumerate() {
             let (Side::View { lookup, .. }, Some(order)) = (side, order) else { continue };
             let (files, lookup, meters) = (self.files.clone(), lookup.clone(), self.meters.clone());
-            let places = places.clone();
+            let (places, memory) = (places.clone(), memory.clone());
             lookups.push(async move {
-                let gathered = gather(&files, &lookup, &order, places, &meters, shares).await?;
+                let gathered = gather(&files, &lookup, &order, places, &meters, &memory, shares).await?;
                 Ok::<_, DataFusionError>((index, gathered))
             });
         }
@@ -382,6 +384,7 @@ impl Run {
     ) -> Result<(Vec<ArrayRef>, Vec<Option<LookupReport>>)> {
         let rows = lane.iter().map(RecordBatch::num_rows).sum();
         let orders = self.orders(lane, reservation)?;
+        let memory = WorkingMemory::beside(reservation);
         let mut columns = Vec::new();
         let mut reports = Vec::with_capacity(self.sides.len());
         for ((side, order), right) in self.sides.iter().zip(orders).zip(plain) {
@@ -390,7 +393,7 @@ impl Run {
                 reports.push(None);
                 continue;
             };
-            let gathered = gather(&self.files, lookup, &order, None, &self.meters, 1).await?;
+            let gathered = gather(&self.files, lookup, &order, None, &self.meters, &memory, 1).await?;
             let waiting = gathered.memory();
             reservation.try_grow(waiting)?;
             let found = self.assembled(lookup, vec![gathered], rows, reservation).await?;

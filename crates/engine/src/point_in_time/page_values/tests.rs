@@ -83,7 +83,9 @@ fn values(footer: &ArrowReaderMetadata, bytes: &Bytes, column: usize, asked: &[u
         let end = first + metadata.num_rows() as u64;
         let until = from + asked[from..].partition_point(|row| u64::from(*row) < end);
         if from < until {
-            let rows = ColumnRows::new(footer, group, column, &asked[from..until], first).unwrap();
+            let rows =
+                ColumnRows::new(footer, column, &mut GroupRows::new(group, &asked[from..until], first))
+                    .unwrap();
             let stretches = rows.stretches().into_iter();
             let read = stretches
                 .map(|stretch| (stretch.start, bytes.slice(stretch.start as usize..stretch.end as usize)));
@@ -125,7 +127,7 @@ fn values_are_those_that_were_written() {
 fn pages_without_a_row_are_not_read() {
     let rows = rows(700);
     let (footer, _) = file(&rows, Compression::UNCOMPRESSED);
-    let sparse = ColumnRows::new(&footer, 0, 0, &[5, 650], 0).unwrap();
+    let sparse = ColumnRows::new(&footer, 0, &mut GroupRows::new(0, &[5, 650], 0)).unwrap();
     let (hit, all) = sparse.pages();
     assert_eq!(hit, 2);
     assert!(all >= 6, "{all}");
@@ -140,8 +142,9 @@ fn what_is_cut_short_is_an_error_and_no_panic() {
     let (footer, bytes) = file(&rows, Compression::UNCOMPRESSED);
     let asked: Vec<u32> = (0..600).collect();
     let mut refused = 0;
+    let mut asked = GroupRows::new(0, &asked, 0);
     for column in 0..rows.num_columns() {
-        let whole = ColumnRows::new(&footer, 0, column, &asked, 0).unwrap();
+        let whole = ColumnRows::new(&footer, column, &mut asked).unwrap();
         let (start, length) = whole.chunk().byte_range();
         for place in (start..start + length).step_by(3) {
             let mut altered = bytes.to_vec();
