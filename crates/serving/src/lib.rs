@@ -5,6 +5,7 @@
 
 mod audit;
 mod column_edges;
+mod derived_columns;
 mod diff;
 pub mod emission;
 mod error;

@@ -115,9 +115,21 @@ impl Graph {
         selected.map(move |edge| (edge.to, self.rows_of(version, edge.to).map(super::Edge::cells).sum()))
     }
 
+    /// Cells of what was derived of these: of whole versions, and of features of other versions.
     fn derived(&self, of: &[u32], sets: &mut Sets) {
-        for version in self.made_over(of, Relation::Derives) {
-            for (set, cells) in self.cells_of(version) {
+        let made = self.made_over(of, Relation::Derives);
+        let (features, versions): (BTreeSet<u32>, BTreeSet<u32>) =
+            made.into_iter().partition(|place| matches!(self.node(*place), Node::Feature(..)));
+        for version in &versions {
+            for (set, cells) in self.cells_of(*version) {
+                sets.entry(set).or_default().reached += cells;
+            }
+        }
+        for feature in features {
+            let Some(version) = self.declared_by(feature).filter(|of| !versions.contains(of)) else {
+                continue;
+            };
+            for (set, cells) in self.cells_of_feature(feature, version) {
                 sets.entry(set).or_default().reached += cells;
             }
         }
@@ -125,14 +137,21 @@ impl Graph {
 
     fn supplied(&self, features: &[u32], sets: &mut Sets) {
         for feature in features {
-            let declares = self.reaching(*feature).find(|edge| edge.relation == Relation::Declares);
-            let Some(version) = declares.map(|edge| edge.from) else { continue };
-            for edge in self.leaving(*feature).iter().filter(|edge| edge.relation == Relation::Supplies) {
-                let rows = self.rows_of(version, edge.to).map(|hit| hit.rows).sum::<u64>();
-                sets.entry(edge.to).or_default().from += rows;
+            let Some(version) = self.declared_by(*feature) else { continue };
+            for (set, cells) in self.cells_of_feature(*feature, version) {
+                sets.entry(set).or_default().from += cells;
             }
         }
         self.derived(features, sets);
+    }
+
+    fn declared_by(&self, feature: u32) -> Option<u32> {
+        self.reaching(feature).find(|edge| edge.relation == Relation::Declares).map(|edge| edge.from)
+    }
+
+    fn cells_of_feature(&self, feature: u32, version: u32) -> impl Iterator<Item = (u32, u64)> {
+        let supplies = self.leaving(feature).iter().filter(|edge| edge.relation == Relation::Supplies);
+        supplies.map(move |edge| (edge.to, self.rows_of(version, edge.to).map(|hit| hit.rows).sum()))
     }
 
     /// Hits of a training set by what it selected of a version. The batch may have been written under another version of the line.
