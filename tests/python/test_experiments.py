@@ -49,6 +49,10 @@ def test_from_a_run_to_a_deployment(readings_client, server):
     told = run(server.store, "lineage", "warm-api", "--up")
     assert "model version warm/1   serves" in told and "training set warm   used" in told, told
     assert "1 model version, 0 deployments in force" in run(server.store, "impact", "reading")
+    # What the model was made of has to stay, also when it serves no more.
+    kept = run(server.store, "lineage", "reading@1", "--kept-by")
+    assert "└─ model version warm/1   from run night-1, training set warm" in kept, kept
+    assert "└─ nothing" in run(server.store, "lineage", "warm/1", "--kept-by")
     dot = run(server.store, "lineage", "reading", "--format", "dot")
     assert dot.startswith("digraph") and "training_set:" in dot
 

@@ -21,6 +21,7 @@ use feature::{
 use foldhash::fast::RandomState;
 use serde::Serialize;
 
+pub(crate) use impact::Used;
 pub use impact::{Impact, Reached};
 pub use name::NameError;
 pub use walk::{Direction, Step, Walk};
