@@ -70,7 +70,7 @@ def test_what_is_wrong_is_said(readings_client):
         readings_client.with_run(run="mlflow;x;y").get_historical_features(readings.spine(), ["reading.*"])
 
 
-def test_a_derived_view(readings_client):
+def test_a_derived_view(readings_client, server):
     client = readings_client
     client.apply({
         "sensor.toml": readings.DEFINITIONS["sensor.toml"],
@@ -93,6 +93,9 @@ type = "float64"
     })  # fmt: skip
     (first,) = client.refresh("doubled")
     assert first.parents == ["reading@1"] and first.rows == first.computed > 0
+    # From feature to feature, in both directions.
+    assert "feature reading@1.value   derives" in run(server.store, "lineage", "doubled@1.twice", "--up")
+    assert "feature doubled@1.twice   derives" in run(server.store, "lineage", "reading@1.value", "--down")
     (again,) = client.refresh()
     assert again.sequence is None and "nothing new" in repr(again)
     asked = client.get_historical_features(readings.spine(), ["doubled.twice"], record=False).to_arrow()

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use catalog::records::Parent;
 use catalog::state::ViewVersion;
 use engine::column_lineage::Traced;
+use feature::Influence;
 use feature::definition::{FeatureView, KnownAt};
 use lineage::{Edge, Source};
 
@@ -32,25 +33,37 @@ pub fn edges_of_view(view: &FeatureView, traced: &Traced) -> Option<Vec<Edge>> {
     Some(of_view)
 }
 
-/// By feature of a parent, the features of the derived view that it bears on. What bears on a key or a time of the view
-/// decides which observations there are, as a filter does, and so bears on all.
+/// By feature of a parent, the features of the derived view that it bears on, and [`Parent::ROWS`] where it bears on a key
+/// or a time: that decides which observations there are, as a filter does, and so bears on all.
 pub fn bears_on(view: &FeatureView, parent: &ViewVersion, edges: &[Edge]) -> BTreeMap<String, Vec<String>> {
     let derived: BTreeSet<&str> = view.features.iter().map(|feature| feature.name.as_str()).collect();
     let read: BTreeSet<&str> =
         parent.definition.features.iter().map(|feature| feature.name.as_str()).collect();
-    let mut bears_on: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for edge in edges {
-        let Source::FeatureView { version, column, .. } = &edge.source else { continue };
-        if *version == parent.version && read.contains(column.as_str()) {
-            let output = derived.get(edge.output.as_str()).copied();
-            bears_on.entry(column).or_default().insert(output.unwrap_or(Parent::ROWS));
+    let of_parent: Vec<(&str, &Edge)> = edges
+        .iter()
+        .filter_map(|edge| match &edge.source {
+            Source::FeatureView { version, column, .. }
+                if *version == parent.version && read.contains(column.as_str()) =>
+            {
+                Some((column.as_str(), edge))
+            }
+            _ => None,
+        })
+        .collect();
+    // What bears on keys and times, and by which kinds: those are said once, of the rows.
+    let of_rows: Vec<(&str, Influence)> = of_parent
+        .iter()
+        .filter(|(_, edge)| !derived.contains(edge.output.as_str()))
+        .map(|(column, edge)| (*column, edge.kind))
+        .collect();
+    let mut bears_on: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (column, edge) in of_parent {
+        let outputs = bears_on.entry(column.to_owned()).or_default();
+        if !derived.contains(edge.output.as_str()) {
+            outputs.insert(Parent::ROWS.to_owned());
+        } else if edge.kind.is_direct() || !of_rows.contains(&(column, edge.kind)) {
+            outputs.insert(edge.output.clone());
         }
     }
-    let named = |outputs: BTreeSet<&str>| {
-        if outputs.contains(Parent::ROWS) {
-            return vec![Parent::ROWS.to_owned()];
-        }
-        outputs.into_iter().map(str::to_owned).collect()
-    };
-    bears_on.into_iter().map(|(feature, outputs)| (feature.to_owned(), named(outputs))).collect()
+    bears_on.into_iter().map(|(feature, outputs)| (feature, outputs.into_iter().collect())).collect()
 }

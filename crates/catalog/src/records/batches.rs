@@ -75,8 +75,8 @@ pub struct Parent {
     /// Features that the query reads.
     pub features: Vec<String>,
     pub batches: Vec<BatchId>,
-    /// By feature of this version, the features of the derived view whose values it bears on; [`Parent::ROWS`] where it
-    /// bears on which rows there are, and so on all of them. Those that bear on nothing are left out. None where the
+    /// By feature of this version, the features of the derived view whose values it bears on, and [`Parent::ROWS`] where
+    /// it bears on which rows there are, and so on all of them. Those that bear on nothing are left out. None where the
     /// columns of the query were not traced, and in entries of earlier programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bears_on: Option<BTreeMap<String, Vec<String>>>,
