@@ -35,7 +35,8 @@ COLUMNS = """
 import json, sys
 from feast.openlineage.store import OpenLineageStore
 store = OpenLineageStore(connection_string=sys.argv[1])
-json.dump(store.get_column_lineage(sys.argv[2], sys.argv[3], "upstream"), sys.stdout)
+datasets = json.loads(sys.argv[2])
+json.dump([store.get_column_lineage(*dataset, "upstream") for dataset in datasets], sys.stdout)
 """
 
 
@@ -79,8 +80,9 @@ class FeastConsumer:
         assert answer.status_code == 200, f"{what}: {answer.status_code} {answer.text}"
         return answer.json()
 
-    def columns(self, namespace: str, name: str) -> list[dict]:
-        arguments = [binaries() / "python", "-c", COLUMNS, self.database, namespace, name]
+    def columns(self, datasets: list[tuple[str, str]]) -> list[list[dict]]:
+        """Of each of these, by namespace and name, what its columns come from."""
+        arguments = [binaries() / "python", "-c", COLUMNS, self.database, json.dumps(datasets)]
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

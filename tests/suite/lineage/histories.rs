@@ -59,7 +59,7 @@ pub struct History {
 
 pub fn history() -> impl Strategy<Value = History> {
     (1..4usize, 1..5usize, 1..5usize).prop_flat_map(|(views, runs, models)| {
-        let made_of = prop_oneof![2 => Just(Vec::new()), 1 => vec(0..8usize, 1..3)];
+        let made_of = prop_oneof![1 => Just(Vec::new()), 2 => vec(0..8usize, 1..4)];
         let batch = (0..views, 0..4usize, 0..PEOPLE.len(), prop::option::of(0..runs), made_of, any::<bool>());
         let batch = batch.prop_map(|(view, source, person, run, made_of, traced)| Batch {
             view,
