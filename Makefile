@@ -7,6 +7,7 @@
 CARGO  ?= cargo
 PYTHON ?= python3.11
 VENV   := .venv
+FEAST  := .venv-feast
 BIN    := target/release/lineament
 
 # nextest where it is installed, else cargo's own runner: the same tests.
@@ -32,7 +33,13 @@ $(VENV)/.made: tests/python/requirements.txt python/pyproject.toml
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./python
 	touch $@
 
-test-python: build $(VENV)/.made
+# The consumer of a test, which does not go with our packages.
+$(FEAST)/.made: tests/python/requirements-feast.txt
+	$(PYTHON) -m venv $(FEAST)
+	$(FEAST)/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements-feast.txt
+	touch $@
+
+test-python: build $(VENV)/.made $(FEAST)/.made
 	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python -m pytest -q tests/python
 
 # What README shows is run as it stands there, in its order.
@@ -59,4 +66,4 @@ bench: build $(VENV)/.made
 
 clean:
 	$(CARGO) clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(FEAST)

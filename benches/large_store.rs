@@ -131,7 +131,8 @@ impl LargeStore {
         taken.dedup_by_key(|taken| taken.version);
         TrainingSetRecorded {
             training_set: id(SET, number),
-            sequence: Sequence(1),
+            // All batches are there by then.
+            sequence: Sequence(1 + self.batches.div_ceil(self.batches_of_an_entry) as u64),
             rows: 1_000,
             columns: 10,
             digest: format!("lmt1:{number}"),

@@ -3,7 +3,7 @@
 //!     cargo bench --bench lineage_graph
 //!
 //! 10,000 views, 100,000 batches, 10,000 training sets of five views each, 1,000 models of which half are deployed. Prints milliseconds: the
-//! fold of the records, the building of the graph, and the impact of 5,000 nodes of each kind.
+//! fold of the records, the building of the graph, and the impact of 5,000 nodes of each kind, and what keeps a batch.
 
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![allow(clippy::unwrap_used, reason = "it stops at the first fault")]
@@ -18,8 +18,8 @@ use catalog::records::Record;
 use catalog::state::{Applied, Provenance};
 use feature::{Sequence, Timestamp};
 use large_store::{LargeStore, MODEL_VERSION, digest, id};
-use lineament_lineage::Graph;
 use lineament_lineage::graph::{Direction, Node};
+use lineament_lineage::{Graph, Retention};
 
 /// Batches of one entry: a store has one an entry; the fold is the same.
 const STORE: LargeStore =
@@ -63,6 +63,25 @@ fn main() {
         times.push(time);
     }
     report("model, up", &mut times, most);
+    let (retention, gathered) = timed(|| Retention::of(&state, &graph));
+    let batches: Vec<u32> =
+        (0..graph.nodes().len() as u32).filter(|at| graph.node(*at).kind() == "batch").collect();
+    let (kept, whole) =
+        timed(|| batches.iter().filter(|batch| !retention.kept_by(**batch).is_empty()).count());
+    let mut times = Vec::new();
+    let mut most = 0;
+    for batch in batches.iter().step_by(batches.len().div_ceil(NODES_ASKED)) {
+        let (keepers, time) = timed(|| retention.kept_by(*batch));
+        most = most.max(keepers.len());
+        times.push(time);
+    }
+    report("kept by", &mut times, most);
+    println!(
+        "what keeps each of {} batches: {:.0} ms and {:.0} ms, of which {kept} are kept",
+        batches.len(),
+        millis(gathered),
+        millis(whole)
+    );
 }
 
 fn report(kind: &str, times: &mut [Duration], most: usize) {

@@ -46,6 +46,9 @@ pub struct Told {
     /// The name of this store in events, as lineament://NAME. Not said: its id
     #[arg(long = "authority", id = "authority", value_name = "NAME")]
     authority: Option<String>,
+    /// Tell of ad-hoc reads as well, each as a run of query.sql, query.explain, …
+    #[arg(long = "openlineage-reads", id = "openlineage_reads")]
+    reads: bool,
     /// Sent to the consumer as a bearer token
     #[arg(
         long = "openlineage-api-key",
@@ -63,6 +66,7 @@ impl Told {
             from,
             cursor: self.cursor.clone().or_else(beside),
             authority: self.authority.clone(),
+            reads: self.reads,
         }
     }
 

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use serving::{Error, Kind, LineageReport, LineageRequest, LineageStep, Result, Serving};
+use serving::{
+    Error, KeptReport, KeptStep, Kind, LineageReport, LineageRequest, LineageStep, Result, Serving,
+};
 
 use crate::session::Place;
 use crate::table::grouped;
@@ -19,6 +21,9 @@ pub struct Arguments {
     /// Only what came of it
     #[arg(long)]
     down: bool,
+    /// What is kept and needs it, so that it must stay: deployments in force first
+    #[arg(long, conflicts_with_all = ["up", "down", "depth", "authority"])]
+    kept_by: bool,
     /// How many edges far
     #[arg(long)]
     depth: Option<u32>,
@@ -45,11 +50,17 @@ enum Format {
     Openlineage,
 }
 
+/// Lines of what keeps something.
+const KEPT_SHOWN: usize = 20;
 /// Nodes of one kind that are shown under another.
 const SHOWN: usize = 4;
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open().await?;
+    if arguments.kept_by {
+        let report = serving.kept_by(&arguments.node, arguments.sequence.map(feature::Sequence)).await?;
+        return print_kept_by(&report, arguments.format, if arguments.all { usize::MAX } else { KEPT_SHOWN });
+    }
     let request = |up| LineageRequest {
         node: arguments.node.clone(),
         up,
@@ -90,6 +101,41 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
                 eprintln!("cut here: raise --depth to see more");
             }
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_kept_by(report: &KeptReport, format: Format, shown: usize) -> Result<ExitCode> {
+    match format {
+        Format::Tree => {}
+        Format::Json => {
+            let json = serde_json::to_string_pretty(report)
+                .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+            println!("{json}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Format::Dot | Format::Openlineage => {
+            let why = "what keeps something is told as a tree or as JSON; leave --format out, or say json";
+            return Err(Error::new(Kind::Invalid, why.to_owned()));
+        }
+    }
+    println!("{} {}   kept for", report.kind.replace('_', " "), report.node);
+    if report.kept_by.is_empty() {
+        println!("└─ nothing");
+    }
+    let last = report.kept_by.len().saturating_sub(1);
+    for (place, kept) in report.kept_by.iter().take(shown).enumerate() {
+        let branch = if place == last { "└─" } else { "├─" };
+        // What it is kept for first, and then the way there.
+        let mut steps = kept.path.iter().skip(1).rev();
+        let step = |step: &KeptStep| format!("{} {}", step.kind.replace('_', " "), step.label);
+        let kept_for = steps.next().map(step).unwrap_or_default();
+        let way: Vec<String> = steps.map(step).collect();
+        let way = if way.is_empty() { String::new() } else { format!("   from {}", way.join(", ")) };
+        println!("{branch} {kept_for}{way}");
+    }
+    if report.kept_by.len() > shown {
+        println!("└─ … {} more; --all shows them", grouped((report.kept_by.len() - shown) as u64));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -49,6 +49,10 @@ def test_from_a_run_to_a_deployment(readings_client, server):
     told = run(server.store, "lineage", "warm-api", "--up")
     assert "model version warm/1   serves" in told and "training set warm   used" in told, told
     assert "1 model version, 0 deployments in force" in run(server.store, "impact", "reading")
+    # What the model was made of has to stay, also when it serves no more.
+    kept = run(server.store, "lineage", "reading@1", "--kept-by")
+    assert "└─ model version warm/1   from run night-1, training set warm" in kept, kept
+    assert "└─ nothing" in run(server.store, "lineage", "warm/1", "--kept-by")
     dot = run(server.store, "lineage", "reading", "--format", "dot")
     assert dot.startswith("digraph") and "training_set:" in dot
 
@@ -66,7 +70,7 @@ def test_what_is_wrong_is_said(readings_client):
         readings_client.with_run(run="mlflow;x;y").get_historical_features(readings.spine(), ["reading.*"])
 
 
-def test_a_derived_view(readings_client):
+def test_a_derived_view(readings_client, server):
     client = readings_client
     client.apply({
         "sensor.toml": readings.DEFINITIONS["sensor.toml"],
@@ -89,6 +93,9 @@ type = "float64"
     })  # fmt: skip
     (first,) = client.refresh("doubled")
     assert first.parents == ["reading@1"] and first.rows == first.computed > 0
+    # From feature to feature, in both directions.
+    assert "feature reading@1.value   derives" in run(server.store, "lineage", "doubled@1.twice", "--up")
+    assert "feature doubled@1.twice   derives" in run(server.store, "lineage", "reading@1.value", "--down")
     (again,) = client.refresh()
     assert again.sequence is None and "nothing new" in repr(again)
     asked = client.get_historical_features(readings.spine(), ["doubled.twice"], record=False).to_arrow()

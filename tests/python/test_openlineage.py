@@ -93,13 +93,14 @@ def store(tmp_path_factory) -> Path:
     run(store, "--run", "train-1", "model", "churn/1", "--alias", "champion")
     run(store, "deploy", "churn-api", "--model", "churn@champion")
     run(store, "deploy", "churn-api", "--end")
+    run(store, "sql", "SELECT sensor, value FROM reading WHERE quality > 1")
     return store
 
 
 @pytest.fixture(scope="module")
 def events(store, tmp_path_factory) -> list[dict]:
     file = tmp_path_factory.mktemp("events") / "events.jsonl"
-    said = run(store, "emit", "--to", file)
+    said = run(store, "emit", "--to", file, "--openlineage-reads")
     events = [json.loads(line) for line in file.read_text().splitlines()]
     assert f"sent {len(events)} events" in said
     return events
@@ -174,13 +175,13 @@ def test_the_events_hold_what_they_should(events):
         "schema", "version", "columnLineage", "ownership", "documentation", "tags", "lifecycleStateChange",
         "datasetType", "storage", "dataQualityMetrics", "dataQualityAssertions", "outputStatistics",
         "inputStatistics", "jobType", "parent", "processing_engine", "errorMessage", "lineament_entry",
-        "lineament_batch", "lineament_use", "lineament_trainingSet", "lineament_deployment",
+        "lineament_batch", "lineament_read", "lineament_use", "lineament_trainingSet", "lineament_deployment",
     }  # fmt: skip
     states = collections.Counter(event.get("eventType") for event in events)
-    # Three batches, a refused one, two sets and a replay; the runs of two systems; one of them ended.
-    assert (states["START"], states["COMPLETE"], states["FAIL"]) == (9, 7, 1)
+    # Three batches, a refused one, two sets, a replay and a read; the runs of two systems; one of them ended.
+    assert (states["START"], states["COMPLETE"], states["FAIL"]) == (10, 8, 1)
     jobs = {event["job"]["name"] for event in events if "job" in event}
-    assert jobs >= {"ingest.reading", "retrieve.model", "replay.model"}
+    assert jobs >= {"ingest.reading", "retrieve.model", "replay.model", "query.sql"}
     parents = {
         event["run"]["facets"]["parent"]["run"]["runId"]
         for event in events

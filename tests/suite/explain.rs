@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::Int64Array;
-use catalog::Intent;
 use catalog::records::{BatchCommitted, KnownAtSource, Record};
+use catalog::state::ViewVersion;
+use catalog::{Catalog, Intent};
+use feature::digest::HashAlgorithm;
+use futures::StreamExt;
 use proptest::collection::vec;
 use proptest::option;
 use serde_json::json;
@@ -180,60 +183,82 @@ const BATCHES: i64 = 600;
 
 const MANY: &str = "kind = \"feature_view\"\nname = \"v\"\nentity = \"thing\"\n[time]\nvalid_at = \"ts\"\nknown_at = { column = \"seen\" }\n[[features]]\nname = \"x\"\ntype = \"int64\"\n";
 
-/// Writes batches of two rows each, many in one entry: batch n has the entity 0, which all have, and the entity n, which no other has.
+/// Batches of one entry.
+const OF_AN_ENTRY: usize = 1_000;
+
+/// Writes batches of two rows each, many in one entry: batch n has the entity 0, which all have, and the entity n, which
+/// no other has. The files of some entries are written side by side.
 async fn write_batches(serving: &Serving, batches: i64) {
-    let catalog = serving.catalog();
-    let state = catalog.state();
+    let state = serving.catalog().state();
     let version = state.view("default", "v", None, state.head.sequence).unwrap().clone();
-    let columns =
-        Columns { keys: vec!["k".to_owned()], occurrence: None, has_known_at: true, has_retracted: false };
-    let objects = catalog.store().objects();
-    let mut records = Vec::new();
-    for n in 1..=batches {
-        let batch: BatchId = environment::mint();
-        let table = batch_of(vec![
-            ("k", Arc::new(Int64Array::from(vec![0, n]))),
-            ("valid_at", times([Some(n), Some(n)].into_iter())),
-            ("known_at", times([Some(n), Some(n)].into_iter())),
-            ("x", Arc::new(Int64Array::from(vec![n, -n]))),
-        ]);
-        let target = Target { view: version.view, version: version.number, batch, hash: state.hash };
-        let mut mint = || environment::mint::<FileId>();
-        let files = partition::write(&objects, &target, table, &columns, &Layout::default(), &mut mint)
-            .await
-            .unwrap();
-        let manifest = manifest::encode(&files).unwrap();
-        let id: BodyId = environment::mint();
-        let manifest = catalog.put_object(format!("manifests/{id}.parquet"), manifest).await.unwrap();
-        records.push(Record::from(BatchCommitted {
-            batch,
-            view: version.view,
-            version: version.version,
-            rows: 2,
-            rejected: 0,
-            known_at: KnownAtSource::Column,
-            digest: partition::batch_digest(state.hash, &files),
-            manifest,
-            quarantine: None,
-            sources: Vec::new(),
-            body: None,
-            derivation: None,
-        }));
-        if records.len() == 1_000 || n == batches {
-            let written = std::mem::take(&mut records);
-            let intent = |_: &catalog::State| Ok(Intent::Append(written.clone()));
-            catalog.commit::<()>(&author(), None, intent).await.unwrap();
-        }
+    let all: Vec<i64> = (1..=batches).collect();
+    let parts: Vec<Vec<i64>> = all.chunks(OF_AN_ENTRY).map(<[i64]>::to_vec).collect();
+    let written = futures::stream::iter(parts).map(|part| {
+        let (catalog, version, algorithm) = (serving.catalog().clone(), version.clone(), state.hash);
+        let write = async move {
+            let mut records = Vec::new();
+            for n in part {
+                records.push(Record::from(write_batch(&catalog, &version, algorithm, n).await));
+            }
+            records
+        };
+        async { tokio::spawn(write).await.unwrap() }
+    });
+    let mut written = std::pin::pin!(written.buffered(4));
+    while let Some(records) = written.next().await {
+        let intent = |_: &catalog::State| Ok(Intent::Append(records.clone()));
+        serving.catalog().commit::<()>(&author(), None, intent).await.unwrap();
     }
 }
 
-#[tokio::test]
+async fn write_batch(
+    catalog: &Catalog,
+    version: &ViewVersion,
+    algorithm: HashAlgorithm,
+    n: i64,
+) -> BatchCommitted {
+    let batch: BatchId = environment::mint();
+    let table = batch_of(vec![
+        ("k", Arc::new(Int64Array::from(vec![0, n]))),
+        ("valid_at", times([Some(n), Some(n)].into_iter())),
+        ("known_at", times([Some(n), Some(n)].into_iter())),
+        ("x", Arc::new(Int64Array::from(vec![n, -n]))),
+    ]);
+    let columns =
+        Columns { keys: vec!["k".to_owned()], occurrence: None, has_known_at: true, has_retracted: false };
+    let objects = catalog.store().objects();
+    let target = Target { view: version.view, version: version.number, batch, hash: algorithm };
+    let mut mint = || environment::mint::<FileId>();
+    let files =
+        partition::write(&objects, &target, table, &columns, &Layout::default(), &mut mint).await.unwrap();
+    let manifest = manifest::encode(&files).unwrap();
+    let id: BodyId = environment::mint();
+    let manifest = catalog.put_object(format!("manifests/{id}.parquet"), manifest).await.unwrap();
+    BatchCommitted {
+        batch,
+        view: version.view,
+        version: version.version,
+        rows: 2,
+        rejected: 0,
+        known_at: KnownAtSource::Column,
+        digest: partition::batch_digest(algorithm, &files),
+        manifest,
+        quarantine: None,
+        sources: Vec::new(),
+        body: None,
+        derivation: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_many_files_few_are_opened() {
     let batches = std::env::var("LINEAMENT_BATCHES").map_or(BATCHES, |text| text.parse().unwrap());
     let clock = TestClock::new(instant("2024-02-01T00:00:00Z"));
     let serving = memory(&clock).await;
     serving.apply(files(&[("thing.toml", ENTITY), ("v.toml", MANY)]), &author()).await.unwrap();
+    let started = Instant::now();
     write_batches(&serving, batches).await;
+    println!("made in {:?}", started.elapsed());
     let ask = |key: i64, at: i64, exhaustive: bool| ExplainValueRequest {
         feature: "v.x".to_owned(),
         key: BTreeMap::from([("k".to_owned(), json!(key))]),

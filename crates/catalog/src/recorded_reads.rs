@@ -49,6 +49,7 @@ pub fn schema() -> SchemaRef {
         list("functions", DataType::Utf8),
         list("system", DataType::Utf8),
         list(LINEAGE, DataType::Struct(edge_fields())),
+        text("kind"),
     ]))
 }
 

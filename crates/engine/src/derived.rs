@@ -76,7 +76,8 @@ impl DerivedPlan {
         Ok(Some(newer.data))
     }
 
-    /// What the rows are made of: every batch of the parents that counts, or those after a sequence.
+    /// What the rows are made of: every batch of the parents that counts, or those after a sequence. Which features
+    /// bear on which is for who traced the query to add.
     pub fn derivation(&self, session: &Session, since: Option<Sequence>) -> Derivation {
         let snapshot = session.snapshot();
         let parent = |(version, features): &(Arc<ViewVersion>, Vec<String>)| Parent {
@@ -89,6 +90,7 @@ impl DerivedPlan {
                 .filter(|batch| since.is_none_or(|since| batch.by.sequence > since))
                 .map(|batch| batch.record.batch)
                 .collect(),
+            bears_on: None,
         };
         Derivation {
             sequence: snapshot.sequence,

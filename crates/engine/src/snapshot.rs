@@ -22,6 +22,15 @@ pub trait LineageRelations: Send + Sync {
     /// `kind`, `id`, `problem`, `since`, `blocks`: what the log says of references that lead nowhere, worst first.
     async fn dangling(&self, snapshot: &Snapshot) -> Result<RecordBatch>;
 
+    /// `batch`, `kept_for`, `deployments`, `model_versions`, `training_sets`, `path`: every batch, with what needs it.
+    async fn retention(&self, snapshot: &Snapshot) -> Result<RecordBatch>;
+
+    /// What is kept and needs the named thing.
+    ///
+    /// # Errors
+    /// A name of nothing, or of several things.
+    async fn kept_by(&self, snapshot: &Snapshot, name: &str) -> Result<RecordBatch>;
+
     /// What would be touched if the named thing were wrong or gone.
     ///
     /// # Errors

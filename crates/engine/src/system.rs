@@ -28,7 +28,7 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 29] = [
+const VIEWS: [(&str, &str); 30] = [
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
     ("dangling", include_str!("../../../sql/dangling.sql")),
@@ -49,6 +49,7 @@ const VIEWS: [(&str, &str); 29] = [
     ("reads", include_str!("../../../sql/reads.sql")),
     ("reconciliation", include_str!("../../../sql/reconciliation.sql")),
     ("rejected_rows", include_str!("../../../sql/rejected_rows.sql")),
+    ("retention", include_str!("../../../sql/retention.sql")),
     ("run_metrics", include_str!("../../../sql/run_metrics.sql")),
     ("run_params", include_str!("../../../sql/run_params.sql")),
     ("runs", include_str!("../../../sql/runs.sql")),
@@ -157,6 +158,11 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
         && let Some(lineage) = &snapshot.lineage
     {
         found.push(("state_dangling", held(lineage.dangling(snapshot).await?)?));
+    }
+    if uses("state_retention")
+        && let Some(lineage) = &snapshot.lineage
+    {
+        found.push(("state_retention", held(lineage.retention(snapshot).await?)?));
     }
     for name in registry::RELATIONS.into_iter().filter(|name| uses(name)) {
         if let Some(rows) = registry::relation(snapshot, name).await? {

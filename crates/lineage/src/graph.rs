@@ -21,6 +21,7 @@ use feature::{
 use foldhash::fast::RandomState;
 use serde::Serialize;
 
+pub(crate) use impact::Used;
 pub use impact::{Impact, Reached};
 pub use name::NameError;
 pub use walk::{Direction, Step, Walk};
@@ -117,7 +118,8 @@ pub enum Relation {
     Superseded,
     /// Batch → batch of a derived view, which was made of its rows.
     MaterialisedFrom,
-    /// View version, or feature of one, → version of a derived view whose query reads it.
+    /// View version → version of a derived view whose query reads it. Feature → feature of a derived view whose value it
+    /// bears on; → the version, where it bears on which rows there are, or it is not known on which features.
     Derives,
 }
 

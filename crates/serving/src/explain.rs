@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::judgement::{Judgement, Known};
 use crate::looked_at::looked_at;
-use crate::reads::Read;
+use crate::reads::{Read, ReadKind};
 use crate::replay::cut_of;
 use crate::retrieve::Serving;
 
@@ -207,10 +207,13 @@ impl Serving {
         let traced = Arc::new(traced);
         let place = self.reads.reserve(&traced)?;
         let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now(), traced);
-        read.asked(format!(
-            "explain: training set {}, row {}, {}",
-            request.training_set, request.row, request.column
-        ));
+        read.asked(
+            ReadKind::Explain,
+            format!(
+                "explain: training set {}, row {}, {}",
+                request.training_set, request.row, request.column
+            ),
+        );
         let (mut explanation, rows) = self.explained(&newest, &asked).await?;
         explanation.training_set = Some(request.training_set);
         explanation.row = Some(request.row);
@@ -268,7 +271,7 @@ impl Serving {
         let traced = Arc::new(looked_at([(&*asked.version, newest.sequence, &*name, &*name)]));
         let place = self.reads.reserve(&traced)?;
         let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now(), traced);
-        read.asked(format!("explain: {} at {}", request.feature, request.at));
+        read.asked(ReadKind::Explain, format!("explain: {} at {}", request.feature, request.at));
         let (explanation, rows) = self.explained(&newest, &asked).await?;
         read.rows = rows;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -18,6 +18,7 @@ use lineage::graph::{Direction, Edge, Walk};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::retention;
 use crate::retrieve::Serving;
 
 /// Nodes that one walk may reach.
@@ -266,11 +267,11 @@ fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusion
     DataFusionError::External(Box::new(error))
 }
 
-fn texts(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
+pub(crate) fn texts(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
 }
 
-fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, DataFusionError> {
+pub(crate) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, DataFusionError> {
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns
         .into_iter()
         .map(|(name, array)| (Field::new(name, array.data_type().clone(), true), array))
@@ -317,6 +318,18 @@ impl LineageRelations for Graphs {
             ("since", Arc::new(since.with_timezone("UTC"))),
             ("blocks", texts(all().map(|one| one.blocks.map(|blocks| blocks.to_string())))),
         ])
+    }
+
+    async fn retention(&self, snapshot: &Snapshot) -> Result<RecordBatch, DataFusionError> {
+        let graph = self.of(&snapshot.catalog, &snapshot.state, snapshot.sequence).await.map_err(external)?;
+        retention::batches(&snapshot.state, &graph)
+    }
+
+    async fn kept_by(&self, snapshot: &Snapshot, name: &str) -> Result<RecordBatch, DataFusionError> {
+        let graph = self.of(&snapshot.catalog, &snapshot.state, snapshot.sequence).await.map_err(external)?;
+        let start =
+            graph.find(&snapshot.state, name).map_err(|error| DataFusionError::Plan(error.to_string()))?;
+        retention::kept_by(&snapshot.state, &graph, start)
     }
 
     async fn impact(&self, snapshot: &Snapshot, name: &str) -> Result<RecordBatch, DataFusionError> {

@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 
 use crate::column_edges::SPINE;
 use crate::error::{Error, Kind, Result};
-use crate::reads::{Place, Read};
+use crate::reads::{Place, Read, ReadKind};
 use crate::retrieve::Serving;
 
 /// The rows that want features: entity keys, a time, and whatever else is to be carried along.
@@ -217,7 +217,10 @@ impl Serving {
             Leaves::Read(place) => {
                 let now = self.catalog().store().clock().now();
                 let mut read = Read::new(author, session.snapshot().sequence, now, traced);
-                read.asked(format!("historical_features: {}", request.features.join(", ")));
+                read.asked(
+                    ReadKind::HistoricalFeatures,
+                    format!("historical_features: {}", request.features.join(", ")),
+                );
                 read.rows = report.rows;
                 read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.reads.record(place, read);

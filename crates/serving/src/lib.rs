@@ -5,6 +5,7 @@
 
 mod audit;
 mod column_edges;
+mod derived_columns;
 mod diff;
 pub mod emission;
 mod error;
@@ -22,6 +23,7 @@ mod recorded;
 mod refresh;
 mod registry;
 mod replay;
+mod retention;
 mod retrieve;
 mod whole_files;
 
@@ -48,4 +50,5 @@ pub use reconcile::{LastReconciliation, Problem, ReconcileReport};
 pub use refresh::{RefreshReport, RefreshRequest};
 pub use registry::LastTrackingPass;
 pub use replay::{Difference, ReplayReport, Suspect};
+pub use retention::{Kept, KeptReport, KeptStep};
 pub use retrieve::{OpaqueReads, Parameters, Query, Retrieval, Serving};

@@ -43,6 +43,7 @@ pub fn of(reads: &[(Read, usize)]) -> Result<RecordBatch, ArrowError> {
         texts(all().map(|read| read.traced.functions.as_slice())),
         texts(all().map(|read| read.traced.system.as_slice())),
         lineage(all())?,
+        text(|read| read.kind.map(|kind| kind.as_str().to_owned())),
     ];
     RecordBatch::try_new(schema(), columns)
 }

@@ -25,6 +25,29 @@ const OBJECT_READS: usize = 10_000;
 /// … and edges, as long as there is more than one read.
 const OBJECT_EDGES: usize = 1_000_000;
 
+/// By which call somebody read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadKind {
+    Sql,
+    HistoricalFeatures,
+    Explain,
+    Audit,
+    Diff,
+}
+
+impl ReadKind {
+    /// As `lineament.reads` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sql => "sql",
+            Self::HistoricalFeatures => "historical_features",
+            Self::Explain => "explain",
+            Self::Audit => "audit",
+            Self::Diff => "diff",
+        }
+    }
+}
+
 /// One read, as it will stand on record.
 #[derive(Clone, Debug)]
 pub struct Read {
@@ -35,6 +58,7 @@ pub struct Read {
     pub(crate) experiment: Option<String>,
     /// The snapshot of the session that read.
     session: Sequence,
+    pub(crate) kind: Option<ReadKind>,
     /// What was asked for: the statement, or a call in its words.
     pub(crate) sql: String,
     /// Bound parameters by name, as JSON.
@@ -56,6 +80,7 @@ impl Read {
             run: author.run.clone(),
             experiment: author.experiment.clone(),
             session,
+            kind: None,
             sql: String::new(),
             parameters: None,
             traced,
@@ -66,7 +91,8 @@ impl Read {
         }
     }
 
-    pub fn asked(&mut self, words: impl Into<String>) {
+    pub fn asked(&mut self, kind: ReadKind, words: impl Into<String>) {
+        self.kind = Some(kind);
         self.sql = words.into();
     }
 

@@ -11,16 +11,14 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use catalog::ingest::{Input, Made, Report, Request, Rows};
 use catalog::state::ViewVersion;
 use catalog::{Author, State};
-use engine::column_lineage::Traced;
 use engine::derived::{self, DerivedPlan};
 use engine::{Prepared, Session, Snapshot, SqlConditions};
 use feature::definition::{Definitions, FeatureView, KnownAt};
 use feature::{BatchId, FeatureType, Sequence};
 use futures::TryStreamExt;
-use lineage::Edge;
 use serde::{Deserialize, Serialize};
 
-use crate::column_edges::edges_of;
+use crate::derived_columns::{bears_on, edges_of_view};
 use crate::error::{Error, Kind, Result};
 use crate::retrieve::Serving;
 
@@ -133,10 +131,17 @@ impl Serving {
         if fresh.iter().all(|batch| batch.num_rows() == 0) {
             return Ok(report);
         }
-        let derivation = planned.derivation(&session, report.since);
+        let mut derivation = planned.derivation(&session, report.since);
         let origin = format!("the query of {}", version.label());
         let mut ingest = Request::new(view, Input::Rows(Rows::from_batches(origin, schema, fresh)));
-        let lineage = lineage_of(&version.definition, &traced)?;
+        let lineage = edges_of_view(&version.definition, &traced);
+        if let Some(edges) = &lineage {
+            for (parent, read) in derivation.parents.iter_mut().zip(planned.parents()) {
+                parent.bears_on = Some(bears_on(&version.definition, read, edges));
+            }
+        }
+        let lineage = lineage.map(serde_json::to_value).transpose();
+        let lineage = lineage.map_err(|error| Error::internal("column edges cannot be written", error))?;
         ingest.derivation =
             Some(Made { derivation, version: version.version, sql: query.sql, plan: text, lineage });
         let taken: Report = self.ingest(ingest, author, Arc::new(|_| ())).await?;
@@ -301,29 +306,6 @@ fn columns_of(view: &FeatureView, schema: &arrow::datatypes::Schema) -> Result<P
         ));
     }
     Ok(Places { identity, values })
-}
-
-/// The edges of the view's columns, which may have other names in the query; none where it could not be traced.
-fn lineage_of(view: &FeatureView, traced: &Traced) -> Result<Option<serde_json::Value>> {
-    if traced.refused.is_some() {
-        return Ok(None);
-    }
-    let mut named: Vec<(&str, String)> =
-        view.keys.iter().map(|key| (key.column.as_str(), key.key.to_string())).collect();
-    named.extend(view.occurrence.iter().map(|seen| (seen.column.as_str(), seen.name.to_string())));
-    named.push((view.time.valid_at.as_str(), "valid_at".to_owned()));
-    if let KnownAt::Column(column) = &view.time.known_at {
-        named.push((column.as_str(), "known_at".to_owned()));
-    }
-    named.extend(view.features.iter().map(|feature| (feature.column.as_str(), feature.name.to_string())));
-    let edges = edges_of(traced);
-    let mut lineage: Vec<Edge> = Vec::new();
-    for (column, name) in named {
-        let of_column = edges.iter().filter(|edge| edge.output == column);
-        lineage.extend(of_column.map(|edge| Edge { output: name.clone(), ..edge.clone() }));
-    }
-    let lineage = serde_json::to_value(lineage);
-    lineage.map(Some).map_err(|error| Error::internal("column edges cannot be written", error))
 }
 
 /// What a view holds of each observation: the last row of its identity.

@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt};
 
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graphs;
-use crate::reads::{Read, Reads};
+use crate::reads::{Read, ReadKind, Reads};
 use crate::reconcile::LastReconciliation;
 use crate::registry::LastTrackingPass;
 
@@ -146,7 +146,7 @@ impl Serving {
         let place = self.reads.reserve(&traced)?;
         let now = self.catalog().store().clock().now();
         let mut read = Read::new(author, session.snapshot().sequence, now, traced);
-        read.asked(query.text);
+        read.asked(ReadKind::Sql, query.text);
         read.with_parameters(query.parameters.as_ref());
         let schema = physical.schema();
         let rows = session.run(physical)?;

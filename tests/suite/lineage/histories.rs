@@ -1,5 +1,7 @@
 //! Random logs of batches, training sets, runs, models and deployments, without a store.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use catalog::State;
 use catalog::records::{
     BatchCommitted, BatchHit, DeploymentChanged, Derivation, EntityDefined, Evidence, ExternalLinked, How,
@@ -27,6 +29,8 @@ pub struct Batch {
     pub run: Option<usize>,
     /// Earlier batches that its rows were made of, if its view is derived.
     pub made_of: Vec<usize>,
+    /// Whether it says which feature bears on which.
+    pub traced: bool,
 }
 
 /// What a training set took of a view: which features, and how many rows each batch of the view answered.
@@ -41,6 +45,8 @@ pub struct Taken {
 #[derive(Clone, Debug)]
 pub struct History {
     pub views: usize,
+    /// By view, if it is derived: which feature of what it is made of bears on which of its own, or on its rows.
+    pub bears_on: Vec<Vec<(usize, Option<usize>)>>,
     pub runs: usize,
     pub batches: Vec<Batch>,
     pub sets: Vec<Vec<Taken>>,
@@ -53,29 +59,32 @@ pub struct History {
 
 pub fn history() -> impl Strategy<Value = History> {
     (1..4usize, 1..5usize, 1..5usize).prop_flat_map(|(views, runs, models)| {
-        let made_of = prop_oneof![2 => Just(Vec::new()), 1 => vec(0..8usize, 1..3)];
-        let batch = (0..views, 0..4usize, 0..PEOPLE.len(), prop::option::of(0..runs), made_of);
-        let batch = batch.prop_map(|(view, source, person, run, made_of)| Batch {
+        let made_of = prop_oneof![1 => Just(Vec::new()), 2 => vec(0..8usize, 1..4)];
+        let batch = (0..views, 0..4usize, 0..PEOPLE.len(), prop::option::of(0..runs), made_of, any::<bool>());
+        let batch = batch.prop_map(|(view, source, person, run, made_of, traced)| Batch {
             view,
             source,
             person,
             run,
             made_of,
+            traced,
         });
+        let bears_on = vec((0..FEATURES.len(), prop::option::weighted(0.8, 0..FEATURES.len())), 0..5);
         let taken =
             (0..views, prop::sample::subsequence(vec![0, 1, 2], 1..=3), vec((0..8usize, 1..100u64), 0..6));
         let taken = taken.prop_map(|(view, features, hits)| Taken { view, features, hits });
         let role =
             prop::sample::select(vec![Role::Train, Role::Validate, Role::Test, Role::Score, Role::Unknown]);
         (
+            vec(bears_on, views),
             vec(batch, 1..9),
             vec(vec(taken, 1..4), 1..6),
             vec((0..6usize, 0..runs, role), 0..8),
             vec(prop::option::weighted(0.8, 0..runs), models),
             vec(vec(prop::option::weighted(0.7, 0..models), 1..4), 0..4),
         )
-            .prop_map(move |(batches, sets, uses, models, deployments)| {
-                History { views, runs, batches, sets, uses, models, deployments }.tidy()
+            .prop_map(move |(bears_on, batches, sets, uses, models, deployments)| {
+                History { views, bears_on, runs, batches, sets, uses, models, deployments }.tidy()
             })
     })
 }
@@ -209,14 +218,26 @@ impl History {
         log.state.unwrap()
     }
 
-    /// A derived view reads the first feature of each view that it is made of.
+    /// A derived view reads of each view that it is made of the features that bear on something, and the first.
     fn derivation(&self, batch: &Batch) -> Option<Derivation> {
         if batch.made_of.is_empty() {
             return None;
         }
+        let pairs = &self.bears_on[batch.view];
+        let read: BTreeSet<usize> = pairs.iter().map(|(from, _)| *from).chain([0]).collect();
+        let name = |feature: usize| FEATURES[feature].to_owned();
+        let bears_on = || {
+            let mut bears_on: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for (from, to) in pairs {
+                let to = to.map_or_else(|| Parent::ROWS.to_owned(), name);
+                bears_on.entry(name(*from)).or_default().push(to);
+            }
+            bears_on
+        };
         let of_view = |view: usize| Parent {
             version: id(VERSION, view),
-            features: vec![FEATURES[0].to_owned()],
+            features: read.iter().copied().map(name).collect(),
+            bears_on: batch.traced.then(bears_on),
             batches: batch
                 .made_of
                 .iter()

@@ -65,6 +65,8 @@ fn the_graph_says_what_the_records_say() {
             );
             coverage.saw_if(expected.iter().any(|row| row.2.is_none()), "a set that nobody used");
             coverage.saw_if(expected.iter().any(|row| row.1.1 > 0), "cells of what was derived");
+            let made = expected.iter().any(|row| row.1.1 > 0) && matches!(node, Node::Feature(..));
+            coverage.saw_if(made, "cells of what was derived of a feature");
             tried += 1;
         }
         Ok(tried)
@@ -80,6 +82,7 @@ fn the_graph_says_what_the_records_say() {
             "a set of several runs",
             "a set that nobody used",
             "cells of what was derived",
+            "cells of what was derived of a feature",
         ],
     );
 }
@@ -88,12 +91,41 @@ fn the_graph_says_what_the_records_say() {
 type Cells = BTreeMap<usize, (u64, u64)>;
 
 /// Everything that was made of these, by going through all pairs until nothing is new.
-fn made(start: BTreeSet<usize>, pairs: &BTreeSet<(usize, usize)>) -> BTreeSet<usize> {
+fn made<T: Ord + Copy>(start: BTreeSet<T>, pairs: &BTreeSet<(T, T)>) -> BTreeSet<T> {
     let mut all = start.clone();
     while let Some((_, to)) = pairs.iter().find(|(from, to)| all.contains(from) && !all.contains(to)) {
         all.insert(*to);
     }
     &all - &start
+}
+
+/// A view, or a feature of one.
+type Part = (usize, Option<usize>);
+
+/// What is derived of what: views of views; of features what a batch says, else views.
+fn derived_pairs(history: &History) -> BTreeSet<(Part, Part)> {
+    let mut pairs = BTreeSet::new();
+    let mut traced = BTreeSet::new();
+    let mut all = BTreeSet::new();
+    for batch in &history.batches {
+        for of in batch.made_of.iter().map(|of| history.batches[*of].view) {
+            all.insert((of, batch.view));
+            if batch.traced {
+                traced.insert((of, batch.view));
+            }
+        }
+    }
+    for (of, view) in all {
+        pairs.insert(((of, None), (view, None)));
+        let bears_on = &history.bears_on[view];
+        if traced.contains(&(of, view)) {
+            pairs.extend(bears_on.iter().map(|(from, to)| ((of, Some(*from)), (view, *to))));
+        } else {
+            let read = bears_on.iter().map(|(from, _)| *from).chain([0]);
+            pairs.extend(read.map(|from| ((of, Some(from)), (view, None))));
+        }
+    }
+    pairs
 }
 
 /// Every node that data comes from, and the cells of each training set that come from it.
@@ -105,10 +137,7 @@ fn starts(history: &History) -> Vec<(Node, Cells)> {
         .enumerate()
         .flat_map(|(number, batch)| batch.made_of.iter().map(move |of| (*of, number)))
         .collect();
-    let view_pairs: BTreeSet<(usize, usize)> = batch_pairs
-        .iter()
-        .map(|(from, to)| (history.batches[*from].view, history.batches[*to].view))
-        .collect();
+    let derived_pairs = derived_pairs(history);
     let of_batches = |wanted: BTreeSet<usize>| {
         let made = made(wanted.clone(), &batch_pairs);
         let mut cells = Cells::new();
@@ -144,10 +173,8 @@ fn starts(history: &History) -> Vec<(Node, Cells)> {
         starts.push((Node::Run(id(RUN, run)), of_batches(all(&|batch| batch.run == Some(run)))));
     }
     for view in 0..history.views {
-        let derived = made(BTreeSet::from([view]), &view_pairs);
         for feature in [None, Some(0), Some(1), Some(2)] {
-            // A derived view reads the first feature.
-            let reaches = feature.is_none_or(|feature| feature == 0);
+            let derived = made(BTreeSet::from([(view, feature)]), &derived_pairs);
             let mut cells = Cells::new();
             for (set, taken) in history.sets.iter().enumerate() {
                 for taken in taken {
@@ -160,8 +187,12 @@ fn starts(history: &History) -> Vec<(Node, Cells)> {
                         }
                         _ => {}
                     }
-                    if reaches && derived.contains(&taken.view) {
+                    if derived.contains(&(taken.view, None)) {
                         cells.entry(set).or_default().1 += whole;
+                        continue;
+                    }
+                    for _ in taken.features.iter().filter(|of| derived.contains(&(taken.view, Some(**of)))) {
+                        cells.entry(set).or_default().1 += rows;
                     }
                 }
             }

@@ -11,13 +11,14 @@ use catalog::Author;
 use catalog::ingest::{Input, Request, Rows};
 use catalog::registry::{Observations, SeenExperiment, SeenRun};
 use feature::Sequence;
+use futures::TryStreamExt;
 use lineage::openlineage::Event;
-use serde_json::Value;
+use serde_json::{Value, json};
 use serving::emission::{Emission, EmissionOptions, FileSink, Refusal, Sink};
-use serving::{HistoricalRequest, Kind, LineageRequest, RefreshRequest, Serving};
+use serving::{HistoricalRequest, Kind, LineageRequest, Query, RefreshRequest, Serving};
 
 use super::super::fixture;
-use super::super::stores::{author, files, folder, ingest, memory, spine};
+use super::super::stores::{author, count, files, folder, ingest, memory, spine};
 use super::super::tables::table;
 use super::scenario::built;
 
@@ -289,6 +290,78 @@ async fn a_derived_batch_tells_where_each_column_comes_from() {
     assert_eq!(again.len(), 4);
     let lineage = "/outputs/0/facets/columnLineage";
     assert_eq!(again[3].pointer(lineage), again[1].pointer(lineage));
+}
+
+fn with_reads(options: EmissionOptions) -> EmissionOptions {
+    EmissionOptions { reads: true, ..options }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_are_told_where_they_are_asked_for() {
+    let serving = memory(&fixture::clock()).await;
+    built(&serving).await;
+    let reader = Author { principal: "reader".to_owned(), run: Some("exploration".to_owned()), ..author() };
+    let read = async |sql: &str| -> serving::Result<Vec<_>> {
+        serving.retrieve(Query::sql(sql), &reader).await?.stream.try_collect().await
+    };
+    read("SELECT origin, temp FROM weather WHERE visib > 1").await.unwrap();
+    read("SELECT count(*) FROM departures").await.unwrap();
+    read("SELECT CAST(sky AS INT) FROM weather").await.unwrap_err();
+    let mut request = HistoricalRequest::new(["weather.temp"]);
+    request.record = false;
+    serving.historical(spine(vec![table(fixture::SPINE)]), request, &reader).await.unwrap();
+    serving.flush(&author()).await.unwrap();
+
+    let without = events(&serving, EmissionOptions::default()).await;
+    let all = events(&serving, with_reads(EmissionOptions::default())).await;
+    let (told, others): (Vec<Event>, Vec<Event>) =
+        all.iter().cloned().partition(|event| event.about.contains(" of query."));
+    assert_eq!(others, without);
+    // The same bytes whenever they are asked for.
+    assert_eq!(events(&serving, with_reads(EmissionOptions::default())).await, all);
+    let told = parsed(&told);
+    let seen: Vec<_> =
+        told.iter().map(|event| (text(event, "/job/name"), text(event, "/eventType"))).collect();
+    let ended = |job, end| [(job, "START"), (job, end)];
+    let expected = [
+        ended("query.sql", "COMPLETE"),
+        ended("query.sql", "COMPLETE"),
+        ended("query.sql", "FAIL"),
+        ended("query.historical_features", "COMPLETE"),
+    ];
+    assert_eq!(seen, expected.concat());
+    // A read's id is its run, and each has one of its own.
+    let runs: BTreeSet<&str> = told.iter().map(|event| text(event, "/run/runId")).collect();
+    assert_eq!(runs.len(), 4);
+    for run in &runs {
+        let found = format!("SELECT count(*) FROM lineament.reads WHERE read = '{run}'");
+        assert_eq!(count(&serving, &found).await, 1);
+    }
+    let facet = |event: usize| told[event].pointer("/run/facets/lineament_read").unwrap();
+    assert_eq!((text(facet(1), "/principal"), text(facet(1), "/run")), ("reader", "exploration"));
+    assert_eq!(facet(1)["columns"], json!(["weather@1.origin", "weather@1.temp", "weather@1.visib"]));
+    assert_eq!((&facet(3)["columns"], &facet(3)["rows"]), (&json!(["departures@1.*"]), &1.into()));
+    for event in &told {
+        assert_eq!(event["outputs"], json!([]));
+        let inputs = event["inputs"].as_array().unwrap();
+        assert_eq!(inputs.len(), 1, "{event}");
+        let version = text(&inputs[0], "/facets/version/datasetVersion");
+        assert!(version.starts_with(&format!("{}@", text(&inputs[0], "/name"))), "{version}");
+    }
+    // Values stay out of it, also those that an error names.
+    let message = text(&told[5], "/run/facets/errorMessage/message");
+    assert_eq!(message, "it failed after 0 rows; lineament.reads tells of what");
+
+    // A consumer that refuses midway is told of the rest.
+    let folder = tempfile::tempdir().unwrap();
+    let options = || with_reads(kept(&folder.path().join("cursor")));
+    let never = Some(Refusal::Never { why: "no".to_owned() });
+    let refusals = std::iter::once(never).chain(std::iter::repeat_n(None, without.len() + 3));
+    let consumer = Consumer::refusing(refusals);
+    emission(&serving, &consumer, options()).await.drain(None).await.unwrap_err();
+    assert_eq!(consumer.taken().len(), without.len() + 3);
+    emission(&serving, &consumer, options()).await.drain(None).await.unwrap();
+    assert_eq!(consumer.taken(), all);
 }
 
 #[tokio::test(flavor = "multi_thread")]

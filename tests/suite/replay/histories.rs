@@ -9,6 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serving::Serving;
 use storage::Store;
+use storage::environment::TestClock;
 
 use super::super::cases;
 use super::super::coverage::Coverage;
@@ -21,7 +22,7 @@ use super::super::stores::{author, spine};
 const WRITERS: usize = 3;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Ingest(u8, Batch),
     Define(u8, Version),
     Record(Ask),
@@ -30,7 +31,7 @@ enum Step {
 }
 
 #[derive(Clone, Debug)]
-struct History {
+pub(super) struct History {
     /// In a folder, where each commit waits for the disk; else in memory.
     on_disk: bool,
     unit: u8,
@@ -39,7 +40,7 @@ struct History {
     steps: Vec<(usize, Step)>,
 }
 
-fn history() -> impl Strategy<Value = History> {
+pub(super) fn history() -> impl Strategy<Value = History> {
     let recorded = || ask(Just(How::Call { record: true }).boxed());
     let step = prop_oneof![
         3 => recorded().prop_map(Step::Record),
@@ -55,6 +56,37 @@ fn history() -> impl Strategy<Value = History> {
             History { on_disk, unit, views, steps }
         },
     )
+}
+
+/// What a history leaves, where these programs write to one store.
+pub(super) async fn lived(
+    history: &History,
+    writers: &[Serving],
+    clock: &TestClock,
+) -> Result<World, String> {
+    let mut world = World::over(writers[0].clone(), clock.clone(), history.unit, &history.views).await;
+    for (writer, step) in &history.steps {
+        world.serving = writers[writer % writers.len()].clone();
+        match step {
+            Step::Ingest(view, batch) => world.ingest(usize::from(*view), batch).await,
+            Step::Define(view, version) => world.define(*view, version).await,
+            Step::Record(ask) => checks::ask(&mut world, ask).await?,
+            Step::Race(ask, view, batch) => {
+                let other = &writers[(writer + 1) % writers.len()];
+                let asked = Asked::new(&world, ask);
+                let (given, wanted, asker) =
+                    (spine(asked.rows.batches.clone()), request(&asked, true), author());
+                let (set, ()) = tokio::join!(
+                    other.historical(given, wanted, &asker),
+                    world.ingest(usize::from(*view), batch)
+                );
+                let set = set.map_err(|error| format!("{step:?}: {error}"))?;
+                let id = set.report.training_set.unwrap();
+                world.recorded.push(Recorded { id, digest: set.report.digest, batches: set.batches });
+            }
+        }
+    }
+    Ok(world)
 }
 
 /// Lives the history, and makes all of its sets again.
@@ -75,28 +107,7 @@ async fn live(history: &History) -> Result<Coverage, String> {
     for _ in 0..WRITERS {
         writers.push(open().await);
     }
-    let mut world = World::over(writers[0].clone(), clock.clone(), history.unit, &history.views).await;
-    for (writer, step) in &history.steps {
-        world.serving = writers[*writer].clone();
-        match step {
-            Step::Ingest(view, batch) => world.ingest(usize::from(*view), batch).await,
-            Step::Define(view, version) => world.define(*view, version).await,
-            Step::Record(ask) => checks::ask(&mut world, ask).await?,
-            Step::Race(ask, view, batch) => {
-                let other = &writers[(writer + 1) % WRITERS];
-                let asked = Asked::new(&world, ask);
-                let (given, wanted, asker) =
-                    (spine(asked.rows.batches.clone()), request(&asked, true), author());
-                let (set, ()) = tokio::join!(
-                    other.historical(given, wanted, &asker),
-                    world.ingest(usize::from(*view), batch)
-                );
-                let set = set.map_err(|error| format!("{step:?}: {error}"))?;
-                let id = set.report.training_set.unwrap();
-                world.recorded.push(Recorded { id, digest: set.report.digest, batches: set.batches });
-            }
-        }
-    }
+    let mut world = lived(history, &writers, &clock).await?;
     world.serving = open().await;
     checks::replay_all(&mut world).await?;
     let mut coverage = std::mem::take(&mut world.coverage);

@@ -3,3 +3,4 @@
 mod altered_bytes;
 mod causes;
 mod histories;
+mod retention;

@@ -1,5 +1,7 @@
 //! Records of what was ingested, and of what was refused.
 
+use std::collections::BTreeMap;
+
 use feature::digest::Digest;
 use feature::{BatchId, Sequence, VersionId, ViewId};
 use serde::{Deserialize, Serialize};
@@ -73,6 +75,16 @@ pub struct Parent {
     /// Features that the query reads.
     pub features: Vec<String>,
     pub batches: Vec<BatchId>,
+    /// By feature of this version, the features of the derived view whose values it bears on, and [`Parent::ROWS`] where
+    /// it bears on which rows there are, and so on all of them. Those that bear on nothing are left out. None where the
+    /// columns of the query were not traced, and in entries of earlier programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bears_on: Option<BTreeMap<String, Vec<String>>>,
+}
+
+impl Parent {
+    /// In [`Parent::bears_on`]: which rows the derived view has.
+    pub const ROWS: &str = "*";
 }
 
 /// A batch of which too many rows were rejected. None of it counts; its rejected rows lie in quarantine.

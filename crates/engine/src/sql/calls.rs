@@ -33,14 +33,18 @@ use crate::snapshot::{Snapshot, split_name};
 const FEATURES: &str = "historical_features";
 const HISTORY: &str = "history";
 const AT_SEQUENCE: &str = "at_sequence";
+/// Calls that ask the lineage graph about one thing.
+const GRAPH: [&str; 2] = [IMPACT, KEPT_BY];
 const IMPACT: &str = "impact";
+const KEPT_BY: &str = "kept_by";
 
 /// The calls of a statement, as they are written.
 #[derive(Debug, Default)]
 pub struct Calls {
     features: Vec<FeaturesCall>,
     history: Vec<String>,
-    impact: Vec<String>,
+    /// The call, and what it asks about.
+    graph: Vec<(&'static str, String)>,
     earlier: Vec<Earlier>,
     /// Names that the statement itself defines.
     defined: BTreeSet<String>,
@@ -59,7 +63,7 @@ struct FeaturesCall {
 pub struct Prepared {
     features: HashMap<String, Resolved>,
     history: HashMap<String, Arc<HistoryTable>>,
-    impact: HashMap<String, Arc<MemTable>>,
+    graph: HashMap<(&'static str, String), Arc<MemTable>>,
     earlier: Tables,
 }
 
@@ -94,7 +98,9 @@ impl Visitor for Calls {
             (Some(earlier), _) => earlier.map(|earlier| self.earlier.push(earlier)),
             (None, Some((FEATURES, args))) => parse_features(args).map(|call| self.features.push(call)),
             (None, Some((HISTORY, args))) => parse_history(args).map(|view| self.history.push(view)),
-            (None, Some((IMPACT, args))) => parse_impact(args).map(|name| self.impact.push(name)),
+            (None, Some((call @ (IMPACT | KEPT_BY), args))) => {
+                parse_node(call, args).map(|name| self.graph.push((call, name)))
+            }
             (None, Some((AT_SEQUENCE, args))) => {
                 parse_at_sequence(args).map(|earlier| self.earlier.push(earlier))
             }
@@ -126,13 +132,16 @@ impl Calls {
             let table = snapshot.table(version).await?;
             prepared.history.insert(view.clone(), Arc::new(table.history()));
         }
-        for name in &self.impact {
+        for (call, name) in &self.graph {
             let Some(lineage) = &snapshot.lineage else {
-                return plan_err!("{IMPACT} needs the lineage graph, which this session is without");
+                return plan_err!("{call} needs the lineage graph, which this session is without");
             };
-            let rows = lineage.impact(snapshot, name).await?;
+            let rows = match *call {
+                KEPT_BY => lineage.kept_by(snapshot, name).await?,
+                _ => lineage.impact(snapshot, name).await?,
+            };
             let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
-            prepared.impact.insert(name.clone(), Arc::new(table));
+            prepared.graph.insert((*call, name.clone()), Arc::new(table));
         }
         for earlier in &self.earlier {
             let table = earlier.resolve(snapshot, session).await?;
@@ -191,13 +200,13 @@ impl RelationPlanner for TableFunctions {
                     LogicalPlanBuilder::scan(HISTORY, provider_as_source(table.clone()), None)?.build()?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
-            Some((IMPACT, args)) => {
-                let name = parse_impact(args).map_err(|error| plan_datafusion_err!("{error}"))?;
-                let Some(table) = self.prepared.impact.get(&name) else {
-                    return plan_err!("{IMPACT} cannot stand here");
+            Some((call @ (IMPACT | KEPT_BY), args)) => {
+                let name = parse_node(call, args).map_err(|error| plan_datafusion_err!("{error}"))?;
+                let Some(table) = self.prepared.graph.get(&(call, name)) else {
+                    return plan_err!("{call} cannot stand here");
                 };
                 let plan =
-                    LogicalPlanBuilder::scan(IMPACT, provider_as_source(table.clone()), None)?.build()?;
+                    LogicalPlanBuilder::scan(call, provider_as_source(table.clone()), None)?.build()?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
             _ => Ok(match asof_join::plan(relation, context)? {
@@ -227,8 +236,9 @@ fn call_of(factor: &TableFactor) -> Option<(&'static str, &[FunctionArg])> {
     let TableFactor::Table { name: ObjectName(parts), args: Some(args), .. } = factor else { return None };
     let [part] = parts.as_slice() else { return None };
     let name = part.as_ident()?;
-    let known = [FEATURES, HISTORY, AT_SEQUENCE, IMPACT]
+    let known = [FEATURES, HISTORY, AT_SEQUENCE]
         .into_iter()
+        .chain(GRAPH)
         .find(|known| name.value.eq_ignore_ascii_case(known))?;
     Some((known, &args.args))
 }
@@ -317,14 +327,17 @@ fn parse_history(args: &[FunctionArg]) -> Result<String, String> {
     .ok_or_else(|| "history takes one text, the name of a feature view: history('weather')".to_owned())
 }
 
-fn parse_impact(args: &[FunctionArg]) -> Result<String, String> {
+fn parse_node(call: &str, args: &[FunctionArg]) -> Result<String, String> {
     match args {
         [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))] => text(value),
         _ => None,
     }
     .ok_or_else(|| {
-        "impact takes one text, the name or id of anything that data comes from: impact('weather@1.temp')"
-            .to_owned()
+        let (what, example) = match call {
+            KEPT_BY => ("anything that may have to stay", "weather@1"),
+            _ => ("anything that data comes from", "weather@1.temp"),
+        };
+        format!("{call} takes one text, the name or id of {what}: {call}('{example}')")
     })
 }
 

@@ -1,9 +1,9 @@
 //! The graph as the log's fold tells it.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use catalog::records::{Role, Selected};
+use catalog::records::{Parent, Role, Selected};
 use catalog::state::{BatchOrigin, State, TrainingSet};
 use feature::{Sequence, TrainingSetId, VersionId};
 use foldhash::fast::RandomState;
@@ -39,8 +39,12 @@ struct Build {
     principals: HashMap<String, u32, RandomState>,
     edges: Vec<Edge>,
     in_force: HashSet<(u32, u32)>,
-    /// Versions that have an edge already from one that they are made of.
-    derives: HashSet<(u32, u32)>,
+    /// What has an edge already from something that it is made of.
+    derives: HashSet<(u32, u32), RandomState>,
+    /// Versions and what was derived of them, where some batch says which feature bears on which.
+    traced: HashSet<(VersionId, u32), RandomState>,
+    /// Features that a derived version reads, with their version, by batches that do not say it.
+    untraced: BTreeMap<(u32, u32), (VersionId, Sequence)>,
     /// Places of a version's features, by name.
     features: HashMap<VersionId, HashMap<String, u32, RandomState>, RandomState>,
 }
@@ -129,14 +133,19 @@ impl Build {
                 self.batch(state, origin);
             }
         });
+        for ((feature, derived), (version, sequence)) in std::mem::take(&mut self.untraced) {
+            if !self.traced.contains(&(version, derived)) {
+                self.derives(feature, derived, sequence);
+            }
+        }
     }
 
     fn batch(&mut self, state: &State, origin: BatchOrigin<'_>) {
         let BatchOrigin { batch, version, sequence, principal, run, sources, derivation } = origin;
         let place = self.unnamed(Node::Batch(batch));
-        let version = self.places.get(&Node::ViewVersion(version)).copied();
-        if let Some(version) = version {
-            self.edge(place, Relation::Belongs, version, sequence);
+        let belongs = self.places.get(&Node::ViewVersion(version)).copied();
+        if let Some(belongs) = belongs {
+            self.edge(place, Relation::Belongs, belongs, sequence);
         }
         for source in sources {
             let from = self.unnamed(Node::Source(*source));
@@ -147,14 +156,8 @@ impl Build {
                 let from = self.unnamed(Node::Batch(*of));
                 self.edge(from, Relation::MaterialisedFrom, place, sequence);
             }
-            let from = self.places.get(&Node::ViewVersion(parent.version)).copied();
-            let known = self.features.get(&parent.version);
-            let features = parent.features.iter().filter_map(|name| known?.get(name).copied());
-            let from: Vec<u32> = features.chain(from).collect();
-            for from in from {
-                if let Some(derived) = version.filter(|derived| self.derives.insert((from, *derived))) {
-                    self.edge(from, Relation::Derives, derived, sequence);
-                }
+            if let Some(belongs) = belongs {
+                self.parent(parent, version, belongs, sequence);
             }
         }
         let writer = self.principal(principal);
@@ -162,6 +165,40 @@ impl Build {
         if let Some(run) = run.and_then(|run| state.registry().run(run)) {
             let run = self.run(state, run);
             self.edge(run, Relation::Wrote, place, sequence);
+        }
+    }
+
+    /// The edges from a version that a batch was derived of, and from its features, to the batch's version.
+    fn parent(&mut self, parent: &Parent, derived: VersionId, place: u32, sequence: Sequence) {
+        if let Some(from) = self.places.get(&Node::ViewVersion(parent.version)).copied() {
+            self.derives(from, place, sequence);
+        }
+        let feature = |build: &Self, version: VersionId, name: &str| -> Option<u32> {
+            build.features.get(&version)?.get(name).copied()
+        };
+        let Some(bears_on) = &parent.bears_on else {
+            for name in &parent.features {
+                let Some(from) = feature(self, parent.version, name) else { continue };
+                self.untraced.entry((from, place)).or_insert((parent.version, sequence));
+            }
+            return;
+        };
+        self.traced.insert((parent.version, place));
+        for (name, outputs) in bears_on {
+            let Some(from) = feature(self, parent.version, name) else { continue };
+            for output in outputs {
+                let to = if output == Parent::ROWS { Some(place) } else { feature(self, derived, output) };
+                if let Some(to) = to {
+                    self.derives(from, to, sequence);
+                }
+            }
+        }
+    }
+
+    /// One edge for each pair, at the first sequence that tells of it.
+    fn derives(&mut self, from: u32, to: u32, sequence: Sequence) {
+        if self.derives.insert((from, to)) {
+            self.edge(from, Relation::Derives, to, sequence);
         }
     }
 

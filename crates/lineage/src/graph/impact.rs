@@ -32,6 +32,16 @@ pub struct Reached {
     pub deployment: Option<u32>,
 }
 
+/// A run that used a training set, with one model version and one deployment that were made of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    pub run: Option<u32>,
+    pub role: Option<Role>,
+    pub model_version: Option<u32>,
+    /// In force.
+    pub deployment: Option<u32>,
+}
+
 /// Cells of one training set.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cells {
@@ -115,9 +125,21 @@ impl Graph {
         selected.map(move |edge| (edge.to, self.rows_of(version, edge.to).map(super::Edge::cells).sum()))
     }
 
+    /// Cells of what was derived of these: of whole versions, and of features of other versions.
     fn derived(&self, of: &[u32], sets: &mut Sets) {
-        for version in self.made_over(of, Relation::Derives) {
-            for (set, cells) in self.cells_of(version) {
+        let made = self.made_over(of, Relation::Derives);
+        let (features, versions): (BTreeSet<u32>, BTreeSet<u32>) =
+            made.into_iter().partition(|place| matches!(self.node(*place), Node::Feature(..)));
+        for version in &versions {
+            for (set, cells) in self.cells_of(*version) {
+                sets.entry(set).or_default().reached += cells;
+            }
+        }
+        for feature in features {
+            let Some(version) = self.declared_by(feature).filter(|of| !versions.contains(of)) else {
+                continue;
+            };
+            for (set, cells) in self.cells_of_feature(feature, version) {
                 sets.entry(set).or_default().reached += cells;
             }
         }
@@ -125,14 +147,21 @@ impl Graph {
 
     fn supplied(&self, features: &[u32], sets: &mut Sets) {
         for feature in features {
-            let declares = self.reaching(*feature).find(|edge| edge.relation == Relation::Declares);
-            let Some(version) = declares.map(|edge| edge.from) else { continue };
-            for edge in self.leaving(*feature).iter().filter(|edge| edge.relation == Relation::Supplies) {
-                let rows = self.rows_of(version, edge.to).map(|hit| hit.rows).sum::<u64>();
-                sets.entry(edge.to).or_default().from += rows;
+            let Some(version) = self.declared_by(*feature) else { continue };
+            for (set, cells) in self.cells_of_feature(*feature, version) {
+                sets.entry(set).or_default().from += cells;
             }
         }
         self.derived(features, sets);
+    }
+
+    fn declared_by(&self, feature: u32) -> Option<u32> {
+        self.reaching(feature).find(|edge| edge.relation == Relation::Declares).map(|edge| edge.from)
+    }
+
+    fn cells_of_feature(&self, feature: u32, version: u32) -> impl Iterator<Item = (u32, u64)> {
+        let supplies = self.leaving(feature).iter().filter(|edge| edge.relation == Relation::Supplies);
+        supplies.map(move |edge| (edge.to, self.rows_of(version, edge.to).map(|hit| hit.rows).sum()))
     }
 
     /// Hits of a training set by what it selected of a version. The batch may have been written under another version of the line.
@@ -141,57 +170,66 @@ impl Graph {
     }
 
     fn made_of(&self, training_set: u32, cells: Cells, reached: &mut BTreeSet<Reached>) {
-        let bare = Reached {
-            training_set,
-            cells_from: cells.from,
-            cells_reached: cells.reached,
-            run: None,
-            role: None,
-            model_version: None,
-            deployment: None,
-        };
+        for used in self.used_by(training_set) {
+            let Used { run, role, model_version, deployment } = used;
+            let (cells_from, cells_reached) = (cells.from, cells.reached);
+            reached.insert(Reached {
+                training_set,
+                cells_from,
+                cells_reached,
+                run,
+                role,
+                model_version,
+                deployment,
+            });
+        }
+    }
+
+    /// What was made of a training set: one for each run, role, model version and deployment in force. Of a set that
+    /// no run used, one that is empty.
+    pub(crate) fn used_by(&self, training_set: u32) -> Vec<Used> {
         // A role that somebody stated is told, and not beside it that it was unknown before.
         let mut runs: BTreeMap<u32, BTreeSet<Role>> = BTreeMap::new();
         for edge in self.leaving(training_set).iter().filter(|edge| edge.relation == Relation::Used) {
             runs.entry(edge.to).or_default().insert(edge.role);
         }
         if runs.is_empty() {
-            reached.insert(bare);
-            return;
+            return vec![Used::default()];
         }
+        let mut all = Vec::new();
         for (run, mut roles) in runs {
             if roles.len() > 1 {
                 roles.remove(&Role::Unknown);
             }
-            let models: Vec<u32> = self
-                .leaving(run)
-                .iter()
-                .filter(|edge| edge.relation == Relation::Produced)
-                .map(|edge| edge.to)
-                .collect();
             for role in roles {
-                let used = Reached { run: Some(run), role: Some(role), ..bare.clone() };
-                if models.is_empty() {
-                    reached.insert(used);
+                let used = Used { run: Some(run), role: Some(role), ..Used::default() };
+                let made = self.made_by(run);
+                if made.is_empty() {
+                    all.push(used);
                     continue;
                 }
-                for model in &models {
-                    let made = Reached { model_version: Some(*model), ..used.clone() };
-                    let serving: Vec<u32> = self
-                        .leaving(*model)
-                        .iter()
-                        .filter(|edge| edge.relation == Relation::Serves)
-                        .filter(|edge| self.is_in_force(*model, edge.to))
-                        .map(|edge| edge.to)
-                        .collect();
-                    if serving.is_empty() {
-                        reached.insert(made.clone());
-                    }
-                    for deployment in serving {
-                        reached.insert(Reached { deployment: Some(deployment), ..made.clone() });
-                    }
-                }
+                let of_model = |(model_version, deployment)| Used {
+                    model_version: Some(model_version),
+                    deployment,
+                    ..used
+                };
+                all.extend(made.into_iter().map(of_model));
             }
         }
+        all
+    }
+
+    /// The model versions that a run made, each with every deployment in force that serves it, or with none.
+    pub(crate) fn made_by(&self, run: u32) -> Vec<(u32, Option<u32>)> {
+        let made = self.leaving(run).iter().filter(|edge| edge.relation == Relation::Produced);
+        made.flat_map(|edge| self.served_by(edge.to).into_iter().map(|place| (edge.to, place))).collect()
+    }
+
+    /// The deployments in force that serve a model version; one that is none where there are none.
+    pub(crate) fn served_by(&self, model_version: u32) -> Vec<Option<u32>> {
+        let serves = self.leaving(model_version).iter().filter(|edge| edge.relation == Relation::Serves);
+        let in_force = serves.filter(|edge| self.is_in_force(model_version, edge.to));
+        let deployments: BTreeSet<u32> = in_force.map(|edge| edge.to).collect();
+        if deployments.is_empty() { vec![None] } else { deployments.into_iter().map(Some).collect() }
     }
 }

@@ -1,5 +1,7 @@
 //! Feature views as datasets, and the events of their definitions.
 
+use std::collections::BTreeMap;
+
 use catalog::records::ViewVersionDefined;
 use catalog::state::ViewVersion;
 use feature::definition::{About, KnownAt};
@@ -46,6 +48,28 @@ impl Telling<'_> {
             .with_some(Facet::DATASET_OWNERSHIP, owners(about))
             .with_some(Facet::TAGS, tags(version));
         Dataset::new(self.view_named(version), facets)
+    }
+
+    /// What was read at a sequence: each view once, whichever versions of it were read.
+    pub(super) fn views_read<'a>(
+        &self,
+        versions: impl Iterator<Item = &'a ViewVersion>,
+        at: Sequence,
+    ) -> Vec<Dataset> {
+        let mut by_name: BTreeMap<String, Vec<&ViewVersion>> = BTreeMap::new();
+        for version in versions {
+            by_name.entry(self.view_named(version).name).or_default().push(version);
+        }
+        let mut inputs = Vec::new();
+        for read in by_name.into_values() {
+            let newest = read.iter().max_by_key(|version| version.number);
+            let Some(newest) = newest else { continue };
+            let mut input = self.view(newest, at);
+            let labels: Vec<String> = read.iter().map(|version| self.view_version_at(version, at)).collect();
+            input.facets = input.facets.with(Facet::VERSION, json!({ "datasetVersion": labels.join(" ") }));
+            inputs.push(input);
+        }
+        inputs
     }
 
     /// `weather@3#17`: the version, and the sequence of the last write that it holds.

@@ -127,7 +127,8 @@ impl Telling<'_> {
     }
 
     fn push(&mut self, about: String, event: &Value) {
-        let (sequence, part, record) = (self.by.sequence, self.events.len(), self.place);
+        let (sequence, record) = (self.by.sequence, self.place);
+        let part = self.earlier + self.events.len();
         self.events.push(Event { sequence, part, record, about, json: event.to_string() });
     }
 

@@ -52,6 +52,7 @@ impl Facet {
 
     pub const ENTRY: Self = ours("lineament_entry", "LineamentEntryRunFacet", "1-0-0");
     pub const BATCH: Self = ours("lineament_batch", "LineamentBatchRunFacet", "1-0-0");
+    pub const READ: Self = ours("lineament_read", "LineamentReadRunFacet", "1-0-0");
     pub const USE: Self = ours("lineament_use", "LineamentUseRunFacet", "1-0-0");
     pub const TRAINING_SET: Self = ours("lineament_trainingSet", "LineamentTrainingSetDatasetFacet", "1-0-0");
     pub const DEPLOYMENT: Self = ours("lineament_deployment", "LineamentDeploymentDatasetFacet", "1-0-0");
@@ -102,6 +103,12 @@ impl Facets {
 /// The body of `jobType`.
 pub(super) fn job_type(kind: &str) -> Value {
     json!({ "processingType": "BATCH", "integration": "LINEAMENT", "jobType": kind })
+}
+
+/// The body of `processing_engine`: a program by name and version, as `lineament 0.1.0`.
+pub(super) fn engine(program: &str) -> Value {
+    let (name, version) = program.rsplit_once(' ').unwrap_or(("lineament", program));
+    json!({ "name": name, "version": version })
 }
 
 /// The body of `errorMessage`.

@@ -13,6 +13,7 @@ mod facet;
 mod models;
 mod naming;
 mod quality;
+mod reads;
 mod runs;
 mod subjects;
 mod training_sets;
@@ -34,6 +35,7 @@ use crate::manifest::Manifest;
 pub use event::Event;
 pub use naming::{AuthorityError, Namespace};
 pub use quality::{ColumnProfile, Profile};
+pub use reads::RecordedRead;
 pub use subjects::subjects;
 
 /// Who makes the events, as `producer` says. The number changes when an entry comes to give other events than
@@ -66,6 +68,8 @@ pub struct Material {
     pub profiles: HashMap<BatchId, Profile>,
     pub bodies: HashMap<BatchId, BatchBody>,
     pub manifests: HashMap<TrainingSetId, Manifest>,
+    /// Reads in the order of their object, by its path. Reads are told only where they are handed in.
+    pub reads: HashMap<String, Vec<RecordedRead>>,
 }
 
 /// Tells of a store's entries under one namespace.
@@ -86,16 +90,33 @@ impl Translator {
 
     /// The events of an entry, in order; `state` is the one right after it.
     pub fn translate(&self, entry: &Followed, state: &State, material: &Material) -> Vec<Event> {
+        let mut events = Vec::new();
+        for place in 0..entry.records.len() {
+            events.extend(self.translate_record(entry, place, events.len(), state, material));
+        }
+        events
+    }
+
+    /// The events of one of an entry's records, for who does not want to hold those of all; `earlier` is how many the
+    /// records before it gave. A place beyond the last record gives none.
+    pub fn translate_record(
+        &self,
+        entry: &Followed,
+        place: usize,
+        earlier: usize,
+        state: &State,
+        material: &Material,
+    ) -> Vec<Event> {
         let mut telling = Telling {
             namespace: &self.namespace,
             by: &entry.by,
             state,
             material,
-            place: 0,
+            place,
+            earlier,
             events: Vec::new(),
         };
-        for (place, record) in entry.records.iter().enumerate() {
-            telling.place = place;
+        if let Some(record) = entry.records.get(place) {
             telling.record(record, place, &entry.records);
         }
         telling.events
@@ -110,6 +131,8 @@ struct Telling<'a> {
     material: &'a Material,
     /// The record that is told of.
     place: usize,
+    /// How many events the records before it gave.
+    earlier: usize,
     events: Vec<Event>,
 }
 
@@ -135,13 +158,12 @@ impl Telling<'_> {
             Record::UseRecorded(body) => self.used(body),
             Record::ModelVersionObserved(body) => self.model_version_observed(body),
             Record::DeploymentChanged(body) => self.deployment_changed(body),
-            // What is declared of entities and services shows in the views and sets that it bears on; reads
-            // have no output.
+            Record::ReadsRecorded(body) => self.reads_recorded(body),
+            // What is declared of entities and services shows in the views and sets that it bears on.
             Record::StoreCreated(_)
             | Record::EntityDefined(_)
             | Record::ServiceDefined(_)
             | Record::Described(_)
-            | Record::ReadsRecorded(_)
             | Record::AuthorityAliased(_)
             | Record::ExperimentObserved(_)
             | Record::ModelObserved(_)

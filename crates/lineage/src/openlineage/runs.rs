@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Telling;
 use super::event::{Dataset, RunOf, RunState};
-use super::facet::{Facet, Facets, error, job_type, known};
+use super::facet::{Facet, Facets, engine, error, job_type, known};
 use super::naming::{Named, with_dashes};
 
 /// Runs within runs that are looked through for the outermost.
@@ -29,10 +29,14 @@ impl Tracked {
 }
 
 impl Telling<'_> {
-    /// Facets of every run: who did it, with what, and for which other run.
+    /// Facets of the runs that an entry tells of: who did it, with what, and for which other run.
     pub(super) fn run_facets(&self) -> Facets {
+        self.facets_of_run(&self.by.program, self.by.run.as_deref())
+    }
+
+    /// Facets of a run that the entry's writer may have told for others.
+    pub(super) fn facets_of_run(&self, program: &str, run: Option<&str>) -> Facets {
         let by = self.by;
-        let (name, version) = by.program.rsplit_once(' ').unwrap_or(("lineament", by.program.as_str()));
         let entry = known(json!({
             "sequence": by.sequence,
             "committedAt": by.committed_at.to_string(),
@@ -40,9 +44,9 @@ impl Telling<'_> {
             "run": by.run,
             "experiment": by.experiment,
         }));
-        let run = by.run.as_deref().and_then(|run| self.state.registry().run(run));
+        let run = run.and_then(|run| self.state.registry().run(run));
         Facets::default()
-            .with(Facet::ENGINE, json!({ "name": name, "version": version }))
+            .with(Facet::ENGINE, engine(program))
             .with(Facet::ENTRY, entry)
             .with_some(Facet::PARENT, run.and_then(|run| self.parent(run)))
     }

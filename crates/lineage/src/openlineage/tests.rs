@@ -80,6 +80,7 @@ fn column_lineage(columns: &[&str], lineage: Vec<Edge>) -> Option<Value> {
         state: &state,
         material: &material,
         place: 0,
+        earlier: 0,
         events: Vec::new(),
     };
     let spine = namespace.named("spines/s");

@@ -1,7 +1,5 @@
 //! Training sets: one run of `retrieve.<name>` each; and their replays.
 
-use std::collections::BTreeMap;
-
 use catalog::records::{TrainingSetRecorded, Verdict, Verified};
 use catalog::state::TrainingSet;
 use feature::Timestamp;
@@ -127,21 +125,8 @@ impl Telling<'_> {
         spine.of_this_run =
             spine.of_this_run.with(Facet::INPUT_STATISTICS, json!({ "rowCount": manifest.spine.rows }));
         let mut inputs = vec![spine];
-        let mut versions: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        for view in &manifest.views {
-            if let Some(version) = self.state.view_version(view.version) {
-                versions.entry(self.view_named(version).name).or_default().push(version);
-            }
-        }
-        for read in versions.into_values() {
-            let newest = read.iter().max_by_key(|version| version.number);
-            let Some(newest) = newest else { continue };
-            let mut input = self.view(newest, manifest.sequence);
-            let labels: Vec<String> =
-                read.iter().map(|version| self.view_version_at(version, manifest.sequence)).collect();
-            input.facets = input.facets.with(Facet::VERSION, json!({ "datasetVersion": labels.join(" ") }));
-            inputs.push(input);
-        }
+        let versions = manifest.views.iter().filter_map(|view| self.state.view_version(view.version));
+        inputs.extend(self.views_read(versions, manifest.sequence));
         inputs
     }
 }

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::historical::{Spine, refuse_naive};
 use crate::looked_at::looked_at;
-use crate::reads::Read;
+use crate::reads::{Read, ReadKind};
 use crate::recorded::{Blocks, column, order_of};
 use crate::retrieve::Serving;
 
@@ -169,7 +169,7 @@ impl Serving {
         let mut keys = BTreeSet::new();
         let now = self.catalog().store().clock().now();
         let mut read = Read::new(author, set.manifest.sequence, now, traced);
-        read.asked(format!("audit: training set {}", request.training_set));
+        read.asked(ReadKind::Audit, format!("audit: training set {}", request.training_set));
         for view in &set.manifest.views {
             held.grow(rows as u64 * WINNER_BYTES)?;
             let winners = self.winners_of(&set, view.version, &all).await?;
@@ -301,7 +301,7 @@ impl Serving {
         )?;
         let mut read = Read::new(author, sequence, self.catalog().store().clock().now(), traced);
         let claimed: Vec<&str> = columns.iter().map(|column| column.reference.as_str()).collect();
-        read.asked(format!("audit of a table: {}", claimed.join(", ")));
+        read.asked(ReadKind::Audit, format!("audit of a table: {}", claimed.join(", ")));
         read.rows = table.num_rows() as u64;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.reads.record(place, read);

@@ -28,7 +28,7 @@ use lineage::manifest::{ColumnManifest, Knowledge};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::reads::Read;
+use crate::reads::{Read, ReadKind};
 use crate::recorded::{Blocks, RecordedSet, Winners, column};
 use crate::retrieve::Serving;
 
@@ -295,7 +295,7 @@ impl Serving {
         traced.scans.extend(other.scans);
         let sequence = comparison.a.manifest.sequence.max(comparison.b.manifest.sequence);
         let mut read = Read::new(author, sequence, now, Arc::new(traced));
-        read.asked(format!("diff: training sets {} and {}", request.a, request.b));
+        read.asked(ReadKind::Diff, format!("diff: training sets {} and {}", request.a, request.b));
         read.rows = comparison.alignment.pairs.len() as u64;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.reads.record(place, read);

@@ -3,45 +3,143 @@
 
 use std::cmp::Ordering;
 
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{TimestampMicrosecondType, UInt64Type};
+use bytes::Bytes;
 use catalog::records::{BatchCommitted, Object, Record};
-use catalog::{Catalog, Followed, Following};
-use feature::FeatureType;
+use catalog::{Catalog, Followed, Following, recorded_reads};
 use feature::key::statistic::StatisticValue;
-use lineage::openlineage::{ColumnProfile, Material, Profile};
+use feature::{FeatureType, Sequence, Timestamp};
+use lineage::openlineage::{ColumnProfile, Material, Profile, RecordedRead};
+use parquet::errors::ParquetError;
 use serde::de::DeserializeOwned;
 use serde_json::Number;
 use storage::manifest::DataFile;
 
 use crate::error::{Error, Kind, Result};
 
+/// What the events of a whole entry need, but for its reads.
 pub(super) async fn of(following: &Following, entry: &Followed) -> Result<Material> {
-    let catalog = following.catalog();
     let mut material = Material::default();
     for record in &entry.records {
-        match record {
-            Record::BatchCommitted(body) => {
-                if let Some(object) = &body.body {
-                    material
-                        .bodies
-                        .insert(body.batch, parsed(catalog, object, "what was said of a batch").await?);
-                }
-                material.profiles.insert(body.batch, profile(following, body).await?);
-            }
-            Record::BatchRefused(body) => {
-                if let Some(object) = &body.body {
-                    material
-                        .bodies
-                        .insert(body.batch, parsed(catalog, object, "what was said of a batch").await?);
-                }
-            }
-            Record::TrainingSetRecorded(body) => {
-                let manifest = parsed(catalog, &body.manifest, "the manifest of a training set").await?;
-                material.manifests.insert(body.training_set, manifest);
-            }
-            _ => {}
-        }
+        add(following, record, false, &mut material).await?;
     }
     Ok(material)
+}
+
+/// What the events of one record need.
+pub(super) async fn of_record(
+    following: &Following,
+    record: Option<&Record>,
+    with_reads: bool,
+) -> Result<Material> {
+    let mut material = Material::default();
+    if let Some(record) = record {
+        add(following, record, with_reads, &mut material).await?;
+    }
+    Ok(material)
+}
+
+async fn add(
+    following: &Following,
+    record: &Record,
+    with_reads: bool,
+    material: &mut Material,
+) -> Result<()> {
+    let catalog = following.catalog();
+    match record {
+        Record::BatchCommitted(body) => {
+            if let Some(object) = &body.body {
+                let said = parsed(catalog, object, "what was said of a batch").await?;
+                material.bodies.insert(body.batch, said);
+            }
+            material.profiles.insert(body.batch, profile(following, body).await?);
+        }
+        Record::BatchRefused(body) => {
+            if let Some(object) = &body.body {
+                let said = parsed(catalog, object, "what was said of a batch").await?;
+                material.bodies.insert(body.batch, said);
+            }
+        }
+        Record::TrainingSetRecorded(body) => {
+            let manifest = parsed(catalog, &body.manifest, "the manifest of a training set").await?;
+            material.manifests.insert(body.training_set, manifest);
+        }
+        Record::ReadsRecorded(body) if with_reads => {
+            let bytes = catalog.object(&body.object).await?;
+            let damaged = |error: ParquetError| {
+                Error::new(Kind::Damaged, format!("`{}` is no file of reads: {error}", body.object.path))
+            };
+            let read = recorded(bytes).map_err(damaged)?;
+            material.reads.insert(body.object.path.clone(), read);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The reads of an object, without their statements and edges.
+fn recorded(bytes: Bytes) -> std::result::Result<Vec<RecordedRead>, ParquetError> {
+    const ONLY: [&str; 14] = [
+        "read",
+        "at",
+        "principal",
+        "program",
+        "run",
+        "experiment",
+        "sequence",
+        "columns",
+        "rows",
+        "micros",
+        "error",
+        "node",
+        "reason",
+        "kind",
+    ];
+    let mut reads = Vec::new();
+    for batch in recorded_reads::decode(bytes, &ONLY)? {
+        let batch = batch?;
+        let column = |name: &str| -> std::result::Result<&ArrayRef, ParquetError> {
+            batch.column_by_name(name).ok_or_else(|| ParquetError::General(format!("it has no {name}")))
+        };
+        let text = |name: &str| -> std::result::Result<Vec<Option<String>>, ParquetError> {
+            let values = column(name)?.as_string::<i32>().iter();
+            Ok(values.map(|value| value.map(str::to_owned)).collect())
+        };
+        let number = |name: &str| -> std::result::Result<Vec<u64>, ParquetError> {
+            let values = column(name)?.as_primitive::<UInt64Type>().iter();
+            Ok(values.map(Option::unwrap_or_default).collect())
+        };
+        let at = column("at")?.as_primitive::<TimestampMicrosecondType>();
+        let [mut id, mut principal, mut program] = [text("read")?, text("principal")?, text("program")?];
+        let [mut run, mut experiment, mut kind] = [text("run")?, text("experiment")?, text("kind")?];
+        let [columns, error, node, reason] =
+            [text("columns")?, text("error")?, text("node")?, text("reason")?];
+        let [sequence, rows, micros] = [number("sequence")?, number("rows")?, number("micros")?];
+        for row in 0..batch.num_rows() {
+            let untraced = match (&node[row], &reason[row]) {
+                (Some(node), Some(reason)) => Some(format!("{node}: {reason}")),
+                (node, reason) => node.clone().or_else(|| reason.clone()),
+            };
+            let names = columns[row].as_deref().unwrap_or_default().split(", ");
+            reads.push(RecordedRead {
+                id: id[row].take().unwrap_or_default(),
+                kind: kind[row].take(),
+                at: Timestamp(if at.is_valid(row) { at.value(row) } else { 0 }),
+                principal: principal[row].take().unwrap_or_default(),
+                program: program[row].take().unwrap_or_default(),
+                run: run[row].take(),
+                experiment: experiment[row].take(),
+                sequence: Sequence(sequence[row]),
+                columns: names.filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+                rows: rows[row],
+                micros: micros[row],
+                failed: error[row].is_some(),
+                untraced,
+            });
+        }
+    }
+    Ok(reads)
 }
 
 async fn parsed<T: DeserializeOwned>(catalog: &Catalog, object: &Object, what: &str) -> Result<T> {

@@ -71,6 +71,8 @@ pub struct EmissionOptions {
     pub cursor: Option<PathBuf>,
     /// The authority of the namespace `lineament://…`; the store's id where none is given.
     pub authority: Option<String>,
+    /// Whether ad-hoc reads are told as well, each as a run.
+    pub reads: bool,
 }
 
 /// How far a consumer is behind.
@@ -106,6 +108,15 @@ pub struct Sent {
     pub events: u64,
 }
 
+/// An entry that is translated record by record: one of reads can have very many events.
+struct Opened {
+    entry: Followed,
+    /// The record that is next.
+    record: usize,
+    /// Events of the records before it.
+    events: usize,
+}
+
 /// Hears of what is in the way, and how far behind the consumer is.
 type OnTrouble = dyn Fn(&str, Lag) + Send;
 
@@ -118,9 +129,10 @@ pub struct Emission {
     cursor: Option<Cursor>,
     /// The event that is sent next.
     next: Position,
-    /// An entry that is not translated yet.
-    entry: Option<Followed>,
-    /// Events of the entry that was translated last.
+    with_reads: bool,
+    /// An entry of which not all records are translated yet.
+    entry: Option<Opened>,
+    /// Events of the record that was translated last.
     waiting: VecDeque<Event>,
     /// Events since the cursor was last kept.
     unkept: u64,
@@ -166,6 +178,7 @@ impl Emission {
             sink,
             cursor,
             next,
+            with_reads: options.reads,
             entry: None,
             waiting: VecDeque::new(),
             unkept: 0,
@@ -243,26 +256,37 @@ impl Emission {
         }
     }
 
-    /// Sends the events of one entry, and gives how many; none at the end of the log.
+    /// Sends the events of one record, and gives how many; none at the end of the log.
     async fn step(&mut self, patience: Option<Duration>) -> Result<Option<u64>> {
         if self.waiting.is_empty() {
             if self.entry.is_none() {
-                self.entry = self.following.next().await?;
+                let entry = self.following.next().await?;
+                self.entry = entry.map(|entry| Opened { entry, record: 0, events: 0 });
             }
-            let Some(entry) = &self.entry else { return Ok(None) };
-            let sequence = entry.by.sequence;
+            let Some(opened) = &mut self.entry else { return Ok(None) };
+            let sequence = opened.entry.by.sequence;
             // Those before the beginning are read for the state alone.
-            if sequence >= self.next.sequence {
-                let material = material::of(&self.following, entry).await?;
-                if let Some(state) = self.following.state() {
-                    let events = self.translator.translate(entry, state, &material);
-                    let first = if sequence == self.next.sequence { self.next.part } else { 0 };
-                    self.waiting = events.into_iter().skip(first).collect();
-                }
+            if sequence < self.next.sequence {
+                self.entry = None;
+                return Ok(Some(0));
             }
-            self.entry = None;
+            let record = opened.entry.records.get(opened.record);
+            let material = material::of_record(&self.following, record, self.with_reads).await?;
+            if let Some(state) = self.following.state() {
+                let Opened { entry, record, events } = opened;
+                let told = self.translator.translate_record(entry, *record, *events, state, &material);
+                *events += told.len();
+                let first = if sequence == self.next.sequence { self.next.part } else { 0 };
+                self.waiting = told.into_iter().filter(|event| event.part >= first).collect();
+            }
+            opened.record += 1;
+            if opened.record >= opened.entry.records.len() {
+                self.entry = None;
+            }
             if self.waiting.is_empty() {
-                self.passed(sequence);
+                if self.entry.is_none() {
+                    self.passed(sequence);
+                }
                 return Ok(Some(0));
             }
         }
@@ -273,7 +297,7 @@ impl Emission {
             sent += 1;
             self.unkept += 1;
             self.next = Position { sequence: event.sequence, part: event.part + 1 };
-            if self.waiting.is_empty() {
+            if self.waiting.is_empty() && self.entry.is_none() {
                 self.passed(event.sequence);
             }
         }

@@ -1,5 +1,7 @@
 //! Histories of a store, made from numbers: every kind of record, in every order that the fold accepts.
 
+use std::collections::BTreeMap;
+
 use feature::definition::{Definition, Entity, FeatureView, canonical, parse_files};
 use feature::digest::{Digest, HashAlgorithm, hash};
 use feature::{CommitId, Sequence, StoreId, Timestamp, VersionId};
@@ -235,7 +237,14 @@ impl Writer {
                 sequence: Sequence(0),
                 since: choice.is_multiple_of(2).then_some(Sequence(0)),
                 row_preserving: choice.is_multiple_of(3),
-                parents: vec![Parent { version, features: vec!["a".to_owned()], batches: vec![parent] }],
+                parents: vec![Parent {
+                    version,
+                    features: vec!["a".to_owned()],
+                    batches: vec![parent],
+                    bears_on: choice
+                        .is_multiple_of(5)
+                        .then(|| BTreeMap::from([("a".to_owned(), vec!["a".to_owned()])])),
+                }],
             }),
         };
         Some(committed.into())

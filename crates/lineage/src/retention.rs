@@ -1,0 +1,139 @@
+//! Referential retention: what must stay, since something that is kept needs it.
+//!
+//! A training set is made again of every batch that counted for the versions that it was selected from, at its snapshot:
+//! a replay reads them and checks their files, whether a cell came from them or not. So each of these batches is needed
+//! by the set, by the model versions that were made of it, and by the deployments that serve those. Of a derived view it
+//! is the derived batches that a replay reads, and not those that they were made of.
+
+use std::collections::{BTreeSet, HashMap};
+
+use catalog::State;
+use catalog::state::{Batch, ViewVersion};
+use feature::VersionId;
+
+use crate::dangling::Blocks;
+use crate::graph::{Graph, Node, Relation, Used};
+
+/// Something that is kept and needs a thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeper {
+    /// What it is: a deployment in force, a model version that none serves, or a training set of which no model is known.
+    pub kept_for: Blocks,
+    /// From the thing to what is kept, as places in the graph: batch, training set, run, model version, deployment.
+    pub path: Vec<u32>,
+}
+
+/// What needs what, at a graph's sequence.
+pub struct Retention<'a> {
+    state: &'a State,
+    graph: &'a Graph,
+    /// Versions that read the same batches, by the first of them.
+    lines: HashMap<VersionId, Vec<&'a ViewVersion>>,
+}
+
+impl<'a> Retention<'a> {
+    /// `state` is one that has read at least as far as the graph.
+    pub fn of(state: &'a State, graph: &'a Graph) -> Self {
+        let mut lines: HashMap<VersionId, Vec<&ViewVersion>> = HashMap::new();
+        for version in state.views().filter(|version| version.by.sequence <= graph.sequence()) {
+            lines.entry(version.line).or_default().push(version);
+        }
+        Self { state, graph, lines }
+    }
+
+    /// What is kept and needs this, deployments in force first, by the shortest way. None: nothing that is kept needs it.
+    /// A feature is kept with its version, and a source file is needed no more once its rows are in a batch.
+    pub fn kept_by(&self, place: u32) -> Vec<Keeper> {
+        let mut keepers = match self.graph.node(place) {
+            Node::Batch(_) | Node::ViewVersion(_) | Node::Feature(..) => {
+                self.sets_of(place).into_iter().flat_map(|set| self.through(Some(place), set)).collect()
+            }
+            Node::TrainingSet(_) => self.through(None, place),
+            Node::Run(_) => self.of_models(&[place], self.graph.made_by(place)),
+            Node::ModelVersion(_) => {
+                let served = self.graph.served_by(place).into_iter().map(|deployment| (place, deployment));
+                let served = served.filter(|(_, deployment)| deployment.is_some()).collect();
+                self.of_models(&[], served)
+            }
+            Node::Source(_)
+            | Node::Principal(_)
+            | Node::Service(_)
+            | Node::Experiment(_)
+            | Node::Model(_)
+            | Node::Deployment(_) => Vec::new(),
+        };
+        let labels = |keeper: &Keeper| -> Vec<String> {
+            keeper.path.iter().map(|place| self.graph.label(*place).into_owned()).collect()
+        };
+        keepers.sort_by_cached_key(|keeper| (keeper.kept_for, keeper.path.len(), labels(keeper)));
+        keepers.dedup();
+        keepers
+    }
+
+    /// The training sets that are made again of a batch, or of some batch of a version, or by its definition.
+    fn sets_of(&self, place: u32) -> BTreeSet<u32> {
+        let of_version = |version: &VersionId| {
+            let mut sets = self.sets_that_selected(*version);
+            if let Some(version) = self.state.view_version(*version) {
+                let at = self.graph.sequence();
+                let batches = self.state.batches_of_line(version.line);
+                let written = batches.iter().filter(|batch| batch.record.version == version.version);
+                for batch in written.filter(|batch| batch.by.sequence <= at) {
+                    sets.extend(self.sets_that_read(batch));
+                }
+            }
+            sets
+        };
+        match self.graph.node(place) {
+            Node::Batch(id) => {
+                self.state.batch(*id).map(|batch| self.sets_that_read(batch)).unwrap_or_default()
+            }
+            Node::ViewVersion(version) | Node::Feature(version, _) => of_version(version),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    fn sets_that_read(&self, batch: &Batch) -> BTreeSet<u32> {
+        let line = self.state.view_version(batch.record.version).map(|version| version.line);
+        let versions = line.and_then(|line| self.lines.get(&line)).into_iter().flatten();
+        let counted = versions.filter(|version| self.state.counts_for(batch, version));
+        let sets = counted.flat_map(|version| self.sets_that_selected(version.version));
+        let read = |set: &u32| match self.graph.node(*set) {
+            Node::TrainingSet(id) => {
+                self.state.training_set(*id).is_some_and(|set| batch.by.sequence <= set.record.sequence)
+            }
+            _ => false,
+        };
+        sets.filter(read).collect()
+    }
+
+    fn sets_that_selected(&self, version: VersionId) -> BTreeSet<u32> {
+        let Some(place) = self.graph.place(&Node::ViewVersion(version)) else { return BTreeSet::new() };
+        let selected = self.graph.leaving(place).iter().filter(|edge| edge.relation == Relation::Selected);
+        selected.map(|edge| edge.to).collect()
+    }
+
+    /// What keeps a training set, and so what it needs; where no model is known, the set itself keeps that.
+    fn through(&self, needed: Option<u32>, set: u32) -> Vec<Keeper> {
+        let mut keepers = Vec::new();
+        for Used { run, model_version, deployment, .. } in self.graph.used_by(set) {
+            if let (Some(run), Some(model_version)) = (run, model_version) {
+                let before: Vec<u32> = needed.into_iter().chain([set, run]).collect();
+                keepers.extend(self.of_models(&before, vec![(model_version, deployment)]));
+            }
+        }
+        if let Some(needed) = needed.filter(|_| keepers.is_empty()) {
+            keepers.push(Keeper { kept_for: Blocks::TrainingSet, path: vec![needed, set] });
+        }
+        keepers
+    }
+
+    fn of_models(&self, before: &[u32], models: Vec<(u32, Option<u32>)>) -> Vec<Keeper> {
+        let keeper = |(model_version, deployment): (u32, Option<u32>)| {
+            let path = before.iter().copied().chain([model_version]).chain(deployment).collect();
+            let kept_for = if deployment.is_some() { Blocks::Deployment } else { Blocks::ModelVersion };
+            Keeper { kept_for, path }
+        };
+        models.into_iter().map(keeper).collect()
+    }
+}
