@@ -14,6 +14,7 @@ mod evidence;
 mod evidence_key;
 mod experiment;
 mod explain;
+mod export;
 mod impact;
 mod ingest;
 mod init;
@@ -66,6 +67,7 @@ enum Verb {
     Retrieve(retrieve::Arguments),
     Replay(replay::Arguments),
     Explain(explain::Arguments),
+    Export(export::Arguments),
     Lineage(lineage::Arguments),
     Impact(impact::Arguments),
     Experiment(experiment::Arguments),
@@ -108,6 +110,7 @@ fn main() -> ExitCode {
             Verb::Retrieve(arguments) => retrieve::run(&place, arguments).await,
             Verb::Replay(arguments) => replay::run(&place, arguments).await,
             Verb::Explain(arguments) => explain::run(&place, arguments).await,
+            Verb::Export(arguments) => export::run(&place, arguments).await,
             Verb::Lineage(arguments) => lineage::run(&place, arguments).await,
             Verb::Impact(arguments) => impact::run(&place, arguments).await,
             Verb::Experiment(arguments) => experiment::run(&place, arguments).await,

@@ -9,8 +9,10 @@ pub mod edges;
 pub mod graph;
 pub mod manifest;
 pub mod openlineage;
+pub mod split;
 
 pub use dangling::{Blocks, Dangling, dangling};
 pub use edges::{Edge, Source};
 pub use graph::Graph;
 pub use manifest::Manifest;
+pub use split::Split;
