@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -60,9 +61,7 @@ def export(stream: BatchStream, id: str, folder: Path, rows_per_file: int, total
     first = 0
     with Progress("exporting", total, shown=shown) as progress:
         for path, table in zip(files, _tables(stream, rows_per_file), strict=True):
-            marked = table.replace_schema_metadata(
-                {**(table.schema.metadata or {}), _TRAINING_SET: id.encode(), _FIRST_ROW: str(first).encode()}
-            )
+            marked = table.replace_schema_metadata(_metadata(id, first))
             if path.exists():
                 _compare(path, marked)
                 kept += 1
@@ -71,6 +70,12 @@ def export(stream: BatchStream, id: str, folder: Path, rows_per_file: int, total
             first += table.num_rows
             progress.add(table.num_rows)
     return Export(id, stream.digest or "", first, folder, files, kept)
+
+
+def _metadata(id: str, first: int) -> dict[bytes, bytes]:
+    """What a file says of itself; pandas takes its part of it as the `attrs` of the frame."""
+    attributes = json.dumps({_TRAINING_SET.decode(): id}).encode()
+    return {_TRAINING_SET: id.encode(), _FIRST_ROW: str(first).encode(), b"PANDAS_ATTRS": attributes}
 
 
 def _tables(stream: BatchStream, rows: int) -> Iterator[pyarrow.Table]:

@@ -41,7 +41,8 @@ def read_source(source: SourceFile) -> pyarrow.Table:
     table = table.select(wanted)
     if source.created is not None:
         # Rows without one are the oldest; the order of the file decides among equals.
-        order = compute.sort_indices(table, sort_keys=[(source.created, "ascending")], null_placement="at_start")
+        times = pyarrow.table({"said": compute.is_valid(table.column(source.created)), "time": table.column(source.created)})
+        order = compute.sort_indices(times, sort_keys=[("said", "ascending"), ("time", "ascending")])
         table = table.take(order).drop_columns([source.created])
     declared = {column: data_type for _, column, data_type in source.features.values()}
     for place, name in enumerate(table.column_names):
