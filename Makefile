@@ -49,7 +49,7 @@ $(FEAST)/.made: python/pyproject.toml
 	touch $@
 
 test-feast: build $(VENV)/.made $(FEAST)/.made
-	LINEAMENT_BIN=$(BIN) LINEAMENT_FEAST=$(abspath $(FEAST)) $(VENV)/bin/python -m pytest -q tests/python/test_feast.py
+	LINEAMENT_BIN=$(BIN) LINEAMENT_FEAST=$(abspath $(FEAST)) $(VENV)/bin/python -m pytest -q tests/python/test_feast.py tests/python/test_scripts.py
 
 # What README shows is run as it stands there, in its order.
 test-readme: build $(VENV)/.made
