@@ -31,6 +31,7 @@ mod serve;
 mod session;
 mod sql;
 mod table;
+mod test_definitions;
 mod use_of;
 mod verify;
 
@@ -61,6 +62,7 @@ enum Verb {
     Init(init::Arguments),
     Plan(plan::Arguments),
     Apply(apply::Arguments),
+    Test(test_definitions::Arguments),
     Ingest(ingest::Arguments),
     Refresh(refresh::Arguments),
     Sql(sql::Arguments),
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
             Verb::Init(arguments) => init::run(arguments),
             Verb::Plan(arguments) => plan::run(&place, arguments).await,
             Verb::Apply(arguments) => apply::run(&place, arguments).await,
+            Verb::Test(arguments) => test_definitions::run(&place, arguments).await,
             Verb::Ingest(arguments) => ingest::run(&place, arguments).await,
             Verb::Refresh(arguments) => refresh::run(&place, arguments).await,
             Verb::Sql(arguments) => sql::run(&place, arguments).await,

@@ -1,4 +1,5 @@
-"""What a leak costs: a model that is trained on a join that sees the future, one that is not, and both in production.
+"""What a leak costs: a model that is trained on a join that sees the future, one that is not, and both in
+production.
 
 Needs scikit-learn, and takes a minute: python docs/scripts/leak_audit.py
 """
@@ -18,10 +19,15 @@ client.ingest("leg", flights[flights.arr_utc.notna() & flights.tailnum.notna()])
 asked = flights[flights.arr_delay.notna() & flights.tailnum.notna()].sort_values("at")
 spine = asked[["flight_id", "origin", "tailnum", "hour", "month", "at"]].assign(late=asked.arr_delay > 15)
 
-# As it is often joined: the last departure of the airport and the last leg of the plane, by the schedule. But a flight that should
-# have left or landed by now may be in the air or at the gate yet, and nobody knows how late it will be.
-departures = flights.dropna(subset=["dep_utc"]).sort_values("sched_dep_utc")[["origin", "sched_dep_utc", "dep_delay"]]
-legs = flights.dropna(subset=["arr_utc", "tailnum"]).sort_values("sched_arr_utc")[["tailnum", "sched_arr_utc", "arr_delay"]]
+# As it is often joined: the last departure of the airport and the last leg of the plane, by the schedule. But
+# a flight that should have left or landed by now may be in the air or at the gate yet, and nobody knows how
+# late it will be.
+departures = flights.dropna(subset=["dep_utc"]).sort_values("sched_dep_utc")[
+    ["origin", "sched_dep_utc", "dep_delay"]
+]
+legs = flights.dropna(subset=["arr_utc", "tailnum"]).sort_values("sched_arr_utc")[
+    ["tailnum", "sched_arr_utc", "arr_delay"]
+]
 joined = pandas.merge_asof(
     spine, departures, left_on="at", right_on="sched_dep_utc", by="origin", tolerance=pandas.Timedelta("3h")
 )

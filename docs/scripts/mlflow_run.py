@@ -1,6 +1,8 @@
-"""A model of MLflow that is linked to its training set, and from there down to a file, without a word about it.
+"""A model of MLflow that is linked to its training set, and from there down to a file, without a word about
+it.
 
-Needs mlflow and scikit-learn, and an MLflow server: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 python docs/scripts/mlflow_run.py
+Needs mlflow and scikit-learn, and an MLflow server: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 python
+docs/scripts/mlflow_run.py
 """
 
 import lineament

@@ -139,7 +139,12 @@ class Audit:
         title = f"no leak in {rows}" if self.clean else f"{self.leaked_rows:,} of {rows} leak"
         kinds = ("knowable", "leaked", "stale", "missing", "unexplained")
         counts = [
-            [column.column, column.reference, *(f"{getattr(column, kind):,}" for kind in kinds), _lead(column.median_lead)]
+            [
+                column.column,
+                column.reference,
+                *(f"{getattr(column, kind):,}" for kind in kinds),
+                _lead(column.median_lead),
+            ]
             for column in self.columns
         ]
         worst = [

@@ -132,7 +132,11 @@ class Client(Registry, Snapshots):
         0  2f1c
         """
         client = Client(
-            self._connection, self._url, run=run or self.run, experiment=experiment or self.experiment, progress=self.progress
+            self._connection,
+            self._url,
+            run=run or self.run,
+            experiment=experiment or self.experiment,
+            progress=self.progress,
         )
         client._streams = self._streams
         return client
@@ -441,7 +445,9 @@ class Client(Registry, Snapshots):
             return stream
         given = without_views(self._spine(entity_df))
         if models.recipe_of(self, features) is not None:
-            raise InvalidRequest("a model's features are not streamed; give their references, or use get_historical_features")
+            raise InvalidRequest(
+                "a model's features are not streamed; give their references, or use get_historical_features"
+            )
         request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
         descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
 
@@ -457,7 +463,13 @@ class Client(Registry, Snapshots):
                     _write(writer, given, progress)
                     writer.done_writing()
                 stream = BatchStream(
-                    reader, self._url, spine=given, proved=proved, finished=writer.close, rows=given.num_rows, shown=self.progress
+                    reader,
+                    self._url,
+                    spine=given,
+                    proved=proved,
+                    finished=writer.close,
+                    rows=given.num_rows,
+                    shown=self.progress,
                 )
             except BaseException:
                 with _closing(writer):
@@ -498,9 +510,7 @@ class Client(Registry, Snapshots):
             at=time, shuffle=_whole(shuffle, "shuffle"), seed=seed, drop_last=drop_last,
         )  # fmt: skip
 
-    def export(
-        self, training_set: str | TrainingSet, folder: str | Path, *, rows_per_file: int = 1_000_000
-    ) -> Export:
+    def export(self, training_set: str | TrainingSet, folder: str | Path, *, rows_per_file: int = 1_000_000) -> Export:
         """Writes a recorded training set into a folder, as Parquet files that any reader of Parquet can read.
 
         The server rebuilds the set and proves its digest. Each file is read back and compared before it has its name, so that an
@@ -663,9 +673,7 @@ class Client(Registry, Snapshots):
             request["exhaustive"] = True
         return Explanation.of(self._action("lineament.explain_value", request))
 
-    def diff(
-        self, a: str | TrainingSet, b: str | TrainingSet, *, examples: int = 3, full: bool = False
-    ) -> Diff:
+    def diff(self, a: str | TrainingSet, b: str | TrainingSet, *, examples: int = 3, full: bool = False) -> Diff:
         """What is other in training set `b` than in `a`, cell by cell, and why: newer data, a correction, another version, …
 
         - `examples`: how many changed cells of each kind are shown; counts are exact whatever it is.
@@ -770,9 +778,7 @@ class Client(Registry, Snapshots):
             raise Error(f"the server gave {len(results)} answers to {name}, where one is due")
         return _parsed(results[0].body)
 
-    def _exchange(
-        self, command: Mapping[str, Any], rows: pyarrow.Table
-    ) -> tuple[pyarrow.Table, dict[str, Any] | None]:
+    def _exchange(self, command: Mapping[str, Any], rows: pyarrow.Table) -> tuple[pyarrow.Table, dict[str, Any] | None]:
         descriptor = flight.FlightDescriptor.for_command(_json(command))
         with translated(self._url):
             writer, reader = self._connection.do_exchange(descriptor, self._sending(rows))
@@ -819,7 +825,9 @@ def _historical(
         request["record"] = False
     if split is not None:
         if not isinstance(split, Split):
-            raise InvalidRequest(f"split is {split!r}; it is a lineament.Split, as Split.random({{'train': 0.8, 'test': 0.2}})")
+            raise InvalidRequest(
+                f"split is {split!r}; it is a lineament.Split, as Split.random({{'train': 0.8, 'test': 0.2}})"
+            )
         request["split"] = split.to_json()
     return request
 
@@ -831,7 +839,9 @@ def _time_column(schema: pyarrow.Schema, at: str | None) -> str | None:
     for usual in ("at", "event_timestamp"):
         if usual in schema.names:
             return usual
-    times = [field.name for field in schema if pyarrow.types.is_timestamp(field.type) or pyarrow.types.is_date(field.type)]
+    times = [
+        field.name for field in schema if pyarrow.types.is_timestamp(field.type) or pyarrow.types.is_date(field.type)
+    ]
     return times[0] if len(times) == 1 else None
 
 

@@ -147,9 +147,7 @@ class Diff:
                 text += f"\n  columns {what}: {', '.join(names)}"
         for retyped in self.retyped:
             text += f"\n  {retyped.column} was {retyped.a} and is {retyped.b}"
-        lines = [
-            [change.column, change.change, change.cause, counted(change.cells, "cell")] for change in self.changes
-        ]
+        lines = [[change.column, change.change, change.cause, counted(change.cells, "cell")] for change in self.changes]
         return text + (f"\n{aligned(lines)}" if lines else "")
 
     def _repr_html_(self) -> str:

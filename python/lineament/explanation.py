@@ -112,7 +112,11 @@ class Explanation:
         key = ", ".join(f"{name} = {_shown(part)}" for name, part in self.key.items())
         said = [("feature", self.reference), ("entity", key), ("wanted at", self.at)]
         if self.winner is not None:
-            said += [("row", f"{self.winner.row} of {self.winner.file}"), ("program", self.winner.program), ("run", self.winner.run)]
+            said += [
+                ("row", f"{self.winner.row} of {self.winner.file}"),
+                ("program", self.winner.program),
+                ("run", self.winner.run),
+            ]
             said += [("step", step) for step in self.winner.steps]
         rows = [] if self.winner is None else [_row(self.winner, "won")]
         rows += [_row(loser, loser.reason or "lost") for loser in self.losers]
@@ -125,7 +129,14 @@ class Explanation:
 
 def _row(candidate: Candidate, why: str) -> list[str]:
     batch = "" if candidate.batch is None else f"{candidate.batch} (sequence {candidate.sequence})"
-    return [why, _shown(candidate.value), candidate.valid_at or "", candidate.known_at or "", batch, candidate.principal or ""]
+    return [
+        why,
+        _shown(candidate.value),
+        candidate.valid_at or "",
+        candidate.known_at or "",
+        batch,
+        candidate.principal or "",
+    ]
 
 
 def _winner(winner: Candidate) -> list[str]:

@@ -1,4 +1,5 @@
-"""A recorded training set as a folder of Parquet files: a file at a time, so that a cut export goes on where it stopped."""
+"""A recorded training set as a folder of Parquet files: a file at a time, so that a cut export goes on where
+it stopped."""
 
 from __future__ import annotations
 
@@ -40,17 +41,18 @@ class Export:
     rows: int
     folder: Path
     files: list[Path] = field(default_factory=list)
-    #: Of the files, how many an earlier export had written; they were compared, row by row, with what the server sent now.
+    #: Of the files, how many an earlier export had written; they were compared, row by row, with what the
+    #: server sent now.
     kept: int = 0
 
     def __repr__(self) -> str:
         kept = f", {self.kept:,} of them from before" if self.kept else ""
-        return (
-            f"{counted(self.rows, 'row')} in {counted(len(self.files), 'file')}{kept} of training set {self.training_set}, in {self.folder}"
-        )
+        return f"{counted(self.rows, 'row')} in {counted(len(self.files), 'file')}{kept} of training set {self.training_set}, in {self.folder}"
 
 
-def export(stream: BatchStream, id: str, folder: Path, rows_per_file: int, total: int, shown: bool | None) -> Export:
+def export(
+    stream: BatchStream, id: str, folder: Path, rows_per_file: int, total: int, shown: bool | None
+) -> Export:
     """Writes what a stream of a recorded set gives. At most the rows of one file are held, twice."""
     if rows_per_file < 1:
         raise InvalidRequest(f"rows_per_file is {rows_per_file}; it is 1 or more")
@@ -79,7 +81,8 @@ def _metadata(id: str, first: int) -> dict[bytes, bytes]:
 
 
 def _tables(stream: BatchStream, rows: int) -> Iterator[pyarrow.Table]:
-    """The rows of a stream in tables of so many, but for the last; one without rows where there are none at all."""
+    """The rows of a stream in tables of so many, but for the last; one without rows where there are none at
+    all."""
     held: list[pyarrow.RecordBatch] = []
     count = 0
     given = False
@@ -107,9 +110,13 @@ def _refuse_others(folder: Path, files: list[Path], id: str, rows_per_file: int)
         said = _schema(path).metadata or {}
         if said.get(_TRAINING_SET) != id.encode():
             of = said.get(_TRAINING_SET)
-            raise InvalidRequest(f"{path} is of {f'the training set {of.decode()}' if of else 'no training set'}, not of {id}; name another folder")
+            raise InvalidRequest(
+                f"{path} is of {f'the training set {of.decode()}' if of else 'no training set'}, not of {id}; name another folder"
+            )
         if said.get(_FIRST_ROW) != str(expected[path.name]).encode():
-            raise InvalidRequest(f"{path} was exported with other rows_per_file; give the same, or another folder")
+            raise InvalidRequest(
+                f"{path} was exported with other rows_per_file; give the same, or another folder"
+            )
 
 
 def _schema(path: Path) -> pyarrow.Schema:
@@ -130,7 +137,9 @@ def _compare(path: Path, table: pyarrow.Table) -> None:
             raise Damaged("it has other columns")
         check_same(table, read)
     except Damaged as error:
-        raise Damaged(f"{path} does not hold what was recorded ({error}); remove it and export again") from None
+        raise Damaged(
+            f"{path} does not hold what was recorded ({error}); remove it and export again"
+        ) from None
 
 
 def _write(path: Path, table: pyarrow.Table) -> None:

@@ -64,7 +64,9 @@ class FeatureView:
         said = [("description", self.description), ("owner", self.owner), ("hypothesis", self.hypothesis)]
         head = ["feature", "type", "unit", "accepted", ""]
         return (
-            html.heading(self._title()) + html.facts([*said, ("rules", self._rules())]) + html.table(self._features(), head)
+            html.heading(self._title())
+            + html.facts([*said, ("rules", self._rules())])
+            + html.table(self._features(), head)
         )
 
     def _title(self) -> str:

@@ -1,4 +1,5 @@
-"""HTML for notebooks. Whatever comes from data or people is escaped here, and nowhere else is HTML put together."""
+"""HTML for notebooks. Whatever comes from data or people is escaped here, and nowhere else is HTML put
+together."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def table(rows: Iterable[Sequence[object]], head: Sequence[object] = ()) -> str:
 def facts(pairs: Iterable[tuple[object, object]]) -> str:
     """Names with what is true of them; pairs without a value are left out."""
     body = "".join(
-        f"<tr><th>{escaped(name)}</th><td>{escaped(value)}</td></tr>" for name, value in pairs if value not in (None, "")
+        f"<tr><th>{escaped(name)}</th><td>{escaped(value)}</td></tr>"
+        for name, value in pairs
+        if value not in (None, "")
     )
     return f"<table><tbody>{body}</tbody></table>" if body else ""
 

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 class Loader:
     """A training set in batches of one size, anew each time it is gone through.
 
-    Each pass asks the server for the set again, which rebuilds and proves it; here one batch is held, and what `shuffle` asks
-    for. Without `dtype` a batch is a mapping of column names to numpy arrays, typed as in `TrainingSet.to_df`: a null is NaN, NaT or
-    None, and whole numbers with nulls in a batch are floats. With `dtype` it is a matrix of rows by columns, where a null
-    is NaN; with `label` too, a pair of the matrix and the labels.
+    Each pass asks the server for the set again, which rebuilds and proves it; here one batch is held, and
+    what `shuffle` asks for. Without `dtype` a batch is a mapping of column names to numpy arrays, typed as in
+    `TrainingSet.to_df`: a null is NaN, NaT or None, and whole numbers with nulls in a batch are floats. With
+    `dtype` it is a matrix of rows by columns, where a null is NaN; with `label` too, a pair of the matrix and
+    the labels.
 
     >>> for batch in client.loader(training_set, columns=["temp", "seats"], batch_size=600):
     ...     print(batch["temp"].shape, batch["temp"].dtype)
@@ -50,9 +51,11 @@ class Loader:
         if batch_size < 1:
             raise InvalidRequest(f"batch_size is {batch_size}; it is a number of rows, 1 or more")
         if shuffle < 0:
-            raise InvalidRequest(f"shuffle is {shuffle}; it is how many rows are mixed with one another, 0 for none")
+            raise InvalidRequest(
+                f"shuffle is {shuffle}; it is how many rows are mixed with one another, 0 for none"
+            )
         if label is not None and dtype is None:
-            raise InvalidRequest("a label is set apart from a matrix; give dtype too, as dtype=\"float32\"")
+            raise InvalidRequest('a label is set apart from a matrix; give dtype too, as dtype="float32"')
         if part is not None:
             if split is None:
                 raise InvalidRequest(
@@ -84,9 +87,10 @@ class Loader:
         return self._batches(epoch, 0, 1)
 
     def torch(self) -> Any:
-        """The batches as a `torch.utils.data.IterableDataset`, whose items are whole batches: give it to a `DataLoader` with
-        `batch_size=None`. Several workers share the batches; have them begun by `spawn`, for a connection does not survive a
-        fork. Numbers become tensors, and other columns stay numpy arrays. Raises `ImportError` without torch.
+        """The batches as a `torch.utils.data.IterableDataset`, whose items are whole batches: give it to a
+        `DataLoader` with `batch_size=None`. Several workers share the batches; have them begun by `spawn`,
+        for a connection does not survive a fork. Numbers become tensors, and other columns stay numpy arrays.
+        Raises `ImportError` without torch.
         """
         import torch
 
@@ -138,12 +142,18 @@ class Loader:
                 yield table.select(names)
 
     def _names(self, schema: pyarrow.Schema) -> list[str]:
-        wanted = [name for name in schema.names if name != self.label] if self.columns is None else list(self.columns)
+        wanted = (
+            [name for name in schema.names if name != self.label]
+            if self.columns is None
+            else list(self.columns)
+        )
         if self.label is not None and self.label not in wanted:
             wanted.append(self.label)
         for name in wanted:
             if schema.names.count(name) != 1:
-                raise InvalidRequest(f"the training set has no column `{name}`; it has {', '.join(schema.names)}")
+                raise InvalidRequest(
+                    f"the training set has no column `{name}`; it has {', '.join(schema.names)}"
+                )
             if self.dtype is not None and not _numeric(schema.field(name).type):
                 raise InvalidRequest(
                     f"column `{name}` is {schema.field(name).type}, which has no place in a matrix; name the columns that have, or leave dtype out"
@@ -167,7 +177,9 @@ class Loader:
 
     def _arrays(self, table: pyarrow.Table) -> Any:
         if self.dtype is None:
-            return {name: _array(column) for name, column in zip(table.column_names, table.columns, strict=True)}
+            return {
+                name: _array(column) for name, column in zip(table.column_names, table.columns, strict=True)
+            }
         import numpy
 
         label = None if self.label is None else table.column(self.label)
@@ -213,13 +225,17 @@ def _sized(tables: Iterator[pyarrow.Table], rows: int) -> Iterator[pyarrow.Table
 
 def _numeric(kind: pyarrow.DataType) -> bool:
     types = pyarrow.types
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
+    return (
+        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
+    )
 
 
 def _number(column: pyarrow.ChunkedArray, name: str, dtype: Any) -> Any:
     """A column of numbers, its nulls NaN."""
     if column.null_count and dtype.kind != "f":
-        raise InvalidRequest(f"column `{name}` has nulls, which {dtype} cannot hold; take a float dtype, or fill them first")
+        raise InvalidRequest(
+            f"column `{name}` has nulls, which {dtype} cannot hold; take a float dtype, or fill them first"
+        )
     if dtype.kind == "f" and not pyarrow.types.is_floating(column.type):
         column = column.cast(pyarrow.float64())
     return column.to_numpy()

@@ -21,9 +21,11 @@ _AT = "event_timestamp"
 
 
 class OnlineResponse(Rows):
-    """The entities' keys, then their features, a row for each entity that was asked for, in the order of asking.
+    """The entities' keys, then their features, a row for each entity that was asked for, in the order of
+    asking.
 
-    >>> response = client.get_online_features(["plane.seats"], [{"tailnum": "N14228"}, {"tailnum": "none such"}])
+    >>> response = client.get_online_features(["plane.seats"], [{"tailnum": "N14228"}, {"tailnum": "none
+    such"}])
     >>> response.to_dict()
     {'tailnum': ['N14228', 'none such'], 'seats': [149, None]}
     """
@@ -36,10 +38,13 @@ class OnlineResponse(Rows):
         self.sequence = sequence
 
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]:
-        """The columns by name, as Feast gives them. `include_event_timestamps` adds `event_timestamp`, the instant asked for, to every row:
-        when a value became true is what `Client.explain_value` says.
+        """The columns by name, as Feast gives them. `include_event_timestamps` adds `event_timestamp`, the
+        instant asked for, to every row: when a value became true is what `Client.explain_value` says.
         """
-        columns = {name: column.to_pylist() for name, column in zip(self.column_names, self._table.columns, strict=True)}
+        columns = {
+            name: column.to_pylist()
+            for name, column in zip(self.column_names, self._table.columns, strict=True)
+        }
         if include_event_timestamps:
             columns[_AT] = [self.at] * self.num_rows
         return columns
@@ -59,9 +64,13 @@ def entities(entity_rows: Any) -> pyarrow.Table:
     """
     if isinstance(entity_rows, Mapping):
         try:
-            table = pyarrow.table({str(name): pyarrow.array(list(values)) for name, values in entity_rows.items()})
+            table = pyarrow.table(
+                {str(name): pyarrow.array(list(values)) for name, values in entity_rows.items()}
+            )
         except (pyarrow.ArrowException, TypeError, ValueError) as error:
-            raise InvalidRequest(f"the entity rows cannot be read: {'; '.join(map(str, error.args))}") from error
+            raise InvalidRequest(
+                f"the entity rows cannot be read: {'; '.join(map(str, error.args))}"
+            ) from error
     elif isinstance(entity_rows, Sequence) and not isinstance(entity_rows, (str, bytes)):
         table = _of_mappings(entity_rows)
     else:
@@ -86,7 +95,9 @@ def _of_mappings(rows: Sequence[Any]) -> pyarrow.Table:
         try:
             columns[str(name)] = pyarrow.array(values)
         except (pyarrow.ArrowException, TypeError, ValueError) as error:
-            raise InvalidRequest(f"column `{name}` of the entity rows cannot be read: {'; '.join(map(str, error.args))}") from error
+            raise InvalidRequest(
+                f"column `{name}` of the entity rows cannot be read: {'; '.join(map(str, error.args))}"
+            ) from error
     return pyarrow.table(columns) if columns else pyarrow.table({})
 
 
@@ -95,10 +106,13 @@ def _listed(names: Iterable[Any]) -> str:
 
 
 def at_instant(table: pyarrow.Table, at: datetime | None) -> tuple[pyarrow.Table, str, datetime]:
-    """The table with a column that holds one instant in every row, now where none is given; its name; the instant."""
+    """The table with a column that holds one instant in every row, now where none is given; its name; the
+    instant."""
     moment = datetime.now(UTC) if at is None else at
     if moment.tzinfo is None:
-        raise InvalidRequest(f"at is {moment}, which has no zone; give one, as in datetime(…, tzinfo=timezone.utc)")
+        raise InvalidRequest(
+            f"at is {moment}, which has no zone; give one, as in datetime(…, tzinfo=timezone.utc)"
+        )
     name = _AT
     while name in table.column_names:
         name += "_"

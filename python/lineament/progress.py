@@ -1,4 +1,5 @@
-"""Progress of what takes a while: one line on standard error, where a person watches, in a terminal or a notebook."""
+"""Progress of what takes a while: one line on standard error, where a person watches, in a terminal or a
+notebook."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ class Progress:
 
 
 def watched(stream: TextIO | None) -> bool:
-    """Whether a person sees what is written to a stream: it is a terminal, or the output of a notebook's cell."""
+    """Whether a person sees what is written to a stream: it is a terminal, or the output of a notebook's
+    cell."""
     if stream is None:
         return False
     try:

@@ -151,7 +151,13 @@ class Impact:
 
     def _repr_html_(self) -> str:
         rows = [
-            [row.name or row.training_set, f"{row.cells_from:,}", f"{row.cells_reached:,}", row.model_version or "", row.deployment or ""]
+            [
+                row.name or row.training_set,
+                f"{row.cells_from:,}",
+                f"{row.cells_reached:,}",
+                row.model_version or "",
+                row.deployment or "",
+            ]
             for row in self.rows
         ]
         head = ["training set", "cells from it", "cells derived, at most", "model version", "deployment"]
@@ -223,7 +229,9 @@ class Registry:
         )  # fmt: skip
         self._observe("runs", seen)
 
-    def log_model(self, version: str, *, run: str | None = None, aliases: Sequence[str] = (), source: str | None = None) -> None:
+    def log_model(
+        self, version: str, *, run: str | None = None, aliases: Sequence[str] = (), source: str | None = None
+    ) -> None:
         """Registers a model version of one's own, such as `delay/3`, made by a run (the client's, where left out); `aliases` mean it
         from now on.
 

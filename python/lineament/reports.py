@@ -218,9 +218,15 @@ class ReplayReport:
 
     def _repr_html_(self) -> str:
         title = f"{self.verdict}: {counted(self.rows, 'row')} rebuilt in {self.seconds:.2f} s"
-        said = [("training set", self.training_set), ("recorded", self.digest), ("rebuilt", self.rebuilt), ("note", self.note)]
+        said = [
+            ("training set", self.training_set),
+            ("recorded", self.digest),
+            ("rebuilt", self.rebuilt),
+            ("note", self.note),
+        ]
         differ = [
-            [one.column, "" if one.first_block is None else f"from row {one.first_block * 65536:,} on"] for one in self.differences
+            [one.column, "" if one.first_block is None else f"from row {one.first_block * 65536:,} on"]
+            for one in self.differences
         ]
         entries = [[str(entry.sequence), entry.batch, entry.version, entry.why] for entry in self.entries]
         return (

@@ -29,7 +29,8 @@ _LISTENING = "listening on "
 
 
 def binary() -> Path:
-    """The `lineament` program: the one that `LINEAMENT_BIN` names, that came with this package, or that is on the `PATH`.
+    """The `lineament` program: the one that `LINEAMENT_BIN` names, that came with this package, or that is on
+    the `PATH`.
 
     Raises `NotFound` where there is none.
     """
@@ -37,7 +38,9 @@ def binary() -> Path:
     if named:
         path = Path(named).expanduser()
         if not path.is_file():
-            raise NotFound(f"LINEAMENT_BIN names {path}, where there is no program; mend it or leave it unset")
+            raise NotFound(
+                f"LINEAMENT_BIN names {path}, where there is no program; mend it or leave it unset"
+            )
         return path.resolve()
     program = "lineament.exe" if os.name == "nt" else "lineament"
     bundled = Path(sysconfig.get_path("scripts")) / program
@@ -62,15 +65,18 @@ def serve(
 ) -> Server:
     """Starts a server over a store, which is made where there is none, and returns once it answers.
 
-    It listens on loopback alone, and ends with `stop()`, with the `with` block, or with this process, however that ends.
+    It listens on loopback alone, and ends with `stop()`, with the `with` block, or with this process, however
+    that ends.
 
     - `store`: a folder, or `file://`, `s3://`, `gs://`, `az://` or `memory://`.
     - `port`: any that is free where left out.
-    - `memory_limit`: what all its queries together may hold, as `"512M"`; half of the machine's memory where left out.
+    - `memory_limit`: what all its queries together may hold, as `"512M"`; half of the machine's memory where
+      left out.
     - `arguments`: more of what `lineament serve --help` lists.
     - `timeout`: how long it may take to start, in seconds.
 
-    Raises `NotFound` where there is no `lineament` program, `Unavailable` with what the program said where it does not start.
+    Raises `NotFound` where there is no `lineament` program, `Unavailable` with what the program said where it
+    does not start.
 
     >>> with lineament.serve("memory://") as server:
     ...     client = server.connect()
@@ -92,7 +98,8 @@ class Server:
         self._owner = os.getpid()
         self._said: collections.deque[str] = collections.deque(maxlen=_LINES)
         self._clients: list[Client] = []
-        # The server ends where its standard input does, which the system closes with this process, also a killed one.
+        # The server ends where its standard input does, which the system closes with this process, also a
+        # killed one.
         self.process = subprocess.Popen(
             list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -120,11 +127,13 @@ class Server:
         return self.process.poll() is None
 
     def said(self) -> str:
-        """The last lines that it printed: its log is on standard error, and `LINEAMENT_LOG=info` makes it say more."""
+        """The last lines that it printed: its log is on standard error, and `LINEAMENT_LOG=info` makes it say
+        more."""
         return "".join(self._said)
 
     def stop(self) -> None:
-        """Ends the server; streams that are open are finished first. Does nothing where it has ended, and in a forked process."""
+        """Ends the server; streams that are open are finished first. Does nothing where it has ended, and in
+        a forked process."""
         if self._owner != os.getpid():
             return
         _RUNNING.discard(self)
@@ -167,7 +176,9 @@ class Server:
             try:
                 line = lines.get(timeout=timeout)
             except queue.Empty:
-                raise Unavailable(f"the server over {self.store} did not start within {timeout:g} s{self._words()}") from None
+                raise Unavailable(
+                    f"the server over {self.store} did not start within {timeout:g} s{self._words()}"
+                ) from None
             if line is None:
                 self.process.wait(_ENDING)
                 raise Unavailable(f"the server over {self.store} ended before it listened{self._words()}")

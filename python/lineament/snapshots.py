@@ -1,4 +1,5 @@
-"""Features without a spine: of some entities now, of all entities at an instant, and every change in a range of time."""
+"""Features without a spine: of some entities now, of all entities at an instant, and every change in a range
+of time."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ class Snapshots:
     def sql(self, query: str) -> Rows:
         raise NotImplementedError
 
-    def get_historical_features(self, entity_df: Any, features: Any, full_feature_names: bool = False, **options: Any) -> TrainingSet:
+    def get_historical_features(
+        self, entity_df: Any, features: Any, full_feature_names: bool = False, **options: Any
+    ) -> TrainingSet:
         raise NotImplementedError
 
     def get_online_features(
@@ -32,14 +35,16 @@ class Snapshots:
         *,
         at: datetime | None = None,
     ) -> OnlineResponse:
-        """Features of some entities as they are known now. Feast's name and shape; nothing is recorded as a training set.
+        """Features of some entities as they are known now. Feast's name and shape; nothing is recorded as a
+        training set.
 
-        The store's own history is asked, with the rule of `get_historical_features`, so that an answer is what a training set of
-        this moment would have: no second copy can differ. It is made for notebooks, tests and batches; milliseconds, not
-        microseconds.
+        The store's own history is asked, with the rule of `get_historical_features`, so that an answer is
+        what a training set of this moment would have: no second copy can differ. It is made for notebooks,
+        tests and batches; milliseconds, not microseconds.
 
         - `features`: as in `get_historical_features`, also services and models.
-        - `entity_rows`: a list of mappings (`[{"tailnum": "N14228"}]`), a mapping of lists, or a frame, with the key columns.
+        - `entity_rows`: a list of mappings (`[{"tailnum": "N14228"}]`), a mapping of lists, or a frame, with
+          the key columns.
         - `at`: another instant than now, which is this machine's clock.
 
         >>> client.get_online_features(["plane.seats", "plane.engines"], [{"tailnum": "N14228"}]).to_df()
@@ -58,10 +63,12 @@ class Snapshots:
         *,
         record: bool = False,
     ) -> TrainingSet:
-        """The features of all entities that their views know of at an instant, now where none is given; a row an entity, by key.
+        """The features of all entities that their views know of at an instant, now where none is given; a row
+        an entity, by key.
 
-        `features`: references alone (`"weather.temp"`, `"weather.*"`), of views of one entity. `record` makes it a training set.
-        Raises `InvalidRequest` where the views are of different keys: then only a spine says which rows belong together.
+        `features`: references alone (`"weather.temp"`, `"weather.*"`), of views of one entity. `record` makes
+        it a training set. Raises `InvalidRequest` where the views are of different keys: then only a spine
+        says which rows belong together.
 
         >>> from datetime import datetime, timezone
         >>> client.features_at(["weather.temp"], datetime(2013, 7, 1, 12, tzinfo=timezone.utc)).to_df()
@@ -75,11 +82,16 @@ class Snapshots:
         keys = {view: self._keys_of(view) for view in views}
         if len({tuple(columns) for columns in keys.values()}) != 1:
             listed = "; ".join(f"{view} is of {', '.join(columns)}" for view, columns in keys.items())
-            raise InvalidRequest(f"these features are of different entities ({listed}); give a spine to get_historical_features")
+            raise InvalidRequest(
+                f"these features are of different entities ({listed}); give a spine to get_historical_features"
+            )
         columns = ", ".join(map(_quoted, keys[views[0]]))
         _, _, moment = at_instant(entities([{"": 0}]), at)
         time = instant(moment, "at")
-        known = " UNION ".join(f"SELECT {columns} FROM history({_text(view)}) WHERE valid_at <= {_instant(time)}" for view in views)
+        known = " UNION ".join(
+            f"SELECT {columns} FROM history({_text(view)}) WHERE valid_at <= {_instant(time)}"
+            for view in views
+        )
         spine = self.sql(f"SELECT DISTINCT {columns} FROM ({known}) AS known ORDER BY {columns}").to_arrow()
         if spine.num_rows == 0:
             raise NotFound(f"no entity of {', '.join(views)} has an observation of {time} or before")
@@ -87,8 +99,8 @@ class Snapshots:
         return self.get_historical_features(table, names, full_feature_names, at=name, record=record)
 
     def changes(self, view: str, since: str | datetime, until: str | datetime) -> Rows:
-        """Every observation of a view that became known from `since` on and before `until`, in the order of becoming known: its
-        keys, features, `valid_at`, `known_at`, batch and sequence.
+        """Every observation of a view that became known from `since` on and before `until`, in the order of
+        becoming known: its keys, features, `valid_at`, `known_at`, batch and sequence.
 
         >>> changes = client.changes("weather", "2013-07-01T12:00:00Z", "2013-07-01T13:00:00Z")
         >>> changes.to_df()[["origin", "valid_at", "known_at", "temp"]]
@@ -105,7 +117,8 @@ class Snapshots:
         )
 
     def _keys_of(self, view: str) -> list[str]:
-        """The key columns of a view, which its history begins with. What the server says of one that is not there names the nearest."""
+        """The key columns of a view, which its history begins with. What the server says of one that is not
+        there names the nearest."""
         names = self.sql(f"SELECT * FROM history({_text(view)}) LIMIT 0").column_names
         return names[: names.index("valid_at")]
 
@@ -114,7 +127,9 @@ def _view_of(reference: str) -> str:
     """The view of a reference, as `weather@1` of `weather@1.temp`."""
     view, separator, feature = reference.replace(":", ".").rpartition(".")
     if not separator or "/" in reference or not feature:
-        raise InvalidRequest(f"`{reference}` names no view; write references such as `weather.temp` or `weather.*`")
+        raise InvalidRequest(
+            f"`{reference}` names no view; write references such as `weather.temp` or `weather.*`"
+        )
     return view
 
 

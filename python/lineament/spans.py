@@ -25,13 +25,19 @@ def span(length: str | timedelta) -> str:
                 micros %= _MICROS[unit]
         return text or "0s"
     if not isinstance(length, str):
-        raise InvalidRequest(f'{length!r} is not a length of time; write it as "30m" or "7d", or give a timedelta')
+        raise InvalidRequest(
+            f'{length!r} is not a length of time; write it as "30m" or "7d", or give a timedelta'
+        )
     return length
 
 
 def micros_of(text: str) -> int:
     """The microseconds of a length of time."""
     parts = re.findall(r"(\d+)([a-z]+)", text.strip())
-    if not parts or "".join(number + unit for number, unit in parts) != text.strip() or any(unit not in _MICROS for _, unit in parts):
+    if (
+        not parts
+        or "".join(number + unit for number, unit in parts) != text.strip()
+        or any(unit not in _MICROS for _, unit in parts)
+    ):
         raise InvalidRequest(f"`{text}` is not a length of time: write it as 30m, 7d or 1h30m")
     return sum(int(number) * _MICROS[unit] for number, unit in parts)

@@ -1,7 +1,7 @@
 """How a training set falls into parts: declared when it is made, recorded with it, and the same for ever.
 
-Which part a row is in follows from the recorded rule and the set's own rows alone: its time, its entity, or its number and a
-seed. docs/splits.md says how, to the bit.
+Which part a row is in follows from the recorded rule and the set's own rows alone: its time, its entity, or
+its number and a seed. docs/splits.md says how, to the bit.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ class Split:
     ) -> Self:
         """By the set's time: each part ends at an instant, and the last, with None, has all later rows.
 
-        `gap`: rows so long after a boundary are in no part, for what is learnt of them may overlap with the part before. Rows
-        without a time are in none either.
+        `gap`: rows so long after a boundary are in no part, for what is learnt of them may overlap with the
+        part before. Rows without a time are in none either.
         """
         members = []
         for name, until in parts.items():
-            members.append({"name": name} if until is None else {"name": name, "until": instant(until, f"part {name}")})
+            members.append(
+                {"name": name} if until is None else {"name": name, "until": instant(until, f"part {name}")}
+            )
         rule: dict[str, Any] = {"parts": members}
         if gap is not None:
             rule["gap"] = span(gap)
@@ -56,7 +58,8 @@ class Split:
 
     @classmethod
     def by_entity(cls, key: str | Sequence[str], parts: Mapping[str, float], *, seed: int = 0) -> Self:
-        """By entity: all rows of one are in one part, whatever else the set holds. Rows whose key has a null are in none.
+        """By entity: all rows of one are in one part, whatever else the set holds. Rows whose key has a null
+        are in none.
 
         `parts`: the share of each (`{"train": 0.8, "test": 0.2}`), of entities, not of rows.
         """
@@ -65,17 +68,22 @@ class Split:
 
     @classmethod
     def random(cls, parts: Mapping[str, float], *, seed: int = 0) -> Self:
-        """By the numbers of the rows and a seed: a set of the same rows in the same order falls into the same parts."""
+        """By the numbers of the rows and a seed: a set of the same rows in the same order falls into the same
+        parts."""
         return cls("random", {"parts": _weighted(parts), "seed": _seed(seed)})
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Self:
         """The rule as a manifest has it."""
         if len(recorded) != 1:
-            raise Error(f"the recorded split {dict(recorded)!r} is not one that this client knows; a later client may")
+            raise Error(
+                f"the recorded split {dict(recorded)!r} is not one that this client knows; a later client may"
+            )
         ((kind, rule),) = recorded.items()
         if kind not in ("time", "entity", "random"):
-            raise Error(f"the training set is split by {kind}, which this client does not know; a later client may")
+            raise Error(
+                f"the training set is split by {kind}, which this client does not know; a later client may"
+            )
         return cls(kind, rule)
 
     @property
@@ -100,14 +108,18 @@ class Split:
 
     def __repr__(self) -> str:
         if self._kind == "time":
-            ends = [f"{part['name']} until {part['until']}" for part in self._rule["parts"] if "until" in part]
+            ends = [
+                f"{part['name']} until {part['until']}" for part in self._rule["parts"] if "until" in part
+            ]
             gap = f", gap {self._rule['gap']}" if "gap" in self._rule else ""
             return f"<Split by time: {', '.join([*ends, self.parts[-1]])}{gap}>"
         weights = ", ".join(f"{part['name']} {part['weight']}" for part in self._rule["parts"])
         by = ", ".join(self._rule.get("keys", ["row number"]))
         return f"<Split by {by}: {weights}; seed {self._rule.get('seed', 0)}>"
 
-    def assign(self, rows: pyarrow.Table | pyarrow.RecordBatch, at: str | None, first_row: int = 0) -> pyarrow.Array:
+    def assign(
+        self, rows: pyarrow.Table | pyarrow.RecordBatch, at: str | None, first_row: int = 0
+    ) -> pyarrow.Array:
         """The part of each row, by its place among `parts`; null where it is in none.
 
         `at`: the set's time column. `first_row`: the number, in the set, of the first of these rows.
@@ -117,7 +129,9 @@ class Split:
             return self._pick(_mixed(compute.bit_wise_xor(numbers, _scalar(_mix(self._rule.get("seed", 0))))))
         if self._kind == "time":
             if at is None:
-                raise Error("the training set does not say which column has its times, so it cannot be split by time")
+                raise Error(
+                    "the training set does not say which column has its times, so it cannot be split by time"
+                )
             return self._by_time(_flat(rows.column(at)))
         return self._by_entity([_flat(rows.column(key)) for key in self._rule["keys"]])
 
@@ -258,7 +272,8 @@ def _flat(column: pyarrow.ChunkedArray | pyarrow.Array) -> pyarrow.Array:
 
 
 def _text(key: pyarrow.Array) -> pyarrow.Array:
-    """A key's canonical text: text as it is, whole numbers in decimals, `true` and `false`, dates as 2013-07-09."""
+    """A key's canonical text: text as it is, whole numbers in decimals, `true` and `false`, dates as
+    2013-07-09."""
     return key.cast(pyarrow.string())
 
 
@@ -284,8 +299,12 @@ def _mix(value: int) -> int:
 def _mixed(values: pyarrow.Array) -> pyarrow.Array:
     """`_mix` of each; Arrow's plain arithmetic wraps around as it does."""
     values = compute.add(values, _scalar(_GOLDEN))
-    values = compute.multiply(compute.bit_wise_xor(values, compute.shift_right(values, _scalar(30))), _scalar(_FIRST))
-    values = compute.multiply(compute.bit_wise_xor(values, compute.shift_right(values, _scalar(27))), _scalar(_SECOND))
+    values = compute.multiply(
+        compute.bit_wise_xor(values, compute.shift_right(values, _scalar(30))), _scalar(_FIRST)
+    )
+    values = compute.multiply(
+        compute.bit_wise_xor(values, compute.shift_right(values, _scalar(27))), _scalar(_SECOND)
+    )
     return compute.bit_wise_xor(values, compute.shift_right(values, _scalar(31)))
 
 

@@ -16,10 +16,11 @@ from .progress import Progress
 
 
 class BatchStream:
-    """The rows of a training set, batch by batch, once. Closed, or left as a context manager, it asks for no more.
+    """The rows of a training set, batch by batch, once. Closed, or left as a context manager, it asks for no
+    more.
 
-    What it is of is known at its end: `id`, `digest` and `report` are None before. Whoever stops early has rows that are not
-    proved.
+    What it is of is known at its end: `id`, `digest` and `report` are None before. Whoever stops early has
+    rows that are not proved.
 
     >>> with client.stream(training_set) as stream:
     ...     rows = sum(batch.num_rows for batch in stream)
@@ -143,7 +144,9 @@ class BatchStream:
         if self.report is None:
             raise Error("the rows ended without their report, so they may not be all; ask again")
         if self._spine is not None and self.rows != self._spine.num_rows:
-            raise Damaged(f"the spine has {self._spine.num_rows:,} rows, but {self.rows:,} came back; ask again")
+            raise Damaged(
+                f"the spine has {self._spine.num_rows:,} rows, but {self.rows:,} came back; ask again"
+            )
         if self._proved is not None:
             self._proved(self.report, self.rows, self.schema)
 

@@ -1,5 +1,5 @@
-"""What a Feast repository becomes here. Feast itself is large, so that most of this looks at stand-ins with its attributes; `make
-test-feast` runs what `feast init` makes, read and retrieved by Feast itself."""
+"""What a Feast repository becomes here. Feast itself is large, so that most of this looks at stand-ins with
+its attributes; `make test-feast` runs what `feast init` makes, read and retrieved by Feast itself."""
 
 import enum
 import os
@@ -16,20 +16,37 @@ import pytest
 from lineament.feast import Repository, Unreadable, compare, read_source, translate
 from lineament.feast.__main__ import main
 
-ValueType = enum.Enum("ValueType", "UNKNOWN STRING INT32 INT64 FLOAT DOUBLE BOOL BYTES UNIX_TIMESTAMP JSON MAP INT64_LIST")
+ValueType = enum.Enum(
+    "ValueType", "UNKNOWN STRING INT32 INT64 FLOAT DOUBLE BOOL BYTES UNIX_TIMESTAMP JSON MAP INT64_LIST"
+)
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def field(name, kind, description="", tags=None):
-    return Object(name=name, dtype=Object(to_value_type=lambda: ValueType[kind]), description=description, tags=tags or {})
+    return Object(
+        name=name,
+        dtype=Object(to_value_type=lambda: ValueType[kind]),
+        description=description,
+        tags=tags or {},
+    )
 
 
 def entity(name, join_key, kind="UNKNOWN", **words):
-    return Object(name=name, join_key=join_key, value_type=ValueType[kind], **{"description": "", "tags": {}, "owner": "", **words})
+    return Object(
+        name=name,
+        join_key=join_key,
+        value_type=ValueType[kind],
+        **{"description": "", "tags": {}, "owner": "", **words},
+    )
 
 
 def file_source(path, **members):
-    given = {"timestamp_field": "event_timestamp", "created_timestamp_column": "", "field_mapping": {}, **members}
+    given = {
+        "timestamp_field": "event_timestamp",
+        "created_timestamp_column": "",
+        "field_mapping": {},
+        **members,
+    }
     return Object(path=str(path), **given)
 
 
@@ -43,22 +60,34 @@ def view(name, entities, features, batch, **members):
 
 def service(name, *projections, **members):
     found = [
-        Object(name=view, name_alias=None, join_key_map={}, features=[Object(name=feature) for feature in features])
+        Object(
+            name=view,
+            name_alias=None,
+            join_key_map={},
+            features=[Object(name=feature) for feature in features],
+        )
         for view, features in projections
     ]
-    return Object(name=name, feature_view_projections=found, description="", tags={}, owner="", logging_config=None, **members)
+    return Object(
+        name=name,
+        feature_view_projections=found,
+        description="",
+        tags={},
+        owner="",
+        logging_config=None,
+        **members,
+    )
 
 
 def contents(**kinds):
-    names = (
-        "projects data_sources entities feature_views on_demand_feature_views stream_feature_views label_views feature_services permissions"
-    )
+    names = "projects data_sources entities feature_views on_demand_feature_views stream_feature_views label_views feature_services permissions"
     return Object(**{name: kinds.get(name, []) for name in names.split()})
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A file of hourly statistics, each time twice: the row that was created later stands first and is right."""
+    """A file of hourly statistics, each time twice: the row that was created later stands first and is
+    right."""
     (tmp_path / "data").mkdir()
     rows = [(driver, hour, order) for hour in range(24) for driver in (1, 2) for order in (1, 0)]
     pyarrow.parquet.write_table(
@@ -66,12 +95,16 @@ def folder(tmp_path) -> Path:
             {
                 "driver_id": pyarrow.array([driver for driver, _, _ in rows], pyarrow.int64()),
                 "event_timestamp": pyarrow.array(
-                    [(START + timedelta(hours=hour)).replace(tzinfo=None) for _, hour, _ in rows], pyarrow.timestamp("ns")
+                    [(START + timedelta(hours=hour)).replace(tzinfo=None) for _, hour, _ in rows],
+                    pyarrow.timestamp("ns"),
                 ),
                 "created": pyarrow.array(
-                    [(START + timedelta(days=9, hours=order)).replace(tzinfo=None) for _, _, order in rows], pyarrow.timestamp("us")
+                    [(START + timedelta(days=9, hours=order)).replace(tzinfo=None) for _, _, order in rows],
+                    pyarrow.timestamp("us"),
                 ),
-                "RateRaw": pyarrow.array([driver + hour / 100 - (order == 0) for driver, hour, order in rows], pyarrow.float64()),
+                "RateRaw": pyarrow.array(
+                    [driver + hour / 100 - (order == 0) for driver, hour, order in rows], pyarrow.float64()
+                ),
                 "trips": pyarrow.array([hour for _, hour, _ in rows], pyarrow.int32()),
                 "note": [f"{driver}/{hour}" for driver, hour, _ in rows],
             }
@@ -83,7 +116,9 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def repository(folder):
-    stats = file_source("data/stats.parquet", created_timestamp_column="created", field_mapping={"RateRaw": "rate"})
+    stats = file_source(
+        "data/stats.parquet", created_timestamp_column="created", field_mapping={"RateRaw": "rate"}
+    )
     return contents(
         entities=[entity("driver", "driver_id", description="who drives"), entity("__dummy", "__dummy_id"), entity("Zone", "zone", "INT32")],
         feature_views=[
@@ -117,13 +152,22 @@ def test_definitions(repository, folder):
     assert files["entity_driver.toml"] == {
         "kind": "entity", "name": "driver", "description": "who drives", "keys": [{"name": "driver_id", "type": "int64"}],
     }  # fmt: skip
-    assert files["entity_driver_zone.toml"]["keys"] == [{"name": "driver_id", "type": "string"}, {"name": "zone", "type": "int32"}]
+    assert files["entity_driver_zone.toml"]["keys"] == [
+        {"name": "driver_id", "type": "string"},
+        {"name": "zone", "type": "int32"},
+    ]
     stats = files["hourly_stats.toml"]
     assert stats["ttl"] == "3h" and stats["tags"] == ["b=c", "team=a"] and stats["owner"] == "me@example.com"
     assert stats["time"] == {"valid_at": "event_timestamp", "known_at": "assumed", "zone": "UTC"}
     assert stats["features"] == [
         # The file's own width, which is what Feast gives.
-        {"name": "rate", "type": "float64", "column": "RateRaw", "description": "share", "tags": ["kind=ratio"]},
+        {
+            "name": "rate",
+            "type": "float64",
+            "column": "RateRaw",
+            "description": "share",
+            "tags": ["kind=ratio"],
+        },
         {"name": "trips", "type": "int32"},
         {"name": "note", "type": "string"},
     ]
@@ -139,17 +183,26 @@ def test_what_has_no_counterpart_is_said(repository, folder):
         ("feature view Hourly-Stats, feature vector: its type int64_list has no counterpart", True),
         ("feature view Hourly-Stats, feature gone: the file has no column `gone`", True),
         ("feature view Hourly-Stats, feature created: `created` is a time of the view", True),
-        ("feature view Hourly-Stats, feature rate: Feast declares float32 and gives the file's float64", False),
+        (
+            "feature view Hourly-Stats, feature rate: Feast declares float32 and gives the file's float64",
+            False,
+        ),
         ("feature view Hourly-Stats, feature note: JSON is kept as text", False),
         ("feature view Hourly-Stats: `Hourly-Stats` is called `hourly_stats` here", False),
-        ("feature view Hourly-Stats: its SimpleNamespace has no counterpart: send rows by `client.push('hourly_stats', rows)`", False),
+        (
+            "feature view Hourly-Stats: its SimpleNamespace has no counterpart: send rows by `client.push('hourly_stats', rows)`",
+            False,
+        ),
         ("feature view Hourly-Stats: `created` breaks ties in Feast", False),
         ('feature view Hourly-Stats: known_at is "assumed"', False),
         ("feature view nobody: left out: it has no entity", True),
         ("feature view unknown: left out: there is no entity rider", True),
         ("feature view elsewhere: its source is SimpleNamespace, which is no file", False),
         ("entity driver and Zone: a view of several entities is one of the entity `driver_zone`", False),
-        ("entity driver: its key `driver_id` has no type that a key may have (unknown); taken as string", False),
+        (
+            "entity driver: its key `driver_id` has no type that a key may have (unknown); taken as string",
+            False,
+        ),
         ("on-demand feature view plus_one: its Python function has no counterpart", True),
         ("feature service Model: without Hourly-Stats:vector", True),
         ("feature service Model: without the features of plus_one", True),
@@ -163,7 +216,8 @@ def test_what_has_no_counterpart_is_said(repository, folder):
 
 
 class FeastLike:
-    """Retrieval as Feast's file store does it: ties by `created`, rows without an observation dropped. `wrong` sees the future."""
+    """Retrieval as Feast's file store does it: ties by `created`, rows without an observation dropped.
+    `wrong` sees the future."""
 
     def __init__(self, path: Path, wrong: bool = False) -> None:
         self.rows = pyarrow.parquet.read_table(path).to_pandas()
@@ -182,7 +236,9 @@ class FeastLike:
                 continue
             row = found.sort_values(["event_timestamp", "created"]).iloc[-1]
             column = {"rate": "RateRaw"}
-            kept.append({**asked, **{f"{view}__{name}": row[column.get(name, name)] for view, _, name in names}})
+            kept.append(
+                {**asked, **{f"{view}__{name}": row[column.get(name, name)] for view, _, name in names}}
+            )
         import pandas
 
         return pandas.DataFrame(kept).sample(frac=1, random_state=1)
@@ -232,7 +288,7 @@ def test_a_repository_that_is_none(tmp_path):
     assert main([str(tmp_path / "nowhere")]) == 1
 
 
-# ----------------------------------------------------------------------------------------------------------------- Feast
+# ------------------------------------------------------------------------------------------------------ Feast
 
 FEAST = os.environ.get("LINEAMENT_FEAST")
 
@@ -241,8 +297,17 @@ FEAST = os.environ.get("LINEAMENT_FEAST")
 @pytest.mark.parametrize(("template", "columns"), [("local", 8), ("pytorch_nlp", 11)])
 def test_what_feast_init_makes(server, tmp_path, template, columns):
     python = Path(FEAST) / "bin" / "python"
-    subprocess.run([Path(FEAST) / "bin" / "feast", "init", "-t", template, "brought"], cwd=tmp_path, check=True, capture_output=True)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "brought").rglob("*") if path.suffix in (".parquet", ".db", ".yaml")}
+    subprocess.run(
+        [Path(FEAST) / "bin" / "feast", "init", "-t", template, "brought"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "brought").rglob("*")
+        if path.suffix in (".parquet", ".db", ".yaml")
+    }
     done = subprocess.run(
         [python, "-m", "lineament.feast", "brought", "--folder", "features", "--url", server.url, "--rows", "600"],
         cwd=tmp_path, capture_output=True, text=True, timeout=600,

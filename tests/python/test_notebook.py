@@ -75,7 +75,9 @@ def test_explanations_of_real_cells(readings_client):
         explanation = readings_client.explain(training_set, row, "value")
         read = check(explanation._repr_html_(), hostile=False)
         assert "reading@1.value" in read.words
-        assert ("won" if explanation.winner else "no observation won" if not explanation.losers else "") in read.words
+        assert (
+            "won" if explanation.winner else "no observation won" if not explanation.losers else ""
+        ) in read.words
     value = readings_client.explain_value("reading.value", {"sensor": "d"}, readings.clock("10:00"))
     assert "9.0" in check(value._repr_html_(), hostile=False).words
 
@@ -122,7 +124,7 @@ def test_empty_reports_are_shown_too():
         check(report._repr_html_(), hostile=False)
 
 
-# -------------------------------------------------------------------------------------------------------------- progress
+# --------------------------------------------------------------------------------------------------- progress
 
 
 class Terminal(io.StringIO):

@@ -32,21 +32,31 @@ def test_all_scripts_are_run():
 
 
 def test_a_first_training_set(tmp_path):
-    lines = [line for line in (SCRIPTS / "first_training_set.py").read_text().partition('"""\n\n')[2].splitlines() if line.strip()]
+    lines = [
+        line
+        for line in (SCRIPTS / "first_training_set.py").read_text().partition('"""\n\n')[2].splitlines()
+        if line.strip()
+    ]
     assert len(lines) <= 10
     began = time.monotonic()
     said = run("first_training_set.py", tmp_path)
     assert time.monotonic() - began < 30
     assert "26,115 rows into weather@1, 0 rejected" in said
     assert "336,776 rows, 5 columns" in said and "equal" in said
-    assert sorted(path.name for path in (tmp_path / "my-features").iterdir()) == ["entity_origin.toml", "weather.toml"]
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "entity_origin.toml",
+        "weather.toml",
+    ]
 
 
 def test_what_a_leak_costs(tmp_path):
     said = run("leak_audit.py", tmp_path)
     assert re.search(r"[1-9][\d,]+ of 327,346 rows leak", said), said
     assert "no leak in 327,346 rows" in said
-    scores = {tuple(found[:2]): float(found[2]) for found in re.findall(r"  (\S.*?) +(offline|in production) +(0\.\d+)", said)}
+    scores = {
+        tuple(found[:2]): float(found[2])
+        for found in re.findall(r"  (\S.*?) +(offline|in production) +(0\.\d+)", said)
+    }
     assert scores["by schedule", "offline"] > scores["correct in time", "offline"], scores
     assert scores["by schedule", "in production"] < scores["correct in time", "in production"], scores
     assert scores["correct in time", "offline"] == scores["correct in time", "in production"]

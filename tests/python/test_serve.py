@@ -147,7 +147,11 @@ def test_where_the_program_is_looked_for(tmp_path, monkeypatch):
 
 
 def test_options_reach_it(tmp_path):
-    with lineament.serve(tmp_path / "store", memory_limit="64M", arguments=["--reconcile-every", "never"]) as server:
+    with lineament.serve(
+        tmp_path / "store", memory_limit="64M", arguments=["--reconcile-every", "never"]
+    ) as server:
         client = server.connect()
         with pytest.raises(lineament.InvalidRequest, match="memory"):
-            client.sql("SELECT count(*) FROM (SELECT DISTINCT a.value AS a, b.value AS b FROM generate_series(1, 4000) a, generate_series(1, 4000) b)")
+            client.sql(
+                "SELECT count(*) FROM (SELECT DISTINCT a.value AS a, b.value AS b FROM generate_series(1, 4000) a, generate_series(1, 4000) b)"
+            )

@@ -44,7 +44,9 @@ def test_online_features_are_what_a_training_set_of_now_has(readings_client):
     ids=["mapping", "mappings", "pandas", "polars", "arrow"],
 )
 def test_entities_come_in_any_form(readings_client, rows):
-    response = readings_client.get_online_features(["reading.value"], rows, at=datetime(2024, 1, 1, 11, tzinfo=UTC))
+    response = readings_client.get_online_features(
+        ["reading.value"], rows, at=datetime(2024, 1, 1, 11, tzinfo=UTC)
+    )
     assert response.to_dict() == {"sensor": ["a", "b"], "value": [1.0, 5.0]}
 
 
@@ -67,7 +69,9 @@ def test_entities_that_cannot_be_read(readings_client, rows, why):
 
 def test_an_instant_needs_its_zone(readings_client):
     for ask in (
-        lambda: readings_client.get_online_features(["reading.value"], [{"sensor": "a"}], at=datetime(2024, 1, 1)),
+        lambda: readings_client.get_online_features(
+            ["reading.value"], [{"sensor": "a"}], at=datetime(2024, 1, 1)
+        ),
         lambda: readings_client.features_at("reading.value", datetime(2024, 1, 1)),
     ):
         with pytest.raises(lineament.InvalidRequest, match="has no zone"):
@@ -76,10 +80,22 @@ def test_an_instant_needs_its_zone(readings_client):
 
 def test_what_is_pushed_is_seen_at_once(server):
     with lineament.connect(server.url) as client:
-        client.apply({name: text.replace('name = "reading"', 'name = "pushed"').replace('"reading.', '"pushed.') for name, text in readings.DEFINITIONS.items()})
+        client.apply(
+            {
+                name: text.replace('name = "reading"', 'name = "pushed"').replace('"reading.', '"pushed.')
+                for name, text in readings.DEFINITIONS.items()
+            }
+        )
         now = datetime.now(UTC).replace(microsecond=0)
         frame = pandas.DataFrame(
-            {"sensor": ["z"], "measured_at": [now], "published_at": [now], "value": [3.5], "quality": [1], "grade": ["good"]}
+            {
+                "sensor": ["z"],
+                "measured_at": [now],
+                "published_at": [now],
+                "value": [3.5],
+                "quality": [1],
+                "grade": ["good"],
+            }
         )
         assert client.push("pushed", frame.astype({"quality": "int32"})).rows == 1
         assert client.get_online_features(["pushed.value"], [{"sensor": "z"}]).to_dict()["value"] == [3.5]

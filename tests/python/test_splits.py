@@ -1,4 +1,5 @@
-"""Splits: declared with a training set, recorded with it, and found again from the rule and the rows alone."""
+"""Splits: declared with a training set, recorded with it, and found again from the rule and the rows
+alone."""
 
 import hashlib
 from datetime import UTC, date, datetime, timedelta
@@ -66,7 +67,11 @@ def test_random_is_what_the_page_says(spine, seed):
     split = Split.random({"train": 0.7, "validate": 0.1, "test": 0.2}, seed=seed)
     assert split.to_json() == {
         "random": {
-            "parts": [{"name": "train", "weight": 7}, {"name": "validate", "weight": 1}, {"name": "test", "weight": 2}],
+            "parts": [
+                {"name": "train", "weight": 7},
+                {"name": "validate", "weight": 1},
+                {"name": "test", "weight": 2},
+            ],
             "seed": seed,
         }
     }
@@ -81,10 +86,25 @@ def test_random_is_what_the_page_says(spine, seed):
 def test_the_vectors_of_the_page():
     """What docs/splits.md prints, so that other programs can be checked by it."""
     split = Split.random({"train": 4, "test": 1}, seed=7)
-    assert "".join(part[1] for part in assigned(split, pyarrow.table({"x": list(range(24))}))) == "rrrrerreerrrrrrrrerrreer"
+    assert (
+        "".join(part[1] for part in assigned(split, pyarrow.table({"x": list(range(24))})))
+        == "rrrrerreerrrrrrrrerrreer"
+    )
     keys = pyarrow.table({"tail": ["N14228", "N24211", "N619AA", "N804JB", "N668DN"], "leg": [1, 2, 3, 4, 5]})
-    assert assigned(Split.by_entity("tail", {"train": 4, "test": 1}, seed=7), keys) == ["train", "test", "train", "train", "train"]
-    assert assigned(Split.by_entity(["tail", "leg"], {"train": 4, "test": 1}, seed=7), keys) == ["train", "train", "train", "train", "train"]
+    assert assigned(Split.by_entity("tail", {"train": 4, "test": 1}, seed=7), keys) == [
+        "train",
+        "test",
+        "train",
+        "train",
+        "train",
+    ]
+    assert assigned(Split.by_entity(["tail", "leg"], {"train": 4, "test": 1}, seed=7), keys) == [
+        "train",
+        "train",
+        "train",
+        "train",
+        "train",
+    ]
 
 
 @pytest.mark.parametrize("seed", [0, 5])
@@ -199,10 +219,16 @@ def test_without_a_split_there_are_no_parts(readings_client):
         (lambda: Split.random({"train": 1}), "has 1 parts"),
         (lambda: Split.random({"A b": 1, "test": 1}), "`A b` cannot name a part"),
         (lambda: Split.by_entity([], {"a": 1, "b": 1}), "names the key columns"),
-        (lambda: Split.by_entity("sensr", {"a": 1, "b": 1}), "`sensr`, which is no column.*did you mean `sensor`"),
+        (
+            lambda: Split.by_entity("sensr", {"a": 1, "b": 1}),
+            "`sensr`, which is no column.*did you mean `sensor`",
+        ),
         (lambda: Split.by_entity("score", {"a": 1, "b": 1}), "goes by `score`, which is Float64"),
         (lambda: Split.by_time({"a": None, "b": None}), "`a` has no end"),
-        (lambda: Split.by_time({"a": "2024-01-02T00:00:00Z", "b": "2024-01-01T00:00:00Z", "c": None}), "leaves it no time"),
+        (
+            lambda: Split.by_time({"a": "2024-01-02T00:00:00Z", "b": "2024-01-01T00:00:00Z", "c": None}),
+            "leaves it no time",
+        ),
         (lambda: Split.by_time({"a": "2024-01-02T00:00:00Z", "b": "2024-01-03T00:00:00Z"}), "`b` has an end"),
     ],
 )
@@ -213,7 +239,11 @@ def test_a_rule_that_says_nothing_is_refused(readings_client, rule, why):
 
 
 def test_what_is_wrong_on_this_side(readings_client):
-    for shares, why in [({"a": 0, "b": 1}, "leave out"), ({"a": -1, "b": 1}, "leave out"), ({"a": "half", "b": 1}, "is a number")]:
+    for shares, why in [
+        ({"a": 0, "b": 1}, "leave out"),
+        ({"a": -1, "b": 1}, "leave out"),
+        ({"a": "half", "b": 1}, "is a number"),
+    ]:
         with pytest.raises(lineament.InvalidRequest, match=why):
             Split.random(shares)
     with pytest.raises(lineament.InvalidRequest, match="too many digits"):

@@ -31,7 +31,9 @@ def spine() -> pyarrow.Table:
             "row": pyarrow.array(range(ROWS), pyarrow.int64()),
             "sensor": ["abcd"[row % 4] for row in range(ROWS)],
             "at": pyarrow.array([start + timedelta(seconds=row) for row in range(ROWS)], readings.INSTANT),
-            "label": pyarrow.array([None if row % 11 == 0 else row / 2 for row in range(ROWS)], pyarrow.float32()),
+            "label": pyarrow.array(
+                [None if row % 11 == 0 else row / 2 for row in range(ROWS)], pyarrow.float32()
+            ),
             "flag": pyarrow.array([row % 3 == 0 for row in range(ROWS)]),
         }
     )
@@ -42,7 +44,7 @@ def training_set(readings_client, spine) -> lineament.TrainingSet:
     return readings_client.get_historical_features(spine, FEATURES)
 
 
-# --------------------------------------------------------------------------------------------------------------- streams
+# ---------------------------------------------------------------------------------------------------- streams
 
 
 def test_a_stream_of_a_spine_is_the_whole_set(readings_client, spine, training_set):
@@ -67,8 +69,10 @@ def test_a_stream_of_a_recorded_set(readings_client, training_set):
 def test_other_libraries_take_streams(readings_client, training_set, tmp_path):
     import duckdb
 
-    reader = readings_client.stream(training_set).to_reader()
-    assert duckdb.sql("SELECT count(*), max(row) FROM reader").fetchall() == [(ROWS, ROWS - 1)]
+    # It finds the variable by its name.
+    rows = readings_client.stream(training_set).to_reader()
+    assert rows.schema.names[0] == "row"
+    assert duckdb.sql("SELECT count(*), max(row) FROM rows").fetchall() == [(ROWS, ROWS - 1)]
     with readings_client.stream(training_set) as stream:
         pyarrow.parquet.write_table(pyarrow.table(stream), tmp_path / "all.parquet")
     assert pyarrow.parquet.read_metadata(tmp_path / "all.parquet").num_rows == ROWS
@@ -150,7 +154,7 @@ print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
 
 
-# --------------------------------------------------------------------------------------------------------------- loaders
+# ---------------------------------------------------------------------------------------------------- loaders
 
 
 def test_batches_have_one_size_and_lose_nothing(readings_client, training_set):
@@ -179,7 +183,11 @@ def test_a_matrix_and_its_labels(readings_client, training_set):
     pairs = list(loader)
     matrix = numpy.concatenate([features for features, _ in pairs])
     labels = numpy.concatenate([label for _, label in pairs])
-    assert (matrix.shape, matrix.dtype, labels.dtype) == ((ROWS, 3), numpy.dtype("float32"), numpy.dtype("float32"))
+    assert (matrix.shape, matrix.dtype, labels.dtype) == (
+        (ROWS, 3),
+        numpy.dtype("float32"),
+        numpy.dtype("float32"),
+    )
     frame = training_set.to_df()
     numpy.testing.assert_array_equal(matrix[:, 0], frame["value"].to_numpy("float32"))
     numpy.testing.assert_array_equal(matrix[:, 1], frame["quality"].to_numpy("float32"))
@@ -204,18 +212,22 @@ def test_shuffling_mixes_within_a_window_and_repeats_itself(readings_client, tra
 
 
 def test_a_loader_travels_to_another_process(readings_client, training_set):
-    loader = pickle.loads(pickle.dumps(readings_client.loader(training_set, columns=["row"], batch_size=9_000)))
+    loader = pickle.loads(
+        pickle.dumps(readings_client.loader(training_set, columns=["row"], batch_size=9_000))
+    )
     assert [len(batch["row"]) for batch in loader] == [9_000, 9_000, 2_000]
     assert training_set.id in repr(loader)
 
 
 @pytest.fixture
 def torch(monkeypatch):
-    """What a loader needs of torch, in its place: torch itself is too large for these tests, so that how its own DataLoader takes
-    the batches is not tried here."""
+    """What a loader needs of torch, in its place: torch itself is too large for these tests, so that how its
+    own DataLoader takes the batches is not tried here."""
     module = types.ModuleType("torch")
     module.worker = None
-    data = types.SimpleNamespace(IterableDataset=type("IterableDataset", (), {}), get_worker_info=lambda: module.worker)
+    data = types.SimpleNamespace(
+        IterableDataset=type("IterableDataset", (), {}), get_worker_info=lambda: module.worker
+    )
     module.utils = types.SimpleNamespace(data=data)
 
     def from_numpy(array):
@@ -228,13 +240,17 @@ def torch(monkeypatch):
 
 
 def test_batches_as_tensors(readings_client, training_set, torch):
-    dataset = readings_client.loader(training_set, columns=["row", "sensor", "value"], batch_size=8_000).torch()
+    dataset = readings_client.loader(
+        training_set, columns=["row", "sensor", "value"], batch_size=8_000
+    ).torch()
     assert isinstance(dataset, torch.utils.data.IterableDataset)
     batches = list(dataset)
     assert [kind for kind, _ in (batches[0]["row"], batches[0]["value"])] == ["tensor"] * 2
     assert batches[0]["sensor"][:4].tolist() == list("abcd")
     assert sum(len(batch["row"][1]) for batch in batches) == ROWS
-    features, label = next(iter(readings_client.loader(training_set, columns=["row"], label="label", dtype="float32").torch()))
+    features, label = next(
+        iter(readings_client.loader(training_set, columns=["row"], label="label", dtype="float32").torch())
+    )
     assert (features[0], label[0]) == ("tensor", "tensor")
 
 
@@ -242,7 +258,9 @@ def test_workers_share_the_batches(readings_client, training_set, torch):
     seen = []
     for worker in range(3):
         torch.worker = types.SimpleNamespace(id=worker, num_workers=3)
-        dataset = readings_client.loader(training_set, columns=["row"], batch_size=1_000, shuffle=4_000).torch()
+        dataset = readings_client.loader(
+            training_set, columns=["row"], batch_size=1_000, shuffle=4_000
+        ).torch()
         seen.append([row for batch in dataset for row in batch["row"][1].tolist()])
     assert sorted(sum(seen, [])) == list(range(ROWS))
     assert all(len(rows) >= 6_000 for rows in seen)
@@ -263,7 +281,7 @@ def test_a_loader_says_what_is_wrong(readings_client, training_set):
             list(readings_client.loader(training_set, **options))
 
 
-# --------------------------------------------------------------------------------------------------------------- exports
+# ---------------------------------------------------------------------------------------------------- exports
 
 
 def names(folder):
@@ -309,7 +327,10 @@ def test_a_cut_export_goes_on_where_it_stopped(readings_client, training_set, tm
 
 def test_an_export_refuses_a_folder_of_something_else(readings_client, training_set, spine, tmp_path):
     readings_client.export(training_set, tmp_path, rows_per_file=10_000)
-    for options, why in [({"rows_per_file": 20_000}, "is no part of this export"), ({"rows_per_file": 10_001}, "other rows_per_file")]:
+    for options, why in [
+        ({"rows_per_file": 20_000}, "is no part of this export"),
+        ({"rows_per_file": 10_001}, "other rows_per_file"),
+    ]:
         with pytest.raises(lineament.InvalidRequest, match=why):
             readings_client.export(training_set, tmp_path, **options)
     other = readings_client.get_historical_features(spine, ["reading.grade"])
@@ -327,9 +348,13 @@ def test_a_changed_file_is_noticed(readings_client, training_set, tmp_path):
     table = pyarrow.parquet.read_table(exported.files[1])
     values = table["value"].to_pylist()
     values[5_000] = 99.5
-    changed = table.set_column(table.column_names.index("value"), table.schema.field("value"), pyarrow.array(values))
+    changed = table.set_column(
+        table.column_names.index("value"), table.schema.field("value"), pyarrow.array(values)
+    )
     pyarrow.parquet.write_table(changed, exported.files[1])
-    with pytest.raises(lineament.Damaged, match="part-00001.parquet does not hold what was recorded.*`value`"):
+    with pytest.raises(
+        lineament.Damaged, match="part-00001.parquet does not hold what was recorded.*`value`"
+    ):
         readings_client.export(training_set, tmp_path, rows_per_file=10_000)
     exported.files[1].write_bytes(exported.files[1].read_bytes()[:-100])
     with pytest.raises(lineament.Damaged, match="cannot be read .*remove it"):

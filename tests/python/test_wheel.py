@@ -1,5 +1,6 @@
-"""The wheel with the program in it: from `pip install` to a first training set of one's own Parquet file, in an environment where there
-is nothing else of ours. pyarrow and pandas are taken from the environment of the tests, for they are not what is tried."""
+"""The wheel with the program in it: from `pip install` to a first training set of one's own Parquet file, in
+an environment where there is nothing else of ours. pyarrow and pandas are taken from the environment of the
+tests, for they are not what is tried."""
 
 import os
 import re
@@ -29,7 +30,9 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def test_what_is_in_it(wheel):
-    assert re.fullmatch(r"lineament-[\d.]+-py3-none-(manylinux_2_\d+|macosx_\w+|linux)_\w+\.whl", wheel.name), wheel.name
+    assert re.fullmatch(
+        r"lineament-[\d.]+-py3-none-(manylinux_2_\d+|macosx_\w+|linux)_\w+\.whl", wheel.name
+    ), wheel.name
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
         scripts = [name for name in names if ".data/scripts/" in name]
@@ -58,7 +61,12 @@ def test_a_first_training_set_from_it(wheel, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LINEAMENT_")}
     script = REPOSITORY / "docs" / "scripts" / "first_training_set.py"
     done = subprocess.run(
-        [python, script], cwd=tmp_path, env={**environment, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=300
+        [python, script],
+        cwd=tmp_path,
+        env={**environment, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "336,776 rows, 5 columns" in done.stdout and "equal" in done.stdout
@@ -69,6 +77,7 @@ def test_a_first_training_set_from_it(wheel, tmp_path):
     ).stdout.splitlines()  # fmt: skip
     assert Path(where[0]).is_relative_to(packages) and Path(where[1]) == program
     print(f"{installed / MEBIBYTE:.0f} MiB beyond pyarrow")
-    # A program of a full build has well below this; one whose own crates are not optimised, as development builds it, has more.
+    # A program of a full build has well below this; one whose own crates are not optimised, as development
+    # builds it, has more.
     limit = 150 if os.environ.get("LINEAMENT_FULL_BUILD") else 200
     assert installed < limit * MEBIBYTE, f"{installed / MEBIBYTE:.0f} MiB"

@@ -1,7 +1,8 @@
-"""Brings a Feast repository into a store: definitions, the files behind them, and a retrieval on both to compare.
+"""Brings a Feast repository into a store: definitions, the files behind them, and a retrieval on both to
+compare.
 
-Feast's definitions are Python, so that only Feast can read them: install this package beside Feast, where the repository is used,
-and run `python -m lineament.feast REPO --store ./store`. See docs/feast.md.
+Feast's definitions are Python, so that only Feast can read them: install this package beside Feast, where the
+repository is used, and run `python -m lineament.feast REPO --store ./store`. See docs/feast.md.
 """
 
 from .comparison import Comparison, compare

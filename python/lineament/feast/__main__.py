@@ -1,4 +1,5 @@
-"""`python -m lineament.feast REPO`: brings a Feast repository into a store, and compares one retrieval on both."""
+"""`python -m lineament.feast REPO`: brings a Feast repository into a store, and compares one retrieval on
+both."""
 
 from __future__ import annotations
 
@@ -27,8 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", default="features", help="where the definitions are written (features)")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--store", help="a store to serve meanwhile, made where there is none")
-    place.add_argument("--url", help="a server that runs; without it and --store only definitions are written")
-    parser.add_argument("--rows", type=int, default=1_000, help="about how many rows a view are compared (1000); 0 for none")
+    place.add_argument(
+        "--url", help="a server that runs; without it and --store only definitions are written"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=1_000, help="about how many rows a view are compared (1000); 0 for none"
+    )
     given = parser.parse_args(arguments)
     try:
         return _import(given)

@@ -31,7 +31,9 @@ _EXPLAINED = 50
 class Retrieves(Protocol):
     """Feast's side."""
 
-    def get_historical_features(self, entity_df: pandas.DataFrame, features: list[str]) -> pandas.DataFrame: ...
+    def get_historical_features(
+        self, entity_df: pandas.DataFrame, features: list[str]
+    ) -> pandas.DataFrame: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Comparison:
     rows: int = 0
     #: The training sets on our side, which can be explained further.
     training_sets: list[str] = field(default_factory=list)
-    #: Rows that were asked for and that Feast did not give back, by view, and how many of them are null throughout here.
+    #: Rows that were asked for and that Feast did not give back, by view, and how many of them are null
+    #: throughout here.
     lost: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: Cells by view and feature.
     equal: dict[str, int] = field(default_factory=dict)
@@ -72,7 +75,12 @@ class Comparison:
 
     def __repr__(self) -> str:
         lines = [
-            [name, f"{self.equal[name]:,} equal", f"{self.null[name]:,} of them null", f"{self.different[name]:,} different"]
+            [
+                name,
+                f"{self.equal[name]:,} equal",
+                f"{self.null[name]:,} of them null",
+                f"{self.different[name]:,} different",
+            ]
             for name in self.equal
         ]
         text = f"{counted(self.rows, 'row')} asked of both\n{aligned(lines)}"
@@ -88,8 +96,8 @@ class Comparison:
 
 
 def compare(client: Client, feast: Retrieves, sources: list[SourceFile], rows: int = 1_000) -> Comparison:
-    """Asks both for the features of each source, at times when Feast's answer is most likely to be another: at the time of an
-    observation, a moment before and after, and at and beyond the end of the ttl.
+    """Asks both for the features of each source, at times when Feast's answer is most likely to be another:
+    at the time of an observation, a moment before and after, and at and beyond the end of the ttl.
     """
     done = Comparison()
     asked = 0
@@ -99,18 +107,28 @@ def compare(client: Client, feast: Retrieves, sources: list[SourceFile], rows: i
             continue
         spine = _spine(source, table, rows)
         names = list(source.features)
-        theirs = feast.get_historical_features(spine.to_pandas(), [f"{source.feast_view}:{name}" for name in names])
+        theirs = feast.get_historical_features(
+            spine.to_pandas(), [f"{source.feast_view}:{name}" for name in names]
+        )
         there = theirs[_ROW].tolist()
         lost = set(range(spine.num_rows)) - set(there)
         asked += spine.num_rows
         references = [f"{source.view}.{source.features[name][0]}" for name in names]
         # Feast's columns are called view__feature; ours too, but names within may differ.
-        ours = client.get_historical_features(_renamed_keys(source, spine), references, True, at=_TIME, name=f"beside Feast: {source.feast_view}")
+        ours = client.get_historical_features(
+            _renamed_keys(source, spine),
+            references,
+            True,
+            at=_TIME,
+            name=f"beside Feast: {source.feast_view}",
+        )
         if ours.id is not None:
             done.training_sets.append(ours.id)
         answer = ours.to_arrow()
         if lost:
-            features = [answer.column(f"{source.view}__{source.features[name][0]}").to_pylist() for name in names]
+            features = [
+                answer.column(f"{source.view}__{source.features[name][0]}").to_pylist() for name in names
+            ]
             null = sum(1 for row in lost if all(values[row] is None for values in features))
             done.lost[source.feast_view] = (len(lost), null)
         keys = spine.select(source.join_keys).to_pylist()
@@ -130,7 +148,9 @@ def compare(client: Client, feast: Retrieves, sources: list[SourceFile], rows: i
             for row in different[:_EXPLAINED]:
                 reason, about = _reason(client.explain(ours, row, column), given[row])
                 reasons[reason] += 1
-                cell = DifferentCell(source.feast_view, name, keys[row], times[row], given[row], found[row], reason, about)
+                cell = DifferentCell(
+                    source.feast_view, name, keys[row], times[row], given[row], found[row], reason, about
+                )
                 first.setdefault(reason, cell)
             done.examples.extend((count, first[reason]) for reason, count in reasons.most_common())
     return replace(done, rows=asked)
@@ -143,15 +163,21 @@ def _spine(source: SourceFile, table: pyarrow.Table, rows: int) -> pyarrow.Table
         offsets += [source.ttl, source.ttl + timedelta(microseconds=1)]
     step = max(1, table.num_rows * len(offsets) // max(1, rows))
     chosen = table.take(pyarrow.array(range(0, table.num_rows, step), pyarrow.int64()))
-    times = chosen.column(source.time).cast(pyarrow.timestamp("us", tz=getattr(chosen.column(source.time).type, "tz", None)), safe=False)
-    times = times.cast(_UTC) if times.type.tz is not None else compute.assume_timezone(times, "UTC").cast(_UTC)
+    times = chosen.column(source.time).cast(
+        pyarrow.timestamp("us", tz=getattr(chosen.column(source.time).type, "tz", None)), safe=False
+    )
+    times = (
+        times.cast(_UTC) if times.type.tz is not None else compute.assume_timezone(times, "UTC").cast(_UTC)
+    )
     pieces = []
     for offset in offsets:
         moved = compute.add(times, pyarrow.scalar(offset, pyarrow.duration("us"))).cast(_UTC)
         columns = {join: chosen.column(key) for join, key in zip(source.join_keys, source.keys, strict=True)}
         pieces.append(pyarrow.table({**columns, _TIME: moved}))
     # Feast gives rows of one entity and time back once.
-    spine = pyarrow.concat_tables(pieces).group_by([*source.join_keys, _TIME], use_threads=False).aggregate([])
+    spine = (
+        pyarrow.concat_tables(pieces).group_by([*source.join_keys, _TIME], use_threads=False).aggregate([])
+    )
     return spine.append_column(_ROW, pyarrow.array(range(spine.num_rows), pyarrow.int64()))
 
 
@@ -159,7 +185,9 @@ def _renamed_keys(source: SourceFile, spine: pyarrow.Table) -> pyarrow.Table:
     """The spine with our names of the keys."""
     from ..definition import valid_name
 
-    return spine.rename_columns([valid_name(name) if name in source.join_keys else name for name in spine.column_names])
+    return spine.rename_columns(
+        [valid_name(name) if name in source.join_keys else name for name in spine.column_names]
+    )
 
 
 def _same(theirs: Any, ours: Any) -> bool:
@@ -186,7 +214,10 @@ def _moment(value: Any) -> str:
 def _reason(why: Explanation, theirs: Any) -> tuple[str, str]:
     """Why our cell is what it is, where Feast's is another: the reason, and what it is about."""
     if why.winner is None:
-        reason, about = f"null here ({why.null_reason})", ", ".join(f"{count} {lost}" for lost, count in why.losers_by_reason.items())
+        reason, about = (
+            f"null here ({why.null_reason})",
+            ", ".join(f"{count} {lost}" for lost, count in why.losers_by_reason.items()),
+        )
     else:
         reason, about = "another observation here", f"here that of {why.winner.valid_at} won"
     if _missing(theirs):
@@ -196,7 +227,10 @@ def _reason(why: Explanation, theirs: Any) -> tuple[str, str]:
     gave = next((loser for loser in why.losers if _close(theirs, loser.value)), None)
     if gave is None:
         return f"{reason}, and none with Feast's value", about
-    return f"{reason}; Feast's is {gave.reason} here", f"{about}; Feast gave that of {gave.valid_at}".removeprefix("; ")
+    return (
+        f"{reason}; Feast's is {gave.reason} here",
+        f"{about}; Feast gave that of {gave.valid_at}".removeprefix("; "),
+    )
 
 
 def _close(a: Any, b: Any) -> bool:

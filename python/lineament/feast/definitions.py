@@ -126,7 +126,11 @@ def _view(
     names = [name for name in view.entities if not name.startswith("__dummy")]
     missing = [name for name in names if name not in entities]
     if not names or missing:
-        why = f"there is no entity {missing[0]}" if missing else "it has no entity, and a value of everything has no key to be found by"
+        why = (
+            f"there is no entity {missing[0]}"
+            if missing
+            else "it has no entity, and a value of everything has no key to be found by"
+        )
         done.note(subject, f"left out: {why}", lost=True)
         return None
     source = _batch_source(view)
@@ -134,18 +138,35 @@ def _view(
     schema = None
     if path is None:
         what = "no source" if source is None else type(source).__name__
-        done.note(subject, f"its source is {what}, which is no file: the view is defined, and its rows come by `lineament ingest` or `push`")
+        done.note(
+            subject,
+            f"its source is {what}, which is no file: the view is defined, and its rows come by `lineament ingest` or `push`",
+        )
     else:
         path = _located(path, folder)
         schema = _schema(path)
         if schema is None:
-            done.note(subject, f"{path} is no Parquet file that can be read here, so that types are those that Feast declares")
+            done.note(
+                subject,
+                f"{path} is no Parquet file that can be read here, so that types are those that Feast declares",
+            )
     if getattr(view, "stream_source", None) is not None:
-        done.note(subject, f"its {type(view.stream_source).__name__} has no counterpart: send rows by `client.push({valid_name(view.name)!r}, rows)`")
+        done.note(
+            subject,
+            f"its {type(view.stream_source).__name__} has no counterpart: send rows by `client.push({valid_name(view.name)!r}, rows)`",
+        )
     if kind == "stream feature view":
-        done.note(subject, "its aggregations and transformation have no counterpart; the rows of its batch source are taken as they are", lost=True)
+        done.note(
+            subject,
+            "its aggregations and transformation have no counterpart; the rows of its batch source are taken as they are",
+            lost=True,
+        )
     if getattr(view, "feature_transformation", None) is not None and kind == "feature view":
-        done.note(subject, "its transformation has no counterpart; write it as a derived view (`[derived] sql`)", lost=True)
+        done.note(
+            subject,
+            "its transformation has no counterpart; write it as a derived view (`[derived] sql`)",
+            lost=True,
+        )
     mapping = {ours: column for column, ours in (getattr(source, "field_mapping", None) or {}).items()}
     time = getattr(source, "timestamp_field", None) or "event_timestamp"
     created = getattr(source, "created_timestamp_column", None) or None
@@ -153,7 +174,12 @@ def _view(
     parts: list[tuple[str, str]] = []
     for name in names:
         entity = entities[name]
-        parts.append((entity.join_key, _key_type(done, f"entity {name}", entity, columns.get(entity.join_key), mapping, schema)))
+        parts.append(
+            (
+                entity.join_key,
+                _key_type(done, f"entity {name}", entity, columns.get(entity.join_key), mapping, schema),
+            )
+        )
     entity_name, entity_keys = _entity(done, names, [entities[name] for name in names], parts, keys)
     features = _features(done, subject, view, mapping, schema, {time, created}, set(entity_keys))
     if not features:
@@ -190,7 +216,10 @@ def _view(
             lines.append('format = "parquet"')
     done.files[f"{ours}.toml"] = "\n".join(lines) + "\n"
     if created is not None:
-        done.note(subject, f"`{created}` breaks ties in Feast: rows are sent in its order, so that here the last received wins as there")
+        done.note(
+            subject,
+            f"`{created}` breaks ties in Feast: rows are sent in its order, so that here the last received wins as there",
+        )
     done.note(
         subject,
         'known_at is "assumed": Feast takes every value as known at its own time. If that is not so, its training sets leak, and these '
@@ -199,7 +228,15 @@ def _view(
     if path is None:
         return None
     taken = SourceFile(
-        ours, view.name, path, time, created, [located[key] for key in entity_keys], [join for join, _ in parts], features, ttl
+        ours,
+        view.name,
+        path,
+        time,
+        created,
+        [located[key] for key in entity_keys],
+        [join for join, _ in parts],
+        features,
+        ttl,
     )
     done.sources.append(taken)
     return taken
@@ -235,7 +272,12 @@ def _naive(schema: pyarrow.Schema, column: str) -> bool:
 
 
 def _key_type(
-    done: Translation, subject: str, entity: Any, declared: Any, mapping: Mapping[str, str], schema: pyarrow.Schema | None
+    done: Translation,
+    subject: str,
+    entity: Any,
+    declared: Any,
+    mapping: Mapping[str, str],
+    schema: pyarrow.Schema | None,
 ) -> str:
     """The file's own type before what is declared, which Feast does not enforce."""
     column = mapping.get(entity.join_key, entity.join_key)
@@ -248,7 +290,10 @@ def _key_type(
     for name in names:
         if name in _KEY_TYPES:
             return _KEY_TYPES[name]
-    done.note(subject, f"its key `{entity.join_key}` has no type that a key may have ({names[-1].lower()}); taken as string")
+    done.note(
+        subject,
+        f"its key `{entity.join_key}` has no type that a key may have ({names[-1].lower()}); taken as string",
+    )
     return "string"
 
 
@@ -266,7 +311,9 @@ def _entity(
     subject = f"entity {' and '.join(names)}"
     ours = _renamed(done, subject, "_".join(names))
     if len(names) > 1:
-        done.note(subject, f"a view of several entities is one of the entity `{ours}`, which has all their keys")
+        done.note(
+            subject, f"a view of several entities is one of the entity `{ours}`, which has all their keys"
+        )
     keys = [_renamed(done, subject, join) for join, _ in parts]
     lines = ['kind = "entity"', f"name = {quoted(ours)}"]
     if len(entities) == 1:
@@ -299,7 +346,11 @@ def _features(
             done.note(f"{subject}, feature {name}", f"the file has no column `{column}`", lost=True)
             continue
         if column in times:
-            done.note(f"{subject}, feature {name}", f"`{column}` is a time of the view, and no feature beside", lost=True)
+            done.note(
+                f"{subject}, feature {name}",
+                f"`{column}` is a time of the view, and no feature beside",
+                lost=True,
+            )
             continue
         ours = _renamed(done, f"{subject}, feature {name}", name)
         if ours in keys or any(ours == other for other, _, _ in features.values()):
@@ -309,8 +360,15 @@ def _features(
             done.note(f"{subject}, feature {name}", "JSON is kept as text")
         data_type = _TYPES[kind]
         found = None if schema is None else feature_type(schema.field(column).type)
-        if found is not None and found != data_type and found.rstrip("1234568") == data_type.rstrip("1234568"):
-            done.note(f"{subject}, feature {name}", f"Feast declares {data_type} and gives the file's {found}, which it is here too")
+        if (
+            found is not None
+            and found != data_type
+            and found.rstrip("1234568") == data_type.rstrip("1234568")
+        ):
+            done.note(
+                f"{subject}, feature {name}",
+                f"Feast declares {data_type} and gives the file's {found}, which it is here too",
+            )
             data_type = found
         features[name] = (ours, column, data_type)
     return features
@@ -345,12 +403,23 @@ def _service(done: Translation, service: Any, views: Mapping[str, SourceFile | N
     references: list[str] = []
     for projection in service.feature_view_projections:
         if projection.name not in views:
-            done.note(subject, f"without the features of {projection.name}, which is no feature view here", lost=True)
+            done.note(
+                subject,
+                f"without the features of {projection.name}, which is no feature view here",
+                lost=True,
+            )
             continue
         if getattr(projection, "join_key_map", None):
-            done.note(subject, f"{projection.name} is joined by other keys, which has no counterpart; rename the spine's columns", lost=True)
+            done.note(
+                subject,
+                f"{projection.name} is joined by other keys, which has no counterpart; rename the spine's columns",
+                lost=True,
+            )
         if getattr(projection, "name_alias", None):
-            done.note(subject, f"{projection.name} is called {projection.name_alias} in it, which has no counterpart; columns have the view's name")
+            done.note(
+                subject,
+                f"{projection.name} is called {projection.name_alias} in it, which has no counterpart; columns have the view's name",
+            )
         references += _references(done, subject, projection, views[projection.name])
     if not references:
         done.note(subject, "left out: no feature is left", lost=True)

@@ -1,4 +1,5 @@
-"""A Feast repository, read by Feast itself. Its code is run, as `feast apply` runs it; nothing of it is changed."""
+"""A Feast repository, read by Feast itself. Its code is run, as `feast apply` runs it; nothing of it is
+changed."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ class Unreadable(InvalidRequest):
 class Repository:
     """The definitions of a repository, and Feast's retrieval over them.
 
-    `folder` holds `feature_store.yaml`, or a folder `feature_repo` that does. Raises `NotFound` where neither is so, `Unreadable`
-    where Feast is not installed or fails.
+    `folder` holds `feature_store.yaml`, or a folder `feature_repo` that does. Raises `NotFound` where neither
+    is so, `Unreadable` where Feast is not installed or fails.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -33,7 +34,9 @@ class Repository:
         places = [given, given / "feature_repo"]
         found = [place for place in places if (place / "feature_store.yaml").is_file()]
         if not found:
-            raise NotFound(f"there is no feature_store.yaml in {given}, nor in {places[1]}; name the folder of a Feast repository")
+            raise NotFound(
+                f"there is no feature_store.yaml in {given}, nor in {places[1]}; name the folder of a Feast repository"
+            )
         #: The folder with `feature_store.yaml`; paths of sources start here.
         self.folder = found[0].resolve()
         with self._within():
@@ -48,10 +51,15 @@ class Repository:
                 #: Feast's own objects, by kind.
                 self.contents: Any = parse_repo(self.folder)
             except Exception as error:  # Whatever the repository's code raises.
-                raise Unreadable(f"Feast cannot read {self.folder}: {type(error).__name__}: {error}") from error
+                raise Unreadable(
+                    f"Feast cannot read {self.folder}: {type(error).__name__}: {error}"
+                ) from error
 
-    def get_historical_features(self, entity_df: pandas.DataFrame, features: Sequence[str]) -> pandas.DataFrame:
-        """Feast's own answer, with full names. Its registry is a temporary one; what the repository uses is left alone."""
+    def get_historical_features(
+        self, entity_df: pandas.DataFrame, features: Sequence[str]
+    ) -> pandas.DataFrame:
+        """Feast's own answer, with full names. Its registry is a temporary one; what the repository uses is
+        left alone."""
         from feast import FeatureStore
         from feast.repo_config import load_repo_config
 
@@ -72,7 +80,9 @@ class Repository:
                 *getattr(self.contents, "label_views", []),
             ]  # fmt: skip
             store.apply([one for one in objects if not one.name.startswith("__dummy")])
-            retrieved = store.get_historical_features(entity_df=entity_df, features=list(features), full_feature_names=True)
+            retrieved = store.get_historical_features(
+                entity_df=entity_df, features=list(features), full_feature_names=True
+            )
             return retrieved.to_df()
 
     @contextmanager

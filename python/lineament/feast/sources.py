@@ -19,12 +19,15 @@ _ARROW = {
 
 
 def read_source(source: SourceFile) -> pyarrow.Table:
-    """The rows of a source in the order in which they are to be received: as in the file, and where Feast breaks ties by a column, by
-    that. Columns have the declared types where their values can be had in them exactly.
+    """The rows of a source in the order in which they are to be received: as in the file, and where Feast
+    breaks ties by a column, by that. Columns have the declared types where their values can be had in them
+    exactly.
 
     Raises `NotFound` where there is no such file, `InvalidRequest` where it is not Parquet or lacks columns.
     """
-    wanted = list(dict.fromkeys([*source.keys, source.time, *(column for _, column, _ in source.features.values())]))
+    wanted = list(
+        dict.fromkeys([*source.keys, source.time, *(column for _, column, _ in source.features.values())])
+    )
     if source.created is not None:
         wanted.append(source.created)
     try:
@@ -32,7 +35,9 @@ def read_source(source: SourceFile) -> pyarrow.Table:
     except FileNotFoundError:
         raise NotFound(f"there is no file {source.path}, the source of {source.feast_view}") from None
     except (OSError, pyarrow.ArrowException) as error:
-        raise InvalidRequest(f"{source.path}, the source of {source.feast_view}, cannot be read: {error}") from None
+        raise InvalidRequest(
+            f"{source.path}, the source of {source.feast_view}, cannot be read: {error}"
+        ) from None
     missing = [column for column in wanted if column not in table.column_names]
     if missing:
         raise InvalidRequest(
@@ -41,7 +46,9 @@ def read_source(source: SourceFile) -> pyarrow.Table:
     table = table.select(wanted)
     if source.created is not None:
         # Rows without one are the oldest; the order of the file decides among equals.
-        times = pyarrow.table({"said": compute.is_valid(table.column(source.created)), "time": table.column(source.created)})
+        times = pyarrow.table(
+            {"said": compute.is_valid(table.column(source.created)), "time": table.column(source.created)}
+        )
         order = compute.sort_indices(times, sort_keys=[("said", "ascending"), ("time", "ascending")])
         table = table.take(order).drop_columns([source.created])
     declared = {column: data_type for _, column, data_type in source.features.values()}
@@ -54,7 +61,8 @@ def read_source(source: SourceFile) -> pyarrow.Table:
 
 
 def _held(column: pyarrow.ChunkedArray, declared: str | None) -> pyarrow.ChunkedArray:
-    """The column in its declared type, where nothing is lost by it; else as it is, for the store to say what is wrong with it."""
+    """The column in its declared type, where nothing is lost by it; else as it is, for the store to say what
+    is wrong with it."""
     wanted = _ARROW.get(declared or "")
     if types.is_timestamp(column.type) and column.type.unit == "ns" and declared in (None, "timestamp"):
         wanted = pyarrow.timestamp("us", tz=column.type.tz)
