@@ -34,7 +34,8 @@ class BundledProgram(BuildHookInterface):
         strip = shutil.which("strip")
         if strip is None:
             raise RuntimeError(
-                "there is no `strip` on the PATH, without which the wheel has all debug information; install binutils"
+                "there is no `strip` on the PATH, without which the wheel has all debug information; install "
+                "binutils"
             )
         subprocess.run([strip, "-o", stripped, program], check=True)
         stripped.chmod(0o755)

@@ -105,13 +105,15 @@ def _refuse_others(folder: Path, files: list[Path], id: str, rows_per_file: int)
     for path in sorted(folder.glob("*.parquet")):
         if path.name not in expected:
             raise InvalidRequest(
-                f"{path} is no part of this export; name an empty folder, or that of the same export with as many rows a file"
+                f"{path} is no part of this export; name an empty folder, or that of the same export with as "
+                f"many rows a file"
             )
         said = _schema(path).metadata or {}
         if said.get(_TRAINING_SET) != id.encode():
             of = said.get(_TRAINING_SET)
             raise InvalidRequest(
-                f"{path} is of {f'the training set {of.decode()}' if of else 'no training set'}, not of {id}; name another folder"
+                f"{path} is of {f'the training set {of.decode()}' if of else 'no training set'}, not of "
+                f"{id}; name another folder"
             )
         if said.get(_FIRST_ROW) != str(expected[path.name]).encode():
             raise InvalidRequest(

@@ -71,7 +71,8 @@ class FeatureView:
 
     def _title(self) -> str:
         return (
-            f"{self.label} of {self.entity} ({', '.join(self.keys)}): {counted(len(self.features), 'feature')}, "
+            f"{self.label} of {self.entity} ({', '.join(self.keys)}): "
+            f"{counted(len(self.features), 'feature')}, "
             f"{counted(self.rows, 'row')} in {counted(self.batches, 'batch')}"
         )
 

@@ -156,7 +156,8 @@ class Loader:
                 )
             if self.dtype is not None and not _numeric(schema.field(name).type):
                 raise InvalidRequest(
-                    f"column `{name}` is {schema.field(name).type}, which has no place in a matrix; name the columns that have, or leave dtype out"
+                    f"column `{name}` is {schema.field(name).type}, which has no place in a matrix; name the "
+                    f"columns that have, or leave dtype out"
                 )
         return wanted
 

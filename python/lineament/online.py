@@ -86,7 +86,8 @@ def _of_mappings(rows: Sequence[Any]) -> pyarrow.Table:
             raise InvalidRequest(f"entity row {place} is {row!r}; it is a mapping of key columns to values")
         if set(row) != set(rows[0]):
             raise InvalidRequest(
-                f"entity row {place} has the columns {_listed(row)}, but row 0 has {_listed(rows[0])}; give all rows the same"
+                f"entity row {place} has the columns {_listed(row)}, but row 0 has {_listed(rows[0])}; give "
+                f"all rows the same"
             )
     names = list(rows[0]) if rows else []
     columns = {}

@@ -49,7 +49,8 @@ def binary() -> Path:
     found = shutil.which(program)
     if found is None:
         raise NotFound(
-            "there is no `lineament` program beside this package or on the PATH; install the wheel that `make wheel` builds, "
+            "there is no `lineament` program beside this package or on the PATH; install the wheel that "
+            "`make wheel` builds, "
             "put the program on the PATH, or name it by LINEAMENT_BIN"
         )
     return Path(found)

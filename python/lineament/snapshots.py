@@ -83,7 +83,8 @@ class Snapshots:
         if len({tuple(columns) for columns in keys.values()}) != 1:
             listed = "; ".join(f"{view} is of {', '.join(columns)}" for view, columns in keys.items())
             raise InvalidRequest(
-                f"these features are of different entities ({listed}); give a spine to get_historical_features"
+                f"these features are of different entities ({listed}); give a spine to "
+                f"get_historical_features"
             )
         columns = ", ".join(map(_quoted, keys[views[0]]))
         _, _, moment = at_instant(entities([{"": 0}]), at)
@@ -112,7 +113,8 @@ class Snapshots:
         first, last = instant(since, "since"), instant(until, "until")
         keys = ", ".join(map(_quoted, self._keys_of(view)))
         return self.sql(
-            f"SELECT * FROM history({_text(view)}) WHERE known_at >= {_instant(first)} AND known_at < {_instant(last)} "
+            f"SELECT * FROM history({_text(view)}) WHERE known_at >= {_instant(first)} AND known_at < "
+            f"{_instant(last)} "
             f"ORDER BY known_at, valid_at, {keys}"
         )
 

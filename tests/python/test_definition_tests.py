@@ -42,8 +42,8 @@ def test_a_cell_that_is_not_as_expected(features, tmp_path):
     assert "FAILED  known_when_it_left" in said and "1 passed, 1 failed" in said
     assert "row 0, `dep_delay`: null, expected 5 (not_yet_known)" in said
     assert (
-        "row 2, `dep_delay`: 5, expected 90 (the observation of 2013-01-01T10:00:00Z, known at 2013-01-01T10:05:00Z, won)"
-        in said
+        "row 2, `dep_delay`: 5, expected 90 (the observation of 2013-01-01T10:00:00Z, known at "
+        "2013-01-01T10:05:00Z, won)" in said
     )
     assert "row 4, `origin`: JFK, expected LGA" in said
 

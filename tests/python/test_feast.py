@@ -80,7 +80,10 @@ def service(name, *projections, **members):
 
 
 def contents(**kinds):
-    names = "projects data_sources entities feature_views on_demand_feature_views stream_feature_views label_views feature_services permissions"
+    names = (
+        "projects data_sources entities feature_views on_demand_feature_views stream_feature_views label_views "
+        "feature_services permissions"
+    )
     return Object(**{name: kinds.get(name, []) for name in names.split()})
 
 
@@ -190,7 +193,8 @@ def test_what_has_no_counterpart_is_said(repository, folder):
         ("feature view Hourly-Stats, feature note: JSON is kept as text", False),
         ("feature view Hourly-Stats: `Hourly-Stats` is called `hourly_stats` here", False),
         (
-            "feature view Hourly-Stats: its SimpleNamespace has no counterpart: send rows by `client.push('hourly_stats', rows)`",
+            "feature view Hourly-Stats: its SimpleNamespace has no counterpart: send rows by "
+            "`client.push('hourly_stats', rows)`",
             False,
         ),
         ("feature view Hourly-Stats: `created` breaks ties in Feast", False),

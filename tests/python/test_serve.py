@@ -153,5 +153,6 @@ def test_options_reach_it(tmp_path):
         client = server.connect()
         with pytest.raises(lineament.InvalidRequest, match="memory"):
             client.sql(
-                "SELECT count(*) FROM (SELECT DISTINCT a.value AS a, b.value AS b FROM generate_series(1, 4000) a, generate_series(1, 4000) b)"
+                "SELECT count(*) FROM (SELECT DISTINCT a.value AS a, b.value AS b FROM generate_series(1, "
+                "4000) a, generate_series(1, 4000) b)"
             )

@@ -103,7 +103,8 @@ def translate(contents: Any, folder: Path) -> Translation:
     for view in contents.on_demand_feature_views:
         done.note(
             f"on-demand feature view {view.name}",
-            "its Python function has no counterpart; what it makes of features alone can be a derived view (`[derived] sql`), and what "
+            "its Python function has no counterpart; what it makes of features alone can be a derived view "
+            "(`[derived] sql`), and what "
             "it makes of request values is computed by the caller",
             lost=True,
         )
@@ -140,7 +141,8 @@ def _view(
         what = "no source" if source is None else type(source).__name__
         done.note(
             subject,
-            f"its source is {what}, which is no file: the view is defined, and its rows come by `lineament ingest` or `push`",
+            f"its source is {what}, which is no file: the view is defined, and its rows come by `lineament "
+            f"ingest` or `push`",
         )
     else:
         path = _located(path, folder)
@@ -148,17 +150,20 @@ def _view(
         if schema is None:
             done.note(
                 subject,
-                f"{path} is no Parquet file that can be read here, so that types are those that Feast declares",
+                f"{path} is no Parquet file that can be read here, so that types are those that Feast "
+                f"declares",
             )
     if getattr(view, "stream_source", None) is not None:
         done.note(
             subject,
-            f"its {type(view.stream_source).__name__} has no counterpart: send rows by `client.push({valid_name(view.name)!r}, rows)`",
+            f"its {type(view.stream_source).__name__} has no counterpart: send rows by "
+            f"`client.push({valid_name(view.name)!r}, rows)`",
         )
     if kind == "stream feature view":
         done.note(
             subject,
-            "its aggregations and transformation have no counterpart; the rows of its batch source are taken as they are",
+            "its aggregations and transformation have no counterpart; the rows of its batch source are taken "
+            "as they are",
             lost=True,
         )
     if getattr(view, "feature_transformation", None) is not None and kind == "feature view":
@@ -194,7 +199,8 @@ def _view(
         lines.append(f"ttl = {quoted(span(ttl))}")
     lines += [
         "", "[time]", f"valid_at = {quoted(time)}",
-        "# Feast has no time at which values became known. Where rows arrive later than what they say, say so here, or training",
+        "# Feast has no time at which values became known. Where rows arrive later than what they say, say "
+        "so here, or training",
         '# sees them too early: { delay = "1h" }, { column = "published_at" } or "arrival".',
         'known_at = "assumed"',
     ]  # fmt: skip
@@ -218,11 +224,13 @@ def _view(
     if created is not None:
         done.note(
             subject,
-            f"`{created}` breaks ties in Feast: rows are sent in its order, so that here the last received wins as there",
+            f"`{created}` breaks ties in Feast: rows are sent in its order, so that here the last received "
+            f"wins as there",
         )
     done.note(
         subject,
-        'known_at is "assumed": Feast takes every value as known at its own time. If that is not so, its training sets leak, and these '
+        'known_at is "assumed": Feast takes every value as known at its own time. If that is not so, its '
+        "training sets leak, and these "
         "will too until the definition says when values became known",
     )
     if path is None:
@@ -412,13 +420,15 @@ def _service(done: Translation, service: Any, views: Mapping[str, SourceFile | N
         if getattr(projection, "join_key_map", None):
             done.note(
                 subject,
-                f"{projection.name} is joined by other keys, which has no counterpart; rename the spine's columns",
+                f"{projection.name} is joined by other keys, which has no counterpart; rename the spine's "
+                f"columns",
                 lost=True,
             )
         if getattr(projection, "name_alias", None):
             done.note(
                 subject,
-                f"{projection.name} is called {projection.name_alias} in it, which has no counterpart; columns have the view's name",
+                f"{projection.name} is called {projection.name_alias} in it, which has no counterpart; "
+                f"columns have the view's name",
             )
         references += _references(done, subject, projection, views[projection.name])
     if not references:

@@ -35,7 +35,8 @@ class Repository:
         found = [place for place in places if (place / "feature_store.yaml").is_file()]
         if not found:
             raise NotFound(
-                f"there is no feature_store.yaml in {given}, nor in {places[1]}; name the folder of a Feast repository"
+                f"there is no feature_store.yaml in {given}, nor in {places[1]}; name the folder of a Feast "
+                f"repository"
             )
         #: The folder with `feature_store.yaml`; paths of sources start here.
         self.folder = found[0].resolve()
@@ -44,7 +45,8 @@ class Repository:
                 from feast.repo_operations import parse_repo
             except ImportError as error:
                 raise Unreadable(
-                    f"Feast's definitions are Python, which only Feast can read, and it is not installed here ({error}); install this "
+                    f"Feast's definitions are Python, which only Feast can read, and it is not installed "
+                    f"here ({error}); install this "
                     "package into the environment where the repository is used"
                 ) from None
             try:

@@ -41,7 +41,8 @@ def read_source(source: SourceFile) -> pyarrow.Table:
     missing = [column for column in wanted if column not in table.column_names]
     if missing:
         raise InvalidRequest(
-            f"{source.path}, the source of {source.feast_view}, has no column {missing[0]}; it has {', '.join(table.column_names)}"
+            f"{source.path}, the source of {source.feast_view}, has no column {missing[0]}; it has "
+            f"{', '.join(table.column_names)}"
         )
     table = table.select(wanted)
     if source.created is not None:
