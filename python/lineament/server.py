@@ -82,7 +82,7 @@ def serve(
     >>> with lineament.serve("memory://") as server:
     ...     client = server.connect()
     ...     client.status()["sequence"]
-    1
+    0
     """
     command = [str(binary()), "--store", os.fspath(store), "serve", "--port", str(port), "--until-stdin-ends"]
     if memory_limit is not None:

@@ -52,14 +52,14 @@ def test_without_a_with_block(tmp_path):
     other = lineament.serve("memory://")
     assert server.url != other.url
     client = server.connect()
-    assert client.status()["sequence"] >= 1
+    assert client.status()["sequence"] == 0
     server.stop()
     server.stop()
     with pytest.raises(lineament.Unavailable):
         client.status()
     with pytest.raises(lineament.Unavailable, match="has ended"):
         server.connect()
-    assert other.connect().status()["sequence"] >= 1
+    assert other.connect().status()["sequence"] == 0
     other.stop()
 
 
@@ -87,7 +87,7 @@ def test_it_ends_with_a_script_that_ends():
 def test_it_ends_with_a_killed_parent(how):
     process, pid, url = parent("time.sleep(600)")
     with lineament.connect(url) as client:
-        assert client.status()["sequence"] >= 1
+        assert client.status()["sequence"] == 0
     process.send_signal(how)
     process.wait(30)
     assert gone(pid), f"server {pid} outlived its parent"
@@ -105,7 +105,7 @@ def test_a_fork_neither_stops_it_nor_keeps_it():
         "if child == 0:\n"
         "    server.stop()\n"
         "    time.sleep(600)\n"
-        "assert server.connect().status()['sequence'] >= 1\n"
+        "assert server.connect().status()['sequence'] == 0\n"
         "print(child, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
@@ -152,7 +152,4 @@ def test_options_reach_it(tmp_path):
     ) as server:
         client = server.connect()
         with pytest.raises(lineament.InvalidRequest, match="memory"):
-            client.sql(
-                "SELECT count(*) FROM (SELECT DISTINCT a.value AS a, b.value AS b FROM generate_series(1, "
-                "4000) a, generate_series(1, 4000) b)"
-            )
+            client.sql("SELECT array_agg(value) FROM generate_series(1, 20000000)")
