@@ -2,6 +2,7 @@
 # make lint     format, clippy, documentation build, licences and sources of dependencies
 # make simulate the laws of retrieval, 100,000 random cases of them (CASES=…)
 # make bench    our retrieval beside DuckDB's, on the same data in the same run
+# make wheel    the Python package with the server's program in it, into target/wheel
 # make demo     README's first command
 
 CARGO  ?= cargo
@@ -13,7 +14,7 @@ BIN    := target/release/lineament
 # nextest where it is installed, else cargo's own runner: the same tests.
 RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: deny demo build test test-rust test-python test-readme lint simulate bench clean
+.PHONY: deny demo build wheel test test-rust test-python test-readme test-feast lint simulate bench clean
 
 demo:
 	$(CARGO) run --release -- demo
@@ -41,6 +42,21 @@ $(FEAST)/.made: tests/python/requirements-feast.txt
 
 test-python: build $(VENV)/.made $(FEAST)/.made
 	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python -m pytest -q tests/python
+
+# The program that was built, stripped, in a wheel; a newcomer's first training set from it is one of the Python tests.
+wheel: build $(VENV)/.made
+	LINEAMENT_WHEEL_PROGRAM=$(abspath $(BIN)) $(VENV)/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir target/wheel ./python
+
+# Against Feast itself, in an environment of its own of 600 MB: what `feast init` makes is brought here and compared.
+FEAST := target/feast
+$(FEAST)/.made: python/pyproject.toml
+	$(PYTHON) -m venv $(FEAST)
+	$(FEAST)/bin/pip install --quiet --disable-pip-version-check feast==0.67.0
+	$(FEAST)/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./python
+	touch $@
+
+test-feast: build $(VENV)/.made $(FEAST)/.made
+	LINEAMENT_BIN=$(BIN) LINEAMENT_FEAST=$(abspath $(FEAST)) $(VENV)/bin/python -m pytest -q tests/python/test_feast.py tests/python/test_scripts.py
 
 # What README shows is run as it stands there, in its order.
 test-readme: build $(VENV)/.made

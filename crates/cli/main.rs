@@ -14,6 +14,7 @@ mod evidence;
 mod evidence_key;
 mod experiment;
 mod explain;
+mod export;
 mod impact;
 mod ingest;
 mod init;
@@ -30,6 +31,7 @@ mod serve;
 mod session;
 mod sql;
 mod table;
+mod test_definitions;
 mod use_of;
 mod verify;
 
@@ -60,12 +62,14 @@ enum Verb {
     Init(init::Arguments),
     Plan(plan::Arguments),
     Apply(apply::Arguments),
+    Test(test_definitions::Arguments),
     Ingest(ingest::Arguments),
     Refresh(refresh::Arguments),
     Sql(sql::Arguments),
     Retrieve(retrieve::Arguments),
     Replay(replay::Arguments),
     Explain(explain::Arguments),
+    Export(export::Arguments),
     Lineage(lineage::Arguments),
     Impact(impact::Arguments),
     Experiment(experiment::Arguments),
@@ -102,12 +106,14 @@ fn main() -> ExitCode {
             Verb::Init(arguments) => init::run(arguments),
             Verb::Plan(arguments) => plan::run(&place, arguments).await,
             Verb::Apply(arguments) => apply::run(&place, arguments).await,
+            Verb::Test(arguments) => test_definitions::run(&place, arguments).await,
             Verb::Ingest(arguments) => ingest::run(&place, arguments).await,
             Verb::Refresh(arguments) => refresh::run(&place, arguments).await,
             Verb::Sql(arguments) => sql::run(&place, arguments).await,
             Verb::Retrieve(arguments) => retrieve::run(&place, arguments).await,
             Verb::Replay(arguments) => replay::run(&place, arguments).await,
             Verb::Explain(arguments) => explain::run(&place, arguments).await,
+            Verb::Export(arguments) => export::run(&place, arguments).await,
             Verb::Lineage(arguments) => lineage::run(&place, arguments).await,
             Verb::Impact(arguments) => impact::run(&place, arguments).await,
             Verb::Experiment(arguments) => experiment::run(&place, arguments).await,

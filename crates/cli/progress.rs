@@ -5,6 +5,16 @@ use std::sync::Arc;
 use catalog::ingest::{Progress, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+/// A bar that counts rows.
+pub fn rows(what: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("  {prefix:<12} {bar:32} {human_pos:>9}/{human_len:<9}") {
+        bar.set_style(style);
+    }
+    bar.set_prefix(what.to_owned());
+    bar
+}
+
 /// A bar for one ingest.
 pub fn bar(what: &str) -> (ProgressBar, Arc<dyn Fn(Progress) + Send + Sync>) {
     let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());

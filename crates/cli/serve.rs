@@ -36,6 +36,10 @@ pub struct Arguments {
     /// `lineament reconcile`
     #[arg(long, env = "LINEAMENT_RECONCILE_EVERY", default_value = "1h", value_parser = schedule)]
     reconcile_every: Schedule,
+    /// Serve until standard input ends, as well as until told to stop: a program that started the server and is gone, however it
+    /// went, leaves none behind
+    #[arg(long)]
+    until_stdin_ends: bool,
     /// Send the log as OpenLineage events to this file or address while serving
     #[arg(long, env = "LINEAMENT_OPENLINEAGE", value_name = "FILE|URL")]
     openlineage: Option<String>,
@@ -163,7 +167,10 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     });
     let left = Arc::new(Notify::new());
     let following = follower.map(|follower| tokio::spawn(follower.run(left.clone())));
-    let ran = server.run(stop()).await;
+    let ran = match arguments.until_stdin_ends {
+        true => server.run(stop_or_end_of_input()).await,
+        false => server.run(stop()).await,
+    };
     ended.notify_one();
     left.notify_one();
     if let Some(following) = following {
@@ -204,6 +211,24 @@ pub async fn stop() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+    }
+}
+
+/// Done when standard input ends, or as [`stop`].
+async fn stop_or_end_of_input() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    // A thread of its own: reading cannot be given up, and must not keep the program from its end.
+    let reader = std::thread::Builder::new().name("input".to_owned()).spawn(move || {
+        let read = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(ended.send(read));
+    });
+    if let Err(error) = reader {
+        tracing::warn!(%error, "standard input is not watched");
+        return stop().await;
+    }
+    tokio::select! {
+        _ = end => {}
+        () = stop() => {}
     }
 }
 

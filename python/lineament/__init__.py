@@ -24,9 +24,16 @@ from .errors import (
     Unavailable,
 )
 from .explanation import Candidate, Explanation
+from .exports import Export
+from .feature_view import FeatureDescription, FeatureView
+from .loader import Loader
+from .online import OnlineResponse
 from .registry import Impact, Lineage, Reached, Refreshed, Step
 from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
 from .rows import Rows
+from .server import Server, serve
+from .splits import Parts, Split
+from .streams import BatchStream
 from .training_set import Feature, TrainingSet
 
 __version__ = "0.1.0"
@@ -35,6 +42,7 @@ __all__ = [
     "Audit",
     "AuditedCell",
     "AuditedColumn",
+    "BatchStream",
     "Candidate",
     "CellChange",
     "CellChanges",
@@ -48,14 +56,20 @@ __all__ = [
     "Difference",
     "Error",
     "Explanation",
+    "Export",
     "Feature",
+    "FeatureDescription",
+    "FeatureView",
     "Forbidden",
     "Impact",
     "IngestReport",
     "InvalidRequest",
     "LeakingBatch",
     "Lineage",
+    "Loader",
     "NotFound",
+    "OnlineResponse",
+    "Parts",
     "Plan",
     "Reached",
     "Refreshed",
@@ -65,9 +79,12 @@ __all__ = [
     "Retyped",
     "RowChange",
     "Rows",
+    "Server",
+    "Split",
     "Step",
     "Suspect",
     "TrainingSet",
     "Unavailable",
     "connect",
+    "serve",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, Self
 
+from . import html
 from .reports import known
 from .rows import Rows, aligned, counted
 
@@ -132,6 +133,36 @@ class Audit:
             counts = [f"{getattr(column, kind):,} {kind}" for kind in kinds if getattr(column, kind)]
             lines.append([column.column, column.reference, ", ".join(counts)])
         return f"{found} (judged by {self.judged_by}, at sequence {self.sequence})\n{aligned(lines)}"
+
+    def _repr_html_(self) -> str:
+        rows = counted(self.rows, "row")
+        title = f"no leak in {rows}" if self.clean else f"{self.leaked_rows:,} of {rows} leak"
+        kinds = ("knowable", "leaked", "stale", "missing", "unexplained")
+        counts = [
+            [
+                column.column,
+                column.reference,
+                *(f"{getattr(column, kind):,}" for kind in kinds),
+                _lead(column.median_lead),
+            ]
+            for column in self.columns
+        ]
+        worst = [
+            [column.column, example.kind, f"{example.row:,}", _text(example.value), _text(example.knowable), example.known_at or "",
+             _lead(example.lead)]
+            for column in self.columns for example in column.examples
+        ]  # fmt: skip
+        cells = html.table(worst, ["column", "", "row", "value", "was knowable", "known at", "lead"]) if worst else ""
+        note = f"judged by {self.judged_by}, at sequence {self.sequence}"
+        return html.heading(title, note) + html.table(counts, ["column", "feature", *kinds, "median lead"]) + cells
+
+
+def _lead(lead: timedelta | None) -> str:
+    return "" if lead is None else str(lead)
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else value
 
 
 def _cell(answer: Mapping[str, Any]) -> AuditedCell:

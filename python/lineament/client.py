@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -18,24 +20,37 @@ from .mlflow import linking, models
 from .mlflow.recipe import Recipe, profile
 from .mlflow.tracked_run import named
 from .audit import Audit
-from .definition import DefinedView, read_definitions, span
+from .definition import DefinedView, read_definitions
 from .diff import Diff
-from .errors import Damaged, Error, InvalidRequest, translated
+from .errors import Damaged, Error, InvalidRequest, NotFound, translated
 from .explanation import Explanation
+from .exports import Export, export
+from .feature_view import FeatureView, feature_view
 from .frames import check_same, named_index, rows_a_message, to_table, without_views
 from .instants import instant
+from .loader import Loader
+from .progress import Progress
 from .registry import Registry
 from .reports import IngestReport, Plan, ReplayReport
 from .rows import Rows
+from .snapshots import Snapshots
+from .spans import span
+from .splits import Split
+from .streams import BatchStream
 from .training_set import TrainingSet
 
+_QUERY = re.compile(r"\s*(\(\s*)*(SELECT|WITH)\b", re.IGNORECASE)
 
-def connect(url: str = "grpc://127.0.0.1:8815", *, run: Any = None, experiment: str | None = None) -> Client:
+
+def connect(
+    url: str = "grpc://127.0.0.1:8815", *, run: Any = None, experiment: str | None = None, progress: bool | None = None
+) -> Client:
     """Connects to a server that `lineament --store URL serve` started.
 
     `run` and `experiment` are free text (an MLflow run id, a job's name); the log keeps them with whatever this client
     writes. Where `run` is left out, each call is made for the run of MLflow that is active in its thread, if there is one:
-    see docs/mlflow.md. Raises `Unavailable` where no server answers.
+    see docs/mlflow.md. `progress`: whether uploads, retrievals and exports that take a while are shown on standard error; where left
+    out, in terminals and notebooks. Raises `Unavailable` where no server answers.
 
     >>> with lineament.connect("grpc://127.0.0.1:8815", experiment="delays") as client:
     ...     client.sql("SELECT count(*) AS hours FROM weather").to_arrow()["hours"][0].as_py()
@@ -45,7 +60,7 @@ def connect(url: str = "grpc://127.0.0.1:8815", *, run: Any = None, experiment: 
         url = f"grpc://{url}"
     with translated(url):
         connection = flight.connect(url)
-    client = Client(connection, url, run=run, experiment=experiment)
+    client = Client(connection, url, run=run, experiment=experiment, progress=progress)
     try:
         client.status()
     except BaseException:
@@ -54,16 +69,25 @@ def connect(url: str = "grpc://127.0.0.1:8815", *, run: Any = None, experiment: 
     return client
 
 
-class Client(Registry):
+class Client(Registry, Snapshots):
     """A connection to a Lineament server; `lineament.connect` makes one. As a context manager it closes itself.
 
     It may be used by several threads at once.
     """
 
     def __init__(
-        self, connection: flight.FlightClient, url: str, *, run: Any = None, experiment: str | None = None
+        self,
+        connection: flight.FlightClient,
+        url: str,
+        *,
+        run: Any = None,
+        experiment: str | None = None,
+        progress: bool | None = None,
     ) -> None:
         self._connection = connection
+        #: Whether what takes a while is shown on standard error; None: in terminals and notebooks.
+        self.progress = progress
+        self._streams: weakref.WeakSet[BatchStream] = weakref.WeakSet()
         self._url = url
         self.run = named(run)
         self.experiment = experiment
@@ -75,7 +99,9 @@ class Client(Registry):
     # -------------------------------------------------------------------------------------------------- connection
 
     def close(self) -> None:
-        """Closes the connection. Clients made by `with_run` share it."""
+        """Closes the connection, and with it its streams. Clients made by `with_run` share it."""
+        for stream in list(self._streams):
+            stream.close()
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -105,7 +131,15 @@ class Client(Registry):
             run
         0  2f1c
         """
-        return Client(self._connection, self._url, run=run or self.run, experiment=experiment or self.experiment)
+        client = Client(
+            self._connection,
+            self._url,
+            run=run or self.run,
+            experiment=experiment or self.experiment,
+            progress=self.progress,
+        )
+        client._streams = self._streams
+        return client
 
     def status(self) -> dict[str, Any]:
         """The store's id, its sequence (the number of its last log entry) and the server's program.
@@ -269,13 +303,23 @@ class Client(Registry):
         descriptor = flight.FlightDescriptor.for_command(_json({"ingest": request}))
         with translated(self._url):
             writer, answers = self._connection.do_put(descriptor, table.schema, self._sending(table))
-            with _closing(writer):
-                writer.write_table(table, max_chunksize=rows_a_message(table))
+            with _closing(writer), self._progress("ingesting", table) as progress:
+                _write(writer, table, progress)
                 writer.done_writing()
                 answer = answers.read()
         if answer is None:
             raise Error("the server ended the ingest without an answer; send the rows again with the same key")
         return IngestReport.of(_parsed(answer))
+
+    def push(self, view: str, df: Any) -> IngestReport:
+        """Sends rows into a feature view, by Feast's name: `ingest(view, df)`, with no more to say. They are seen by what is asked
+        next, also by `get_online_features`.
+
+        >>> now = frame.head(1).assign(time_hour=pandas.Timestamp.now("UTC").floor("s"))
+        >>> client.push("weather", now).rows
+        1
+        """
+        return self.ingest(view, df)
 
     # ----------------------------------------------------------------------------------------------------- rows out
 
@@ -290,12 +334,13 @@ class Client(Registry):
         known_by: str | datetime | None = None,
         name: str | None = None,
         record: bool = True,
+        split: Split | None = None,
     ) -> TrainingSet:
         """Features as they were known of each row's entity at the row's time: a training set.
 
         `entity_df` is the spine: the entities' key columns, one time column, and whatever else you want beside the features,
-        such as labels; a pandas or Polars frame, or an Arrow table, batch or reader. All its rows come back, as
-        often, in the order and with the types that they had.
+        such as labels; a pandas or Polars frame, or an Arrow table, batch or reader, or a query (`"SELECT …"`) whose rows it is. All
+        its rows come back, as often, in the order and with the types that they had.
 
         - `features`: references (`"weather.temp"`, `"weather@1.temp"`, `"weather.*"`, Feast's `"weather:temp"`), names of
           feature services, or one name of a service. Or a model of MLflow (`"models:/delay@champion"`, `"models:/delay/3"`,
@@ -306,6 +351,8 @@ class Client(Registry):
         - `ttl`: how far back to look, by view, for this retrieval alone (`{"weather": "2h"}`).
         - `known_by`: one instant in place of each row's own as the limit on what was known ("as we knew it then").
         - `record`: whether the set is recorded, so that it has an id and can be rebuilt and explained.
+        - `split`: how the set falls into parts, as `lineament.Split` declares it; recorded with the set. `TrainingSet.parts` gives
+          them.
 
         A cell is null where nothing was known, or what was known has no value; `null_reasons` counts why. Null keys and null
         times match nothing.
@@ -318,27 +365,12 @@ class Client(Registry):
         recipe = models.recipe_of(self, features)
         if recipe is not None:
             return self._retrieve_as(
-                recipe, entity_df, full_feature_names=full_feature_names, at=at, ttl=ttl, known_by=known_by, name=name, record=record
+                recipe, entity_df, full_feature_names=full_feature_names, at=at, ttl=ttl, known_by=known_by, name=name,
+                record=record, split=split,
             )  # fmt: skip
-        index = named_index(entity_df)
-        if index is not None:
-            definition.warn([f"the index ({index}) is not sent; reset_index() makes it a column"], stacklevel=2)
-        given = to_table(entity_df)
+        given = self._spine(entity_df)
         spine = without_views(given)
-        names: Any = [features] if isinstance(features, str) else features
-        request: dict[str, Any] = {"features": list(names)}
-        if full_feature_names:
-            request["full_feature_names"] = True
-        if at is not None:
-            request["at"] = at
-        if ttl:
-            request["ttl"] = {view: span(length) for view, length in ttl.items()}
-        if known_by is not None:
-            request["known_by"] = instant(known_by, "known_by")
-        if name is not None:
-            request["name"] = name
-        if not record:
-            request["record"] = False
+        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
         returned, report = self._exchange({"historical_features": request}, spine)
         if report is None:
             raise Error("the features came without their report, so they may not be all; ask again")
@@ -347,9 +379,19 @@ class Client(Registry):
         fields = [*given.schema, *list(returned.schema)[given.num_columns :]]
         table = pyarrow.table(columns, schema=pyarrow.schema(fields, metadata=given.schema.metadata))
         training_set = TrainingSet.of(table, report)
+        training_set.split, training_set.at = split, _time_column(given.schema, at)
         training_set.asked = profile(training_set, request)
         linking.recorded(self.run, self._url, training_set, training_set.asked)
         return training_set
+
+    def _spine(self, entity_df: Any) -> pyarrow.Table:
+        """The spine as a table; a query is asked for its rows."""
+        if isinstance(entity_df, str) and _QUERY.match(entity_df):
+            return self.sql(entity_df).to_arrow()
+        index = named_index(entity_df)
+        if index is not None:
+            definition.warn([f"the index ({index}) is not sent; reset_index() makes it a column"], stacklevel=3)
+        return to_table(entity_df)
 
     def _retrieve_as(
         self,
@@ -369,6 +411,150 @@ class Client(Registry):
         if full_feature_names in (False, recipe.full_feature_names):
             recipe.check(training_set)
         return training_set
+
+    def stream(
+        self,
+        entity_df: Any,
+        features: str | Sequence[str] | None = None,
+        full_feature_names: bool = False,
+        *,
+        at: str | None = None,
+        ttl: Mapping[str, str | timedelta] | None = None,
+        known_by: str | datetime | None = None,
+        name: str | None = None,
+        record: bool = True,
+        split: Split | None = None,
+    ) -> BatchStream:
+        """The rows of a training set batch by batch, so that it need not fit into memory here.
+
+        With `features`, as `get_historical_features`: the spine is held and sent, what comes back is not. Without them,
+        `entity_df` is a recorded set or its id, which is rebuilt and proved before its first row is sent.
+
+        >>> stream = client.stream(flights, ["weather.temp"])
+        >>> sum(batch.num_rows for batch in stream)
+        1000
+        >>> stream.report["training_set"] == stream.id
+        True
+        """
+        if features is None:
+            id = _id(entity_df)
+            with translated(self._url):
+                reader = self._connection.do_get(flight.Ticket(_json({"training_set": id})), self._options)
+                stream = BatchStream(reader, self._url, proved=_replayed, shown=self.progress)
+            self._streams.add(stream)
+            return stream
+        given = without_views(self._spine(entity_df))
+        if models.recipe_of(self, features) is not None:
+            raise InvalidRequest(
+                "a model's features are not streamed; give their references, or use get_historical_features"
+            )
+        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
+        descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
+
+        def proved(report: Mapping[str, Any], rows: int, schema: pyarrow.Schema) -> None:
+            training_set = TrainingSet.of(schema.empty_table(), report)
+            linking.recorded(self.run, self._url, training_set, {**profile(training_set, request), "rows": rows})
+
+        with translated(self._url):
+            writer, reader = self._connection.do_exchange(descriptor, self._sending(given))
+            try:
+                with self._progress("sending the spine", given) as progress:
+                    writer.begin(given.schema)
+                    _write(writer, given, progress)
+                    writer.done_writing()
+                stream = BatchStream(
+                    reader,
+                    self._url,
+                    spine=given,
+                    proved=proved,
+                    finished=writer.close,
+                    rows=given.num_rows,
+                    shown=self.progress,
+                )
+            except BaseException:
+                with _closing(writer):
+                    raise
+        self._streams.add(stream)
+        return stream
+
+    def loader(
+        self,
+        training_set: str | TrainingSet,
+        *,
+        columns: Sequence[str] | None = None,
+        label: str | None = None,
+        dtype: Any = None,
+        batch_size: int = 1024,
+        part: str | None = None,
+        shuffle: int = 0,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> Loader:
+        """A recorded training set in batches of numpy arrays, and by `Loader.torch()` of tensors; it is never held whole.
+
+        - `columns`: those to give; all where left out. `label` is set apart, and needs `dtype`.
+        - `dtype`: makes each batch one matrix of this type, such as `"float32"`.
+        - `part`: the rows of one part, of a set that was recorded with a split.
+        - `shuffle`: how many rows at a time are mixed with one another; that many are held. `seed` and the number of the pass
+          decide the order.
+        - `drop_last`: leaves out a last batch that is not full.
+
+        >>> features, delays = next(iter(client.loader(training_set, columns=["temp"], label="seats", dtype="float32")))
+        >>> features.shape, delays.shape
+        ((1000, 1), (1000,))
+        """
+        id = _id(training_set)
+        split, time = self._split_of(id) if part is not None else (None, None)
+        return Loader(
+            self, id, columns=columns, label=label, dtype=dtype, batch_size=_whole(batch_size, "batch_size"), part=part, split=split,
+            at=time, shuffle=_whole(shuffle, "shuffle"), seed=seed, drop_last=drop_last,
+        )  # fmt: skip
+
+    def export(self, training_set: str | TrainingSet, folder: str | Path, *, rows_per_file: int = 1_000_000) -> Export:
+        """Writes a recorded training set into a folder, as Parquet files that any reader of Parquet can read.
+
+        The server rebuilds the set and proves its digest. Each file is read back and compared before it has its name, so that an
+        export that was cut goes on where it stopped when it is asked for again; files that are there already are compared too.
+        `lineament export` does the same beside the store. Raises `InvalidRequest` where the folder holds other Parquet files,
+        `Damaged` where a file is not what was recorded.
+
+        >>> import tempfile, pyarrow.dataset
+        >>> exported = client.export(training_set, tempfile.mkdtemp())
+        >>> pyarrow.dataset.dataset(exported.files).count_rows()
+        1000
+        """
+        id = _id(training_set)
+        place = Path(folder)
+        total = self._action("lineament.manifest", {"training_set": id})["rows"]
+        place.mkdir(parents=True, exist_ok=True)
+        with self.stream(id) as stream:
+            stream.quiet()
+            return export(stream, id, place, _whole(rows_per_file, "rows_per_file"), total, self.progress)
+
+    def feature_view(self, name: str) -> FeatureView:
+        """A feature view in force, with its features and rules. Raises `NotFound` with the nearest name.
+
+        >>> client.feature_view("plane").keys
+        ['tailnum']
+        """
+        project, _, view = name.rpartition(".")
+        texts = [part.replace("'", "''") for part in (project or "default", view)]
+        chosen = f"WHERE project = '{texts[0]}' AND feature_view = '{texts[1]}'"
+        found = self.sql(f"SELECT * FROM lineament.feature_views {chosen}").to_arrow().to_pylist()
+        if not found:
+            if "@" in name:
+                raise InvalidRequest(f"`{name}` is a version; give the feature view's name, `{name.partition('@')[0]}`")
+            # What the server says of a view that is not there names the nearest that is.
+            quoted = name.replace("'", "''")
+            self.sql(f"SELECT * FROM history('{quoted}') LIMIT 0")
+            raise NotFound(f"there is no feature view `{name}` in force")
+        return feature_view(found[0], self.sql(f"SELECT * FROM lineament.features {chosen}").to_arrow().to_pylist())
+
+    def _split_of(self, id: str) -> tuple[Split | None, str | None]:
+        """How a recorded set was declared to fall into parts, and its time column."""
+        manifest = self._action("lineament.manifest", {"training_set": id})
+        recorded = manifest.get("split")
+        return None if recorded is None else Split.of(recorded), manifest["spine"]["at"]
 
     def score_batch(
         self,
@@ -428,9 +614,11 @@ class Client(Registry):
             raise Damaged(repr(replay))
         if table.num_rows != replay.rows:
             raise Damaged(f"training set {id} has {replay.rows:,} rows, but {table.num_rows:,} came; ask again")
-        return TrainingSet(
+        training_set = TrainingSet(
             table, id=replay.training_set, digest=replay.digest, sequence=None, features=None, report=report
         )
+        training_set.split, training_set.at = self._split_of(str(id))
+        return training_set
 
     def replay(self, training_set: str | TrainingSet) -> ReplayReport:
         """Rebuilds a training set on the server and compares the digest. Its rows are not sent.
@@ -485,9 +673,7 @@ class Client(Registry):
             request["exhaustive"] = True
         return Explanation.of(self._action("lineament.explain_value", request))
 
-    def diff(
-        self, a: str | TrainingSet, b: str | TrainingSet, *, examples: int = 3, full: bool = False
-    ) -> Diff:
+    def diff(self, a: str | TrainingSet, b: str | TrainingSet, *, examples: int = 3, full: bool = False) -> Diff:
         """What is other in training set `b` than in `a`, cell by cell, and why: newer data, a correction, another version, …
 
         - `examples`: how many changed cells of each kind are shown; counts are exact whatever it is.
@@ -592,24 +778,89 @@ class Client(Registry):
             raise Error(f"the server gave {len(results)} answers to {name}, where one is due")
         return _parsed(results[0].body)
 
-    def _exchange(
-        self, command: Mapping[str, Any], rows: pyarrow.Table
-    ) -> tuple[pyarrow.Table, dict[str, Any] | None]:
+    def _exchange(self, command: Mapping[str, Any], rows: pyarrow.Table) -> tuple[pyarrow.Table, dict[str, Any] | None]:
         descriptor = flight.FlightDescriptor.for_command(_json(command))
         with translated(self._url):
             writer, reader = self._connection.do_exchange(descriptor, self._sending(rows))
-            with _closing(writer):
+            with _closing(writer), self._progress("sending rows", rows) as progress:
                 writer.begin(rows.schema)
-                writer.write_table(rows, max_chunksize=rows_a_message(rows))
+                _write(writer, rows, progress)
                 writer.done_writing()
-                return _read(reader)
+                progress.stage("retrieving", rows.num_rows)
+                return _read(reader, progress)
 
     def _get(self, ticket: Mapping[str, Any]) -> tuple[pyarrow.Table, dict[str, Any] | None]:
         with translated(self._url):
-            return _read(self._connection.do_get(flight.Ticket(_json(ticket)), self._options))
+            reader = self._connection.do_get(flight.Ticket(_json(ticket)), self._options)
+            with Progress("retrieving", shown=self.progress) as progress:
+                return _read(reader, progress)
+
+    def _progress(self, what: str, rows: pyarrow.Table) -> Progress:
+        return Progress(what, rows.num_rows, shown=self.progress)
 
 
-def _read(reader: flight.FlightStreamReader) -> tuple[pyarrow.Table, dict[str, Any] | None]:
+def _historical(
+    features: Any,
+    full_feature_names: bool,
+    at: str | None,
+    ttl: Mapping[str, str | timedelta] | None,
+    known_by: str | datetime | None,
+    name: str | None,
+    record: bool,
+    split: Split | None,
+) -> dict[str, Any]:
+    """The request for historical features, as docs/flight.md has it."""
+    request: dict[str, Any] = {"features": [features] if isinstance(features, str) else list(features)}
+    if full_feature_names:
+        request["full_feature_names"] = True
+    if at is not None:
+        request["at"] = at
+    if ttl:
+        request["ttl"] = {view: span(length) for view, length in ttl.items()}
+    if known_by is not None:
+        request["known_by"] = instant(known_by, "known_by")
+    if name is not None:
+        request["name"] = name
+    if not record:
+        request["record"] = False
+    if split is not None:
+        if not isinstance(split, Split):
+            raise InvalidRequest(
+                f"split is {split!r}; it is a lineament.Split, as Split.random({{'train': 0.8, 'test': 0.2}})"
+            )
+        request["split"] = split.to_json()
+    return request
+
+
+def _time_column(schema: pyarrow.Schema, at: str | None) -> str | None:
+    """The spine's time column, by the server's rule."""
+    if at is not None:
+        return at
+    for usual in ("at", "event_timestamp"):
+        if usual in schema.names:
+            return usual
+    times = [
+        field.name for field in schema if pyarrow.types.is_timestamp(field.type) or pyarrow.types.is_date(field.type)
+    ]
+    return times[0] if len(times) == 1 else None
+
+
+def _replayed(report: Mapping[str, Any], rows: int, _: pyarrow.Schema) -> None:
+    replay = ReplayReport.of(report)
+    if not replay.equal:
+        raise Damaged(repr(replay))
+    if rows != replay.rows:
+        raise Damaged(f"training set {replay.training_set} has {replay.rows:,} rows, but {rows:,} came; ask again")
+
+
+def _write(writer: flight.FlightStreamWriter, rows: pyarrow.Table, progress: Progress) -> None:
+    """Sends rows in messages of a size that the server takes."""
+    for batch in rows.to_batches(max_chunksize=rows_a_message(rows)):
+        writer.write_batch(batch)
+        progress.add(batch.num_rows)
+
+
+def _read(reader: flight.FlightStreamReader, progress: Progress) -> tuple[pyarrow.Table, dict[str, Any] | None]:
     """The rows of a stream, and what its last message says of them."""
     batches: list[pyarrow.RecordBatch] = []
     last = None
@@ -620,6 +871,7 @@ def _read(reader: flight.FlightStreamReader) -> tuple[pyarrow.Table, dict[str, A
             break
         if chunk.data is not None and chunk.data.num_rows:
             batches.append(chunk.data)
+            progress.add(chunk.data.num_rows)
         last = chunk.app_metadata
     table = pyarrow.Table.from_batches(batches, reader.schema)
     return table, None if last is None else _parsed(last)

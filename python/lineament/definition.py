@@ -21,6 +21,7 @@ from pyarrow import types
 
 from .errors import InvalidRequest, NotFound
 from .reports import Plan
+from .spans import span
 
 _SPAN = re.compile(r"(\d+(w|d|h|ms|m|us|s))+")
 _RESERVED = {"at", "valid_at", "known_at", "sequence"}
@@ -255,23 +256,6 @@ def valid_name(text: str) -> str:
         folded = f"n_{folded}"
     folded = folded[:58].rstrip("_")
     return f"{folded}_value" if folded in _RESERVED else folded
-
-
-def span(length: str | timedelta) -> str:
-    """A length of time as definitions write it: `30m`, `7d`, `1h30m`."""
-    if isinstance(length, timedelta):
-        micros = length // timedelta(microseconds=1)
-        if micros < 0:
-            raise InvalidRequest(f"{length} is a negative length of time")
-        text = ""
-        for unit, size in (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("us", 1)):
-            if micros >= size:
-                text += f"{micros // size}{unit}"
-                micros %= size
-        return text or "0s"
-    if not isinstance(length, str):
-        raise InvalidRequest(f'{length!r} is not a length of time; write it as "30m" or "7d", or give a timedelta')
-    return length
 
 
 def quoted(text: str) -> str:

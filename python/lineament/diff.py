@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from . import html
 from .reports import known
 from .rows import Rows, aligned, counted
 
@@ -146,10 +147,27 @@ class Diff:
                 text += f"\n  columns {what}: {', '.join(names)}"
         for retyped in self.retyped:
             text += f"\n  {retyped.column} was {retyped.a} and is {retyped.b}"
-        lines = [
-            [change.column, change.change, change.cause, counted(change.cells, "cell")] for change in self.changes
-        ]
+        lines = [[change.column, change.change, change.cause, counted(change.cells, "cell")] for change in self.changes]
         return text + (f"\n{aligned(lines)}" if lines else "")
+
+    def _repr_html_(self) -> str:
+        title = repr(self).partition("\n")[0]
+        said = [
+            ("a", self.a), ("b", self.b), ("aligned on", ", ".join(self.aligned_on)),
+            ("columns added", ", ".join(self.columns_added)), ("columns removed", ", ".join(self.columns_removed)),
+            *((f"type of {one.column}", f"was {one.a}, is {one.b}") for one in self.retyped),
+        ]  # fmt: skip
+        changes = [[one.column, one.change, one.cause, f"{one.cells:,}"] for one in self.changes]
+        cells = [
+            [one.column, one.cause, f"{one.row_a:,}", "null" if one.a is None else one.a, "null" if one.b is None else one.b,
+             one.batch or ""]
+            for one in self.examples
+        ]  # fmt: skip
+        return (
+            html.heading(title) + html.facts(said)
+            + (html.table(changes, ["column", "change", "cause", "cells"]) if changes else "")
+            + (html.table(cells, ["column", "cause", "row of a", "a", "b", "batch"]) if cells else "")
+        )  # fmt: skip
 
 
 def _renamed(kind: type[Any], members: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,6 +85,8 @@ def from_flight(error: BaseException, url: str) -> Error:
     if kind is None:
         kind = next((kind for raised, kind in _CLASSES if isinstance(error, raised)), Error)
         text = _DETAIL.sub("", text)
+    if "FlightClient is closed" in text:
+        return Unavailable(f"the connection to {url} was closed; connect again")
     message = _PREFIX.sub("", text).split(_CONTEXT, 1)[0].strip()
     if kind is Unavailable and any(sign in message for sign in _UNREACHABLE):
         message = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from . import html
 from .reports import known
 from .rows import aligned
 
@@ -103,6 +104,39 @@ class Explanation:
             ]
             lines.append(aligned(cells, indent="    "))
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        value = f"null ({self.null_reason})" if self.value is None else str(self.value)
+        default = ", its default" if self.defaulted else ""
+        cell = self.reference if self.training_set is None else f"{self.column}, row {self.row} of {self.training_set}"
+        key = ", ".join(f"{name} = {_shown(part)}" for name, part in self.key.items())
+        said = [("feature", self.reference), ("entity", key), ("wanted at", self.at)]
+        if self.winner is not None:
+            said += [
+                ("row", f"{self.winner.row} of {self.winner.file}"),
+                ("program", self.winner.program),
+                ("run", self.winner.run),
+            ]
+            said += [("step", step) for step in self.winner.steps]
+        rows = [] if self.winner is None else [_row(self.winner, "won")]
+        rows += [_row(loser, loser.reason or "lost") for loser in self.losers]
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in self.losers_by_reason.items())
+        lost = html.paragraph(f"lost: {'at least ' if self.unopened_files else ''}{counts}") if counts else ""
+        head = ["", "value", "valid at", "known at", "batch", "written by"]
+        table = html.table(rows, head) if rows else html.paragraph("no observation won")
+        return html.heading(f"{cell} = {value}{default}") + html.facts(said) + table + lost
+
+
+def _row(candidate: Candidate, why: str) -> list[str]:
+    batch = "" if candidate.batch is None else f"{candidate.batch} (sequence {candidate.sequence})"
+    return [
+        why,
+        _shown(candidate.value),
+        candidate.valid_at or "",
+        candidate.known_at or "",
+        batch,
+        candidate.principal or "",
+    ]
 
 
 def _winner(winner: Candidate) -> list[str]:

@@ -29,7 +29,7 @@ def to_table(frame: Any) -> pyarrow.Table:
             raise
         # pyarrow gives the reason and the column as two arguments.
         reason = "; ".join(str(part) for part in error.args) or type(error).__name__
-        raise InvalidRequest(f"the frame cannot be read: {reason}") from error
+        raise InvalidRequest(f"the frame cannot be read: {reason}{_culprit(frame)}") from error
 
 
 def _table(frame: Any) -> pyarrow.Table:
@@ -63,6 +63,36 @@ def _table(frame: Any) -> pyarrow.Table:
     raise InvalidRequest(
         f"{library}.{kind} is not a frame; give a pandas or Polars DataFrame, or an Arrow table, batch or reader"
     )
+
+
+def _culprit(frame: Any) -> str:
+    """Which value of a pandas frame is the first that Arrow does not take, with its column and row."""
+    if type(frame).__module__.partition(".")[0] != "pandas" or type(frame).__name__ != "DataFrame":
+        return ""
+    for place, name in enumerate(frame.columns):
+        column = frame.iloc[:, place]
+        if _converts(column, len(column)):
+            continue
+        taken, refused = 0, len(column)
+        # The most rows that convert, and the fewest that do not.
+        while refused - taken > 1:
+            middle = (taken + refused) // 2
+            if _converts(column, middle):
+                taken = middle
+            else:
+                refused = middle
+        value = repr(column.iloc[taken])
+        shown = value if len(value) <= 60 else value[:59] + "…"
+        return f": column `{name}`, row {taken}: {shown} is not of the type of the values before it; make them all one type"
+    return ""
+
+
+def _converts(column: Any, rows: int) -> bool:
+    try:
+        pyarrow.Array.from_pandas(column.iloc[:rows])
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def without_views(table: pyarrow.Table) -> pyarrow.Table:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
+from . import html
 from .errors import InvalidRequest
 from .instants import instant
 from .reports import known
@@ -99,6 +100,10 @@ class Lineage:
         cut = "" if self.complete else ", and more beyond the depth"
         return f"{start.kind.replace('_', ' ')} {start.label}: {reached or 'nothing'}{cut}"
 
+    def _repr_html_(self) -> str:
+        rows = [[str(step.depth), step.kind.replace("_", " "), step.label, step.id] for step in self.steps]
+        return html.heading(repr(self), f"at sequence {self.sequence}") + html.table(rows, ["distance", "", "", "id"])
+
 
 @dataclass(frozen=True)
 class Reached:
@@ -143,6 +148,20 @@ class Impact:
             f"{counted(self.training_sets, 'training set')}, {counted(self.model_versions, 'model version')}, "
             f"{counted(self.deployments, 'deployment')} in force"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [
+                row.name or row.training_set,
+                f"{row.cells_from:,}",
+                f"{row.cells_reached:,}",
+                row.model_version or "",
+                row.deployment or "",
+            ]
+            for row in self.rows
+        ]
+        head = ["training set", "cells from it", "cells derived, at most", "model version", "deployment"]
+        return html.heading(repr(self), f"at sequence {self.sequence}") + (html.table(rows, head) if rows else "")
 
 
 class Registry:
@@ -210,7 +229,9 @@ class Registry:
         )  # fmt: skip
         self._observe("runs", seen)
 
-    def log_model(self, version: str, *, run: str | None = None, aliases: Sequence[str] = (), source: str | None = None) -> None:
+    def log_model(
+        self, version: str, *, run: str | None = None, aliases: Sequence[str] = (), source: str | None = None
+    ) -> None:
         """Registers a model version of one's own, such as `delay/3`, made by a run (the client's, where left out); `aliases` mean it
         from now on.
 

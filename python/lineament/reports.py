@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
+from . import html
 from .rows import counted
 
 
@@ -76,6 +77,18 @@ class IngestReport:
             text += f"\n  {example}"
         return text
 
+    def _repr_html_(self) -> str:
+        title = f"{counted(self.rows, 'row')} into {self.view_version}, {self.rejected:,} rejected"
+        said = [
+            ("batch", self.batch), ("sequence", self.sequence), ("left out by the source's where", self.filtered or None),
+            ("files taken before", self.skipped_files or None), ("files refused before", self.refused_files or None),
+        ]  # fmt: skip
+        if self.repeated:
+            said.append(("repeated", "the same request was answered before, so nothing was written now"))
+        reasons = [[reason.reason, reason.column, f"{reason.rows:,}"] for reason in self.reasons]
+        table = html.table(reasons, ["rejected for", "column", "rows"]) if reasons else ""
+        return html.heading(title) + html.facts(said) + table + html.listing(self.examples)
+
 
 @dataclass(frozen=True)
 class Change:
@@ -122,6 +135,10 @@ class Plan:
         state = "not applied" if self.sequence is None else f"applied at sequence {self.sequence}"
         lines = "".join(f"\n  {change.text}" for change in made)
         return f"{counted(len(made), 'change')}, {state}{lines}"
+
+    def _repr_html_(self) -> str:
+        title = repr(self).partition("\n")[0]
+        return html.heading(title) + html.listing([change.text for change in self.changes if change.action != "keep"])
 
 
 @dataclass(frozen=True)
@@ -198,3 +215,21 @@ class ReplayReport:
         if self.note:
             text += f"\n  {self.note}"
         return text
+
+    def _repr_html_(self) -> str:
+        title = f"{self.verdict}: {counted(self.rows, 'row')} rebuilt in {self.seconds:.2f} s"
+        said = [
+            ("training set", self.training_set),
+            ("recorded", self.digest),
+            ("rebuilt", self.rebuilt),
+            ("note", self.note),
+        ]
+        differ = [
+            [one.column, "" if one.first_block is None else f"from row {one.first_block * 65536:,} on"]
+            for one in self.differences
+        ]
+        entries = [[str(entry.sequence), entry.batch, entry.version, entry.why] for entry in self.entries]
+        return (
+            html.heading(title) + html.facts(said) + (html.table(differ, ["column that differs", ""]) if differ else "")
+            + (html.table(entries, ["sequence", "batch", "version", "why"]) if entries else "")
+        )  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow
+
+from . import html
 
 if TYPE_CHECKING:
     import pandas
@@ -74,6 +77,10 @@ class Rows:
     def __len__(self) -> int:
         return self._table.num_rows
 
+    def __iter__(self) -> Iterator[pyarrow.RecordBatch]:
+        """The rows in Arrow batches, without a copy. `Client.stream` gives them without holding them all."""
+        return iter(self._table.to_batches())
+
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return self._table.__arrow_c_stream__(requested_schema)
 
@@ -84,12 +91,13 @@ class Rows:
         return f"{self._title()}\n{preview(self._table)}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{escaped(self._title())}</p>{html_preview(self._table)}"
+        return html.paragraph(self._title()) + html_preview(self._table)
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 row`, `26,114 rows`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """`1 row`, `26,114 rows`, `2 batches`."""
+    plural = "es" if noun.endswith(("ch", "s", "x")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def cell(value: object, width: int = 32) -> str:
@@ -128,14 +136,10 @@ def preview(table: pyarrow.Table) -> str:
 def html_preview(table: pyarrow.Table) -> str:
     """The first rows as an HTML table."""
     head = table.slice(0, _PREVIEW)
-    names = "".join(f"<th>{escaped(name)}</th>" for name in table.column_names)
-    columns = [[escaped(cell(value)) for value in _values(head.column(at))] for at in range(table.num_columns)]
-    body = "".join(
-        "<tr>" + "".join(f"<td>{text}</td>" for text in line) + "</tr>" for line in zip(*columns, strict=True)
-    )
+    columns = [[cell(value) for value in _values(head.column(at))] for at in range(table.num_columns)]
     more = table.num_rows - head.num_rows
-    tail = f"<p>… {more:,} more</p>" if more > 0 else ""
-    return f"<table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>{tail}"
+    tail = html.paragraph(f"… {more:,} more") if more > 0 else ""
+    return html.table(zip(*columns, strict=True), table.column_names) + tail
 
 
 def _values(column: pyarrow.ChunkedArray) -> list[object]:
@@ -144,7 +148,3 @@ def _values(column: pyarrow.ChunkedArray) -> list[object]:
     except (ValueError, pyarrow.ArrowException):
         # Nanoseconds have no type of their own in plain Python.
         return column.cast(pyarrow.string()).to_pylist()
-
-
-def escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

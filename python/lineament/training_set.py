@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow
 
+from . import html
 from .errors import InvalidRequest
 from .reports import known
-from .rows import Rows, aligned, counted, escaped, html_preview
+from .rows import Rows, aligned, counted, html_preview
+from .splits import Parts, Split
 
 if TYPE_CHECKING:
     import pandas
@@ -72,6 +74,10 @@ class TrainingSet(Rows):
         self.matched = None if matched is None else dict(matched)
         #: How it was asked for, as it is logged in MLflow; None where the set was read back from its id.
         self.asked: dict[str, Any] | None = None
+        #: How it was declared to fall into parts; None where it was not.
+        self.split: Split | None = None
+        #: Its time column; None where it is not known.
+        self.at: str | None = None
         #: The server's report, as it came.
         self.report = dict(report or {})
 
@@ -98,6 +104,20 @@ class TrainingSet(Rows):
         if self.features is None:
             return None
         return {feature.output: dict(feature.nulls) for feature in self.features}
+
+    def parts(self) -> Parts:
+        """Its rows by part, by the split that it was recorded with. Raises `InvalidRequest` where it has none.
+
+        >>> rule = lineament.Split.by_entity("origin", {"train": 2, "test": 1}, seed=3)
+        >>> parts = client.get_historical_features(flights, ["weather.temp"], split=rule).parts()
+        >>> sorted(set(parts["train"]["origin"].to_pylist()) & set(parts["test"]["origin"].to_pylist()))
+        []
+        """
+        if self.split is None:
+            raise InvalidRequest(
+                "this training set was recorded without a split; give get_historical_features(…, split=lineament.Split.…) one"
+            )
+        return Parts(self._table, self.split, self.at)
 
     def to_df(self, *, dtype_backend: Literal["numpy", "pyarrow"] = "numpy") -> pandas.DataFrame:
         """The rows as a pandas frame with a plain index, as `Rows.to_df` makes them; its `attrs` name the training set.
@@ -133,12 +153,9 @@ class TrainingSet(Rows):
         return self._title() + (f"\n{aligned(nulls)}" if nulls else "")
 
     def _repr_html_(self) -> str:
-        title = escaped(self._title()).replace("\n", "<br>")
-        lines = "".join(
-            "<tr>" + "".join(f"<td>{escaped(text)}</td>" for text in line) + "</tr>" for line in self._nulls()
-        )
-        nulls = f"<table><tbody>{lines}</tbody></table>" if lines else ""
-        return f"<p>{title}</p>{nulls}{html_preview(self._table)}"
+        lines = self._nulls()
+        nulls = html.table(lines, ["column", "feature", "", "why"]) if lines else ""
+        return f"{html.paragraph(self._title())}{nulls}{html_preview(self._table)}"
 
 
 def training_set_of(data: Any) -> str:

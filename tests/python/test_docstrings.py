@@ -10,9 +10,13 @@ import pandas
 import polars
 import pyarrow.parquet
 import pytest
-from program import FLIGHTS, REPOSITORY, Server
+from lineament.server import _stop_all as stop_all
+from program import FLIGHTS, REPOSITORY, Server, binary
 
-MODULES = ["lineament", *(module.name for module in pkgutil.walk_packages(lineament.__path__, "lineament."))]
+MODULES = [
+    "lineament",
+    *(module.name for module in pkgutil.walk_packages(lineament.__path__, "lineament.") if module.name != "lineament.feast.__main__"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +44,13 @@ def test_the_readme(tmp_path, monkeypatch):
     (example,) = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
     (tmp_path / "testdata").symlink_to(REPOSITORY / "testdata")
     monkeypatch.chdir(tmp_path)
-    with Server(tmp_path / "store") as server:
-        connect = lineament.connect
-        monkeypatch.setattr(lineament, "connect", lambda url, **options: connect(server.url, **options))
-        exec(compile(example, "README.md", "exec"), {})
+    monkeypatch.setenv("LINEAMENT_BIN", str(binary()))
+    names = {}
+    try:
+        exec(compile(example, "README.md", "exec"), names)
+    finally:
+        stop_all()
+    assert names["features"].shape[1] == 2
     assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["entity_origin.toml", "weather.toml"]
 
 
@@ -51,6 +58,7 @@ def test_the_readme(tmp_path, monkeypatch):
 def test_examples(names, module, monkeypatch):
     connect = lineament.connect
     monkeypatch.chdir(FLIGHTS)
+    monkeypatch.setenv("LINEAMENT_BIN", str(binary()))
     monkeypatch.setattr(lineament, "connect", lambda url="", **options: connect(names["url"], **options))
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     result = doctest.testmod(importlib.import_module(module), extraglobs=names, optionflags=flags, report=True)

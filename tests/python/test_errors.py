@@ -4,6 +4,7 @@ import json
 import shutil
 
 import lineament
+import pandas
 import pyarrow.parquet
 import pytest
 import readings
@@ -168,3 +169,20 @@ def test_folders_that_are_no_store(tmp_path):
         assert server.process.poll() is None
     shutil.rmtree(missing / "log")
     assert "half" in fails(missing, "sql", "SELECT 1") or not any(missing.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "value"),
+    [
+        ([1, 2, "three", 4], 2, "'three'"),
+        (["a", "b", "c", 4], 3, "4"),
+        ([{"a": 1}, [2], None, None], 1, "[2]"),
+        ([None, 1, object, 2], 2, "<class 'object'>"),
+    ],
+)
+def test_a_value_that_no_column_holds_is_named(client, values, row, value):
+    frame = pandas.DataFrame({"fine": [1, 2, 3, 4], "mixed": pandas.Series(values, dtype=object)})
+    for call in (client.ingest, lambda _, frame: client.get_historical_features(frame, ["reading.value"])):
+        with pytest.raises(lineament.InvalidRequest) as raised:
+            call("reading", frame)
+        assert f"column `mixed`, row {row}: {value} is not of the type" in str(raised.value)

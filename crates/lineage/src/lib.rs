@@ -10,9 +10,11 @@ pub mod graph;
 pub mod manifest;
 pub mod openlineage;
 pub mod retention;
+pub mod split;
 
 pub use dangling::{Blocks, Dangling, dangling};
 pub use edges::{Edge, Source};
 pub use graph::Graph;
 pub use manifest::Manifest;
 pub use retention::{Keeper, Retention};
+pub use split::Split;

@@ -11,6 +11,7 @@ use feature::{BatchId, Sequence, Span, Timestamp, TrainingSetId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::edges::Edge;
+use crate::split::Split;
 
 /// The format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -44,6 +45,9 @@ pub struct Manifest {
     pub lineage: Vec<Edge>,
     /// The machine that it was made on, as the compiler names it.
     pub target: String,
+    /// How the set was declared to fall into parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
 }
 
 /// What could be known.

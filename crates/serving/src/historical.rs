@@ -21,7 +21,7 @@ use futures::TryStreamExt;
 use lineage::manifest::{
     self, ColumnManifest, Hit, Knowledge, ReferenceManifest, SpineManifest, ViewManifest,
 };
-use lineage::{Edge, Manifest, edges};
+use lineage::{Edge, Manifest, Split, edges};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
@@ -77,6 +77,9 @@ pub struct HistoricalRequest {
     /// What the run of the call uses it for.
     #[serde(default)]
     pub role: Role,
+    /// How the set falls into parts; recorded with it.
+    #[serde(default)]
+    pub split: Option<Split>,
 }
 
 fn yes() -> bool {
@@ -95,6 +98,7 @@ impl HistoricalRequest {
             name: None,
             record: true,
             role: Role::Unknown,
+            split: None,
         }
     }
 
@@ -196,6 +200,9 @@ impl Serving {
         let rows = session.rows(SPINE, spine.schema.clone(), spine.batches.clone())?;
         let at = features::time_column(rows.schema(), request.at.as_deref())?;
         refuse_naive(&spine.schema, &at)?;
+        if let Some(split) = &request.split {
+            verify_split(split, &spine.schema, request.record)?;
+        }
         let plan = features::plan(rows, &at, &resolved)?;
         let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
         self.refuse_opaque(&traced)?;
@@ -306,6 +313,7 @@ impl Serving {
             lineage: column_edges(spine, &kept.at, resolved),
             spine: kept,
             target: target(),
+            split: request.split.clone(),
         };
         let bytes = serde_json::to_vec(&manifest)
             .map_err(|error| Error::internal("a manifest cannot be written", error))?;
@@ -436,6 +444,39 @@ fn encode_spine(
     }
     writer.close().map_err(|error| wrong(&error))?;
     Ok((bytes, table.finish().digest.to_string()))
+}
+
+/// A split is recorded with the set, and looks at columns that no later definition changes: the spine's own.
+fn verify_split(split: &Split, spine: &Schema, record: bool) -> Result<()> {
+    let wrong = |why: String| Error::new(Kind::Invalid, why);
+    if !record {
+        return Err(wrong(
+            "a split is recorded with its training set, and this one is not to be recorded; leave one out"
+                .to_owned(),
+        ));
+    }
+    split.verify().map_err(wrong)?;
+    for key in split.keys() {
+        let Ok(field) = spine.field_with_name(key) else {
+            let names: Vec<&str> = spine.fields().iter().map(|field| field.name().as_str()).collect();
+            let hint = catalog::plan::did_you_mean(key, names.iter().copied());
+            return Err(wrong(format!(
+                "the split goes by `{key}`, which is no column of the spine{hint}; it has {}",
+                names.join(", ")
+            )));
+        };
+        let held = match field.data_type() {
+            DataType::Dictionary(_, values) => values,
+            held => held,
+        };
+        if !(held.is_integer() || held.is_string() || *held == DataType::Boolean || *held == DataType::Date32)
+        {
+            return Err(wrong(format!(
+                "the split goes by `{key}`, which is {held}; entities are told apart by text, whole numbers, truth values or dates"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A time without a zone would be guessed, and a wrong guess leaks hours.

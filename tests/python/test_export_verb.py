@@ -1,0 +1,84 @@
+"""`lineament export`: a recorded training set as files, beside the store."""
+
+import pyarrow
+import pyarrow.dataset
+import pyarrow.parquet
+import pytest
+import readings
+from program import command, fails, run
+
+
+@pytest.fixture(scope="module")
+def recorded(readings_client, server):
+    spine = pyarrow.concat_tables([readings.spine()] * 300)
+    training_set = readings_client.get_historical_features(spine, ["reading.*"])
+    return server.store, training_set
+
+
+def test_it_holds_what_was_recorded(recorded, readings_client, tmp_path):
+    store, training_set = recorded
+    said = run(store, "export", training_set.id, tmp_path / "set", "--rows-per-file", 1_000)
+    assert f"3,900 rows in 4 files, in {tmp_path}/set; read back: {training_set.digest}" in said
+    files = sorted((tmp_path / "set").iterdir())
+    assert [path.name for path in files] == [f"part-0000{number}.parquet" for number in range(4)]
+    read = pyarrow.dataset.dataset(files).to_table()
+    assert read.replace_schema_metadata().equals(training_set.to_arrow().replace_schema_metadata())
+    # Python's export goes on with the same files.
+    assert readings_client.export(training_set, tmp_path / "set", rows_per_file=1_000).kept == 4
+
+
+def test_it_goes_on_where_it_was_cut(recorded, tmp_path):
+    store, training_set = recorded
+    run(store, "export", training_set.id, tmp_path, "--rows-per-file", 1_000)
+    kept = (tmp_path / "part-00000.parquet").stat().st_mtime_ns
+    (tmp_path / "part-00002.parquet").unlink()
+    (tmp_path / "part-00003.parquet").rename(tmp_path / "part-00003.parquet.unfinished")
+    said = run(store, "export", training_set.id, tmp_path, "--rows-per-file", 1_000)
+    assert "3,900 rows in 4 files, 2 of them from before" in said
+    assert (tmp_path / "part-00000.parquet").stat().st_mtime_ns == kept
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_folder_of_something_else(recorded, readings_client, tmp_path):
+    store, training_set = recorded
+    run(store, "export", training_set.id, tmp_path, "--rows-per-file", 2_000)
+    assert "as many rows a file as before" in fails(
+        store, "export", training_set.id, tmp_path, "--rows-per-file", 1_999
+    )
+    assert "is no part of this export" in fails(store, "export", training_set.id, tmp_path)
+    other = readings_client.get_historical_features(readings.spine(), ["reading.value"])
+    assert f"is of the training set {training_set.id}" in fails(
+        store, "export", other.id, tmp_path, "--rows-per-file", 2_000
+    )
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "part-00000.parquet")
+    assert "is of no training set" in fails(
+        store, "export", training_set.id, tmp_path, "--rows-per-file", 2_000
+    )
+    missing = "01a219c4-53f4-720e-b65b-0c5c32c675df"
+    assert "there is no training set" in fails(store, "export", missing, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_changed_file_is_noticed(recorded, tmp_path):
+    store, training_set = recorded
+    run(store, "export", training_set.id, tmp_path, "--rows-per-file", 2_000)
+    path = tmp_path / "part-00001.parquet"
+    table = pyarrow.parquet.read_table(path)
+    labels = table["label"].to_pylist()
+    labels[7] += 1
+    pyarrow.parquet.write_table(table.set_column(0, table.schema.field("label"), pyarrow.array(labels)), path)
+    import subprocess
+
+    done = subprocess.run(
+        command(store, "export", training_set.id, tmp_path, "--rows-per-file", 2_000),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    # 4 tells of damage.
+    assert (
+        done.returncode == 4
+        and f"but the training set {training_set.id} is {training_set.digest}" in done.stderr
+    )
+    path.write_bytes(path.read_bytes()[:-50])
+    assert "cannot be read" in fails(store, "export", training_set.id, tmp_path, "--rows-per-file", 2_000)

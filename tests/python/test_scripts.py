@@ -1,0 +1,76 @@
+"""The scripts in docs/scripts run as they stand there, from a folder that looks like the repository's."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from program import REPOSITORY, binary
+
+SCRIPTS = REPOSITORY / "docs" / "scripts"
+#: Feast's, which needs an environment of its own: see `make test-feast`.
+FEAST = os.environ.get("LINEAMENT_FEAST")
+
+
+def run(script: str, folder: Path, python=sys.executable, **variables: str) -> str:
+    (folder / "testdata").symlink_to(REPOSITORY / "testdata")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run(
+        [python, SCRIPTS / script], cwd=folder, capture_output=True, text=True, timeout=600,
+        env={**environment, "LINEAMENT_BIN": str(binary()), **variables},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_all_scripts_are_run():
+    tried = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text()))
+    assert {path.name for path in SCRIPTS.glob("*.py")} == tried
+
+
+def test_a_first_training_set(tmp_path):
+    lines = [
+        line
+        for line in (SCRIPTS / "first_training_set.py").read_text().partition('"""\n\n')[2].splitlines()
+        if line.strip()
+    ]
+    assert len(lines) <= 10
+    began = time.monotonic()
+    said = run("first_training_set.py", tmp_path)
+    assert time.monotonic() - began < 30
+    assert "26,115 rows into weather@1, 0 rejected" in said
+    assert "336,776 rows, 5 columns" in said and "equal" in said
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "entity_origin.toml",
+        "weather.toml",
+    ]
+
+
+def test_what_a_leak_costs(tmp_path):
+    said = run("leak_audit.py", tmp_path)
+    assert re.search(r"[1-9][\d,]+ of 327,346 rows leak", said), said
+    assert "no leak in 327,346 rows" in said
+    scores = {
+        tuple(found[:2]): float(found[2])
+        for found in re.findall(r"  (\S.*?) +(offline|in production) +(0\.\d+)", said)
+    }
+    assert scores["by schedule", "offline"] > scores["correct in time", "offline"], scores
+    assert scores["by schedule", "in production"] < scores["correct in time", "in production"], scores
+    assert scores["correct in time", "offline"] == scores["correct in time", "in production"]
+
+
+def test_mlflow(tmp_path, tracking):
+    said = run("mlflow_run.py", tmp_path, MLFLOW_TRACKING_URI=tracking.uri)
+    assert "<Split by row number: train 4, test 1; seed 1> {'train': " in said
+    assert "weather@1.temp of origin = EWR" in said and "won: valid at 2013-01-01" in said
+
+
+@pytest.mark.skipif(FEAST is None, reason="`make test-feast` installs Feast, 600 MB, and runs this")
+def test_a_feast_repository(tmp_path):
+    said = run("feast_repository.py", tmp_path, Path(FEAST) / "bin" / "python")
+    assert "driver_hourly_stats:conv_rate" in said and " 0 different" in said
+    assert re.search(r"[1-9]\d* different", said) is None, said
+    assert "'driver_id': [1001], 'conv_rate': [" in said

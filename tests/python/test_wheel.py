@@ -1,0 +1,83 @@
+"""The wheel with the program in it: from `pip install` to a first training set of one's own Parquet file, in
+an environment where there is nothing else of ours. pyarrow and pandas are taken from the environment of the
+tests, for they are not what is tried."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from program import REPOSITORY, binary
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", folder,
+         REPOSITORY / "python"],
+        check=True, timeout=300, env={**os.environ, "LINEAMENT_WHEEL_PROGRAM": str(binary())},
+    )  # fmt: skip
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+def test_what_is_in_it(wheel):
+    assert re.fullmatch(
+        r"lineament-[\d.]+-py3-none-(manylinux_2_\d+|macosx_\w+|linux)_\w+\.whl", wheel.name
+    ), wheel.name
+    with zipfile.ZipFile(wheel) as packed:
+        names = packed.namelist()
+        scripts = [name for name in names if ".data/scripts/" in name]
+        assert [name.rpartition("/")[2] for name in scripts] == ["lineament"]
+        assert "lineament/py.typed" in names and "lineament/feast/__main__.py" in names
+        assert not [name for name in names if "bundled_program" in name or name.endswith(".pyc")]
+        # Names of source files are what debug information would hold most of.
+        assert packed.getinfo(scripts[0]).file_size < binary().stat().st_size
+
+
+def test_a_first_training_set_from_it(wheel, tmp_path):
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    packages = next((tmp_path / "env").glob("lib/python*/site-packages"))
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", wheel],
+        check=True, timeout=300,
+    )  # fmt: skip
+    installed = sum(path.stat().st_size for path in packages.rglob("*") if path.is_file())
+    program = tmp_path / "env" / "bin" / "lineament"
+    installed += program.stat().st_size
+    # What the package itself needs, and pandas, which the script reads its file with.
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (tmp_path / "testdata").symlink_to(REPOSITORY / "testdata")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LINEAMENT_")}
+    script = REPOSITORY / "docs" / "scripts" / "first_training_set.py"
+    done = subprocess.run(
+        [python, script],
+        cwd=tmp_path,
+        env={**environment, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "336,776 rows, 5 columns" in done.stdout and "equal" in done.stdout
+    assert time.monotonic() - began < 30
+    where = subprocess.run(
+        [python, "-c", "import lineament, lineament.server as s; print(lineament.__file__); print(s.binary())"],
+        env={**environment, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert Path(where[0]).is_relative_to(packages) and Path(where[1]) == program
+    print(f"{installed / MEBIBYTE:.0f} MiB beyond pyarrow")
+    # A program of a full build has well below this; one whose own crates are not optimised, as development
+    # builds it, has more.
+    limit = 150 if os.environ.get("LINEAMENT_FULL_BUILD") else 200
+    assert installed < limit * MEBIBYTE, f"{installed / MEBIBYTE:.0f} MiB"
