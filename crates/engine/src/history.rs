@@ -3,11 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray,
-    UInt64Array, new_null_array,
-};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use catalog::VisibleFile;
@@ -16,19 +11,21 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
     ReplaceChildrenOptions,
 };
 use feature::{FeatureType, Sequence};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
 use crate::data_files::DataFiles;
+use crate::scan::{FileRows, Meters, Predicate, deal, may_hold, taken_over};
 
 /// All rows of a version, superseded and retracted ones included.
 #[derive(Debug, Clone)]
@@ -77,6 +74,11 @@ impl HistoryTable {
     pub fn sequence(&self) -> Sequence {
         self.sequence
     }
+
+    /// Its columns, those among them that only the log knows.
+    pub(crate) fn columns(&self) -> &SchemaRef {
+        &self.schema
+    }
 }
 
 #[async_trait]
@@ -89,48 +91,101 @@ impl TableProvider for HistoryTable {
         TableType::Base
     }
 
+    /// No rule applies, so that conditions on every column come first.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(filters.iter().map(|filter| taken_over(filter, |_| true)).collect())
+    }
+
     async fn scan(
         &self,
-        _session: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = match projection {
             Some(projection) => Arc::new(self.schema.project(projection)?),
             None => self.schema.clone(),
         };
-        if self.files.is_empty() {
+        let predicate = Predicate::compile(session, &self.schema, filters)?.map(Arc::new);
+        let files = left_of(&self.version, &self.files, predicate.as_deref());
+        let pruned = self.files.len() - files.len();
+        if files.is_empty() && pruned == 0 {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema.clone()),
-            Partitioning::UnknownPartitioning(self.files.len()),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Ok(Arc::new(HistoryExec { table: self.clone(), schema, properties: Arc::new(properties) }))
+        let rows = FileRows::new(self.data.clone(), &self.schema, schema, predicate.clone())?;
+        let partitions = session.config().target_partitions();
+        Ok(Arc::new(HistoryExec::new(self.version.clone(), rows, files, pruned, predicate, partitions)))
     }
 }
 
-/// One partition a file.
+/// The files that manifests do not rule out, in their order.
+pub(crate) fn left_of(
+    version: &ViewVersion,
+    files: &[VisibleFile],
+    predicate: Option<&Predicate>,
+) -> Vec<VisibleFile> {
+    let Some(predicate) = predicate else { return files.to_vec() };
+    let kept = may_hold(version, files, predicate);
+    files.iter().zip(kept).filter_map(|(file, kept)| kept.then(|| file.clone())).collect()
+}
+
+/// Rows of files, file by file.
 #[derive(Debug)]
-struct HistoryExec {
-    table: HistoryTable,
-    schema: SchemaRef,
+pub(crate) struct HistoryExec {
+    version: Arc<ViewVersion>,
+    rows: FileRows,
+    /// By partition.
+    files: Vec<Vec<VisibleFile>>,
+    pruned: usize,
+    predicate: Option<Arc<Predicate>>,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+    /// Where the node stands within another, that one's.
+    meters: Option<Meters>,
+}
+
+impl HistoryExec {
+    /// In so many partitions at most. In one alone files come in the order in which they are given.
+    pub fn new(
+        version: Arc<ViewVersion>,
+        rows: FileRows,
+        files: Vec<VisibleFile>,
+        pruned: usize,
+        predicate: Option<Arc<Predicate>>,
+        partitions: usize,
+    ) -> Self {
+        let files = deal(files, partitions, |visible| visible.file.rows);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(rows.schema().clone()),
+            Partitioning::UnknownPartitioning(files.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
+        Self { version, rows, files, pruned, predicate, properties, metrics, meters: None }
+    }
+
+    /// The same that counts what it reads among what another node does.
+    pub fn metered_by(self, meters: Meters) -> Self {
+        Self { meters: Some(meters), ..self }
+    }
 }
 
 impl DisplayAs for HistoryExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        write!(
-            f,
-            "HistoryExec: {}, files={}, columns=[{}]",
-            self.table.version.label(),
-            self.table.files.len(),
-            columns.join(", ")
-        )
+        let fields = self.rows.schema().fields();
+        let columns: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        let files: usize = self.files.iter().map(Vec::len).sum();
+        write!(f, "HistoryExec: {}, files={files}", self.version.label())?;
+        if self.pruned > 0 {
+            write!(f, ", files_pruned={}", self.pruned)?;
+        }
+        write!(f, ", columns=[{}]", columns.join(", "))?;
+        match &self.predicate {
+            Some(predicate) => write!(f, ", filter=[{predicate}]"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -169,56 +224,23 @@ impl ExecutionPlan for HistoryExec {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let Some(file) = self.table.files.get(partition).cloned() else {
-            return internal_err!("a history has {} partitions, not {partition}", self.table.files.len());
-        };
-        let (data, schema) = (self.table.data.clone(), self.schema.clone());
-        let batch_rows = context.session_config().batch_size().max(1);
-        let batches = stream::once(async move { read(&data, &file, schema).await })
-            .map_ok(move |whole| {
-                let rows = whole.num_rows();
-                let slices = (0..rows)
-                    .step_by(batch_rows)
-                    .map(move |from| Ok(whole.slice(from, batch_rows.min(rows - from))));
-                stream::iter(slices.collect::<Vec<_>>())
-            })
-            .try_flatten()
-            .boxed();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
-}
 
-/// A file's rows, with the columns that only the log knows.
-async fn read(data: &DataFiles, file: &VisibleFile, schema: SchemaRef) -> Result<RecordBatch> {
-    let mut names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    names.push("_retracted");
-    let stored = data.columns(file, &names, None).await?;
-    let rows = usize::try_from(file.file.rows).unwrap_or(usize::MAX);
-    let text = |value: String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)))
-    };
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        let column: ArrayRef = match (field.name().as_str(), stored.column_by_name(field.name())) {
-            ("retracted", _) => match stored.column_by_name("_retracted") {
-                Some(retracted) => retracted.clone(),
-                None => Arc::new(BooleanArray::from(vec![false; rows])),
-            },
-            ("sequence", _) => Arc::new(UInt64Array::from_value(file.batch.by.sequence.0, rows)),
-            ("batch", _) => text(file.batch.record.batch.to_string()),
-            ("file", _) => text(file.file.path.clone()),
-            ("row", _) => Arc::new(UInt64Array::from_iter_values(0..rows as u64)),
-            ("known_at", None) => {
-                let arrival = file.batch.by.committed_at.micros();
-                Arc::new(TimestampMicrosecondArray::from_value(arrival, rows).with_timezone("UTC"))
-            }
-            (_, Some(column)) => cast(column, field.data_type())?,
-            // A feature that the batch does not have.
-            (_, None) => new_null_array(field.data_type(), rows),
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(files) = self.files.get(partition).cloned() else {
+            return internal_err!("a history has {} partitions, not {partition}", self.files.len());
         };
-        columns.push(column);
+        let meters = match &self.meters {
+            Some(meters) => meters.clone(),
+            None => Meters::new(&self.metrics, partition),
+        };
+        if partition == 0 {
+            meters.files_pruned.add(self.pruned);
+        }
+        let (rows, batch_rows) = (self.rows.clone(), context.session_config().batch_size().max(1));
+        let batches = stream::iter(files).flat_map(move |file| rows.of(file, batch_rows, meters.clone()));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.rows.schema().clone(), batches)))
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
