@@ -122,12 +122,12 @@ impl TableProvider for FeatureViewTable {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let history = self.history();
-        let predicate = Predicate::compile(session, history.columns(), filters)?.map(Arc::new);
+        let predicate = Predicate::compile(session, history.stored(), filters, str::to_owned)?.map(Arc::new);
         let files = left_of(&self.version, &self.files, predicate.as_deref());
         let wanted = Wanted {
             version: self.version.clone(),
             data: self.data.clone(),
-            history: history.columns().clone(),
+            history: history.stored().clone(),
             pruned: self.files.len() - files.len(),
             files,
             predicate,

@@ -25,7 +25,9 @@ use feature::{FeatureType, Sequence};
 use futures::{StreamExt, stream};
 
 use crate::data_files::DataFiles;
-use crate::scan::{FileRows, Meters, Predicate, deal, may_hold, taken_over};
+use crate::scan::{
+    BATCH, FILE, FileRows, Meters, Predicate, RETRACTED, ROW, SEQUENCE, deal, may_hold, taken_over,
+};
 
 /// All rows of a version, superseded and retracted ones included.
 #[derive(Debug, Clone)]
@@ -35,7 +37,13 @@ pub struct HistoryTable {
     data: DataFiles,
     sequence: Sequence,
     schema: SchemaRef,
+    /// The same columns; those that only the log knows have names that no feature can have.
+    stored: SchemaRef,
 }
+
+/// What a history calls a column that only the log knows, and what it is called beside features.
+const OF_LOG: [(&str, &str); 5] =
+    [("retracted", RETRACTED), ("sequence", SEQUENCE), ("batch", BATCH), ("file", FILE), ("row", ROW)];
 
 impl HistoryTable {
     pub(crate) fn new(
@@ -58,12 +66,14 @@ impl HistoryTable {
         for feature in &version.definition.features {
             fields.push(Field::new(feature.name.as_str(), feature.data_type.arrow(), true));
         }
-        fields.push(Field::new("retracted", DataType::Boolean, false));
-        fields.push(Field::new("sequence", DataType::UInt64, false));
-        fields.push(Field::new("batch", DataType::Utf8, false));
-        fields.push(Field::new("file", DataType::Utf8, false));
-        fields.push(Field::new("row", DataType::UInt64, false));
-        Self { version, files, data, sequence, schema: Arc::new(Schema::new(fields)) }
+        let types = [DataType::Boolean, DataType::UInt64, DataType::Utf8, DataType::Utf8, DataType::UInt64];
+        let mut stored = fields.clone();
+        for ((shown, name), data_type) in OF_LOG.into_iter().zip(types) {
+            fields.push(Field::new(shown, data_type.clone(), false));
+            stored.push(Field::new(name, data_type, false));
+        }
+        let (schema, stored) = (Arc::new(Schema::new(fields)), Arc::new(Schema::new(stored)));
+        Self { version, files, data, sequence, schema, stored }
     }
 
     pub fn version(&self) -> &Arc<ViewVersion> {
@@ -75,9 +85,9 @@ impl HistoryTable {
         self.sequence
     }
 
-    /// Its columns, those among them that only the log knows.
-    pub(crate) fn columns(&self) -> &SchemaRef {
-        &self.schema
+    /// Its columns as [`FileRows`] gives them.
+    pub(crate) fn stored(&self) -> &SchemaRef {
+        &self.stored
     }
 }
 
@@ -103,19 +113,26 @@ impl TableProvider for HistoryTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = match projection {
-            Some(projection) => Arc::new(self.schema.project(projection)?),
-            None => self.schema.clone(),
+        let (schema, stored) = match projection {
+            Some(projection) => {
+                (Arc::new(self.schema.project(projection)?), Arc::new(self.stored.project(projection)?))
+            }
+            None => (self.schema.clone(), self.stored.clone()),
         };
-        let predicate = Predicate::compile(session, &self.schema, filters)?.map(Arc::new);
+        let named = |shown: &str| {
+            let of_log = OF_LOG.iter().find(|(name, _)| *name == shown);
+            of_log.map_or(shown, |(_, name)| name).to_owned()
+        };
+        let predicate = Predicate::compile(session, &self.stored, filters, named)?.map(Arc::new);
         let files = left_of(&self.version, &self.files, predicate.as_deref());
         let pruned = self.files.len() - files.len();
         if files.is_empty() && pruned == 0 {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let rows = FileRows::new(self.data.clone(), &self.schema, schema, predicate.clone())?;
+        let rows = FileRows::new(self.data.clone(), &self.stored, stored, predicate.clone())?;
         let partitions = session.config().target_partitions();
-        Ok(Arc::new(HistoryExec::new(self.version.clone(), rows, files, pruned, predicate, partitions)))
+        let version = self.version.clone();
+        Ok(Arc::new(HistoryExec::new(version, rows, schema, files, pruned, predicate, partitions)))
     }
 }
 
@@ -135,6 +152,8 @@ pub(crate) fn left_of(
 pub(crate) struct HistoryExec {
     version: Arc<ViewVersion>,
     rows: FileRows,
+    /// The columns of `rows` as they are given.
+    schema: SchemaRef,
     /// By partition.
     files: Vec<Vec<VisibleFile>>,
     pruned: usize,
@@ -150,6 +169,7 @@ impl HistoryExec {
     pub fn new(
         version: Arc<ViewVersion>,
         rows: FileRows,
+        schema: SchemaRef,
         files: Vec<VisibleFile>,
         pruned: usize,
         predicate: Option<Arc<Predicate>>,
@@ -157,13 +177,13 @@ impl HistoryExec {
     ) -> Self {
         let files = deal(files, partitions, |visible| visible.file.rows);
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(rows.schema().clone()),
+            EquivalenceProperties::new(schema.clone()),
             Partitioning::UnknownPartitioning(files.len()),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
         let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
-        Self { version, rows, files, pruned, predicate, properties, metrics, meters: None }
+        Self { version, rows, schema, files, pruned, predicate, properties, metrics, meters: None }
     }
 
     /// The same that counts what it reads among what another node does.
@@ -174,7 +194,7 @@ impl HistoryExec {
 
 impl DisplayAs for HistoryExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fields = self.rows.schema().fields();
+        let fields = self.schema.fields();
         let columns: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
         let files: usize = self.files.iter().map(Vec::len).sum();
         write!(f, "HistoryExec: {}, files={files}", self.version.label())?;
@@ -240,7 +260,10 @@ impl ExecutionPlan for HistoryExec {
             meters.files_pruned.add(self.pruned);
         }
         let (rows, batch_rows) = (self.rows.clone(), context.session_config().batch_size().max(1));
-        let batches = stream::iter(files).flat_map(move |file| rows.of(file, batch_rows, meters.clone()));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.rows.schema().clone(), batches)))
+        let (schema, given) = (self.schema.clone(), self.schema.clone());
+        let batches = stream::iter(files)
+            .flat_map(move |file| rows.of(file, batch_rows, meters.clone()))
+            .map(move |batch| Ok(batch?.with_schema(given.clone())?));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 }

@@ -12,5 +12,5 @@ mod survivors;
 pub use dealing::deal;
 pub use predicate::{Predicate, taken_over};
 pub use pruning::may_hold;
-pub use rows::{FileRows, Meters};
+pub use rows::{BATCH, FILE, FileRows, Meters, RETRACTED, ROW, SEQUENCE};
 pub use survivors::{Wanted, plan};

@@ -7,8 +7,8 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session;
-use datafusion::common::tree_node::TreeNode;
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_expr::PhysicalExpr;
@@ -99,11 +99,17 @@ pub struct Predicate {
 }
 
 impl Predicate {
-    /// Compiles what [`taken_over`] takes, over columns of the schema; none where there is nothing.
+    /// Compiles what [`taken_over`] takes, over columns of the schema; none where there is nothing. What conditions call a column may be
+    /// another name than the schema's.
     ///
     /// # Errors
     /// A condition that DataFusion cannot compile.
-    pub fn compile(session: &dyn Session, schema: &SchemaRef, conditions: &[Expr]) -> Result<Option<Self>> {
+    pub fn compile(
+        session: &dyn Session,
+        schema: &SchemaRef,
+        conditions: &[Expr],
+        column: impl Fn(&str) -> String,
+    ) -> Result<Option<Self>> {
         if conditions.is_empty() {
             return Ok(None);
         }
@@ -111,7 +117,15 @@ impl Predicate {
         let mut compiled = Vec::with_capacity(conditions.len());
         let mut rows = Vec::new();
         for condition in conditions {
-            let expression = session.create_physical_expr(condition.clone(), &named)?;
+            let renamed = condition.clone().transform(|part| {
+                Ok(match part {
+                    Expr::Column(called) => {
+                        Transformed::yes(Expr::Column(Column::new_unqualified(column(&called.name))))
+                    }
+                    other => Transformed::no(other),
+                })
+            })?;
+            let expression = session.create_physical_expr(renamed.data, &named)?;
             if is_plain(condition) {
                 rows.push(expression.clone());
             }

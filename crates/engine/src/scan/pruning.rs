@@ -19,6 +19,7 @@ use feature::key::bucket_of_rows;
 use feature::key::statistic::statistics_array;
 
 use super::predicate::Predicate;
+use super::rows::{BATCH, FILE, RETRACTED, ROW, SEQUENCE};
 
 /// Lists up to this length are compared with the bounds value by value in one expression; longer ones by [`Containers::contained`].
 const LISTED: usize = 20;
@@ -109,19 +110,19 @@ fn bounds_of_files(files: &[VisibleFile], column: &str, kind: &DataType) -> Opti
         Some(Bounds { least: values.clone(), greatest: values, nulls: Some(nulls) })
     };
     match column {
-        "sequence" => {
+        SEQUENCE => {
             let sequences = files.iter().map(|visible| visible.batch.by.sequence.0);
             return constant(Arc::new(UInt64Array::from_iter_values(sequences)));
         }
-        "batch" => {
+        BATCH => {
             let batches = files.iter().map(|visible| visible.batch.record.batch.to_string());
             return constant(Arc::new(StringArray::from_iter_values(batches)));
         }
-        "file" => {
+        FILE => {
             let paths = files.iter().map(|visible| visible.file.path.as_str());
             return constant(Arc::new(StringArray::from_iter_values(paths)));
         }
-        "row" => {
+        ROW => {
             let last = files.iter().map(|visible| visible.file.rows.saturating_sub(1));
             let bounds = Bounds {
                 least: Arc::new(UInt64Array::from_value(0, files.len())),
@@ -132,10 +133,9 @@ fn bounds_of_files(files: &[VisibleFile], column: &str, kind: &DataType) -> Opti
         }
         _ => {}
     }
-    let stored = if column == "retracted" { "_retracted" } else { column };
     let (mut least, mut greatest, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
     for visible in files {
-        let statistics = visible.file.column(stored);
+        let statistics = visible.file.column(column);
         // NaN is beyond the bounds, and ranks above all.
         let bounded = statistics.filter(|statistics| statistics.nans == 0);
         least.push(bounded.and_then(|statistics| statistics.least.as_deref()));
@@ -153,11 +153,11 @@ fn bounds_of_files(files: &[VisibleFile], column: &str, kind: &DataType) -> Opti
             let arrivals = files.iter().map(|visible| visible.batch.by.committed_at.micros());
             Some(Arc::new(TimestampMicrosecondArray::from_iter_values(arrivals).with_timezone("UTC")))
         }
-        "retracted" => Some(Arc::new(BooleanArray::from(vec![false; files.len()]))),
+        RETRACTED => Some(Arc::new(BooleanArray::from(vec![false; files.len()]))),
         _ => None,
     };
     if let Some(absent) = absent {
-        let lacks = |visible: &VisibleFile| usize::from(visible.file.column(stored).is_none());
+        let lacks = |visible: &VisibleFile| usize::from(visible.file.column(column).is_none());
         let places = files.iter().enumerate().map(|(place, visible)| (lacks(visible), place));
         let places: Vec<(usize, usize)> = places.collect();
         bounds.least = interleave(&[bounds.least.as_ref(), absent.as_ref()], &places).ok()?;

@@ -11,14 +11,24 @@ use arrow::compute::cast;
 use arrow::datatypes::{Schema, SchemaRef};
 use catalog::VisibleFile;
 use datafusion::common::Result;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
+use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
 use super::pages;
 use super::predicate::{Predicate, RowCondition};
 use crate::data_files::DataFiles;
+
+/// Columns that only the log knows, under names that no key and no feature can have.
+pub const RETRACTED: &str = "_retracted";
+pub const SEQUENCE: &str = "_sequence";
+pub const BATCH: &str = "_batch";
+pub const FILE: &str = "_file";
+pub const ROW: &str = "_row";
 
 /// What a scan says of itself in `EXPLAIN ANALYZE`.
 #[derive(Clone, Debug)]
@@ -83,21 +93,12 @@ impl FileRows {
         Ok(Self { data, schema, read, predicate, condition })
     }
 
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     /// The rows of a file in their order, in batches of at most so many.
-    pub fn of(
-        &self,
-        file: VisibleFile,
-        batch_rows: usize,
-        meters: Meters,
-    ) -> BoxStream<'static, Result<RecordBatch>> {
+    pub fn of(&self, file: VisibleFile, batch_rows: usize, meters: Meters) -> SendableRecordBatchStream {
         let (rows, given) = (self.clone(), self.schema.fields().len());
         let columns: Vec<usize> = (0..given).collect();
         let condition = self.condition.clone();
-        stream::once(async move { rows.open(file, batch_rows, meters).await })
+        let batches = stream::once(async move { rows.open(file, batch_rows, meters).await })
             .try_flatten()
             .map(move |batch| {
                 let batch = batch?;
@@ -107,7 +108,9 @@ impl FileRows {
                 };
                 Ok(if batch.num_columns() == given { batch } else { batch.project(&columns)? })
             })
-            .boxed()
+            .boxed();
+        // Where no row is left of many batches, nobody above would give way to other tasks.
+        Box::pin(cooperative(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
     }
 
     /// The rows of pages that the predicate leaves, with the columns that are read.
@@ -130,10 +133,7 @@ impl FileRows {
         });
         let mut numbers = RowNumbers::new(stretches.unwrap_or_else(|| std::iter::once(0..all).collect()));
         meters.rows_pruned.add(usize::try_from(all.saturating_sub(numbers.left())).unwrap_or(0));
-        let mut names: Vec<&str> = self.read.fields().iter().map(|field| field.name().as_str()).collect();
-        if names.contains(&"retracted") {
-            names.push("_retracted");
-        }
+        let names: Vec<&str> = self.read.fields().iter().map(|field| field.name().as_str()).collect();
         let stored = self.data.stream(&file, &names, selection, batch_rows).await?;
         let read = self.read;
         let batches = stored.map(move |stored| {
@@ -189,18 +189,14 @@ fn with_log(
     let text = |value: String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)))
     };
-    let numbers = numbers.take(rows);
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let column: ArrayRef = match (field.name().as_str(), stored.column_by_name(field.name())) {
-            ("retracted", _) => match stored.column_by_name("_retracted") {
-                Some(retracted) => retracted.clone(),
-                None => Arc::new(BooleanArray::from(vec![false; rows])),
-            },
-            ("sequence", _) => Arc::new(UInt64Array::from_value(file.batch.by.sequence.0, rows)),
-            ("batch", _) => text(file.batch.record.batch.to_string()),
-            ("file", _) => text(file.file.path.clone()),
-            ("row", _) => Arc::new(UInt64Array::from(numbers.clone())),
+            (RETRACTED, None) => Arc::new(BooleanArray::from(vec![false; rows])),
+            (SEQUENCE, _) => Arc::new(UInt64Array::from_value(file.batch.by.sequence.0, rows)),
+            (BATCH, _) => text(file.batch.record.batch.to_string()),
+            (FILE, _) => text(file.file.path.clone()),
+            (ROW, _) => Arc::new(UInt64Array::from(numbers.take(rows))),
             ("known_at", None) => {
                 let arrival = file.batch.by.committed_at.micros();
                 Arc::new(TimestampMicrosecondArray::from_value(arrival, rows).with_timezone("UTC"))

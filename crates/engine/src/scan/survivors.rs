@@ -31,6 +31,7 @@ use datafusion::physical_plan::{
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
+use super::rows::{RETRACTED, ROW, SEQUENCE};
 use super::runs::LastOfRuns;
 use super::{FileRows, Meters, Predicate, deal};
 use crate::data_files::DataFiles;
@@ -47,7 +48,7 @@ const LEAST_BATCH_ROWS: usize = 64;
 pub struct Wanted {
     pub version: Arc<ViewVersion>,
     pub data: DataFiles,
-    /// The columns of the view's history.
+    /// The columns of the view's history, those that only the log knows under names of their own.
     pub history: SchemaRef,
     /// Those that manifests do not rule out, in the order of the log.
     pub files: Vec<VisibleFile>,
@@ -284,13 +285,13 @@ impl Wanted {
         let mut names: Vec<&str> = self.version.keys().iter().map(|key| key.name.as_str()).collect();
         names.push("valid_at");
         let same = names.len();
-        names.push("retracted");
+        names.push(RETRACTED);
         names.extend(view.occurrence.as_ref().map(|occurrence| occurrence.name.as_str()));
         if files.len() > 1 {
             names.push("known_at");
         }
         if files.len() > MERGED {
-            names.extend(["sequence", "row"]);
+            names.extend([SEQUENCE, ROW]);
         }
         for field in self.schema.fields() {
             if !names.contains(&field.name().as_str()) {
@@ -300,7 +301,7 @@ impl Wanted {
         let places = names.iter().map(|name| self.history.index_of(name)).collect::<Result<Vec<_>, _>>()?;
         let read = Arc::new(self.history.project(&places)?);
         let occurrence = view.occurrence.as_ref().map(|occurrence| read.index_of(occurrence.name.as_str()));
-        let mut runs = LastOfRuns::new(same, occurrence.transpose()?, read.index_of("retracted")?);
+        let mut runs = LastOfRuns::new(same, occurrence.transpose()?, read.index_of(RETRACTED)?);
         let given = self.schema.fields().iter().map(|field| read.index_of(field.name()));
         let given = given.collect::<Result<Vec<_>, _>>()?;
         let schema = self.schema.clone();
@@ -331,28 +332,26 @@ impl Wanted {
         let batch_rows = context.session_config().batch_size().max(1);
         if files.len() <= 1 {
             return Ok(match files.pop() {
-                Some(file) => rows.of(file, batch_rows, meters.clone()),
+                Some(file) => rows.of(file, batch_rows, meters.clone()).boxed(),
                 None => stream::empty().boxed(),
             });
         }
         let mut then = vec!["valid_at", "known_at"];
         if files.len() > MERGED {
-            then.extend(["sequence", "row"]);
+            then.extend([SEQUENCE, ROW]);
         }
         let Some(order) = order(&self.version, &read, &then) else {
             return internal_err!("the rows of a feature view have no time");
         };
         if files.len() > MERGED {
-            let unsorted = HistoryExec::new(self.version.clone(), rows, files, 0, self.predicate.clone(), 1);
+            let unsorted =
+                HistoryExec::new(self.version.clone(), rows, read, files, 0, self.predicate.clone(), 1);
             let sorted = SortExec::new(order, Arc::new(unsorted.metered_by(meters.clone())));
             return Ok(sorted.execute(0, context.clone())?.boxed());
         }
         let shared =
             (batch_rows * WHOLE_BATCHES / files.len()).clamp(LEAST_BATCH_ROWS.min(batch_rows), batch_rows);
-        let streams = files.into_iter().map(|file| {
-            let rows = rows.of(file, shared, meters.clone());
-            Box::pin(RecordBatchStreamAdapter::new(read.clone(), rows)) as SendableRecordBatchStream
-        });
+        let streams = files.into_iter().map(|file| rows.of(file, shared, meters.clone()));
         let held = MemoryConsumer::new(format!("SurvivorsExec[{partition}]")).register(context.memory_pool());
         // Of equals the first file's come first.
         let merged = StreamingMergeBuilder::new()
