@@ -275,6 +275,36 @@ async fn features_may_have_the_names_of_what_the_log_knows() {
     assert_eq!(found.unwrap(), [expected]);
 }
 
+/// More batches than files are held open for.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_batches_give_what_the_rule_says_of_their_history() {
+    let shape = one_view::Shape { ttl: None, default: None, has_z: false, narrow: false };
+    let row = |batch: u8, place: u8| one_view::Row {
+        key: (batch + place) % 3,
+        valid_at: batch % 7 + place,
+        known: (batch / 7 + place * 3) % 5,
+        retracted: (batch + place).is_multiple_of(5),
+        x: Some(place % 3),
+        y: Some(batch % 5),
+        z: None,
+    };
+    let case = one_view::Case { first: shape, rows: vec![row(0, 0)], spine: Vec::new(), steps: Vec::new() };
+    let mut world = one_view::World::new(&case).await;
+    for batch in 1..150 {
+        world.ingest(&[row(batch, 0), row(batch, 1), row(batch, 2), row(batch, 3)]).await;
+    }
+    let survivors = "SELECT k, valid_at, x, y FROM (SELECT *, row_number() OVER (PARTITION BY k, valid_at \
+                     ORDER BY known_at DESC, sequence DESC, \"row\" DESC) AS newest_first FROM history('v')) \
+                     WHERE newest_first = 1 AND NOT retracted";
+    for condition in ["true", "k = 1", "valid_at >= TIMESTAMP '2024-01-01T00:00:08Z'"] {
+        let table = format!("SELECT k, valid_at, x, y FROM v WHERE {condition}");
+        let found = read_rows(&world.serving, &table).await.unwrap();
+        let expected = read_rows(&world.serving, &format!("{survivors} AND {condition}")).await.unwrap();
+        assert!(!found.is_empty());
+        assert_eq!(found, expected, "{condition}");
+    }
+}
+
 #[test]
 fn a_condition_gives_the_rows_that_it_gives_of_a_full_copy() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -33,7 +33,7 @@ struct Inner {
     state: RwLock<Arc<State>>,
     /// Only one task of this process folds or appends at a time; others would only lose races to it.
     turn: tokio::sync::Mutex<()>,
-    manifests: RwLock<HashMap<BatchId, Arc<Vec<DataFile>>>>,
+    manifests: RwLock<HashMap<BatchId, Arc<Vec<Arc<DataFile>>>>>,
     proved: OnceCell<()>,
     checkpoints: Mutex<Checkpoints>,
     /// Held by the task that writes a checkpoint.
@@ -54,7 +54,8 @@ struct Checkpoints {
 /// A file that counts for a view at a snapshot, with the batch that it holds.
 #[derive(Clone, Debug)]
 pub struct VisibleFile {
-    pub file: DataFile,
+    /// Shared: it holds a digest of each of the file's blocks.
+    pub file: Arc<DataFile>,
     pub batch: Arc<Batch>,
 }
 
@@ -467,12 +468,13 @@ impl Catalog {
     }
 
     /// The manifest of a batch, checked against the digest in the log.
-    pub async fn batch_files(&self, batch: &Batch) -> Result<Arc<Vec<DataFile>>> {
+    pub async fn batch_files(&self, batch: &Batch) -> Result<Arc<Vec<Arc<DataFile>>>> {
         if let Some(files) = read(&self.inner.manifests).get(&batch.record.batch) {
             return Ok(files.clone());
         }
         let bytes = self.object(&batch.record.manifest).await?;
-        let files = Arc::new(manifest::decode(&batch.record.manifest.path, &bytes)?);
+        let files = manifest::decode(&batch.record.manifest.path, &bytes)?;
+        let files: Arc<Vec<Arc<DataFile>>> = Arc::new(files.into_iter().map(Arc::new).collect());
         write(&self.inner.manifests).insert(batch.record.batch, files.clone());
         Ok(files)
     }

@@ -58,7 +58,7 @@ impl DataFiles {
     }
 
     /// The footer of a file, with its page index.
-    pub async fn footer(&self, file: &DataFile) -> Result<ArrowReaderMetadata> {
+    pub async fn footer(&self, file: &Arc<DataFile>) -> Result<ArrowReaderMetadata> {
         if let Some(footer) = self.known().footers.get(&file.id) {
             return Ok(footer.clone());
         }
@@ -126,19 +126,19 @@ impl DataFiles {
     }
 
     /// Stretches of a file's bytes, checked as all reads are. Those that lie close together are read at once.
-    pub async fn stretches(&self, file: &DataFile, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+    pub async fn stretches(&self, file: &Arc<DataFile>, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
         self.reader(file).get_byte_ranges(ranges).await.map_err(|error| unreadable(file, &error))
     }
 
     /// Positions of columns, ascending, and the schema that they make.
-    async fn projection(&self, file: &DataFile, names: &[&str]) -> Result<(BTreeSet<usize>, SchemaRef)> {
+    async fn projection(&self, file: &Arc<DataFile>, names: &[&str]) -> Result<(BTreeSet<usize>, SchemaRef)> {
         let schema = self.footer(file).await?.schema().clone();
         let wanted: BTreeSet<usize> = names.iter().filter_map(|name| schema.index_of(name).ok()).collect();
         let projected = schema.project(&wanted.iter().copied().collect::<Vec<_>>())?;
         Ok((wanted, Arc::new(projected)))
     }
 
-    fn reader(&self, file: &DataFile) -> CheckedReader {
+    fn reader(&self, file: &Arc<DataFile>) -> CheckedReader {
         CheckedReader { files: self.clone(), file: file.clone() }
     }
 
@@ -163,7 +163,7 @@ fn viewed(schema: &Schema) -> SchemaRef {
 /// Reads whole blocks, compares each with the manifest the first time, and hands out the part that was asked for.
 struct CheckedReader {
     files: DataFiles,
-    file: DataFile,
+    file: Arc<DataFile>,
 }
 
 impl CheckedReader {

@@ -24,7 +24,7 @@ const MANIFESTS: usize = 32;
 #[derive(Clone, Debug)]
 pub struct KeyFile {
     pub batch: Arc<Batch>,
-    manifest: Arc<Vec<DataFile>>,
+    manifest: Arc<Vec<Arc<DataFile>>>,
     /// Position in the manifest.
     file: usize,
     /// Whether the file's batch counts for the version, at whatever sequence.
@@ -56,7 +56,7 @@ struct Line {
 
 struct Bounded {
     batch: Arc<Batch>,
-    manifest: Arc<Vec<DataFile>>,
+    manifest: Arc<Vec<Arc<DataFile>>>,
     file: usize,
     bucket: u32,
     buckets: u32,
@@ -141,7 +141,7 @@ impl KeyFiles {
         for batch in new {
             reads.push(catalog.batch_files(batch).boxed());
         }
-        let manifests: Vec<Arc<Vec<DataFile>>> = stream::iter(reads)
+        let manifests: Vec<Arc<Vec<Arc<DataFile>>>> = stream::iter(reads)
             .buffered(MANIFESTS)
             .try_collect()
             .await
@@ -163,7 +163,12 @@ impl KeyFiles {
 }
 
 impl Bounded {
-    fn new(batch: &Arc<Batch>, manifest: &Arc<Vec<DataFile>>, index: usize, version: &ViewVersion) -> Self {
+    fn new(
+        batch: &Arc<Batch>,
+        manifest: &Arc<Vec<Arc<DataFile>>>,
+        index: usize,
+        version: &ViewVersion,
+    ) -> Self {
         let file = &manifest[index];
         let bounds = version.keys().iter().map(|key| bounds_of_key(file, key));
         Self {
