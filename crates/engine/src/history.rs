@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use catalog::VisibleFile;
@@ -15,7 +16,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
@@ -259,11 +260,20 @@ impl ExecutionPlan for HistoryExec {
         if partition == 0 {
             meters.files_pruned.add(self.pruned);
         }
+        // Within another node its rows are not the answer's.
+        let baseline = self.meters.is_none().then(|| BaselineMetrics::new(&self.metrics, partition));
         let (rows, batch_rows) = (self.rows.clone(), context.session_config().batch_size().max(1));
         let (schema, given) = (self.schema.clone(), self.schema.clone());
         let batches = stream::iter(files)
             .flat_map(move |file| rows.of(file, batch_rows, meters.clone()))
-            .map(move |batch| Ok(batch?.with_schema(given.clone())?));
+            .map(move |batch| {
+                let (_, columns, rows) = batch?.into_parts();
+                if let Some(baseline) = &baseline {
+                    baseline.record_output(rows);
+                }
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                Ok(RecordBatch::try_new_with_options(given.clone(), columns, &options)?)
+            });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 }

@@ -161,7 +161,7 @@ impl Predicate {
 impl fmt::Display for Predicate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, condition) in self.conditions.iter().enumerate() {
-            write!(f, "{}{condition}", if place > 0 { " AND " } else { "" })?;
+            write!(f, "{}{condition}", if place > 0 { ", " } else { "" })?;
         }
         Ok(())
     }

@@ -245,10 +245,11 @@ impl ExecutionPlan for SurvivorsExec {
         }
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let (wanted, left) = (self.wanted.clone(), self.wanted.limit);
+        let given = baseline.clone();
         let rows = stream::iter(lots)
             .map(move |lot| wanted.survivors(lot, &context, partition, &meters, &baseline))
             .try_flatten();
-        let rows = limited(rows.boxed(), left);
+        let rows = limited(rows.boxed(), left).inspect_ok(move |batch| given.record_output(batch.num_rows()));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.wanted.schema.clone(), rows)))
     }
 }
