@@ -18,11 +18,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import key_shapes
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def program() -> str:
-    """The benchmark's own program, as cargo built it last."""
+    """The benchmark's own program, as cargo built it last, or the one that LINEAMENT_BENCH_PROGRAM names."""
+    if named := os.environ.get("LINEAMENT_BENCH_PROGRAM"):
+        return named
     built = [path for path in (REPOSITORY / "target/release/deps").glob("point_in_time-*") if not path.suffix]
     if not built:
         sys.exit("the benchmark is not built: cargo build --release --workspace --bench point_in_time")
@@ -30,6 +34,8 @@ def program() -> str:
 
 
 def add_lineament(peers) -> None:
+    key_shapes.over_two_columns(peers)
+
     @peers.peer("lineament")
     class Lineament:
         """Becomes our program, so that its memory and time are measured as the other peers' are."""
@@ -76,13 +82,16 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=1, help="into how many batches our rows are ingested")
     parser.add_argument("--deal", default="turn", choices=["turn", "time", "rows"], help="how they are dealt to them")
     parser.add_argument("--corrections", action="store_true", help="a tenth of our rows comes once more, as a correction")
+    parser.add_argument("--compression", default="zstd", choices=["zstd", "snappy", "none"], help="of the peers' files")
     parser.add_argument("--memory-limit-gib", type=float, default=12.0)
     parser.add_argument("--pass-limit", type=float, default=0.0)
     arguments = parser.parse_args()
 
-    data = Path(arguments.data).resolve() / arguments.workload
+    folder = arguments.workload + ("" if arguments.compression == "zstd" else f"-{arguments.compression}")
+    data = Path(arguments.data).resolve() / folder
     if not data.exists():
-        generate(arguments)
+        generate(arguments, folder)
+    # Our files do not depend on how those that they are made of lie.
     shape = f"{arguments.workload}-{arguments.batches}-{arguments.deal}"
     store = Path(arguments.stores).resolve() / (shape + ("-corrected" if arguments.corrections else ""))
     if not store.exists():
@@ -99,7 +108,7 @@ def main() -> None:
     # Each measurement is a child process, which must know our peer too.
     run.__file__ = __file__
     base = argparse.Namespace(
-        data=str(Path(arguments.data).resolve()), workload=arguments.workload, name=None, spine=arguments.spine,
+        data=str(Path(arguments.data).resolve()), workload=folder, name=None, spine=arguments.spine,
         features=arguments.features, mode=arguments.mode, timeout=300.0, threads=os.cpu_count(), keep=None,
         memory_limit_gib=arguments.memory_limit_gib, pass_limit=arguments.pass_limit, scratch=str(scratch),
     )
@@ -111,17 +120,23 @@ def main() -> None:
     report(names, runs, store, data)
 
 
-def generate(arguments) -> None:
+def generate(arguments, folder: str) -> None:
     """Has the harness write a workload, V among them: ten views of a hundred features, all thousand asked for."""
     sys.path.insert(0, arguments.harness)
     generator = importlib.import_module("generate")
+    if arguments.workload in key_shapes.SHAPES:
+        if arguments.compression != "zstd":
+            sys.exit("other shapes of keys are generated with Zstandard alone")
+        key_shapes.generate(generator, Path(arguments.data), arguments.workload, arguments.compression)
+        return
     views = [dict(rows=500_000, floats=100, strings=0, ttl_us=None)] * 10
     workload = arguments.workload
     if workload == "V":
         # The generator numbers its own workloads, so V goes by the number of another.
         spec = dict(entities=50_000, row_group=131_072, views=views, spines=dict(spine=200_000))
         generator.WORKLOADS["W"], workload = spec, "W"
-    sys.argv = ["generate.py", "--out", arguments.data, "--workload", workload, "--name", arguments.workload]
+    sys.argv = ["generate.py", "--out", arguments.data, "--workload", workload, "--name", folder]
+    sys.argv += ["--compression", arguments.compression]
     generator.main()
 
 

@@ -112,6 +112,20 @@ enum Mode {
 struct Manifest {
     views: Vec<View>,
     spines: BTreeMap<String, SpineFile>,
+    /// The key, where it is not one whole number.
+    #[serde(default = "whole_number")]
+    keys: Vec<Key>,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    name: String,
+    /// As a definition writes it.
+    r#type: String,
+}
+
+fn whole_number() -> Vec<Key> {
+    vec![Key { name: "entity_id".to_owned(), r#type: "int64".to_owned() }]
 }
 
 #[derive(Deserialize)]
@@ -243,8 +257,11 @@ fn every(batch: &RecordBatch, turn: usize, of: usize) -> Result<RecordBatch, arr
 }
 
 fn definitions(manifest: &Manifest) -> Vec<(String, String)> {
-    let entity = "kind = \"entity\"\nname = \"entity\"\n[[keys]]\nname = \"entity_id\"\ntype = \"int64\"\n";
-    let mut files = vec![("entity.toml".to_owned(), entity.to_owned())];
+    let mut entity = "kind = \"entity\"\nname = \"entity\"\n".to_owned();
+    for key in &manifest.keys {
+        let _ = writeln!(entity, "[[keys]]\nname = \"{}\"\ntype = \"{}\"", key.name, key.r#type);
+    }
+    let mut files = vec![("entity.toml".to_owned(), entity)];
     for (index, view) in manifest.views.iter().enumerate() {
         let mut text = format!("kind = \"feature_view\"\nname = \"v{index}\"\nentity = \"entity\"\n");
         if let Some(ttl) = view.ttl_us {
@@ -278,8 +295,9 @@ impl Run {
             let session = serving.session().await?;
             session.register("spine", schema, batches)?;
             let list = features.iter().map(|feature| format!("'{feature}'")).collect::<Vec<_>>().join(", ");
+            let keys = manifest.keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(", ");
             let joined = format!(
-                "historical_features((SELECT row_id, entity_id, at, label FROM session.spine), features => [{list}])"
+                "historical_features((SELECT row_id, {keys}, at, label FROM session.spine), features => [{list}])"
             );
             match self.mode {
                 Mode::Parquet => self.write(&serving, &session, &joined).await?,

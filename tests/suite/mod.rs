@@ -20,6 +20,7 @@ mod reconcile;
 mod replay;
 mod slt;
 mod stores;
+mod table_filters;
 mod tables;
 mod values;
 

@@ -53,6 +53,7 @@ specification![
     read_only,
     reads,
     system_views,
+    table_filters,
     time_travel,
     times_and_zones,
     versions,

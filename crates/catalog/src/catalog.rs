@@ -54,6 +54,7 @@ struct Checkpoints {
 /// A file that counts for a view at a snapshot, with the batch that it holds.
 #[derive(Clone, Debug)]
 pub struct VisibleFile {
+    /// Shared: it holds a digest of each of the file's blocks.
     pub file: Arc<DataFile>,
     pub batch: Arc<Batch>,
 }

@@ -10,16 +10,16 @@ use async_trait::async_trait;
 use catalog::VisibleFile;
 use catalog::state::ViewVersion;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Column, Result};
-use datafusion::datasource::provider_as_source;
-use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, TableType, col, lit};
+use datafusion::common::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use feature::{FeatureType, Sequence};
 
 use crate::data_files::DataFiles;
-use crate::history::HistoryTable;
+use crate::history::{HistoryTable, left_of};
 use crate::point_in_time::Output;
+use crate::scan::{self, Predicate, Wanted, taken_over};
 
 #[derive(Debug, Clone)]
 pub struct FeatureViewTable {
@@ -90,10 +90,6 @@ impl FeatureViewTable {
     }
 }
 
-fn column(name: &str) -> Expr {
-    Expr::Column(Column::new_unqualified(name))
-}
-
 #[async_trait]
 impl TableProvider for FeatureViewTable {
     fn schema(&self) -> SchemaRef {
@@ -104,34 +100,40 @@ impl TableProvider for FeatureViewTable {
         TableType::Base
     }
 
+    /// Rows of which one survives have their keys, time and occurrence in common: a condition on these alone holds for all of them or
+    /// for none, so that it may come first. One on a feature may not: it would let a row survive that was corrected.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let in_common = |name: &str| !matches!(self.output(name), None | Some(Output::Feature(_)));
+        Ok(filters.iter().map(|filter| taken_over(filter, in_common)).collect())
+    }
+
     async fn scan(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut same: Vec<Expr> = self.version.keys().iter().map(|key| column(key.name.as_str())).collect();
-        if let Some(occurrence) = &self.version.definition.occurrence {
-            same.push(column(occurrence.name.as_str()));
-        }
-        same.push(column("valid_at"));
-        let newest_first =
-            ["known_at", "sequence", "row"].map(|name| column(name).sort(false, false)).to_vec();
-        let rank = row_number().partition_by(same).order_by(newest_first).build()?.alias("_rank");
-        let columns: Vec<Expr> = match projection {
-            Some(projection) => {
-                projection.iter().map(|index| column(self.schema.field(*index).name())).collect()
-            }
-            None => self.schema.fields().iter().map(|field| column(field.name())).collect(),
+        let schema = match projection {
+            Some(projection) => Arc::new(self.schema.project(projection)?),
+            None => self.schema.clone(),
         };
-        let source = provider_as_source(Arc::new(self.history()));
-        let plan = LogicalPlanBuilder::scan("history", source, None)?
-            .window(vec![rank])?
-            .filter(col("_rank").eq(lit(1u64)).and(column("retracted").is_false()))?
-            .project(columns)?
-            .limit(0, limit)?
-            .build()?;
-        session.create_physical_plan(&plan).await
+        if self.files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let history = self.history();
+        let predicate = Predicate::compile(session, history.stored(), filters, str::to_owned)?.map(Arc::new);
+        let files = left_of(&self.version, &self.files, predicate.as_deref());
+        let wanted = Wanted {
+            version: self.version.clone(),
+            data: self.data.clone(),
+            history: history.stored().clone(),
+            pruned: self.files.len() - files.len(),
+            files,
+            predicate,
+            schema,
+            limit,
+        };
+        scan::plan(wanted, session.config().target_partitions())
     }
 }

@@ -3,11 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray,
-    UInt64Array, new_null_array,
-};
-use arrow::compute::cast;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use catalog::VisibleFile;
@@ -16,19 +12,23 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
     ReplaceChildrenOptions,
 };
 use feature::{FeatureType, Sequence};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
 use crate::data_files::DataFiles;
+use crate::scan::{
+    BATCH, FILE, FileRows, Meters, Predicate, RETRACTED, ROW, SEQUENCE, deal, may_hold, taken_over,
+};
 
 /// All rows of a version, superseded and retracted ones included.
 #[derive(Debug, Clone)]
@@ -38,7 +38,13 @@ pub struct HistoryTable {
     data: DataFiles,
     sequence: Sequence,
     schema: SchemaRef,
+    /// The same columns; those that only the log knows have names that no feature can have.
+    stored: SchemaRef,
 }
+
+/// What a history calls a column that only the log knows, and what it is called beside features.
+const OF_LOG: [(&str, &str); 5] =
+    [("retracted", RETRACTED), ("sequence", SEQUENCE), ("batch", BATCH), ("file", FILE), ("row", ROW)];
 
 impl HistoryTable {
     pub(crate) fn new(
@@ -61,12 +67,14 @@ impl HistoryTable {
         for feature in &version.definition.features {
             fields.push(Field::new(feature.name.as_str(), feature.data_type.arrow(), true));
         }
-        fields.push(Field::new("retracted", DataType::Boolean, false));
-        fields.push(Field::new("sequence", DataType::UInt64, false));
-        fields.push(Field::new("batch", DataType::Utf8, false));
-        fields.push(Field::new("file", DataType::Utf8, false));
-        fields.push(Field::new("row", DataType::UInt64, false));
-        Self { version, files, data, sequence, schema: Arc::new(Schema::new(fields)) }
+        let types = [DataType::Boolean, DataType::UInt64, DataType::Utf8, DataType::Utf8, DataType::UInt64];
+        let mut stored = fields.clone();
+        for ((shown, name), data_type) in OF_LOG.into_iter().zip(types) {
+            fields.push(Field::new(shown, data_type.clone(), false));
+            stored.push(Field::new(name, data_type, false));
+        }
+        let (schema, stored) = (Arc::new(Schema::new(fields)), Arc::new(Schema::new(stored)));
+        Self { version, files, data, sequence, schema, stored }
     }
 
     pub fn version(&self) -> &Arc<ViewVersion> {
@@ -76,6 +84,11 @@ impl HistoryTable {
     /// The snapshot that the rows are of.
     pub fn sequence(&self) -> Sequence {
         self.sequence
+    }
+
+    /// Its columns as [`FileRows`] gives them.
+    pub(crate) fn stored(&self) -> &SchemaRef {
+        &self.stored
     }
 }
 
@@ -89,48 +102,111 @@ impl TableProvider for HistoryTable {
         TableType::Base
     }
 
+    /// No rule applies, so that conditions on every column come first.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(filters.iter().map(|filter| taken_over(filter, |_| true)).collect())
+    }
+
     async fn scan(
         &self,
-        _session: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = match projection {
-            Some(projection) => Arc::new(self.schema.project(projection)?),
-            None => self.schema.clone(),
+        let (schema, stored) = match projection {
+            Some(projection) => {
+                (Arc::new(self.schema.project(projection)?), Arc::new(self.stored.project(projection)?))
+            }
+            None => (self.schema.clone(), self.stored.clone()),
         };
-        if self.files.is_empty() {
+        let named = |shown: &str| {
+            let of_log = OF_LOG.iter().find(|(name, _)| *name == shown);
+            of_log.map_or(shown, |(_, name)| name).to_owned()
+        };
+        let predicate = Predicate::compile(session, &self.stored, filters, named)?.map(Arc::new);
+        let files = left_of(&self.version, &self.files, predicate.as_deref());
+        let pruned = self.files.len() - files.len();
+        if files.is_empty() && pruned == 0 {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema.clone()),
-            Partitioning::UnknownPartitioning(self.files.len()),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Ok(Arc::new(HistoryExec { table: self.clone(), schema, properties: Arc::new(properties) }))
+        let rows = FileRows::new(self.data.clone(), &self.stored, stored, predicate.clone())?;
+        let partitions = session.config().target_partitions();
+        let version = self.version.clone();
+        Ok(Arc::new(HistoryExec::new(version, rows, schema, files, pruned, predicate, partitions)))
     }
 }
 
-/// One partition a file.
+/// The files that manifests do not rule out, in their order.
+pub(crate) fn left_of(
+    version: &ViewVersion,
+    files: &[VisibleFile],
+    predicate: Option<&Predicate>,
+) -> Vec<VisibleFile> {
+    let Some(predicate) = predicate else { return files.to_vec() };
+    let kept = may_hold(version, files, predicate);
+    files.iter().zip(kept).filter_map(|(file, kept)| kept.then(|| file.clone())).collect()
+}
+
+/// Rows of files, file by file.
 #[derive(Debug)]
-struct HistoryExec {
-    table: HistoryTable,
+pub(crate) struct HistoryExec {
+    version: Arc<ViewVersion>,
+    rows: FileRows,
+    /// The columns of `rows` as they are given.
     schema: SchemaRef,
+    /// By partition.
+    files: Vec<Vec<VisibleFile>>,
+    pruned: usize,
+    predicate: Option<Arc<Predicate>>,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+    /// Where the node stands within another, that one's.
+    meters: Option<Meters>,
+}
+
+impl HistoryExec {
+    /// In so many partitions at most. In one alone files come in the order in which they are given.
+    pub fn new(
+        version: Arc<ViewVersion>,
+        rows: FileRows,
+        schema: SchemaRef,
+        files: Vec<VisibleFile>,
+        pruned: usize,
+        predicate: Option<Arc<Predicate>>,
+        partitions: usize,
+    ) -> Self {
+        let files = deal(files, partitions, |visible| visible.file.rows);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema.clone()),
+            Partitioning::UnknownPartitioning(files.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
+        Self { version, rows, schema, files, pruned, predicate, properties, metrics, meters: None }
+    }
+
+    /// The same that counts what it reads among what another node does.
+    pub fn metered_by(self, meters: Meters) -> Self {
+        Self { meters: Some(meters), ..self }
+    }
 }
 
 impl DisplayAs for HistoryExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        write!(
-            f,
-            "HistoryExec: {}, files={}, columns=[{}]",
-            self.table.version.label(),
-            self.table.files.len(),
-            columns.join(", ")
-        )
+        let fields = self.schema.fields();
+        let columns: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        let files: usize = self.files.iter().map(Vec::len).sum();
+        write!(f, "HistoryExec: {}, files={files}", self.version.label())?;
+        if self.pruned > 0 {
+            write!(f, ", files_pruned={}", self.pruned)?;
+        }
+        write!(f, ", columns=[{}]", columns.join(", "))?;
+        match &self.predicate {
+            Some(predicate) => write!(f, ", filter=[{predicate}]"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -169,56 +245,35 @@ impl ExecutionPlan for HistoryExec {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let Some(file) = self.table.files.get(partition).cloned() else {
-            return internal_err!("a history has {} partitions, not {partition}", self.table.files.len());
-        };
-        let (data, schema) = (self.table.data.clone(), self.schema.clone());
-        let batch_rows = context.session_config().batch_size().max(1);
-        let batches = stream::once(async move { read(&data, &file, schema).await })
-            .map_ok(move |whole| {
-                let rows = whole.num_rows();
-                let slices = (0..rows)
-                    .step_by(batch_rows)
-                    .map(move |from| Ok(whole.slice(from, batch_rows.min(rows - from))));
-                stream::iter(slices.collect::<Vec<_>>())
-            })
-            .try_flatten()
-            .boxed();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
-}
 
-/// A file's rows, with the columns that only the log knows.
-async fn read(data: &DataFiles, file: &VisibleFile, schema: SchemaRef) -> Result<RecordBatch> {
-    let mut names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    names.push("_retracted");
-    let stored = data.columns(file, &names, None).await?;
-    let rows = usize::try_from(file.file.rows).unwrap_or(usize::MAX);
-    let text = |value: String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)))
-    };
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        let column: ArrayRef = match (field.name().as_str(), stored.column_by_name(field.name())) {
-            ("retracted", _) => match stored.column_by_name("_retracted") {
-                Some(retracted) => retracted.clone(),
-                None => Arc::new(BooleanArray::from(vec![false; rows])),
-            },
-            ("sequence", _) => Arc::new(UInt64Array::from_value(file.batch.by.sequence.0, rows)),
-            ("batch", _) => text(file.batch.record.batch.to_string()),
-            ("file", _) => text(file.file.path.clone()),
-            ("row", _) => Arc::new(UInt64Array::from_iter_values(0..rows as u64)),
-            ("known_at", None) => {
-                let arrival = file.batch.by.committed_at.micros();
-                Arc::new(TimestampMicrosecondArray::from_value(arrival, rows).with_timezone("UTC"))
-            }
-            (_, Some(column)) => cast(column, field.data_type())?,
-            // A feature that the batch does not have.
-            (_, None) => new_null_array(field.data_type(), rows),
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(files) = self.files.get(partition).cloned() else {
+            return internal_err!("a history has {} partitions, not {partition}", self.files.len());
         };
-        columns.push(column);
+        let meters = match &self.meters {
+            Some(meters) => meters.clone(),
+            None => Meters::new(&self.metrics, partition),
+        };
+        if partition == 0 {
+            meters.files_pruned.add(self.pruned);
+        }
+        // Within another node its rows are not the answer's.
+        let baseline = self.meters.is_none().then(|| BaselineMetrics::new(&self.metrics, partition));
+        let (rows, batch_rows) = (self.rows.clone(), context.session_config().batch_size().max(1));
+        let (schema, given) = (self.schema.clone(), self.schema.clone());
+        let batches = stream::iter(files)
+            .flat_map(move |file| rows.of(file, batch_rows, meters.clone()))
+            .map(move |batch| {
+                let (_, columns, rows) = batch?.into_parts();
+                if let Some(baseline) = &baseline {
+                    baseline.record_output(rows);
+                }
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                Ok(RecordBatch::try_new_with_options(given.clone(), columns, &options)?)
+            });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }

@@ -105,7 +105,7 @@ pub fn with_keys(
     };
     let least = converter.convert_columns(&[least])?;
     let greatest = converter.convert_columns(&[greatest])?;
-    let pages = pages_of(footer, |_| position).unwrap_or_default();
+    let pages = pages_of_column(footer, position).unwrap_or_default();
     if pages.len() != least.num_rows() {
         return Ok(None);
     }
@@ -141,6 +141,11 @@ fn widest_pages(footer: &ArrowReaderMetadata) -> Option<Vec<Range<u64>>> {
         let widths = index[group].iter().enumerate().max_by_key(|(_, column)| column.page_locations().len());
         widths.map_or(0, |(position, _)| position)
     })
+}
+
+/// The rows of each page of a column.
+pub fn pages_of_column(footer: &ArrowReaderMetadata, column: usize) -> Option<Vec<Range<u64>>> {
+    pages_of(footer, |_| column)
 }
 
 /// The rows of each page of one column a row group.

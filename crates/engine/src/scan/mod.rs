@@ -1,0 +1,16 @@
+//! Reading feature views as tables: what of a query's conditions a scan takes over, which files and pages they leave, and the rows
+//! of these.
+
+mod dealing;
+mod pages;
+mod predicate;
+mod pruning;
+mod rows;
+mod runs;
+mod survivors;
+
+pub use dealing::deal;
+pub use predicate::{Predicate, taken_over};
+pub use pruning::may_hold;
+pub use rows::{BATCH, FILE, FileRows, Meters, RETRACTED, ROW, SEQUENCE};
+pub use survivors::{Wanted, plan};

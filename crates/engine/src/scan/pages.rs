@@ -1,0 +1,98 @@
+//! Which rows of a file a predicate leaves, told from the statistics of its pages.
+
+use std::ops::Range;
+
+use arrow::array::ArrayRef;
+use arrow::compute::cast;
+use datafusion::common::Result;
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use datafusion::physical_expr::utils::collect_columns;
+
+use super::predicate::Predicate;
+use super::pruning::{Bounds, Containers, pruning};
+use crate::point_in_time::pages_of_column;
+
+/// Stretches of rows that the predicate may be true of, ascending and apart; none where that may be all of them.
+///
+/// # Errors
+/// Statistics of pages that do not read as the column's type.
+pub fn may_be_true(footer: &ArrowReaderMetadata, predicate: &Predicate) -> Result<Option<Vec<Range<u64>>>> {
+    let rows = u64::try_from(footer.metadata().file_metadata().num_rows()).unwrap_or(0);
+    let mut left: Vec<Range<u64>> = std::iter::once(0..rows).collect();
+    for condition in predicate.compiled() {
+        let columns = collect_columns(condition);
+        let mut columns = columns.iter();
+        // Pages of two columns are not of the same rows.
+        let (Some(column), None) = (columns.next(), columns.next()) else { continue };
+        let kind = predicate.schema().field(column.index()).data_type();
+        // Bounds of pages leave NaN out, and do not say whether there is one.
+        if kind.is_floating() {
+            continue;
+        }
+        let Some((pages, bounds)) = bounds_of_pages(footer, column.name(), kind)? else { continue };
+        let Some(pruning) = pruning(condition.clone(), predicate.schema()) else { continue };
+        let containers = Containers::new(pages.len(), None).with(column.name(), bounds);
+        let Ok(kept) = pruning.prune(&containers) else { continue };
+        let kept = pages.into_iter().zip(kept).filter_map(|(page, kept)| kept.then_some(page));
+        left = common(&left, &kept.collect::<Vec<_>>());
+    }
+    Ok((left.iter().map(|rows| rows.end - rows.start).sum::<u64>() < rows).then_some(left))
+}
+
+/// The rows of each page of a column, with the least and greatest value of each; none where the file does not tell.
+fn bounds_of_pages(
+    footer: &ArrowReaderMetadata,
+    column: &str,
+    kind: &arrow::datatypes::DataType,
+) -> Result<Option<(Vec<Range<u64>>, Bounds)>> {
+    let metadata = footer.metadata();
+    let (Some(statistics), Some(offsets)) = (metadata.column_index(), metadata.offset_index()) else {
+        return Ok(None);
+    };
+    let Ok(position) = footer.schema().index_of(column) else { return Ok(None) };
+    let Some(pages) = pages_of_column(footer, position) else { return Ok(None) };
+    let read = StatisticsConverter::try_new(column, footer.schema(), footer.parquet_schema())?;
+    let groups: Vec<usize> = (0..metadata.num_row_groups()).collect();
+    let typed = |bound: ArrayRef| -> Result<ArrayRef> { Ok(cast(&bound, kind)?) };
+    let least = typed(read.data_page_mins(statistics, offsets, &groups)?)?;
+    let greatest = typed(read.data_page_maxes(statistics, offsets, &groups)?)?;
+    if least.len() != pages.len() || greatest.len() != pages.len() {
+        return Ok(None);
+    }
+    Ok(Some((pages, Bounds { least, greatest, nulls: None })))
+}
+
+/// Rows that are in both, each ascending and apart. Stretches that touch become one.
+fn common(one: &[Range<u64>], other: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut both: Vec<Range<u64>> = Vec::new();
+    let (mut at, mut of) = (0, 0);
+    while let (Some(first), Some(second)) = (one.get(at), other.get(of)) {
+        let rows = first.start.max(second.start)..first.end.min(second.end);
+        if !rows.is_empty() {
+            match both.last_mut() {
+                Some(last) if last.end == rows.start => last.end = rows.end,
+                _ => both.push(rows),
+            }
+        }
+        if first.end <= second.end {
+            at += 1;
+        } else {
+            of += 1;
+        }
+    }
+    both
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_rows_are_those_in_both() {
+        assert_eq!(common(&[0..10], &[2..4, 4..6, 8..12]), [2..6, 8..10]);
+        assert_eq!(common(&[0..3, 5..9], &[1..6, 7..8]), [1..3, 5..6, 7..8]);
+        assert_eq!(common(&[0..3], &[3..5]), []);
+        assert_eq!(common(&[], &[0..5]), []);
+    }
+}

@@ -1,0 +1,227 @@
+//! Rows of data files as the history shows them: what is stored, and what only the log knows.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray,
+    UInt64Array, new_null_array,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{Schema, SchemaRef};
+use catalog::VisibleFile;
+use datafusion::common::Result;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::parquet::arrow::arrow_reader::RowSelection;
+use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+
+use super::pages;
+use super::predicate::{Predicate, RowCondition};
+use crate::data_files::DataFiles;
+
+/// Columns that only the log knows, under names that no key and no feature can have.
+pub const RETRACTED: &str = "_retracted";
+pub const SEQUENCE: &str = "_sequence";
+pub const BATCH: &str = "_batch";
+pub const FILE: &str = "_file";
+pub const ROW: &str = "_row";
+
+/// What a scan says of itself in `EXPLAIN ANALYZE`.
+#[derive(Clone, Debug)]
+pub struct Meters {
+    pub files_read: Count,
+    /// Files that manifests ruled out.
+    pub files_pruned: Count,
+    /// Rows that were decoded.
+    pub rows_read: Count,
+    /// Rows of pages of the files read that statistics ruled out.
+    pub rows_pruned: Count,
+}
+
+impl Meters {
+    pub fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        let count = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
+        Self {
+            files_read: count("files_read"),
+            files_pruned: count("files_pruned"),
+            rows_read: count("rows_read"),
+            rows_pruned: count("rows_pruned"),
+        }
+    }
+}
+
+/// Which columns of which rows are read; the same for many files.
+#[derive(Clone, Debug)]
+pub struct FileRows {
+    data: DataFiles,
+    /// What is given.
+    schema: SchemaRef,
+    /// What is read for it: the conditions look at more.
+    read: SchemaRef,
+    predicate: Option<Arc<Predicate>>,
+    condition: Option<RowCondition>,
+}
+
+impl FileRows {
+    /// Rows of `schema`, whose columns are some of `history`, that the predicate holds for.
+    ///
+    /// # Errors
+    /// A condition over columns that the history does not have.
+    pub fn new(
+        data: DataFiles,
+        history: &Schema,
+        schema: SchemaRef,
+        predicate: Option<Arc<Predicate>>,
+    ) -> Result<Self> {
+        let mut fields = schema.fields().to_vec();
+        if let Some(predicate) = &predicate {
+            for field in history.fields() {
+                if predicate.looks_at(field.name()) && schema.index_of(field.name()).is_err() {
+                    fields.push(field.clone());
+                }
+            }
+        }
+        let read = Arc::new(Schema::new(fields));
+        let condition = match &predicate {
+            Some(predicate) => predicate.on_rows_of(&read)?,
+            None => None,
+        };
+        Ok(Self { data, schema, read, predicate, condition })
+    }
+
+    /// The rows of a file in their order, in batches of at most so many.
+    pub fn of(&self, file: VisibleFile, batch_rows: usize, meters: Meters) -> SendableRecordBatchStream {
+        let (rows, given) = (self.clone(), self.schema.fields().len());
+        let columns: Vec<usize> = (0..given).collect();
+        let condition = self.condition.clone();
+        let batches = stream::once(async move { rows.open(file, batch_rows, meters).await })
+            .try_flatten()
+            .map(move |batch| {
+                let batch = batch?;
+                let batch = match &condition {
+                    Some(condition) => condition.filter(&batch)?,
+                    None => batch,
+                };
+                Ok(if batch.num_columns() == given { batch } else { batch.project(&columns)? })
+            })
+            .boxed();
+        // Where no row is left of many batches, nobody above would give way to other tasks.
+        Box::pin(cooperative(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
+    }
+
+    /// The rows of pages that the predicate leaves, with the columns that are read.
+    async fn open(
+        self,
+        file: VisibleFile,
+        batch_rows: usize,
+        meters: Meters,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        meters.files_read.add(1);
+        let all = file.file.rows;
+        let stretches = match &self.predicate {
+            Some(predicate) => pages::may_be_true(&self.data.footer(&file.file).await?, predicate)?,
+            None => None,
+        };
+        let selection = stretches.as_ref().map(|stretches| {
+            let place = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
+            let ranges = stretches.iter().map(|rows| place(rows.start)..place(rows.end));
+            RowSelection::from_consecutive_ranges(ranges, place(all))
+        });
+        let mut numbers = RowNumbers::new(stretches.unwrap_or_else(|| std::iter::once(0..all).collect()));
+        meters.rows_pruned.add(usize::try_from(all.saturating_sub(numbers.left())).unwrap_or(0));
+        let names: Vec<&str> = self.read.fields().iter().map(|field| field.name().as_str()).collect();
+        let stored = self.data.stream(&file, &names, selection, batch_rows).await?;
+        let read = self.read;
+        let batches = stored.map(move |stored| {
+            let stored = stored?;
+            meters.rows_read.add(stored.num_rows());
+            with_log(&stored, &file, &read, &mut numbers)
+        });
+        Ok(batches.boxed())
+    }
+}
+
+/// The numbers of the rows that are read.
+struct RowNumbers {
+    /// The last stretch first.
+    stretches: Vec<Range<u64>>,
+}
+
+impl RowNumbers {
+    fn new(mut stretches: Vec<Range<u64>>) -> Self {
+        stretches.reverse();
+        Self { stretches }
+    }
+
+    fn left(&self) -> u64 {
+        self.stretches.iter().map(|rows| rows.end - rows.start).sum()
+    }
+
+    /// The next numbers.
+    fn take(&mut self, rows: usize) -> Vec<u64> {
+        let mut taken = Vec::with_capacity(rows);
+        while taken.len() < rows
+            && let Some(stretch) = self.stretches.last_mut()
+        {
+            let until = stretch.end.min(stretch.start + (rows - taken.len()) as u64);
+            taken.extend(stretch.start..until);
+            stretch.start = until;
+            if stretch.is_empty() {
+                self.stretches.pop();
+            }
+        }
+        taken
+    }
+}
+
+/// Rows of a file with the columns that only the log knows.
+fn with_log(
+    stored: &RecordBatch,
+    file: &VisibleFile,
+    schema: &SchemaRef,
+    numbers: &mut RowNumbers,
+) -> Result<RecordBatch> {
+    let rows = stored.num_rows();
+    let text = |value: String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)))
+    };
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let column: ArrayRef = match (field.name().as_str(), stored.column_by_name(field.name())) {
+            (RETRACTED, None) => Arc::new(BooleanArray::from(vec![false; rows])),
+            (SEQUENCE, _) => Arc::new(UInt64Array::from_value(file.batch.by.sequence.0, rows)),
+            (BATCH, _) => text(file.batch.record.batch.to_string()),
+            (FILE, _) => text(file.file.path.clone()),
+            (ROW, _) => Arc::new(UInt64Array::from(numbers.take(rows))),
+            ("known_at", None) => {
+                let arrival = file.batch.by.committed_at.micros();
+                Arc::new(TimestampMicrosecondArray::from_value(arrival, rows).with_timezone("UTC"))
+            }
+            (_, Some(column)) => cast(column, field.data_type())?,
+            // A feature that the batch does not have.
+            (_, None) => new_null_array(field.data_type(), rows),
+        };
+        columns.push(column);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_numbered_as_they_lie_in_the_file() {
+        let mut numbers = RowNumbers::new(vec![2..5, 9..11]);
+        assert_eq!(numbers.left(), 5);
+        assert_eq!(numbers.take(2), [2, 3]);
+        assert_eq!(numbers.take(2), [4, 9]);
+        assert_eq!(numbers.take(0), Vec::<u64>::new());
+        assert_eq!(numbers.take(9), [10]);
+    }
+}
