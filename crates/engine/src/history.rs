@@ -145,7 +145,7 @@ pub(crate) fn left_of(
 ) -> Vec<VisibleFile> {
     let Some(predicate) = predicate else { return files.to_vec() };
     let kept = may_hold(version, files, predicate);
-    files.iter().zip(kept).filter_map(|(file, kept)| kept.then(|| file.clone())).collect()
+    files.iter().zip(kept).filter(|(_, kept)| *kept).map(|(file, _)| file.clone()).collect()
 }
 
 /// Rows of files, file by file.

@@ -23,13 +23,16 @@ use datafusion::parquet::file::serialized_reader::SerializedPageReader;
 /// Above this share of a chunk's pages, all of it is read in one piece.
 const WHOLE_ABOVE: f64 = 0.7;
 
+/// By page: which of the rows that are asked for lie in it.
+type ByPage = Arc<[Range<usize>]>;
+
 /// The rows of one row group that are asked for. Columns whose pages hold the same rows share where these lie.
 pub struct GroupRows {
     group: usize,
     /// Ascending, counted from the group's first row; a row may stand there several times.
     rows: Arc<[u32]>,
-    /// Of the last column: the first row of each page, and which of `rows` lie in it.
-    last: Option<(Vec<i64>, Arc<[Range<usize>]>)>,
+    /// Of the last column: the first row of each page, and the rows by page.
+    last: Option<(Vec<i64>, ByPage)>,
 }
 
 /// One column of one row group, and the rows of it that are asked for.
@@ -39,8 +42,7 @@ pub struct ColumnRows<'a> {
     column: usize,
     /// As the group's.
     rows: Arc<[u32]>,
-    /// By page: which of `rows` lie in it.
-    of_page: Arc<[Range<usize>]>,
+    of_page: ByPage,
 }
 
 /// Whether values of a column, by its position, can be had this way.
@@ -76,7 +78,7 @@ impl GroupRows {
         Self { group, rows, last: None }
     }
 
-    fn of_pages(&mut self, pages: &[PageLocation]) -> Arc<[Range<usize>]> {
+    fn of_pages(&mut self, pages: &[PageLocation]) -> ByPage {
         if let Some((firsts, of_page)) = &self.last
             && pages.iter().map(|page| page.first_row_index).eq(firsts.iter().copied())
         {
@@ -85,7 +87,7 @@ impl GroupRows {
         let firsts: Vec<i64> = pages.iter().map(|page| page.first_row_index).collect();
         let mut from = 0;
         let ends = firsts.iter().skip(1).map(|first| *first as u32).chain([u32::MAX]);
-        let of_page: Arc<[Range<usize>]> = ends
+        let of_page: ByPage = ends
             .map(|end| {
                 let until = from + self.rows[from..].partition_point(|row| *row < end);
                 std::mem::replace(&mut from, until)..until

@@ -90,9 +90,18 @@ mod tests {
 
     #[test]
     fn common_rows_are_those_in_both() {
-        assert_eq!(common(&[0..10], &[2..4, 4..6, 8..12]), [2..6, 8..10]);
-        assert_eq!(common(&[0..3, 5..9], &[1..6, 7..8]), [1..3, 5..6, 7..8]);
-        assert_eq!(common(&[0..3], &[3..5]), []);
-        assert_eq!(common(&[], &[0..5]), []);
+        let stretches = |of: &[(u64, u64)]| of.iter().map(|(from, until)| *from..*until).collect::<Vec<_>>();
+        for (one, other, both) in [
+            (stretches(&[(0, 10)]), stretches(&[(2, 4), (4, 6), (8, 12)]), stretches(&[(2, 6), (8, 10)])),
+            (
+                stretches(&[(0, 3), (5, 9)]),
+                stretches(&[(1, 6), (7, 8)]),
+                stretches(&[(1, 3), (5, 6), (7, 8)]),
+            ),
+            (stretches(&[(0, 3)]), stretches(&[(3, 5)]), Vec::new()),
+            (Vec::new(), stretches(&[(0, 5)]), Vec::new()),
+        ] {
+            assert_eq!(common(&one, &other), both, "{one:?} and {other:?}");
+        }
     }
 }
