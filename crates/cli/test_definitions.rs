@@ -62,7 +62,11 @@ struct Fixture {
 }
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
-    let definitions = definitions_folder::read(&arguments.folder)?;
+    let mut definitions = definitions_folder::read(&arguments.folder)?;
+    // A test is of rows, one by one; how many of a batch may be wrong says nothing of two rows made up.
+    for declared in &mut definitions.views {
+        declared.definition.reject_above = None;
+    }
     let fixtures = fixtures(&arguments.folder.join("tests"), &arguments.only)?;
     let mut failed = 0;
     for fixture in &fixtures {

@@ -315,8 +315,8 @@ class Client(Registry, Snapshots):
         """Sends rows into a feature view, by Feast's name: `ingest(view, df)`, with no more to say. They are seen by what is asked
         next, also by `get_online_features`.
 
-        >>> now = frame.head(1).assign(time_hour=pandas.Timestamp.now("UTC").floor("s"))
-        >>> client.push("weather", now).rows
+        >>> reading = frame.head(1)[["origin", "time_hour", "temp", "visib"]]
+        >>> client.push("hourly", reading.assign(time_hour=pandas.Timestamp.now("UTC").floor("s"))).rows
         1
         """
         return self.ingest(view, df)

@@ -24,8 +24,8 @@ class OnlineResponse(Rows):
     """The entities' keys, then their features, a row for each entity that was asked for, in the order of
     asking.
 
-    >>> response = client.get_online_features(["plane.seats"], [{"tailnum": "N14228"}, {"tailnum": "none
-    such"}])
+    >>> rows = [{"tailnum": "N14228"}, {"tailnum": "none such"}]
+    >>> response = client.get_online_features(["plane.seats"], rows)
     >>> response.to_dict()
     {'tailnum': ['N14228', 'none such'], 'seats': [149, None]}
     """

@@ -103,12 +103,13 @@ class Snapshots:
         """Every observation of a view that became known from `since` on and before `until`, in the order of
         becoming known: its keys, features, `valid_at`, `known_at`, batch and sequence.
 
-        >>> changes = client.changes("weather", "2013-07-01T12:00:00Z", "2013-07-01T13:00:00Z")
-        >>> changes.to_df()[["origin", "valid_at", "known_at", "temp"]]
-          origin                  valid_at                  known_at   temp
-        0    EWR 2013-07-01 12:00:00+00:00 2013-07-01 12:30:00+00:00  78.08
-        1    JFK 2013-07-01 12:00:00+00:00 2013-07-01 12:30:00+00:00  73.40
-        2    LGA 2013-07-01 12:00:00+00:00 2013-07-01 12:30:00+00:00  75.92
+        >>> changes = client.changes("departures", "2013-07-01T12:00:00Z", "2013-07-01T12:02:00Z")
+        >>> changes.to_df()[["origin", "valid_at", "known_at", "dep_delay"]]
+          origin                  valid_at                  known_at  dep_delay
+        0    JFK 2013-07-01 12:00:00+00:00 2013-07-01 12:00:00+00:00          0
+        1    JFK 2013-07-01 12:00:00+00:00 2013-07-01 12:00:00+00:00          0
+        2    EWR 2013-07-01 11:45:00+00:00 2013-07-01 12:01:00+00:00         16
+        3    LGA 2013-07-01 12:02:00+00:00 2013-07-01 12:01:00+00:00         -1
         """
         first, last = instant(since, "since"), instant(until, "until")
         keys = ", ".join(map(_quoted, self._keys_of(view)))

@@ -46,7 +46,8 @@ def test_a_folder_of_something_else(recorded, readings_client, tmp_path):
         store, "export", training_set.id, tmp_path, "--rows-per-file", 1_999
     )
     assert "is no part of this export" in fails(store, "export", training_set.id, tmp_path)
-    other = readings_client.get_historical_features(readings.spine(), ["reading.value"])
+    spine = pyarrow.concat_tables([readings.spine()] * 300)
+    other = readings_client.get_historical_features(spine, ["reading.value"])
     assert f"is of the training set {training_set.id}" in fails(
         store, "export", other.id, tmp_path, "--rows-per-file", 2_000
     )

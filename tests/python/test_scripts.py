@@ -20,7 +20,8 @@ def run(script: str, folder: Path, python=sys.executable, **variables: str) -> s
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     done = subprocess.run(
         [python, SCRIPTS / script], cwd=folder, capture_output=True, text=True, timeout=600,
-        env={**environment, "LINEAMENT_BIN": str(binary()), **variables},
+        # Threads that spin for one another take minutes for seconds' work where the cores are not theirs alone.
+        env={**environment, "OMP_NUM_THREADS": "1", "LINEAMENT_BIN": str(binary()), **variables},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
