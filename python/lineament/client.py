@@ -22,7 +22,7 @@ from .mlflow.tracked_run import named
 from .audit import Audit
 from .definition import DefinedView, read_definitions
 from .diff import Diff
-from .errors import Damaged, Error, InvalidRequest, NotFound, translated
+from .errors import Damaged, Error, InvalidRequest, NotFound, translated, without_action
 from .explanation import Explanation
 from .exports import Export, export
 from .feature_view import FeatureView, feature_view
@@ -617,7 +617,12 @@ class Client(Registry, Snapshots):
         training_set = TrainingSet(
             table, id=replay.training_set, digest=replay.digest, sequence=None, features=None, report=report
         )
-        training_set.split, training_set.at = self._split_of(str(id))
+        try:
+            training_set.split, training_set.at = self._split_of(str(id))
+        except Error as error:
+            # An older server knows of no splits, and gives no manifests.
+            if not without_action(error):
+                raise
         return training_set
 
     def replay(self, training_set: str | TrainingSet) -> ReplayReport:

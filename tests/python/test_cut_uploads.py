@@ -137,8 +137,8 @@ class Interrupted:
         writer, reader = self._inner.do_exchange(*arguments)
         return Interrupted(writer), reader
 
-    def write_table(self, table, **options):
-        self._inner.write_table(table.slice(0, 500), **options)
+    def write_batch(self, batch):
+        self._inner.write_batch(batch.slice(0, 500))
         raise KeyboardInterrupt
 
 

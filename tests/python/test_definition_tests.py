@@ -59,7 +59,7 @@ def test_a_definition_that_changed_its_meaning(features, tmp_path):
 def test_rows_that_are_rejected(features, tmp_path):
     question = features / "tests" / "look_back" / "test.toml"
     question.write_text('features = ["weather.temp"]\n')
-    assert "weather.csv, row 1, column `temp`: 400.1" in failing(tmp_path, features)
+    assert "weather.csv, row 1, column `temp`: \"400.1\" degF" in failing(tmp_path, features)
     question.write_text('features = ["weather.temp"]\nrejected = { weather = 2 }\n')
     assert "1 rows of `weather` were rejected; 2 should be" in failing(tmp_path, features)
 

@@ -2,7 +2,6 @@
 
 import gc
 import pickle
-import resource
 import sys
 import types
 from datetime import UTC, datetime, timedelta
@@ -129,8 +128,8 @@ def test_rows_that_are_not_the_spine_are_noticed(readings_client, spine, monkeyp
 
 
 def test_memory_does_not_grow_with_the_set(flights_client, flights_spine, flights_server):
-    """A set of 1.3 million rows and 20 columns in a process of its own; a tenth of it would be seen."""
-    many = pyarrow.concat_tables([flights_spine] * 4)
+    """A set of 670,000 rows and 20 columns, gone through in a process of its own."""
+    many = pyarrow.concat_tables([flights_spine] * 2)
     features = ["weather.*", "departures.*", "leg.*", "plane.seats"]
     stream = flights_client.stream(many, features)
     held = sum(batch.nbytes for batch in stream)
@@ -142,16 +141,15 @@ import lineament, resource
 client = lineament.connect({flights_server.url!r})
 small = next(iter(client.loader({stream.id!r}, batch_size=1000)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-rows = sum(len(batch["at"]) for batch in client.loader({stream.id!r}, batch_size=1000))
+rows = sum(len(batch["at"]) for batch in client.loader({stream.id!r}, batch_size=5000))
 print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rows, grown = map(int, done.stdout.split())
-    assert rows == 4 * flights_spine.num_rows
-    assert held > 150 << 20, held
+    assert rows == 2 * flights_spine.num_rows
+    assert held > 64 << 20, held
     assert grown * 1024 < held / 4, f"{grown >> 10} MiB more were held for a set of {held >> 20} MiB"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
 
 
 # ---------------------------------------------------------------------------------------------------- loaders

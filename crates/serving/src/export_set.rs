@@ -1,7 +1,8 @@
-//! A recorded training set as a folder of Parquet files: rebuilt as a replay does, written a file at a time, read back, proved.
+//! A recorded training set as a folder of Parquet files: rebuilt as a replay does, written a file at a time,
+//! read back, proved.
 //!
-//! A file has its name only when it is whole, so an export that was cut goes on where it stopped. What is in the folder in the
-//! end is what was recorded: all of it is read back and digested.
+//! A file has its name only when it is whole, so an export that was cut goes on where it stopped. What is in
+//! the folder in the end is what was recorded: all of it is read back and digested.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -40,12 +41,13 @@ pub struct ExportReport {
 }
 
 impl Serving {
-    /// Writes a training set into a folder, `part-00000.parquet` and so on, each with `rows_per_file` rows but the last. Files of the
-    /// same set that are there already are kept. `progress` is told how many rows are done.
+    /// Writes a training set into a folder, `part-00000.parquet` and so on, each with `rows_per_file` rows
+    /// but the last. Files of the same set that are there already are kept. `progress` is told how many rows
+    /// are done.
     ///
     /// # Errors
-    /// A set that is not known or cannot be rebuilt; a folder that holds other Parquet files or cannot be written; `Damaged` where
-    /// what is read back is not what was recorded.
+    /// A set that is not known or cannot be rebuilt; a folder that holds other Parquet files or cannot be
+    /// written; `Damaged` where what is read back is not what was recorded.
     pub async fn export(
         &self,
         id: TrainingSetId,
@@ -130,7 +132,8 @@ fn refuse_strangers(folder: &Path, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file is there and holds these rows of this set, by what it says itself. What it really holds is digested in the end.
+/// Whether a file is there and holds these rows of this set, by what it says itself. What it really holds is
+/// digested in the end.
 fn is_there(path: &Path, id: TrainingSetId, first: usize, rows: usize) -> Result<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
