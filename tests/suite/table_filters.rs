@@ -275,6 +275,40 @@ async fn features_may_have_the_names_of_what_the_log_knows() {
     assert_eq!(found.unwrap(), [expected]);
 }
 
+/// Bounds of a file or a page say nothing of what a cast makes of the values between them.
+#[tokio::test(flavor = "multi_thread")]
+async fn casts_that_do_not_keep_the_order_leave_nothing_out() {
+    let serving = memory(&beginning()).await;
+    let mut view = "kind = \"feature_view\"\nname = \"v\"\nentity = \"thing\"\n".to_owned();
+    view +=
+        "[time]\nvalid_at = \"ts\"\nknown_at = \"assumed\"\n[[features]]\nname = \"x\"\ntype = \"int64\"\n";
+    let definitions = files(&[("thing.toml", one_view::ENTITY), ("v.toml", &view)]);
+    serving.apply(definitions, &author()).await.unwrap();
+    // From five in the morning to four in the morning, with an afternoon between.
+    let hour = 3_600_000_000;
+    let times = [5, 14, 28].map(|hours| Some(Value::Instant(hours * hour)));
+    let numbers = |of: [i64; 3]| -> ArrayRef { Arc::new(Int64Array::from_iter_values(of)) };
+    let batch = one_view::batch_of(vec![
+        ("k", numbers([1, 2, 3])),
+        ("ts", column(&times, &time_type())),
+        ("x", numbers([-1, 0, 100_000])),
+    ]);
+    ingest(&serving, claimed(rows("v", vec![batch]), Claim::BackFill)).await.unwrap();
+    for (condition, key) in [
+        ("CAST(valid_at AS TIME) >= TIME '12:00:00'", 2),
+        ("CAST(x AS BOOLEAN) IS NOT TRUE", 2),
+        ("TRY_CAST(x AS SMALLINT) IS NOT DISTINCT FROM NULL", 3),
+        // These keep it.
+        ("CAST(valid_at AS DATE) > DATE '1970-01-01'", 3),
+        ("CAST(x AS DOUBLE) > 0.5", 3),
+    ] {
+        for table in ["v", "history('v')"] {
+            let found = read_rows(&serving, &format!("SELECT k FROM {table} WHERE {condition}")).await;
+            assert_eq!(found.unwrap(), [[Some(Value::Int(key))]], "{table}: {condition}");
+        }
+    }
+}
+
 /// More batches than files are held open for.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_small_batches_give_what_the_rule_says_of_their_history() {

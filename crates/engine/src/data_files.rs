@@ -285,6 +285,15 @@ fn merge(ranges: &[Range<u64>], block: u64) -> Vec<Range<u64>> {
     merged
 }
 
+/// Bytes that Parquet's reader holds of some columns at once: all of a row group.
+pub(crate) fn chunk_bytes(footer: &ArrowReaderMetadata, names: &[&str]) -> usize {
+    let columns: Vec<usize> = names.iter().filter_map(|name| footer.schema().index_of(name).ok()).collect();
+    let groups = footer.metadata().row_groups().iter();
+    let of_group =
+        groups.map(|group| columns.iter().map(|column| group.column(*column).compressed_size()).sum());
+    usize::try_from(of_group.max().unwrap_or(0i64)).unwrap_or(0)
+}
+
 pub(crate) fn unreadable(file: &DataFile, error: &ParquetError) -> DataFusionError {
     DataFusionError::Execution(format!("data file `{}` cannot be read: {error}", file.path))
 }

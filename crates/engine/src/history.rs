@@ -26,6 +26,7 @@ use feature::{FeatureType, Sequence};
 use futures::{StreamExt, stream};
 
 use crate::data_files::DataFiles;
+use crate::point_in_time::working_memory::WorkingMemory;
 use crate::scan::{
     BATCH, FILE, FileRows, Meters, Predicate, RETRACTED, ROW, SEQUENCE, deal, may_hold, taken_over,
 };
@@ -130,10 +131,10 @@ impl TableProvider for HistoryTable {
         if files.is_empty() && pruned == 0 {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let rows = FileRows::new(self.data.clone(), &self.stored, stored, predicate.clone())?;
+        let rows = FileRows::new(self.data.clone(), &self.stored, stored, predicate)?;
         let partitions = session.config().target_partitions();
         let version = self.version.clone();
-        Ok(Arc::new(HistoryExec::new(version, rows, schema, files, pruned, predicate, partitions)))
+        Ok(Arc::new(HistoryExec::new(version, rows, schema, files, pruned, partitions)))
     }
 }
 
@@ -158,7 +159,6 @@ pub(crate) struct HistoryExec {
     /// By partition.
     files: Vec<Vec<VisibleFile>>,
     pruned: usize,
-    predicate: Option<Arc<Predicate>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
     /// Where the node stands within another, that one's.
@@ -173,7 +173,6 @@ impl HistoryExec {
         schema: SchemaRef,
         files: Vec<VisibleFile>,
         pruned: usize,
-        predicate: Option<Arc<Predicate>>,
         partitions: usize,
     ) -> Self {
         let files = deal(files, partitions, |visible| visible.file.rows);
@@ -184,7 +183,7 @@ impl HistoryExec {
             Boundedness::Bounded,
         );
         let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
-        Self { version, rows, schema, files, pruned, predicate, properties, metrics, meters: None }
+        Self { version, rows, schema, files, pruned, properties, metrics, meters: None }
     }
 
     /// The same that counts what it reads among what another node does.
@@ -203,7 +202,7 @@ impl DisplayAs for HistoryExec {
             write!(f, ", files_pruned={}", self.pruned)?;
         }
         write!(f, ", columns=[{}]", columns.join(", "))?;
-        match &self.predicate {
+        match self.rows.predicate() {
             Some(predicate) => write!(f, ", filter=[{predicate}]"),
             None => Ok(()),
         }
@@ -264,8 +263,9 @@ impl ExecutionPlan for HistoryExec {
         let baseline = self.meters.is_none().then(|| BaselineMetrics::new(&self.metrics, partition));
         let (rows, batch_rows) = (self.rows.clone(), context.session_config().batch_size().max(1));
         let (schema, given) = (self.schema.clone(), self.schema.clone());
+        let memory = WorkingMemory::of(context.memory_pool(), format!("HistoryExec[{partition}]"));
         let batches = stream::iter(files)
-            .flat_map(move |file| rows.of(file, batch_rows, meters.clone()))
+            .flat_map(move |file| rows.of(file, batch_rows, meters.clone(), memory.clone()))
             .map(move |batch| {
                 let (_, columns, rows) = batch?.into_parts();
                 if let Some(baseline) = &baseline {

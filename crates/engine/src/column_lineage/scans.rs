@@ -40,6 +40,7 @@ impl Read {
     fn scan(&mut self, scan: &TableScan) {
         let mut columns: BTreeSet<String> =
             scan.projected_schema.fields().iter().map(|field| field.name().clone()).collect();
+        // What a condition in the scan looks at was read, though the scan does not give it.
         let filters = scan.filters.iter().flat_map(|filter| filter.column_refs());
         columns.extend(filters.map(|column| column.name.clone()));
         match table_of(scan) {

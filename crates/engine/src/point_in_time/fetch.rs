@@ -28,7 +28,7 @@ use super::page_values::{self, ColumnRows, GroupRows};
 use super::pages::{self, PageSelection};
 use super::working_memory::WorkingMemory;
 use super::{FeatureReport, Found, Lookup, LookupReport, NullReason, Output};
-use crate::data_files::{DataFiles, unreadable};
+use crate::data_files::{DataFiles, chunk_bytes, unreadable};
 
 /// Below this share of pages hit, reading only those costs less than decoding the columns whole (docs/performance.md).
 const SELECT_BELOW: f64 = 0.5;
@@ -300,15 +300,6 @@ async fn read_values(
         }
     }
     Ok(())
-}
-
-/// What Parquet's reader holds of some columns at once: all of a row group.
-fn chunk_bytes(footer: &ArrowReaderMetadata, names: &[&str]) -> usize {
-    let columns: Vec<usize> = names.iter().filter_map(|name| footer.schema().index_of(name).ok()).collect();
-    let groups = footer.metadata().row_groups().iter();
-    let of_group =
-        groups.map(|group| columns.iter().map(|column| group.column(*column).compressed_size()).sum());
-    usize::try_from(of_group.max().unwrap_or(0i64)).unwrap_or(0)
 }
 
 /// Decodes columns batch by batch, and takes the hit rows. By column, its pieces.

@@ -131,9 +131,14 @@ async fn matching(
             break;
         }
         meters.files_matched.add(cluster.len());
+        let together = cluster.len() > 1;
         let mut met = Vec::with_capacity(cluster.len());
         for place in cluster {
             let Some(side) = sides.try_next().await? else { break };
+            if together && let Some(held) = &side.held {
+                // Sides that wait for others can be many, and may be refused.
+                held.try_grow(held.free())?;
+            }
             // No row of a file to come is newer. Forward, what is older may still be nearer.
             let older = meetings.get(place + 1).filter(|_| lookup.direction.looks_back());
             met.push(Met { side, older: older.map(|next| next.newest) });
@@ -233,7 +238,7 @@ pub(super) struct Side {
     pub runs: Vec<KeyRun>,
     pub rows: Origin,
     /// What it is charged for, where it stays longer than a few rows do.
-    pub _held: Option<MemoryReservation>,
+    pub held: Option<MemoryReservation>,
 }
 
 /// Which rows of which files a side's rows are.
@@ -310,7 +315,7 @@ async fn side_of(
             + retracted.as_ref().map_or(0, Array::get_array_memory_size)
             + runs.capacity() * size_of::<KeyRun>(),
     );
-    Ok(Side { valid_at, known, retracted, runs, rows, _held: Some(held) })
+    Ok(Side { valid_at, known, retracted, runs, rows, held: Some(held) })
 }
 
 /// How long after valid_at the rows of a file became known, where that follows from a rule and need not be read. All batches of a
@@ -363,7 +368,7 @@ pub fn in_memory(
         known: Known::Arrival(i64::MIN),
         retracted: None,
         rows: Origin::Whole(0),
-        _held: None,
+        held: None,
     };
     let mut matchings = Matching::shares(spine, 1, 1);
     for matching in &mut matchings {

@@ -102,7 +102,7 @@ impl<'a> Merging<'a> {
                 .then(|| BooleanArray::from(rows.iter().map(|row| row.retracted).collect::<Vec<bool>>())),
             runs,
             rows: Origin::Several(rows.into_iter().map(|row| (row.file, row.row)).collect()),
-            _held: None,
+            held: None,
         })
     }
 }

@@ -27,7 +27,7 @@ pub mod plan;
 mod run;
 mod spine;
 mod spine_times;
-mod working_memory;
+pub(crate) mod working_memory;
 
 use std::collections::BTreeMap;
 use std::fmt;

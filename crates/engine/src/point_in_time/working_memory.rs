@@ -8,10 +8,10 @@ use datafusion::execution::memory_pool::{
 
 /// Charges a query for what a join takes while it reads.
 ///
-/// It is charged even where that goes over the query's limit, and nothing is refused for it: it is bounded by the number of cores and the size
-/// of a file, and given back soon, while what the query holds for long is refused or spilled the sooner.
+/// It is charged even where that goes over the query's limit, and nothing is refused for it: it is given back soon, while what the query holds
+/// for long is refused or spilled the sooner.
 #[derive(Clone, Debug)]
-pub(super) struct WorkingMemory(Arc<MemoryReservation>);
+pub(crate) struct WorkingMemory(Arc<MemoryReservation>);
 
 impl WorkingMemory {
     /// Charged where the reservation is.
@@ -19,10 +19,15 @@ impl WorkingMemory {
         Self(Arc::new(reservation.new_empty()))
     }
 
+    /// Charged to a pool, under a name of its own.
+    pub fn of(pool: &Arc<dyn MemoryPool>, name: impl Into<String>) -> Self {
+        Self(Arc::new(MemoryConsumer::new(name).register(pool)))
+    }
+
     /// Charged to nobody.
     pub fn free() -> Self {
         let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
-        Self(Arc::new(MemoryConsumer::new("PointInTime").register(&pool)))
+        Self::of(&pool, "PointInTime")
     }
 
     /// Charges some bytes until what it gives is dropped.

@@ -70,20 +70,36 @@ fn is_plain(condition: &Expr) -> bool {
     }
 }
 
-/// Whether the condition says the same of a row whenever it is asked.
+/// Whether the condition says the same of a row whenever it is asked, and bounds of its columns tell bounds of what is cast in it.
 fn is_fixed(condition: &Expr) -> bool {
-    let looks_elsewhere = condition.exists(|part| {
-        Ok(matches!(
-            part,
-            Expr::ScalarSubquery(_)
-                | Expr::InSubquery(_)
-                | Expr::Exists(_)
-                | Expr::SetComparison(_)
-                | Expr::OuterReferenceColumn(..)
-                | Expr::Placeholder(_)
-        ))
+    let does_not = condition.exists(|part| {
+        Ok(match part {
+            Expr::Cast(cast) => !keeps_order(cast.field.data_type()),
+            // What it cannot cast becomes null, and bounds know no nulls.
+            Expr::TryCast(_) => true,
+            _ => matches!(
+                part,
+                Expr::ScalarSubquery(_)
+                    | Expr::InSubquery(_)
+                    | Expr::Exists(_)
+                    | Expr::SetComparison(_)
+                    | Expr::OuterReferenceColumn(..)
+                    | Expr::Placeholder(_)
+            ),
+        })
     });
-    !condition.is_volatile() && !looks_elsewhere.unwrap_or(true)
+    !condition.is_volatile() && !does_not.unwrap_or(true)
+}
+
+/// Whether a cast to this type leaves values in their order. DataFusion casts the bounds of files and pages, whatever the type: a time of day,
+/// or the local time of a zone, begins anew within them.
+fn keeps_order(kind: &DataType) -> bool {
+    let utc = |zone: &str| matches!(zone, "UTC" | "+00:00");
+    match kind {
+        DataType::Date32 | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Timestamp(_, zone) => zone.as_deref().is_none_or(utc),
+        other => other.is_numeric(),
+    }
 }
 
 /// The conditions that a scan has taken over, all of which must hold.

@@ -21,7 +21,8 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::pages;
 use super::predicate::{Predicate, RowCondition};
-use crate::data_files::DataFiles;
+use crate::data_files::{DataFiles, chunk_bytes};
+use crate::point_in_time::working_memory::WorkingMemory;
 
 /// Columns that only the log knows, under names that no key and no feature can have.
 pub const RETRACTED: &str = "_retracted";
@@ -93,12 +94,23 @@ impl FileRows {
         Ok(Self { data, schema, read, predicate, condition })
     }
 
+    /// What rows are held against.
+    pub fn predicate(&self) -> Option<&Predicate> {
+        self.predicate.as_deref()
+    }
+
     /// The rows of a file in their order, in batches of at most so many.
-    pub fn of(&self, file: VisibleFile, batch_rows: usize, meters: Meters) -> SendableRecordBatchStream {
+    pub fn of(
+        &self,
+        file: VisibleFile,
+        batch_rows: usize,
+        meters: Meters,
+        memory: WorkingMemory,
+    ) -> SendableRecordBatchStream {
         let (rows, given) = (self.clone(), self.schema.fields().len());
         let columns: Vec<usize> = (0..given).collect();
         let condition = self.condition.clone();
-        let batches = stream::once(async move { rows.open(file, batch_rows, meters).await })
+        let batches = stream::once(async move { rows.open(file, batch_rows, meters, memory).await })
             .try_flatten()
             .map(move |batch| {
                 let batch = batch?;
@@ -119,11 +131,13 @@ impl FileRows {
         file: VisibleFile,
         batch_rows: usize,
         meters: Meters,
+        memory: WorkingMemory,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         meters.files_read.add(1);
         let all = file.file.rows;
+        let footer = self.data.footer(&file.file).await?;
         let stretches = match &self.predicate {
-            Some(predicate) => pages::may_be_true(&self.data.footer(&file.file).await?, predicate)?,
+            Some(predicate) => pages::may_be_true(&footer, predicate)?,
             None => None,
         };
         let selection = stretches.as_ref().map(|stretches| {
@@ -134,9 +148,12 @@ impl FileRows {
         let mut numbers = RowNumbers::new(stretches.unwrap_or_else(|| std::iter::once(0..all).collect()));
         meters.rows_pruned.add(usize::try_from(all.saturating_sub(numbers.left())).unwrap_or(0));
         let names: Vec<&str> = self.read.fields().iter().map(|field| field.name().as_str()).collect();
+        let share = numbers.left() as f64 / all.max(1) as f64;
+        let held = memory.hold((chunk_bytes(&footer, &names) as f64 * share) as usize);
         let stored = self.data.stream(&file, &names, selection, batch_rows).await?;
         let read = self.read;
         let batches = stored.map(move |stored| {
+            let _until_the_end = &held;
             let stored = stored?;
             meters.rows_read.add(stored.num_rows());
             with_log(&stored, &file, &read, &mut numbers)

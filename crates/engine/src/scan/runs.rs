@@ -6,6 +6,7 @@ use std::ops::Range;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat, concat_batches, partition, take_record_batch};
 use datafusion::common::{Result, internal_err};
+use foldhash::fast::RandomState;
 
 use crate::point_in_time::equal_bytes;
 
@@ -17,12 +18,13 @@ pub struct LastOfRuns {
     /// The column that keeps rows of one run apart, if there is one.
     occurrence: Option<usize>,
     retracted: usize,
-    held: Option<RecordBatch>,
+    /// What has come of the run that may go on.
+    held: Vec<RecordBatch>,
 }
 
 impl LastOfRuns {
     pub fn new(same: usize, occurrence: Option<usize>, retracted: usize) -> Self {
-        Self { same, occurrence, retracted, held: None }
+        Self { same, occurrence, retracted, held: Vec::new() }
     }
 
     /// What is known to be last now that these rows have come.
@@ -31,29 +33,26 @@ impl LastOfRuns {
         let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return Ok(Vec::new()) };
         let mut done = Vec::new();
         let mut start = 0;
-        if let Some(held) = self.held.take() {
-            if self.goes_on(&held, rows)? {
-                let run = concat_batches(&rows.schema(), [&held, &rows.slice(0, first.end)])?;
-                if runs.len() == 1 {
-                    self.hold(&run);
-                    return Ok(done);
-                }
-                done.push(self.last_of(&run, std::slice::from_ref(&(0..run.num_rows())))?);
-                start = 1;
-            } else {
-                done.push(self.last_of(&held, std::slice::from_ref(&(0..held.num_rows())))?);
+        if self.goes_on(rows)? {
+            self.hold(rows.slice(0, first.end));
+            if runs.len() == 1 {
+                return Ok(done);
             }
+            start = 1;
         }
+        done.extend(self.finish()?);
         done.push(self.last_of(rows, &runs[start..runs.len() - 1])?);
-        self.hold(&rows.slice(last.start, last.end - last.start));
+        self.hold(rows.slice(last.start, last.end - last.start));
         done.retain(|batch| batch.num_rows() > 0);
         Ok(done)
     }
 
-    /// What was held back.
+    /// What survives of the run that was held back.
     pub fn finish(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(held) = self.held.take() else { return Ok(None) };
-        let last = self.last_of(&held, std::slice::from_ref(&(0..held.num_rows())))?;
+        let held = std::mem::take(&mut self.held);
+        let Some(first) = held.first() else { return Ok(None) };
+        let run = concat_batches(&first.schema(), &held)?;
+        let last = self.last_of(&run, std::slice::from_ref(&(0..run.num_rows())))?;
         Ok((last.num_rows() > 0).then_some(last))
     }
 
@@ -68,13 +67,17 @@ impl LastOfRuns {
     }
 
     /// Of a run all but the last can be dropped, where nothing keeps them apart.
-    fn hold(&mut self, run: &RecordBatch) {
-        let from = if self.occurrence.is_some() { 0 } else { run.num_rows().saturating_sub(1) };
-        self.held = Some(run.slice(from, run.num_rows() - from));
+    fn hold(&mut self, run: RecordBatch) {
+        if self.occurrence.is_some() {
+            self.held.push(run);
+        } else {
+            self.held = vec![run.slice(run.num_rows() - 1, 1)];
+        }
     }
 
     /// Whether the first of these rows belongs to the run that is held.
-    fn goes_on(&self, held: &RecordBatch, rows: &RecordBatch) -> Result<bool> {
+    fn goes_on(&self, rows: &RecordBatch) -> Result<bool> {
+        let Some(held) = self.held.last() else { return Ok(false) };
         let pairs = held.columns().iter().zip(rows.columns()).take(self.same);
         let pairs = pairs.map(|(held, rows)| concat(&[&held.slice(held.len() - 1, 1), &rows.slice(0, 1)]));
         let pairs: Vec<ArrayRef> = pairs.collect::<Result<_, _>>()?;
@@ -88,19 +91,19 @@ impl LastOfRuns {
         match self.occurrence {
             None => kept.extend(runs.iter().map(|run| run.end as u32 - 1)),
             Some(column) => {
-                let column = rows.column(column);
+                let column = rows.column(column).slice(first.start, last.end - first.start);
+                let values = equal_bytes(&[column])?;
+                let mut lasts: HashMap<&[u8], u32, RandomState> = HashMap::default();
                 for run in runs {
                     if run.len() == 1 {
                         kept.push(run.start as u32);
                         continue;
                     }
-                    let values = equal_bytes(&[column.slice(run.start, run.len())])?;
-                    let mut lasts: HashMap<&[u8], u32> = HashMap::with_capacity(run.len());
-                    for (place, row) in (run.start..).zip(&values) {
-                        lasts.insert(row.data(), place as u32);
+                    for row in run.clone() {
+                        lasts.insert(values.row(row - first.start).data(), row as u32);
                     }
                     let from = kept.len();
-                    kept.extend(lasts.into_values());
+                    kept.extend(lasts.drain().map(|(_, row)| row));
                     kept[from..].sort_unstable();
                 }
             }

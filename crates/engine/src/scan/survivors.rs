@@ -36,6 +36,7 @@ use super::runs::LastOfRuns;
 use super::{FileRows, Meters, Predicate, deal};
 use crate::data_files::DataFiles;
 use crate::history::HistoryExec;
+use crate::point_in_time::working_memory::WorkingMemory;
 
 /// Files that are merged as they are read. Each is held open; more are sorted, in memory that spills.
 const MERGED: usize = 128;
@@ -91,7 +92,7 @@ pub fn plan(wanted: Wanted, partitions: usize) -> Result<Arc<dyn ExecutionPlan>>
     let Some(order) = LexOrdering::new(by.iter().map_while(|name| ascending(&schema, name))) else {
         return internal_err!("the rows of a feature view have no time");
     };
-    let survivors = SurvivorsExec::new(Wanted { schema, limit: None, ..wanted.clone() }, partitions);
+    let survivors = SurvivorsExec::new(Wanted { schema, limit: None, ..wanted }, partitions);
     let sorted = SortExec::new(order, Arc::new(survivors)).with_fetch(limit);
     let given = given.fields().iter().enumerate().map(|(place, field)| ProjectionExpr {
         expr: Arc::new(Column::new(field.name(), place)),
@@ -163,7 +164,7 @@ fn apart(files: &[VisibleFile]) -> Vec<Vec<VisibleFile>> {
 
 /// Things whose stretches (half open) do not overlap come apart.
 fn disjoint<T>(mut things: Vec<T>, stretch: impl Fn(&T) -> (i128, i128)) -> Vec<Vec<T>> {
-    things.sort_by_key(|thing| stretch(thing));
+    things.sort_by_cached_key(|thing| stretch(thing));
     let mut lots: Vec<Vec<T>> = Vec::new();
     let mut end = i128::MIN;
     for thing in things {
@@ -331,9 +332,11 @@ impl Wanted {
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let rows = FileRows::new(self.data.clone(), &self.history, read.clone(), self.predicate.clone())?;
         let batch_rows = context.session_config().batch_size().max(1);
+        let held = MemoryConsumer::new(format!("SurvivorsExec[{partition}]")).register(context.memory_pool());
+        let memory = WorkingMemory::beside(&held);
         if files.len() <= 1 {
             return Ok(match files.pop() {
-                Some(file) => rows.of(file, batch_rows, meters.clone()).boxed(),
+                Some(file) => rows.of(file, batch_rows, meters.clone(), memory).boxed(),
                 None => stream::empty().boxed(),
             });
         }
@@ -345,15 +348,13 @@ impl Wanted {
             return internal_err!("the rows of a feature view have no time");
         };
         if files.len() > MERGED {
-            let unsorted =
-                HistoryExec::new(self.version.clone(), rows, read, files, 0, self.predicate.clone(), 1);
+            let unsorted = HistoryExec::new(self.version.clone(), rows, read, files, 0, 1);
             let sorted = SortExec::new(order, Arc::new(unsorted.metered_by(meters.clone())));
             return Ok(sorted.execute(0, context.clone())?.boxed());
         }
         let shared =
             (batch_rows * WHOLE_BATCHES / files.len()).clamp(LEAST_BATCH_ROWS.min(batch_rows), batch_rows);
-        let streams = files.into_iter().map(|file| rows.of(file, shared, meters.clone()));
-        let held = MemoryConsumer::new(format!("SurvivorsExec[{partition}]")).register(context.memory_pool());
+        let streams = files.into_iter().map(|file| rows.of(file, shared, meters.clone(), memory.clone()));
         // Of equals the first file's come first.
         let merged = StreamingMergeBuilder::new()
             .with_streams(streams.collect())
