@@ -22,7 +22,7 @@ print(client.apply("rides-features"))
 for source in translation.sources:
     rows = read_source(source)
     if rows.num_rows:
-        print(client.ingest(source.view, rows, key="the file of today"))
+        print(client.ingest(source.view, rows, key=f"{source.view}, as of today"))
 print(compare(client, repository, translation.sources))
 
 # From here on it is Lineament's: now, or as a training set that is recorded.
