@@ -1,7 +1,7 @@
 """Other shapes of keys than the harness generates, and its peers over them.
 
 `S-text` is S with keys of text, `S-two` with keys of two columns, `S-zipf` with keys as skewed as words are: of 100,000 entities the first
-has an eighth of all rows. Text and two columns are made of S, row by row and in its order, so that every other value is the same.
+has 13 % of all rows. Text and two columns are made of S, row by row and in its order, so that every other value is the same.
 """
 
 import json
