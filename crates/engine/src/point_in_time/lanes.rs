@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
-use super::cores::cores;
+use super::cores::{apart, cores};
 use super::spine::cast_key;
 
 /// A spine's rows by lane.
@@ -27,8 +27,8 @@ pub struct Dealt {
 }
 
 /// What a spine is dealt by: expressions, and the types that files have these keys in.
-pub struct DealtBy<'a> {
-    pub keys: &'a [Arc<dyn PhysicalExpr>],
+pub struct DealtBy {
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
     pub types: Vec<DataType>,
 }
 
@@ -40,44 +40,30 @@ pub struct Lane {
 }
 
 impl Dealt {
-    /// `lanes` is a power of two.
-    pub fn new(lanes: u32) -> Self {
-        Self { lanes: vec![Lane::default(); lanes as usize], next: 0 }
-    }
-
-    /// Deals rows by the bucket of their key, as files are; those without one go to the first lane.
-    pub fn deal(&mut self, batch: &RecordBatch, by: Option<&DealtBy<'_>>) -> Result<()> {
-        let rows = batch.num_rows();
-        let mut lane_of = vec![0u32; rows];
-        if let Some(DealtBy { keys, types }) = by {
-            let mut columns = Vec::with_capacity(types.len());
-            for (expression, kind) in keys.iter().zip(types) {
-                let column = expression.evaluate(batch)?.into_array(rows)?;
-                columns.push(cast_key(&expression.to_string(), &column, kind)?);
+    /// Deals batches side by side, by the bucket of each row's key, as files are; rows without a key go to the first lane. `lanes` is a power of
+    /// two.
+    pub async fn new(
+        spine: impl Iterator<Item = RecordBatch>,
+        by: Option<DealtBy>,
+        lanes: u32,
+    ) -> Result<Self> {
+        let by = by.map(Arc::new);
+        let hands = spine.map(|batch| {
+            let by = by.clone();
+            apart(async move { Ok((batch.num_rows() as u32, deal(&batch, by.as_deref(), lanes)?)) })
+        });
+        let hands: Vec<_> = hands.collect();
+        let mut hands = stream::iter(hands).buffered(cores());
+        let mut dealt = Self { lanes: vec![Lane::default(); lanes as usize], next: 0 };
+        while let Some((rows, hand)) = hands.try_next().await? {
+            for Hand { lane, places, rows } in hand {
+                let lane = &mut dealt.lanes[lane];
+                lane.places.extend(places.into_iter().map(|row| dealt.next + row));
+                lane.batches.push(rows);
             }
-            let usable: UInt32Array = (0..rows as u32)
-                .filter(|row| columns.iter().all(|key| key.is_valid(*row as usize)))
-                .collect();
-            let columns: Vec<ArrayRef> =
-                columns.iter().map(|key| take(key, &usable, None)).collect::<Result<_, _>>()?;
-            let buckets = feature::key::bucket_of_rows(&columns, self.lanes.len() as u32)
-                .map_err(|error| DataFusionError::Internal(error.to_string()))?;
-            for (row, bucket) in usable.values().iter().zip(buckets) {
-                lane_of[*row as usize] = bucket;
-            }
+            dealt.next += rows;
         }
-        let mut dealt: Vec<Vec<u32>> = vec![Vec::new(); self.lanes.len()];
-        for (row, lane) in lane_of.into_iter().enumerate() {
-            dealt[lane as usize].push(row as u32);
-        }
-        for (lane, rows) in self.lanes.iter_mut().zip(dealt) {
-            if !rows.is_empty() {
-                lane.places.extend(rows.iter().map(|row| self.next + row));
-                lane.batches.push(take_record_batch(batch, &UInt32Array::from(rows))?);
-            }
-        }
-        self.next += rows as u32;
-        Ok(())
+        Ok(dealt)
     }
 
     pub fn memory(&self) -> usize {
@@ -89,6 +75,47 @@ impl Dealt {
     pub fn into_lanes(self) -> impl Iterator<Item = Lane> {
         self.lanes.into_iter().filter(|lane| !lane.places.is_empty())
     }
+}
+
+/// What a lane gets of a batch: rows and their places in it.
+struct Hand {
+    lane: usize,
+    places: Vec<u32>,
+    rows: RecordBatch,
+}
+
+/// The rows of a batch by lane.
+fn deal(batch: &RecordBatch, by: Option<&DealtBy>, lanes: u32) -> Result<Vec<Hand>> {
+    let rows = batch.num_rows();
+    let mut lane_of = vec![0u32; rows];
+    if let Some(DealtBy { keys, types }) = by {
+        let mut columns = Vec::with_capacity(types.len());
+        for (expression, kind) in keys.iter().zip(types) {
+            let column = expression.evaluate(batch)?.into_array(rows)?;
+            columns.push(cast_key(&expression.to_string(), &column, kind)?);
+        }
+        let usable: UInt32Array =
+            (0..rows as u32).filter(|row| columns.iter().all(|key| key.is_valid(*row as usize))).collect();
+        let columns: Vec<ArrayRef> =
+            columns.iter().map(|key| take(key, &usable, None)).collect::<Result<_, _>>()?;
+        let buckets = feature::key::bucket_of_rows(&columns, lanes)
+            .map_err(|error| DataFusionError::Internal(error.to_string()))?;
+        for (row, bucket) in usable.values().iter().zip(buckets) {
+            lane_of[*row as usize] = bucket;
+        }
+    }
+    let mut dealt: Vec<Vec<u32>> = vec![Vec::new(); lanes as usize];
+    for (row, lane) in lane_of.into_iter().enumerate() {
+        dealt[lane as usize].push(row as u32);
+    }
+    let with_rows = dealt.into_iter().enumerate().filter(|(_, places)| !places.is_empty());
+    with_rows
+        .map(|(lane, places)| {
+            let places = UInt32Array::from(places);
+            let rows = take_record_batch(batch, &places)?;
+            Ok(Hand { lane, places: places.values().to_vec(), rows })
+        })
+        .collect()
 }
 
 impl Lane {

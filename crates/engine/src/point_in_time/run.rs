@@ -98,7 +98,7 @@ impl Run {
                 side.extend(found);
             }
         } else {
-            let dealt = self.deal(spine.iter().cloned(), lanes, reservation)?;
+            let dealt = self.deal(spine.iter().cloned(), lanes, reservation).await?;
             let mut found = self.clone().in_lanes(dealt, |run, places, lane, held| async move {
                 let places = Some(Arc::new(places));
                 let found = run.gather(std::slice::from_ref(&lane), places, &held, 1).await?;
@@ -141,7 +141,7 @@ impl Run {
         let rows_in_all = spine.iter().map(RecordBatch::num_rows).sum();
         // Batches are let go as they are dealt.
         reservation.try_shrink(spine.iter().map(bytes_of).sum::<usize>().min(reservation.size()))?;
-        let dealt = self.deal(spine.into_iter(), lanes, reservation)?;
+        let dealt = self.deal(spine.into_iter(), lanes, reservation).await?;
         let spills = SpillMetrics::new(&self.metrics, 0);
         let mut ordered = self.keeps_order.then(|| Ordered::new(&self.context, &self.schema, spills));
         let mut reports: Vec<Option<LookupReport>> = vec![None; self.sides.len()];
@@ -276,23 +276,19 @@ impl Run {
     }
 
     /// Deals the spine.
-    fn deal(
+    async fn deal(
         &self,
         spine: impl Iterator<Item = RecordBatch>,
         lanes: u32,
         reservation: &MemoryReservation,
     ) -> Result<Dealt> {
-        let keys = self.dealt_by();
-        let mut dealt = Dealt::new(lanes);
-        for batch in spine {
-            dealt.deal(&batch, keys.as_ref())?;
-        }
+        let dealt = Dealt::new(spine, self.dealt_by(), lanes).await?;
         reservation.try_grow(dealt.memory())?;
         Ok(dealt)
     }
 
     /// The keys of the view with the most rows: the spine is dealt by them.
-    fn dealt_by(&self) -> Option<DealtBy<'_>> {
+    fn dealt_by(&self) -> Option<DealtBy> {
         let views = self.sides.iter().filter_map(|side| match side {
             Side::View { lookup, keys, .. } => {
                 Some((lookup.files.iter().map(|file| file.file.rows).sum::<u64>(), lookup, keys))
@@ -301,7 +297,7 @@ impl Run {
         });
         let (_, lookup, keys) = views.max_by_key(|(rows, _, _)| *rows)?;
         let types = lookup.version.keys().iter().map(|key| key.data_type.arrow()).collect();
-        Some(DealtBy { keys, types })
+        Some(DealtBy { keys: keys.clone(), types })
     }
 
     /// How many buckets the largest file of any view is one of.
