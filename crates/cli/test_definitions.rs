@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::{cast, concat_batches};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use catalog::ingest::{Input, Request};
 use clap::Args;
@@ -231,7 +234,7 @@ async fn compare(
             ));
             continue;
         };
-        let column = cast(column, actual.data_type()).map_err(|error| {
+        let column = exactly(column, actual.data_type()).map_err(|error| {
             Error::new(Kind::Invalid, format!("`{}`, column `{name}`: {error}", path.display()))
         })?;
         let (found, wanted) = (texts(actual)?, texts(&column)?);
@@ -247,9 +250,26 @@ async fn compare(
     Ok(faults)
 }
 
+/// What was written, in the type that the answer has. A value that the type does not hold is an error: it would else be expected as null, or
+/// as another number.
+fn exactly(column: &ArrayRef, kind: &DataType) -> std::result::Result<ArrayRef, ArrowError> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let held = cast_with_options(column, kind, &strict)?;
+    if column.data_type().is_numeric() && kind.is_integer() {
+        let back = cast_with_options(&held, column.data_type(), &strict)?;
+        let differs = distinct(&back, column)?;
+        if let Some(row) = (0..differs.len()).find(|row| differs.value(*row)) {
+            let written =
+                ArrayFormatter::try_new(column, &FormatOptions::default())?.value(row).try_to_string()?;
+            return Err(ArrowError::CastError(format!("row {row}: {written} is no {kind}")));
+        }
+    }
+    Ok(held)
+}
+
 /// Cells as text: as many digits as tell a number from all others, so that equal text is an equal value.
 fn texts(column: &ArrayRef) -> Result<Vec<Option<String>>> {
-    let wrong = |error: arrow::error::ArrowError| Error::new(Kind::Internal, error.to_string());
+    let wrong = |error: ArrowError| Error::new(Kind::Internal, error.to_string());
     let formatter = ArrayFormatter::try_new(column, &FormatOptions::default()).map_err(wrong)?;
     (0..column.len())
         .map(|row| match column.is_null(row) {
