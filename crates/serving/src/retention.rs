@@ -95,21 +95,26 @@ pub(crate) fn kept_by(state: &State, graph: &Graph, start: u32) -> Result<Record
 pub(crate) fn batches(state: &State, graph: &Graph) -> Result<RecordBatch, DataFusionError> {
     let retention = Retention::of(state, graph);
     let places = (0..graph.nodes().len()).filter_map(|place| u32::try_from(place).ok());
-    let all: Vec<(u32, Vec<Keeper>)> = places
-        .filter(|place| matches!(graph.node(*place), Node::Batch(_)))
-        .map(|place| (place, retention.kept_by(place)))
-        .collect();
-    let first = |of: &dyn Fn(&Keeper) -> String| texts(all.iter().map(|(_, kept)| kept.first().map(of)));
-    let count = |kept_for: Blocks| -> ArrayRef {
-        let count = |kept: &[Keeper]| kept.iter().filter(|keeper| keeper.kept_for == kept_for).count() as u64;
-        Arc::new(UInt64Array::from_iter_values(all.iter().map(|(_, kept)| count(kept))))
+    let kinds = [Blocks::Deployment, Blocks::ModelVersion, Blocks::TrainingSet];
+    // Of each batch the worst and the numbers: all ways of all batches would be very many.
+    let of_batch = |place: u32| {
+        let kept = retention.kept_by(place);
+        let counts = kinds.map(|kind| kept.iter().filter(|keeper| keeper.kept_for == kind).count() as u64);
+        (place, kept.into_iter().next(), counts)
+    };
+    let all: Vec<(u32, Option<Keeper>, [u64; 3])> =
+        places.filter(|place| matches!(graph.node(*place), Node::Batch(_))).map(of_batch).collect();
+    let first =
+        |of: &dyn Fn(&Keeper) -> String| texts(all.iter().map(|(_, worst, _)| worst.as_ref().map(of)));
+    let count = |kind: usize| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(all.iter().map(|(_, _, counts)| counts[kind])))
     };
     table(vec![
-        ("batch", texts(all.iter().map(|(place, _)| Some(graph.node(*place).to_string())))),
+        ("batch", texts(all.iter().map(|(place, _, _)| Some(graph.node(*place).to_string())))),
         ("kept_for", first(&|keeper| keeper.kept_for.to_string())),
-        ("deployments", count(Blocks::Deployment)),
-        ("model_versions", count(Blocks::ModelVersion)),
-        ("training_sets", count(Blocks::TrainingSet)),
+        ("deployments", count(0)),
+        ("model_versions", count(1)),
+        ("training_sets", count(2)),
         ("path", first(&|keeper| labels(graph, &keeper.path))),
     ])
 }
