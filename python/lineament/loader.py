@@ -103,6 +103,9 @@ class Loader:
                 worker = torch.utils.data.get_worker_info()
                 place, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
                 epoch, loader.epoch = loader.epoch, loader.epoch + 1
+                if worker is not None:
+                    # Workers begin anew for each pass, with a count of their own; what torch draws for it is the same in all of them.
+                    epoch += worker.seed - worker.id
                 for batch in loader._batches(epoch, place, count):
                     yield _tensors(torch, batch)
 
@@ -238,7 +241,7 @@ def _number(column: pyarrow.ChunkedArray, name: str, dtype: Any) -> Any:
             f"column `{name}` has nulls, which {dtype} cannot hold; take a float dtype, or fill them first"
         )
     if dtype.kind == "f" and not pyarrow.types.is_floating(column.type):
-        column = column.cast(pyarrow.float64())
+        column = column.cast(pyarrow.float64(), safe=False)
     return column.to_numpy()
 
 

@@ -102,8 +102,10 @@ class Server:
         # The server ends where its standard input does, which the system closes with this process, also a
         # killed one.
         self.process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # An interrupt at the keyboard is for what runs here.
+            start_new_session=True,
+        )  # fmt: skip
         _RUNNING.add(self)
         lines: queue.Queue[str | None] = queue.Queue()
         for stream, taker in ((self.process.stdout, lines), (self.process.stderr, None)):

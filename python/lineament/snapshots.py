@@ -90,12 +90,13 @@ class Snapshots:
         _, _, moment = at_instant(entities([{"": 0}]), at)
         time = instant(moment, "at")
         known = " UNION ".join(
-            f"SELECT {columns} FROM history({_text(view)}) WHERE valid_at <= {_instant(time)}"
+            f"SELECT {columns} FROM history({_text(view)}) WHERE valid_at <= {_instant(time)} "
+            f"AND known_at <= {_instant(time)}"
             for view in views
         )
         spine = self.sql(f"SELECT DISTINCT {columns} FROM ({known}) AS known ORDER BY {columns}").to_arrow()
         if spine.num_rows == 0:
-            raise NotFound(f"no entity of {', '.join(views)} has an observation of {time} or before")
+            raise NotFound(f"no entity of {', '.join(views)} has an observation that was known at {time}")
         table, name, _ = at_instant(spine, moment)
         return self.get_historical_features(table, names, full_feature_names, at=name, record=record)
 
@@ -112,16 +113,27 @@ class Snapshots:
         3    LGA 2013-07-01 12:02:00+00:00 2013-07-01 12:01:00+00:00         -1
         """
         first, last = instant(since, "since"), instant(until, "until")
-        keys = ", ".join(map(_quoted, self._keys_of(view)))
+        keys = ", ".join(map(_quoted, self._leading_of(view)))
         return self.sql(
             f"SELECT * FROM history({_text(view)}) WHERE known_at >= {_instant(first)} AND known_at < "
             f"{_instant(last)} "
-            f"ORDER BY known_at, valid_at, {keys}"
+            f"ORDER BY known_at, valid_at, {keys}, sequence, file, \"row\""
         )
 
     def _keys_of(self, view: str) -> list[str]:
-        """The key columns of a view, which its history begins with. What the server says of one that is not
-        there names the nearest."""
+        """The key columns of a view."""
+        leading = self._leading_of(view)
+        project, _, name = view.partition("@")[0].rpartition(".")
+        found = self.sql(
+            f"SELECT keys FROM lineament.feature_views WHERE project = {_text(project or 'default')} "
+            f"AND feature_view = {_text(name)}"
+        ).to_arrow()
+        keys = {key.strip() for keys in found["keys"].to_pylist() for key in keys.split(",")}
+        return [column for column in leading if column in keys]
+
+    def _leading_of(self, view: str) -> list[str]:
+        """The columns that a view's history begins with: its keys, and its occurrence where it has one. What the server
+        says of a view that is not there names the nearest."""
         names = self.sql(f"SELECT * FROM history({_text(view)}) LIMIT 0").column_names
         return names[: names.index("valid_at")]
 

@@ -25,6 +25,14 @@ _SUM = (1 << 32) - 1
 _MICROS = pyarrow.timestamp("us", tz="UTC")
 
 
+#: Members of a rule, and of each of its parts.
+_MEMBERS: dict[str, tuple[set[str], set[str]]] = {
+    "time": ({"parts", "gap"}, {"name", "until"}),
+    "entity": ({"keys", "parts", "seed"}, {"name", "weight"}),
+    "random": ({"parts", "seed"}, {"name", "weight"}),
+}
+
+
 class Split:
     """A rule that puts each row of a training set into one part, or into none.
 
@@ -80,9 +88,17 @@ class Split:
                 f"the recorded split {dict(recorded)!r} is not one that this client knows; a later client may"
             )
         ((kind, rule),) = recorded.items()
-        if kind not in ("time", "entity", "random"):
+        if kind not in _MEMBERS:
             raise Error(
                 f"the training set is split by {kind}, which this client does not know; a later client may"
+            )
+        # A member that is not known changes what the rule means.
+        of_rule, of_part = _MEMBERS[kind]
+        unknown = set(rule) - of_rule
+        unknown.update(member for part in rule["parts"] for member in set(part) - of_part)
+        if unknown:
+            raise Error(
+                f"the recorded split has `{min(unknown)}`, which this client does not know; a later client may"
             )
         return cls(kind, rule)
 

@@ -74,6 +74,7 @@ def test_rows_that_are_rejected(features, tmp_path):
             "has the column `tmp`, which the answer has not (did you mean `temp`?)",
         ),
         ("expected.csv", "origin,temp\nLGA,\n", "the spine has 4 rows"),
+        ("expected.csv", "origin,temp\nLGA,\nLGA,4O.1\nLGA,40.1\nLGA,\n", "Cannot cast string '4O.1'"),
         ("wether.csv", "origin,time_hour\n", "wether"),
     ],
 )

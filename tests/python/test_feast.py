@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from lineament.feast import Repository, Unreadable, compare, read_source, translate
+from lineament.feast.definitions import Translation
 from lineament.feast.__main__ import main
 
 ValueType = enum.Enum(
@@ -180,6 +181,16 @@ def test_definitions(repository, folder):
     assert files["service_model.toml"]["features"] == ["hourly_stats.rate", "labels.trips"]
 
 
+def test_names_that_meet_lose_nothing_in_silence():
+    done = Translation()
+    assert done.define("feature view a-b", "feature view", "a_b", "one")
+    assert not done.define("feature view a_b", "feature view", "a_b", "other")
+    assert done.define("entity driver", "entity", "driver", "key")
+    assert done.define("feature view entity_driver", "feature view", "entity_driver", "rows")
+    assert sorted(done.files.values()) == ["key", "one", "rows"]
+    assert [(note.subject, note.lost) for note in done.notes] == [("feature view a_b", True)]
+
+
 def test_what_has_no_counterpart_is_said(repository, folder):
     notes = {str(note): note.lost for note in translate(repository, folder).notes}
     for text, lost in [
@@ -297,7 +308,7 @@ def test_a_repository_that_is_none(tmp_path):
 FEAST = os.environ.get("LINEAMENT_FEAST")
 
 
-@pytest.mark.skipif(FEAST is None, reason="`make test-feast` installs Feast, 600 MB, and runs this")
+@pytest.mark.skipif(FEAST is None, reason="`make test-feast` runs this, which takes some minutes")
 @pytest.mark.parametrize(("template", "columns"), [("local", 8), ("pytorch_nlp", 11)])
 def test_what_feast_init_makes(server, tmp_path, template, columns):
     python = Path(FEAST) / "bin" / "python"

@@ -117,6 +117,23 @@ def test_a_fork_neither_stops_it_nor_keeps_it():
         os.kill(child, signal.SIGKILL)
 
 
+def test_an_interrupt_at_the_keyboard_is_not_for_it():
+    script = """
+import lineament, os, signal, sys, time
+server = lineament.serve("memory://")
+print("ready", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)
+    print(server.connect().status()["sequence"], flush=True)
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert child.stdout.readline() == "ready\n"
+    os.killpg(child.pid, signal.SIGINT)
+    assert child.communicate(timeout=60)[0] == "0\n" and child.returncode == 0
+
+
 def test_what_keeps_it_from_starting_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no store")
     with pytest.raises(lineament.Unavailable, match="ended before it listened: .*file"):

@@ -138,6 +138,12 @@ def test_views_of_different_entities_need_a_spine(flights_client):
     assert keys == sorted(set(keys)) and len(keys) > 3_000
 
 
+def test_a_view_with_occurrences_has_a_row_an_entity(flights_client):
+    at = datetime(2013, 7, 1, 12, tzinfo=UTC)
+    both = flights_client.features_at(["departures.dep_delay", "weather.temp"], at)
+    assert both.to_arrow()["origin"].to_pylist() == ["EWR", "JFK", "LGA"]
+
+
 def test_every_change_in_a_range(readings_client):
     changes = readings_client.changes("reading", "2024-01-01T10:00:00Z", NOON)
     times = changes.to_arrow()["known_at"].to_pylist()

@@ -261,6 +261,10 @@ def test_what_is_wrong_on_this_side(readings_client):
         )
     with pytest.raises(lineament.Error, match="does not know"):
         Split.of({"phase_of_the_moon": {}})
+    parts = [{"name": "a", "weight": 1}, {"name": "b", "weight": 1}]
+    for rule in ({"parts": parts, "salt": "x"}, {"parts": [{**parts[0], "until": "x"}, parts[1]]}):
+        with pytest.raises(lineament.Error, match="this client does not know"):
+            Split.of({"random": rule})
 
 
 def test_shares_are_exact():

@@ -255,7 +255,7 @@ def test_batches_as_tensors(readings_client, training_set, torch):
 def test_workers_share_the_batches(readings_client, training_set, torch):
     seen = []
     for worker in range(3):
-        torch.worker = types.SimpleNamespace(id=worker, num_workers=3)
+        torch.worker = types.SimpleNamespace(id=worker, num_workers=3, seed=70 + worker)
         dataset = readings_client.loader(
             training_set, columns=["row"], batch_size=1_000, shuffle=4_000
         ).torch()

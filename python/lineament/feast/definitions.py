@@ -70,6 +70,7 @@ class Translation:
     files: dict[str, str] = field(default_factory=dict)
     sources: list[SourceFile] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    _defined: set[tuple[str, str]] = field(default_factory=set)
 
     def write(self, folder: Path) -> list[Path]:
         """Writes the files into a folder, over what is there of the same names."""
@@ -82,6 +83,17 @@ class Translation:
 
     def note(self, subject: str, text: str, *, lost: bool = False) -> None:
         self.notes.append(Note(subject, text, lost))
+
+    def define(self, subject: str, kind: str, name: str, text: str) -> bool:
+        """Takes a definition, unless another of its kind has its name here."""
+        if (kind, name) in self._defined:
+            self.note(subject, f"left out: its name here is `{name}`, which another {kind} has already", lost=True)
+            return False
+        self._defined.add((kind, name))
+        file = f"{name}.toml" if kind == "feature view" else f"{kind}_{name}.toml"
+        # A view may be called as the file of an entity is.
+        self.files[f"{kind.replace(' ', '_')}.{file}" if file in self.files else file] = text
+        return True
 
 
 def translate(contents: Any, folder: Path) -> Translation:
@@ -220,7 +232,8 @@ def _view(
         lines += ["", "[source]", f"files = {quoted(path)}"]
         if schema is not None:
             lines.append('format = "parquet"')
-    done.files[f"{ours}.toml"] = "\n".join(lines) + "\n"
+    if not done.define(subject, "feature view", ours, "\n".join(lines) + "\n"):
+        return None
     if created is not None:
         done.note(
             subject,
@@ -328,7 +341,7 @@ def _entity(
         lines += _words(entities[0])
     for key, (_, data_type) in zip(keys, parts, strict=True):
         lines += ["", "[[keys]]", f"name = {quoted(key)}", f"type = {quoted(data_type)}"]
-    done.files[f"entity_{ours}.toml"] = "\n".join(lines) + "\n"
+    done.define(subject, "entity", ours, "\n".join(lines) + "\n")
     known[identity] = (ours, keys)
     return known[identity]
 
@@ -437,7 +450,8 @@ def _service(done: Translation, service: Any, views: Mapping[str, SourceFile | N
     ours = _renamed(done, subject, service.name)
     lines = ['kind = "feature_service"', f"name = {quoted(ours)}", *_words(service)]
     lines.append(f"features = [{', '.join(quoted(reference) for reference in dict.fromkeys(references))}]")
-    done.files[f"service_{ours}.toml"] = "\n".join(lines) + "\n"
+    if not done.define(subject, "service", ours, "\n".join(lines) + "\n"):
+        return
     if getattr(service, "logging_config", None) is not None:
         done.note(subject, "its logging has no counterpart: the store records every retrieval itself")
 
