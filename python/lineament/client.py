@@ -30,6 +30,7 @@ from .frames import check_same, named_index, rows_a_message, to_table, without_v
 from .instants import instant
 from .loader import Loader
 from .progress import Progress
+from .quoting import literal
 from .registry import Registry
 from .reports import IngestReport, Plan, ReplayReport
 from .rows import Rows
@@ -253,10 +254,9 @@ class Client(Registry, Snapshots):
                 declared = definition.declared(text)
                 if declared.get("kind") == "entity" and declared.get("name") == name:
                     return file, text
-        literal = name.replace("'", "''")
         known = self.sql(
             "SELECT keys, description, owner, tags FROM lineament.entities "
-            f"WHERE project = 'default' AND entity = '{literal}' ORDER BY version DESC LIMIT 1"
+            f"WHERE project = 'default' AND entity = {literal(name)} ORDER BY version DESC LIMIT 1"
         ).to_arrow()
         if known.num_rows == 0:
             return None
@@ -538,15 +538,13 @@ class Client(Registry, Snapshots):
         ['tailnum']
         """
         project, _, view = name.rpartition(".")
-        texts = [part.replace("'", "''") for part in (project or "default", view)]
-        chosen = f"WHERE project = '{texts[0]}' AND feature_view = '{texts[1]}'"
+        chosen = f"WHERE project = {literal(project or 'default')} AND feature_view = {literal(view)}"
         found = self.sql(f"SELECT * FROM lineament.feature_views {chosen}").to_arrow().to_pylist()
         if not found:
             if "@" in name:
                 raise InvalidRequest(f"`{name}` is a version; give the feature view's name, `{name.partition('@')[0]}`")
             # What the server says of a view that is not there names the nearest that is.
-            quoted = name.replace("'", "''")
-            self.sql(f"SELECT * FROM history('{quoted}') LIMIT 0")
+            self.sql(f"SELECT * FROM history({literal(name)}) LIMIT 0")
             raise NotFound(f"there is no feature view `{name}` in force")
         return feature_view(found[0], self.sql(f"SELECT * FROM lineament.features {chosen}").to_arrow().to_pylist())
 

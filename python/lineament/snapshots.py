@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from .errors import InvalidRequest, NotFound
 from .instants import instant
 from .online import OnlineResponse, at_instant, entities
+from .quoting import identifier, literal
 from .rows import Rows
 
 if TYPE_CHECKING:
+    from .feature_view import FeatureView
     from .training_set import TrainingSet
 
 
@@ -20,6 +22,9 @@ class Snapshots:
     """What a client asks of the store as it stands at one instant, or as it changed."""
 
     def sql(self, query: str) -> Rows:
+        raise NotImplementedError
+
+    def feature_view(self, name: str) -> FeatureView:
         raise NotImplementedError
 
     def get_historical_features(
@@ -79,18 +84,18 @@ class Snapshots:
         """
         names = [features] if isinstance(features, str) else list(features)
         views = list(dict.fromkeys(_view_of(name) for name in names))
-        keys = {view: self._keys_of(view) for view in views}
+        keys = {view: self.feature_view(view.partition("@")[0]).keys for view in views}
         if len({tuple(columns) for columns in keys.values()}) != 1:
             listed = "; ".join(f"{view} is of {', '.join(columns)}" for view, columns in keys.items())
             raise InvalidRequest(
                 f"these features are of different entities ({listed}); give a spine to "
                 f"get_historical_features"
             )
-        columns = ", ".join(map(_quoted, keys[views[0]]))
+        columns = ", ".join(map(identifier, keys[views[0]]))
         _, _, moment = at_instant(entities([{"": 0}]), at)
         time = instant(moment, "at")
         known = " UNION ".join(
-            f"SELECT {columns} FROM history({_text(view)}) WHERE valid_at <= {_instant(time)} "
+            f"SELECT {columns} FROM history({literal(view)}) WHERE valid_at <= {_instant(time)} "
             f"AND known_at <= {_instant(time)}"
             for view in views
         )
@@ -113,28 +118,17 @@ class Snapshots:
         3    LGA 2013-07-01 12:02:00+00:00 2013-07-01 12:01:00+00:00         -1
         """
         first, last = instant(since, "since"), instant(until, "until")
-        keys = ", ".join(map(_quoted, self._leading_of(view)))
+        keys = ", ".join(map(identifier, self._leading_of(view)))
         return self.sql(
-            f"SELECT * FROM history({_text(view)}) WHERE known_at >= {_instant(first)} AND known_at < "
+            f"SELECT * FROM history({literal(view)}) WHERE known_at >= {_instant(first)} AND known_at < "
             f"{_instant(last)} "
             f"ORDER BY known_at, valid_at, {keys}, sequence, file, \"row\""
         )
 
-    def _keys_of(self, view: str) -> list[str]:
-        """The key columns of a view."""
-        leading = self._leading_of(view)
-        project, _, name = view.partition("@")[0].rpartition(".")
-        found = self.sql(
-            f"SELECT keys FROM lineament.feature_views WHERE project = {_text(project or 'default')} "
-            f"AND feature_view = {_text(name)}"
-        ).to_arrow()
-        keys = {key.strip() for keys in found["keys"].to_pylist() for key in keys.split(",")}
-        return [column for column in leading if column in keys]
-
     def _leading_of(self, view: str) -> list[str]:
         """The columns that a view's history begins with: its keys, and its occurrence where it has one. What the server
         says of a view that is not there names the nearest."""
-        names = self.sql(f"SELECT * FROM history({_text(view)}) LIMIT 0").column_names
+        names = self.sql(f"SELECT * FROM history({literal(view)}) LIMIT 0").column_names
         return names[: names.index("valid_at")]
 
 
@@ -148,13 +142,5 @@ def _view_of(reference: str) -> str:
     return view
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _instant(text: str) -> str:
-    return f"CAST({_text(text)} AS TIMESTAMP WITH TIME ZONE)"
+    return f"CAST({literal(text)} AS TIMESTAMP WITH TIME ZONE)"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import Error, InvalidRequest, NotFound
+from ..quoting import literal
 from ..training_set import TrainingSet, training_set_of
 from . import tracked_run
 from .dataset_input import RecordedSet
@@ -131,9 +132,8 @@ def _tag(run: TrackedRun) -> str | None:
 
 def _facts(client: Any, id: str, data: Any) -> RecordedSet:
     """What the store knows of a set. Raises `NotFound` where it has none."""
-    literal = id.replace("'", "''")
     rows = client.sql(
-        f"SELECT digest, snapshot FROM lineament.training_sets WHERE training_set = '{literal}'"
+        f"SELECT digest, snapshot FROM lineament.training_sets WHERE training_set = {literal(id)}"
     ).to_arrow().to_pylist()  # fmt: skip
     if not rows:
         raise NotFound(f"there is no training set `{id}` in the store at {client.url}")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pyarrow
 
 from ..errors import Error, Forbidden, InvalidRequest, NotFound, Unavailable
+from ..quoting import literal
 from ..rows import Rows, preview
 from ..training_set import TrainingSet
 from .dataset_input import CONTEXT_TAG, DIGEST_TAG, SOURCE_TYPE
@@ -245,7 +246,7 @@ def _logged_sets(client: Any, run: Any) -> dict[str, Mapping[str, Any] | None]:
 
 def _check_digest(client: Any, id: str, digest: str | None, run: str) -> None:
     """That the store has the set, with the digest that the run was given."""
-    rows = _select(client, f"SELECT digest FROM lineament.training_sets WHERE training_set = {_text(id)}")
+    rows = _select(client, f"SELECT digest FROM lineament.training_sets WHERE training_set = {literal(id)}")
     if not rows:
         raise NotFound(
             f"run {run} was given training set {id}, which the store at {client.url} does not have; connect "
@@ -267,10 +268,10 @@ def _stored_sets(client: Any, run: str) -> list[str]:
         "WHERE table_schema = 'lineament' AND table_name = 'uses'",
     )
     query = (
-        f"SELECT training_set FROM lineament.uses WHERE system = 'mlflow' AND external_id = {_text(run)} "
+        f"SELECT training_set FROM lineament.uses WHERE system = 'mlflow' AND external_id = {literal(run)} "
         "AND role IN ('train', 'unknown') ORDER BY \"at\" DESC"
         if views
-        else f"SELECT training_set FROM lineament.training_sets WHERE run LIKE {_text(f'mlflow;%;{run}')} "
+        else f"SELECT training_set FROM lineament.training_sets WHERE run LIKE {literal(f'mlflow;%;{run}')} "
         "ORDER BY sequence DESC"
     )
     return list(dict.fromkeys(row["training_set"] for row in _select(client, query)))
@@ -286,10 +287,6 @@ def _profile(text: str | None) -> Mapping[str, Any] | None:
 
 def _select(client: Any, query: str) -> list[dict[str, Any]]:
     return client.sql(query).to_arrow().to_pylist()
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 # ---------------------------------------------------------------------- scoring

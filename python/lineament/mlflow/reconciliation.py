@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import Error, NotFound, Unavailable, without_action
 from ..instants import instant
+from ..quoting import literal
 from .authority import authority as normalised
 from .dataset_input import CONTEXT_TAG, ROLES, SOURCE_TYPE
 from .links import client_of, use
@@ -479,7 +480,7 @@ def _known_to_store(client: Any, authority: str) -> Known:
             client, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'lineament'"
         )
     }
-    ours = f"system = 'mlflow' AND authority = {_text(authority)}"
+    ours = f"system = 'mlflow' AND authority = {literal(authority)}"
     ids: dict[str, set[str]] = {}
     for view, kind in (
         ("experiments", "experiment"),
@@ -535,10 +536,6 @@ def _last_pass(client: Any, ours: str) -> datetime | None:
 
 def _select(client: Any, query: str) -> list[dict[str, Any]]:
     return client.sql(query).to_arrow().to_pylist()
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
