@@ -14,7 +14,7 @@ BIN    := target/release/lineament
 # nextest where it is installed, else cargo's own runner: the same tests.
 RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: deny demo build wheel test test-rust test-python test-readme test-feast lint simulate bench clean
+.PHONY: deny demo build wheel test test-rust test-python test-readme lint simulate bench clean
 
 demo:
 	$(CARGO) run --release -- demo
@@ -34,7 +34,7 @@ $(VENV)/.made: tests/python/requirements.txt python/pyproject.toml
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./python
 	touch $@
 
-# Feast, which takes in our events in a test and does not go with our packages.
+# Feast, which takes in our events in a test, and whose repositories are brought here; it does not go with our packages.
 $(FEAST)/.made: tests/python/requirements-feast.txt python/pyproject.toml
 	$(PYTHON) -m venv $(FEAST)
 	$(FEAST)/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements-feast.txt
@@ -47,10 +47,6 @@ test-python: build $(VENV)/.made $(FEAST)/.made
 # The program that was built, stripped, in a wheel; a newcomer's first training set from it is one of the Python tests.
 wheel: build $(VENV)/.made
 	LINEAMENT_WHEEL_PROGRAM=$(abspath $(BIN)) $(VENV)/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir target/wheel ./python
-
-# Against Feast itself: what `feast init` makes is brought here and compared. It takes some minutes.
-test-feast: build $(VENV)/.made $(FEAST)/.made
-	LINEAMENT_BIN=$(BIN) LINEAMENT_FEAST=$(abspath $(FEAST)) $(VENV)/bin/python -m pytest -q tests/python/test_feast.py tests/python/test_scripts.py
 
 # What README shows is run as it stands there, in its order.
 test-readme: build $(VENV)/.made

@@ -41,7 +41,7 @@ json.dump([store.get_column_lineage(*dataset, "upstream") for dataset in dataset
 
 
 def binaries() -> Path:
-    folder = REPOSITORY / os.environ.get("LINEAMENT_FEAST", ".venv-feast") / "bin"
+    folder = REPOSITORY / ".venv-feast" / "bin"
     assert (folder / "feast").exists(), f"there is no Feast in {folder}; make it with `make .venv-feast/.made`"
     return folder
 

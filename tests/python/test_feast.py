@@ -1,8 +1,7 @@
 """What a Feast repository becomes here. Feast itself is large, so that most of this looks at stand-ins with
-its attributes; `make test-feast` runs what `feast init` makes, read and retrieved by Feast itself."""
+its attributes; what `feast init` makes is read and retrieved by Feast itself."""
 
 import enum
-import os
 import subprocess
 import tomllib
 from datetime import UTC, datetime, timedelta
@@ -13,9 +12,10 @@ import lineament
 import pyarrow
 import pyarrow.parquet
 import pytest
+from feast_consumer import binaries
 from lineament.feast import Repository, Unreadable, compare, read_source, translate
-from lineament.feast.definitions import Translation
 from lineament.feast.__main__ import main
+from lineament.feast.definitions import Translation
 
 ValueType = enum.Enum(
     "ValueType", "UNKNOWN STRING INT32 INT64 FLOAT DOUBLE BOOL BYTES UNIX_TIMESTAMP JSON MAP INT64_LIST"
@@ -305,15 +305,10 @@ def test_a_repository_that_is_none(tmp_path):
 
 # ------------------------------------------------------------------------------------------------------ Feast
 
-FEAST = os.environ.get("LINEAMENT_FEAST")
-
-
-@pytest.mark.skipif(FEAST is None, reason="`make test-feast` runs this, which takes some minutes")
 @pytest.mark.parametrize(("template", "columns"), [("local", 8), ("pytorch_nlp", 11)])
 def test_what_feast_init_makes(server, tmp_path, template, columns):
-    python = Path(FEAST) / "bin" / "python"
     subprocess.run(
-        [Path(FEAST) / "bin" / "feast", "init", "-t", template, "brought"],
+        [binaries() / "feast", "init", "-t", template, "brought"],
         cwd=tmp_path,
         check=True,
         capture_output=True,
@@ -324,7 +319,7 @@ def test_what_feast_init_makes(server, tmp_path, template, columns):
         if path.suffix in (".parquet", ".db", ".yaml")
     }
     done = subprocess.run(
-        [python, "-m", "lineament.feast", "brought", "--folder", "features", "--url", server.url, "--rows", "600"],
+        [binaries() / "python", "-m", "lineament.feast", "brought", "--folder", "features", "--url", server.url, "--rows", "600"],
         cwd=tmp_path, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,12 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from feast_consumer import binaries
 from program import REPOSITORY, binary
 
 SCRIPTS = REPOSITORY / "docs" / "scripts"
-#: Feast's, which needs an environment of its own: see `make test-feast`.
-FEAST = os.environ.get("LINEAMENT_FEAST")
 
 
 def run(script: str, folder: Path, python=sys.executable, **variables: str) -> str:
@@ -66,9 +64,8 @@ def test_mlflow(tmp_path, tracking):
     assert "weather@1.temp of origin = EWR" in said and "won: valid at 2013-01-01" in said
 
 
-@pytest.mark.skipif(FEAST is None, reason="`make test-feast` installs Feast, 600 MB, and runs this")
 def test_a_feast_repository(tmp_path):
-    said = run("feast_repository.py", tmp_path, Path(FEAST) / "bin" / "python")
+    said = run("feast_repository.py", tmp_path, binaries() / "python")
     assert "driver_hourly_stats:conv_rate" in said and " 0 different" in said
     assert re.search(r"[1-9]\d* different", said) is None, said
     assert "'driver_id': [1001], 'conv_rate': [" in said
