@@ -46,6 +46,27 @@ features = ["reading.value", "reading.grade"]
 }
 
 
+def doubled(condition: str | None = None) -> str:
+    """The definition of a derived view: every reading, or those that the condition is true of, in another unit."""
+    where = "" if condition is None else f" WHERE {condition}"
+    return f"""
+kind = "feature_view"
+name = "doubled"
+entity = "sensor"
+
+[time]
+valid_at = "valid_at"
+known_at = {{ column = "known_at" }}
+
+[derived]
+sql = "SELECT sensor, valid_at, known_at, 2 * value AS twice FROM history('reading'){where}"
+
+[[features]]
+name = "twice"
+type = "float64"
+"""
+
+
 def clock(text: str | None) -> datetime | None:
     """A time of 2024-01-01, UTC."""
     if text is None:

@@ -74,22 +74,7 @@ def test_a_derived_view(readings_client, server):
     client = readings_client
     client.apply({
         "sensor.toml": readings.DEFINITIONS["sensor.toml"],
-        "doubled.toml": """
-kind = "feature_view"
-name = "doubled"
-entity = "sensor"
-
-[time]
-valid_at = "valid_at"
-known_at = { column = "known_at" }
-
-[derived]
-sql = "SELECT sensor, valid_at, known_at, 2 * value AS twice FROM history('reading')"
-
-[[features]]
-name = "twice"
-type = "float64"
-"""
+        "doubled.toml": readings.doubled(),
     })  # fmt: skip
     (first,) = client.refresh("doubled")
     assert first.parents == ["reading@1"] and first.rows == first.computed > 0

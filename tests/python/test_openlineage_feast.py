@@ -11,21 +11,6 @@ import readings
 from feast_consumer import FeastConsumer
 from program import Server, run
 
-# Every reading in another unit, but for the bad ones.
-DERIVED = """
-kind = "feature_view"
-name = "doubled"
-entity = "sensor"
-[time]
-valid_at = "valid_at"
-known_at = { column = "known_at" }
-[derived]
-sql = "SELECT sensor, valid_at, known_at, 2 * value AS twice FROM history('reading') WHERE grade IS NOT NULL"
-[[features]]
-name = "twice"
-type = "float64"
-"""
-
 AUTHORITY = "features.example.org"
 NAMESPACE = f"lineament://{AUTHORITY}"
 
@@ -38,7 +23,7 @@ def store(tmp_path_factory) -> Path:
     """A batch, a derived one, a read, and a model with what it came from."""
     store = tmp_path_factory.mktemp("feast") / "store"
     with Server(store) as server, lineament.connect(server.url) as client:
-        client.apply({**readings.DEFINITIONS, "doubled.toml": DERIVED})
+        client.apply({**readings.DEFINITIONS, "doubled.toml": readings.doubled("grade IS NOT NULL")})
         client.ingest("reading", readings.rows())
         run(store, "refresh", "doubled")
         features = ["reading.value", "doubled.twice"]
