@@ -108,8 +108,12 @@ class Server:
         )  # fmt: skip
         _RUNNING.add(self)
         lines: queue.Queue[str | None] = queue.Queue()
-        for stream, taker in ((self.process.stdout, lines), (self.process.stderr, None)):
-            threading.Thread(target=self._listen, args=(stream, taker), daemon=True).start()
+        self._listeners = [
+            threading.Thread(target=self._listen, args=(stream, taker), daemon=True)
+            for stream, taker in ((self.process.stdout, lines), (self.process.stderr, None))
+        ]
+        for listener in self._listeners:
+            listener.start()
         try:
             #: The server's address, `grpc://127.0.0.1:<port>`.
             self.url = self._wait(lines, timeout)
@@ -184,6 +188,9 @@ class Server:
                 ) from None
             if line is None:
                 self.process.wait(_ENDING)
+                # Its last words may still be on their way.
+                for listener in self._listeners:
+                    listener.join(_ENDING)
                 raise Unavailable(f"the server over {self.store} ended before it listened{self._words()}")
             if line.startswith(_LISTENING):
                 return line.removeprefix(_LISTENING).strip()

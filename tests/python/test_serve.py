@@ -121,8 +121,8 @@ def test_an_interrupt_at_the_keyboard_is_not_for_it():
     script = """
 import lineament, os, signal, sys, time
 server = lineament.serve("memory://")
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(1)
