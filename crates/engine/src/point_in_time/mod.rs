@@ -43,7 +43,7 @@ pub use candidates::{CandidateRow, candidates};
 pub use equality::equal_bytes;
 pub use matching::{Winner, in_memory, winners};
 pub use observed::{Observation, Observed, observed};
-pub(crate) use pages::pages_of_column;
+pub(crate) use pages::{PageBounds, bounds_of_pages};
 pub use spine::{SpineOrder, cast_key};
 pub use spine_times::micros;
 

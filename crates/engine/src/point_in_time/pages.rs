@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use arrow::row::{OwnedRow, RowConverter};
 use datafusion::common::Result;
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
@@ -74,6 +75,36 @@ pub fn with_rows(footer: &ArrowReaderMetadata, rows: &[u32], below: f64) -> Opti
     some(footer, pages, below)
 }
 
+/// The pages of a column: their rows, and the least and greatest value of each; null where a page does not tell.
+pub struct PageBounds {
+    pub rows: Vec<Range<u64>>,
+    pub least: ArrayRef,
+    pub greatest: ArrayRef,
+}
+
+/// What statistics say of a column's pages, as values of a type; none where the file has none.
+///
+/// # Errors
+/// Statistics of pages that do not read as the column's type.
+pub fn bounds_of_pages(
+    footer: &ArrowReaderMetadata,
+    column: &str,
+    kind: &DataType,
+) -> Result<Option<PageBounds>> {
+    let metadata = footer.metadata();
+    let (Some(statistics), Some(offsets)) = (metadata.column_index(), metadata.offset_index()) else {
+        return Ok(None);
+    };
+    let Ok(position) = footer.schema().index_of(column) else { return Ok(None) };
+    let Some(rows) = pages_of(footer, |_| position) else { return Ok(None) };
+    let read = StatisticsConverter::try_new(column, footer.schema(), footer.parquet_schema())?;
+    let groups: Vec<usize> = (0..metadata.num_row_groups()).collect();
+    let least = cast(&read.data_page_mins(statistics, offsets, &groups)?, kind)?;
+    let greatest = cast(&read.data_page_maxes(statistics, offsets, &groups)?, kind)?;
+    let told = least.len() == rows.len() && greatest.len() == rows.len();
+    Ok(told.then_some(PageBounds { rows, least, greatest }))
+}
+
 /// Pages that may hold a key whose first column is among these, ascending in Arrow's row format.
 ///
 /// # Errors
@@ -83,33 +114,19 @@ pub fn with_keys(
     column: &str,
     keys: &[OwnedRow],
     converter: &RowConverter,
-    kind: &arrow::datatypes::DataType,
+    kind: &DataType,
     below: f64,
 ) -> Result<Option<PageSelection>> {
-    let metadata = footer.metadata();
-    let (Some(statistics), Some(offsets)) = (metadata.column_index(), metadata.offset_index()) else {
+    let Some(PageBounds { rows, least, greatest }) = bounds_of_pages(footer, column, kind)? else {
         return Ok(None);
     };
-    let Some(position) = footer.schema().index_of(column).ok() else { return Ok(None) };
-    let read = StatisticsConverter::try_new(column, footer.schema(), footer.parquet_schema())?;
-    let groups: Vec<usize> = (0..metadata.num_row_groups()).collect();
-    let bound = |bound: ArrayRef| -> Result<Option<ArrayRef>> {
-        // A page without statistics may hold anything.
-        Ok(if bound.null_count() > 0 { None } else { Some(cast(&bound, kind)?) })
-    };
-    let (Some(least), Some(greatest)) = (
-        bound(read.data_page_mins(statistics, offsets, &groups)?)?,
-        bound(read.data_page_maxes(statistics, offsets, &groups)?)?,
-    ) else {
-        return Ok(None);
-    };
-    let least = converter.convert_columns(&[least])?;
-    let greatest = converter.convert_columns(&[greatest])?;
-    let pages = pages_of_column(footer, position).unwrap_or_default();
-    if pages.len() != least.num_rows() {
+    // A page without statistics may hold anything.
+    if least.null_count() > 0 || greatest.null_count() > 0 {
         return Ok(None);
     }
-    let pages = pages.into_iter().enumerate().filter(|(page, _)| {
+    let least = converter.convert_columns(&[least])?;
+    let greatest = converter.convert_columns(&[greatest])?;
+    let pages = rows.into_iter().enumerate().filter(|(page, _)| {
         let from = keys.partition_point(|key| key.row() < least.row(*page));
         keys.get(from).is_some_and(|key| key.row() <= greatest.row(*page))
     });
@@ -141,11 +158,6 @@ fn widest_pages(footer: &ArrowReaderMetadata) -> Option<Vec<Range<u64>>> {
         let widths = index[group].iter().enumerate().max_by_key(|(_, column)| column.page_locations().len());
         widths.map_or(0, |(position, _)| position)
     })
-}
-
-/// The rows of each page of a column.
-pub fn pages_of_column(footer: &ArrowReaderMetadata, column: usize) -> Option<Vec<Range<u64>>> {
-    pages_of(footer, |_| column)
 }
 
 /// The rows of each page of one column a row group.

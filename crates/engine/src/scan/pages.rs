@@ -2,16 +2,13 @@
 
 use std::ops::Range;
 
-use arrow::array::ArrayRef;
-use arrow::compute::cast;
 use datafusion::common::Result;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::physical_expr::utils::collect_columns;
 
 use super::predicate::Predicate;
 use super::pruning::{Bounds, Containers, pruning};
-use crate::point_in_time::pages_of_column;
+use crate::point_in_time::{PageBounds, bounds_of_pages};
 
 /// Stretches of rows that the predicate may be true of, ascending and apart; none where that may be all of them.
 ///
@@ -30,37 +27,18 @@ pub fn may_be_true(footer: &ArrowReaderMetadata, predicate: &Predicate) -> Resul
         if kind.is_floating() {
             continue;
         }
-        let Some((pages, bounds)) = bounds_of_pages(footer, column.name(), kind)? else { continue };
+        let Some(PageBounds { rows: pages, least, greatest }) = bounds_of_pages(footer, column.name(), kind)?
+        else {
+            continue;
+        };
         let Some(pruning) = pruning(condition.clone(), predicate.schema()) else { continue };
+        let bounds = Bounds { least, greatest, nulls: None };
         let containers = Containers::new(pages.len(), None).with(column.name(), bounds);
         let Ok(kept) = pruning.prune(&containers) else { continue };
         let kept = pages.into_iter().zip(kept).filter_map(|(page, kept)| kept.then_some(page));
         left = common(&left, &kept.collect::<Vec<_>>());
     }
     Ok((left.iter().map(|rows| rows.end - rows.start).sum::<u64>() < rows).then_some(left))
-}
-
-/// The rows of each page of a column, with the least and greatest value of each; none where the file does not tell.
-fn bounds_of_pages(
-    footer: &ArrowReaderMetadata,
-    column: &str,
-    kind: &arrow::datatypes::DataType,
-) -> Result<Option<(Vec<Range<u64>>, Bounds)>> {
-    let metadata = footer.metadata();
-    let (Some(statistics), Some(offsets)) = (metadata.column_index(), metadata.offset_index()) else {
-        return Ok(None);
-    };
-    let Ok(position) = footer.schema().index_of(column) else { return Ok(None) };
-    let Some(pages) = pages_of_column(footer, position) else { return Ok(None) };
-    let read = StatisticsConverter::try_new(column, footer.schema(), footer.parquet_schema())?;
-    let groups: Vec<usize> = (0..metadata.num_row_groups()).collect();
-    let typed = |bound: ArrayRef| -> Result<ArrayRef> { Ok(cast(&bound, kind)?) };
-    let least = typed(read.data_page_mins(statistics, offsets, &groups)?)?;
-    let greatest = typed(read.data_page_maxes(statistics, offsets, &groups)?)?;
-    if least.len() != pages.len() || greatest.len() != pages.len() {
-        return Ok(None);
-    }
-    Ok(Some((pages, Bounds { least, greatest, nulls: None })))
 }
 
 /// Rows that are in both, each ascending and apart. Stretches that touch become one.
