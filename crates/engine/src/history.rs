@@ -28,7 +28,7 @@ use futures::{StreamExt, stream};
 use crate::data_files::DataFiles;
 use crate::point_in_time::working_memory::WorkingMemory;
 use crate::scan::{
-    BATCH, FILE, FileRows, Meters, Predicate, RETRACTED, ROW, SEQUENCE, deal, may_hold, taken_over,
+    BATCH, FILE, FileRows, Meters, Predicate, RETRACTED, ROW, SEQUENCE, Shown, deal, may_hold, taken_over,
 };
 
 /// All rows of a version, superseded and retracted ones included.
@@ -194,18 +194,9 @@ impl HistoryExec {
 
 impl DisplayAs for HistoryExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fields = self.schema.fields();
-        let columns: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
-        let files: usize = self.files.iter().map(Vec::len).sum();
-        write!(f, "HistoryExec: {}, files={files}", self.version.label())?;
-        if self.pruned > 0 {
-            write!(f, ", files_pruned={}", self.pruned)?;
-        }
-        write!(f, ", columns=[{}]", columns.join(", "))?;
-        match self.rows.predicate() {
-            Some(predicate) => write!(f, ", filter=[{predicate}]"),
-            None => Ok(()),
-        }
+        let files = self.files.iter().map(Vec::len).sum();
+        let (version, schema, predicate) = (&self.version, &self.schema, self.rows.predicate());
+        write!(f, "{}", Shown { node: self.name(), version, files, pruned: self.pruned, schema, predicate })
     }
 }
 

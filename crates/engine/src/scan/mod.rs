@@ -7,10 +7,12 @@ mod predicate;
 mod pruning;
 mod rows;
 mod runs;
+mod shown;
 mod survivors;
 
 pub use dealing::deal;
 pub use predicate::{Predicate, taken_over};
 pub use pruning::may_hold;
 pub use rows::{BATCH, FILE, FileRows, Meters, RETRACTED, ROW, SEQUENCE};
+pub use shown::Shown;
 pub use survivors::{Wanted, plan};

@@ -33,7 +33,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::rows::{RETRACTED, ROW, SEQUENCE};
 use super::runs::LastOfRuns;
-use super::{FileRows, Meters, Predicate, deal};
+use super::{FileRows, Meters, Predicate, Shown, deal};
 use crate::data_files::DataFiles;
 use crate::history::HistoryExec;
 use crate::point_in_time::working_memory::WorkingMemory;
@@ -181,19 +181,12 @@ fn disjoint<T>(mut things: Vec<T>, stretch: impl Fn(&T) -> (i128, i128)) -> Vec<
 impl DisplayAs for SurvivorsExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Wanted { version, files, pruned, schema, predicate, limit, .. } = &self.wanted;
-        let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        write!(f, "SurvivorsExec: {}, files={}", version.label(), files.len())?;
-        if *pruned > 0 {
-            write!(f, ", files_pruned={pruned}")?;
+        let (files, pruned, predicate) = (files.len(), *pruned, predicate.as_deref());
+        write!(f, "{}", Shown { node: self.name(), version, files, pruned, schema, predicate })?;
+        match limit {
+            Some(limit) => write!(f, ", fetch={limit}"),
+            None => Ok(()),
         }
-        write!(f, ", columns=[{}]", columns.join(", "))?;
-        if let Some(predicate) = predicate {
-            write!(f, ", filter=[{predicate}]")?;
-        }
-        if let Some(limit) = limit {
-            write!(f, ", fetch={limit}")?;
-        }
-        Ok(())
     }
 }
 
