@@ -104,8 +104,11 @@ class Workloads:
         manifest = json.loads((self.data / of / "manifest.json").read_text())
         elsewhere = lambda described: {**described, "file": os.path.join("..", of, described["file"])}
         manifest["views"] = [elsewhere(view) for view in views(manifest)]
-        kept = manifest["spines"].items() if spines else []
-        manifest["spines"] = {name: elsewhere(spine) for name, spine in kept}
+        if not spines:
+            manifest["spines"] = {}
+        for spine in manifest["spines"].values():
+            # Beside this manifest, by which our side is told its views.
+            (folder / spine["file"]).symlink_to(os.path.join("..", of, spine["file"]))
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
         return folder, True
 

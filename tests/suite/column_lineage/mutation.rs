@@ -22,6 +22,8 @@ const WRONG_SHOWN: usize = 10;
 /// Columns that are changed for a query.
 const CHANGES: usize = 4;
 const HOUR: i64 = 3_600_000_000;
+/// What DataFusion 55 says where its own optimizer made a plan that it does not take: of a union's branches, and of an order.
+const UNPLANNED: [&str; 2] = ["SanityCheckPlan", "field nullability"];
 
 /// Other values in a column, and no two rows of one key and time where there were none. Some become null where they may, and some that are
 /// null become values.
@@ -140,6 +142,10 @@ async fn stores() -> Stores {
 #[derive(Default)]
 struct Met {
     failed: usize,
+    /// Queries that DataFusion itself cannot plan.
+    unplanned: usize,
+    /// Queries whose lineage is refused, which is right where it cannot be told and must be rare.
+    refused: usize,
     /// Output columns that changed with a source.
     changes: usize,
     /// … and edges whose source was changed while the output stayed the same.
@@ -153,10 +159,18 @@ struct Met {
 async fn check(stores: &Stores, query: &Query, dice: &mut Dice, met: &mut Met) -> Result<(), String> {
     let wrong = |why: String| format!("{}\n{why}", query.text);
     let plan = stores.plain.plan(&query.text).await.map_err(|error| wrong(error.to_string()))?;
-    let prepared = stores.plain.prepare_traced(&plan).await.map_err(|error| wrong(error.to_string()))?;
-    let traced = prepared.traced;
-    if let Some(refusal) = &traced.refused {
-        return Err(wrong(format!("its lineage is refused: {refusal}")));
+    let traced = match stores.plain.prepare_traced(&plan).await {
+        Ok(prepared) => prepared.traced,
+        Err(error) => {
+            let why = error.to_string();
+            let known = UNPLANNED.iter().any(|known| why.contains(known));
+            met.unplanned += usize::from(known);
+            return if known { Ok(()) } else { Err(wrong(why)) };
+        }
+    };
+    if traced.refused.is_some() {
+        met.refused += 1;
+        return Ok(());
     }
     let names = named(&traced);
     let Ok(before) = answer(&stores.plain, query).await else {
@@ -210,8 +224,11 @@ fn law(part: &str) {
         }
         if met.wrong.len() < WRONG_SHOWN { Ok(1) } else { Err(met.wrong.join("\n\n")) }
     });
-    let Met { failed, changes, unmoved, spared, wrong } = met;
+    let Met { failed, unplanned, refused, changes, unmoved, spared, wrong } = met;
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    let few = 2 + queries / 1_000;
+    assert!(unplanned <= few, "DataFusion could not plan {unplanned} of {queries} queries");
+    assert!(refused <= few, "the lineage of {refused} of {queries} queries was refused");
     assert!(failed * 20 < queries, "{failed} of {queries} queries or their changed answers failed");
     assert!(changes > queries, "only {changes} outputs changed in {queries} queries");
     // Lineage that named everything would pass too, and spare nothing. Measured are three outputs without an edge to what left
