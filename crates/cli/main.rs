@@ -26,6 +26,7 @@ mod reconcile;
 mod refresh;
 mod replay;
 mod retrieve;
+mod rollback;
 mod run;
 mod serve;
 mod session;
@@ -83,6 +84,7 @@ enum Verb {
     EvidenceKey(evidence_key::Arguments),
     Verify(verify::Arguments),
     Reconcile(reconcile::Arguments),
+    Rollback(rollback::Arguments),
     Checkpoint(checkpoint::Arguments),
     Emit(emit::Arguments),
     Serve(serve::Arguments),
@@ -127,6 +129,7 @@ fn main() -> ExitCode {
             Verb::EvidenceKey(arguments) => evidence_key::run(arguments),
             Verb::Verify(arguments) => verify::run(arguments).await,
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
+            Verb::Rollback(arguments) => rollback::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,

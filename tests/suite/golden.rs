@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use catalog::records::{
-    AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, DeploymentChanged,
-    DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved, ExternalLinked, How, Kind,
-    KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, ReadsRecorded, Reconciled, Record,
-    RecordError, Role, RunObserved, Selected, ServiceDefined, SourceFile, StoreCreated, Subject,
-    TrainingSetRecorded, UseRecorded, Verdict, Verified, ViewVersionDefined,
+    AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, BatchRestored, BatchWithdrawn,
+    DeploymentChanged, DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved,
+    ExternalLinked, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object,
+    ReadsRecorded, Reconciled, Record, RecordError, Role, RunObserved, Selected, ServiceDefined, SourceFile,
+    StoreCreated, Subject, TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored,
+    VersionWithdrawn, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, canonical, parse_files};
@@ -390,6 +391,14 @@ fn registry() -> Vec<Vec<Record>> {
             .zip([How::Explicit, How::Pending, How::Tag, How::Artifact, How::Thread])
             .map(|(role, how)| UseRecorded { training_set: id(41), run: id(61), role, how }.into())
             .collect(),
+        vec![
+            BatchWithdrawn { batch: id(21), reason: "a sensor read °C".to_owned() }.into(),
+            VersionWithdrawn { version: id(12), reason: "too wide a range".to_owned() }.into(),
+        ],
+        vec![
+            BatchRestored { batch: id(21), reason: "it was °F".to_owned() }.into(),
+            VersionRestored { version: id(12), reason: "it was right".to_owned() }.into(),
+        ],
     ]
 }
 

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use catalog::Author;
 use catalog::ingest::{Claim, Input, Request, read_file};
 use catalog::records::{How, Role};
-use serving::{HistoricalRequest, RefreshRequest, Serving, Spine};
+use serving::{HistoricalRequest, RefreshRequest, RollbackRequest, Serving, Spine};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
 use storage::environment::TestClock;
 
@@ -52,6 +52,8 @@ specification![
     projects,
     read_only,
     reads,
+    rollback,
+    rollback_version,
     system_views,
     table_filters,
     time_travel,
@@ -188,6 +190,7 @@ impl AsyncDB for Connection {
                 let request = RefreshRequest { view, full: false };
                 self.serving.refresh(&request, &self.author()).await?;
             }
+            [verb @ ("rollback" | "undo"), of @ ..] => self.roll_back(*verb == "undo", of).await?,
             ["replay"] => self.replay().await?,
             ["run", run @ ..] => self.author.lock().unwrap().run = run.first().map(|run| (*run).to_owned()),
             ["experiment", name @ ..] => {
@@ -238,6 +241,35 @@ impl Connection {
             other => return Err(Failure(format!("{other:?} is no claim"))),
         };
         self.serving.ingest(request, &self.author(), Arc::new(|_| ())).await?;
+        Ok(())
+    }
+
+    /// `weather@2` is a version, `weather 2` the second batch of a view, with `derived` what was made of it too.
+    async fn roll_back(&self, undo: bool, of: &[&str]) -> Result<(), Failure> {
+        let (of, derived) = match of {
+            [of @ .., "derived"] => (of, true),
+            of => (of, false),
+        };
+        let node = match of {
+            [version] => (*version).to_owned(),
+            [view, number] => {
+                let number: usize = number.parse().map_err(|_| Failure(format!("{number} is no number")))?;
+                let state =
+                    self.serving.catalog().refresh().await.map_err(|error| Failure(error.to_string()))?;
+                let of_view = |id| {
+                    state.view_version(id).is_some_and(|version| version.definition.name.as_str() == *view)
+                };
+                let mut batches: Vec<_> =
+                    state.batches().filter(|batch| of_view(batch.record.version)).collect();
+                batches.sort_by_key(|batch| batch.by.sequence);
+                let batch =
+                    batches.get(number - 1).ok_or_else(|| Failure("there is no such batch".to_owned()))?;
+                batch.record.batch.to_string()
+            }
+            other => return Err(Failure(format!("{other:?} is nothing to roll back"))),
+        };
+        let request = RollbackRequest { node, undo, derived, reason: Some("a bad sensor".to_owned()) };
+        self.serving.rollback(&request, &self.author()).await?;
         Ok(())
     }
 

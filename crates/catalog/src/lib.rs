@@ -17,6 +17,7 @@ pub mod records;
 pub mod registry;
 pub mod selection;
 pub mod state;
+pub mod withdrawal;
 
 mod catalog;
 mod error;

@@ -18,7 +18,7 @@ use crate::catalog::{Catalog, Intent, Outcome};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::records::{Described, EntityDefined, Record, ServiceDefined, Subject, ViewVersionDefined};
-use crate::state::{Provenance, State, ViewVersion};
+use crate::state::{Provenance, State, ViewVersion, Withdrawable};
 
 /// What applying would do, in the order in which it would be done.
 #[derive(Clone, Debug, Default)]
@@ -213,7 +213,11 @@ impl Preparation<'_> {
         let digest = canonical::digest(&view);
         let current =
             self.state.view(view.project.as_str(), view.name.as_str(), None, self.state.head.sequence);
+        self.refuse_withdrawn(&view, &digest)?;
         let version: VersionId = environment::mint();
+        // Numbers are never given twice, and the newest may have been withdrawn.
+        let next = self.state.versions_of(&view.project, &view.name).len() + 1;
+        let next = u32::try_from(next).unwrap_or(u32::MAX);
         let (id, number, line, action) = match current {
             None => (environment::mint(), 1, version, Action::Create),
             Some(current) => match self.change(current, &view, &entity) {
@@ -232,12 +236,12 @@ impl Preparation<'_> {
                     return Ok(());
                 }
                 Change::SameLine(differences) => {
-                    let action = self.next_version(&view, current.number + 1, false, &differences);
-                    (current.view, current.number + 1, current.line, action)
+                    let action = self.next_version(&view, next, false, &differences);
+                    (current.view, next, current.line, action)
                 }
                 Change::NewLine(differences) => {
-                    let action = self.next_version(&view, current.number + 1, true, &differences);
-                    (current.view, current.number + 1, version, action)
+                    let action = self.next_version(&view, next, true, &differences);
+                    (current.view, next, version, action)
                 }
             },
         };
@@ -257,6 +261,27 @@ impl Preparation<'_> {
             planned.hypothesis.clone_from(&view.hypothesis);
         }
         Ok(())
+    }
+
+    /// Definitions that are those of a withdrawn version, and of none in force, would bring back what somebody took away: as a new
+    /// number, and without a word.
+    fn refuse_withdrawn(&self, view: &FeatureView, digest: &str) -> Result<()> {
+        let head = self.state.head.sequence;
+        let versions = self.state.versions_of(&view.project, &view.name);
+        let same = versions.iter().rev().filter(|version| version.digest == digest);
+        let withdrawals = same.map(|version| {
+            let of = Withdrawable::Version(version.version);
+            self.state.withdrawals().at(of, head).map(|withdrawal| (version, withdrawal))
+        });
+        // One that still counts is in force or was superseded: going back to it is a change like any other.
+        let Some(all) = withdrawals.collect::<Option<Vec<_>>>() else { return Ok(()) };
+        let Some((version, withdrawal)) = all.first() else { return Ok(()) };
+        let label = version.label();
+        Err(Error::Invalid(format!(
+            "feature view `{}` is defined as {label} was, which {} withdrew at sequence {}: {}; change the definition, or bring the \
+             version back with `lineament rollback {label} --undo`",
+            view.name, withdrawal.by.principal, withdrawal.by.sequence, withdrawal.reason
+        )))
     }
 
     /// How a view differs from the version in force, its whole line taken into account.

@@ -7,6 +7,7 @@
 pub mod registry;
 mod stored;
 mod tables;
+mod withdrawals;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,13 +19,15 @@ use feature::{
 };
 
 use crate::records::{
-    BatchCommitted, BatchRefused, Derivation, Described, EntityDefined, ReadsRecorded, Record,
-    ServiceDefined, StoreCreated, Subject, TrainingSetRecorded, Verified, ViewVersionDefined,
+    BatchCommitted, BatchRefused, BatchRestored, BatchWithdrawn, Derivation, Described, EntityDefined,
+    ReadsRecorded, Record, ServiceDefined, StoreCreated, Subject, TrainingSetRecorded, Verified,
+    VersionRestored, VersionWithdrawn, ViewVersionDefined,
 };
 use crate::state::registry::Registry;
 use crate::state::stored::Stored;
 
 pub(crate) use tables::{Table, Tables};
+pub use withdrawals::{Withdrawable, Withdrawal, Withdrawals};
 
 /// Project and name: what a definition is found by.
 pub type Qualified = (Name, Name);
@@ -215,6 +218,7 @@ pub struct State {
     refused: Arc<Vec<RefusedBatch>>,
     verifications: Arc<Vec<Verification>>,
     reads: Arc<Vec<RecordedReads>>,
+    withdrawals: Arc<Withdrawals>,
     // What came since the checkpoint.
     /// In the order of the log.
     admitted: Vec<Arc<Batch>>,
@@ -284,6 +288,7 @@ impl State {
             refused: Arc::default(),
             verifications: Arc::default(),
             reads: Arc::default(),
+            withdrawals: Arc::default(),
             admitted: Vec::new(),
             lines: HashMap::new(),
             batches: HashMap::new(),
@@ -361,6 +366,20 @@ impl State {
                 let verified = Verification { record: body.clone(), by: by.clone() };
                 Arc::make_mut(&mut self.verifications).push(verified);
                 Ok(())
+            }
+            Record::BatchWithdrawn(BatchWithdrawn { batch, .. })
+            | Record::BatchRestored(BatchRestored { batch, .. }) => {
+                if self.batch(*batch).is_none() {
+                    return Err(unresolved(by, "batch", batch.to_string()));
+                }
+                Arc::make_mut(&mut self.withdrawals).take(record, by)
+            }
+            Record::VersionWithdrawn(VersionWithdrawn { version, .. })
+            | Record::VersionRestored(VersionRestored { version, .. }) => {
+                if self.view_version(*version).is_none() {
+                    return Err(unresolved(by, "feature view version", version.to_string()));
+                }
+                Arc::make_mut(&mut self.withdrawals).take(record, by)
             }
             Record::ExternalLinked(body) => self.registry_mut().link(body, by),
             Record::AuthorityAliased(body) => {
@@ -560,6 +579,11 @@ impl State {
         &self.registry
     }
 
+    /// What was withdrawn and restored.
+    pub fn withdrawals(&self) -> &Withdrawals {
+        &self.withdrawals
+    }
+
     /// Objects of recorded reads, in the order of the log.
     pub fn reads(&self) -> &[RecordedReads] {
         &self.reads
@@ -590,10 +614,35 @@ impl State {
     pub fn view(&self, project: &str, name: &str, number: Option<u32>, at: Sequence) -> Option<&ViewVersion> {
         let key = (project.parse().ok()?, name.parse().ok()?);
         let versions = self.definitions.views.get(&key)?;
-        versions
-            .iter()
-            .rev()
-            .find(|version| version.by.sequence <= at && number.is_none_or(|number| version.number == number))
+        versions.iter().rev().find(|version| {
+            version.by.sequence <= at
+                && match number {
+                    Some(number) => version.number == number,
+                    None => !self.is_withdrawn(version, at),
+                }
+        })
+    }
+
+    /// When what a line holds last changed up to a sequence: a batch came, was withdrawn or was restored.
+    pub fn line_changed(&self, line: VersionId, at: Sequence) -> Option<Sequence> {
+        let of_line = |moved: &&Withdrawal| match moved.of {
+            Withdrawable::Batch(batch) => self.batch(batch).is_some_and(|batch| batch.line == line),
+            Withdrawable::Version(_) => false,
+        };
+        let by_then = |change: &Sequence| *change <= at;
+        let mut written = self.batches_of_line(line).iter().rev().map(|batch| batch.by.sequence);
+        let mut moved = self.withdrawals.all().iter().rev().filter(of_line).map(|moved| moved.by.sequence);
+        written.find(by_then).max(moved.find(by_then))
+    }
+
+    fn is_withdrawn(&self, version: &ViewVersion, at: Sequence) -> bool {
+        self.withdrawals.at(Withdrawable::Version(version.version), at).is_some()
+    }
+
+    /// All versions of a name that there ever were, the first one first.
+    pub fn versions_of(&self, project: &Name, name: &Name) -> &[ViewVersion] {
+        let versions = self.definitions.views.get(&(project.clone(), name.clone()));
+        versions.map(Vec::as_slice).unwrap_or_default()
     }
 
     pub fn view_version(&self, id: VersionId) -> Option<&ViewVersion> {
@@ -602,10 +651,9 @@ impl State {
 
     /// The feature views in force at a sequence.
     pub fn views_in_force(&self, at: Sequence) -> impl Iterator<Item = &ViewVersion> {
-        self.definitions
-            .views
-            .values()
-            .filter_map(move |versions| versions.iter().rev().find(|version| version.by.sequence <= at))
+        let in_force =
+            move |version: &&ViewVersion| version.by.sequence <= at && !self.is_withdrawn(version, at);
+        self.definitions.views.values().filter_map(move |versions| versions.iter().rev().find(in_force))
     }
 
     pub fn service(&self, project: &Name, name: &Name, at: Sequence) -> Option<&ServiceVersion> {
@@ -653,18 +701,24 @@ impl State {
     }
 
     /// The batches that count for a version at a sequence, in the order of the log. A batch counts for every version
-    /// of its line; for one that is earlier than its own only if it has all of that one's features.
+    /// of its line; for one that is earlier than its own only if it has all of that one's features. One that is withdrawn at that
+    /// sequence does not.
     pub fn batches_of(&self, version: &ViewVersion, at: Sequence) -> Vec<Arc<Batch>> {
         let mut counted = Vec::new();
         for batch in self.batches_of_line(version.line).iter().filter(|batch| batch.by.sequence <= at) {
-            if self.counts_for(batch, version) {
+            if self.counts_for(batch, version) && self.counts_at(batch, at) {
                 counted.push(batch.clone());
             }
         }
         counted
     }
 
-    /// Whether a batch counts for a version, once its sequence is reached.
+    /// Whether a batch is not withdrawn at a sequence.
+    pub fn counts_at(&self, batch: &Batch, at: Sequence) -> bool {
+        self.withdrawals.at(Withdrawable::Batch(batch.record.batch), at).is_none()
+    }
+
+    /// Whether a batch counts for a version, once its sequence is reached and while it is not withdrawn.
     pub fn counts_for(&self, batch: &Batch, version: &ViewVersion) -> bool {
         let later = batch.number > version.number;
         batch.line == version.line && (!later || self.has_all_features(batch, version))

@@ -14,7 +14,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use catalog::ingest::{quarantine_schema, read_quarantine};
 use catalog::records::Object;
-use catalog::state::Provenance;
+use catalog::state::{Provenance, Withdrawable};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::{MemTable, ViewTable};
@@ -28,7 +28,7 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 30] = [
+const VIEWS: [(&str, &str); 31] = [
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
     ("dangling", include_str!("../../../sql/dangling.sql")),
@@ -59,6 +59,7 @@ const VIEWS: [(&str, &str); 30] = [
     ("uses", include_str!("../../../sql/uses.sql")),
     ("verifications", include_str!("../../../sql/verifications.sql")),
     ("versions", include_str!("../../../sql/versions.sql")),
+    ("withdrawals", include_str!("../../../sql/withdrawals.sql")),
 ];
 
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -130,6 +131,9 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
     }
     if uses("state_batches") {
         found.push(("state_batches", held(batches(snapshot)?)?));
+    }
+    if uses("state_withdrawals") {
+        found.push(("state_withdrawals", held(withdrawals(snapshot)?)?));
     }
     if uses("state_training_sets") {
         found.push(("state_training_sets", held(training_sets(snapshot)?)?));
@@ -344,11 +348,11 @@ fn services(snapshot: &Snapshot) -> Result<RecordBatch> {
         .finish()
 }
 
-/// A batch that counts, or one that was refused, with where its rejected rows lie.
+/// A batch that counts or was withdrawn, or one that was refused, with where its rejected rows lie.
 struct BatchLine<'a> {
     view: feature::VersionId,
     batch: feature::BatchId,
-    refused: bool,
+    status: &'static str,
     rows: u64,
     rejected: u64,
     known_at: Option<String>,
@@ -363,7 +367,11 @@ fn batch_lines(snapshot: &Snapshot) -> Vec<BatchLine<'_>> {
         lines.push(BatchLine {
             view: batch.record.version,
             batch: batch.record.batch,
-            refused: false,
+            status: if snapshot.state.counts_at(batch, snapshot.sequence) {
+                "committed"
+            } else {
+                "withdrawn"
+            },
             rows: batch.record.rows,
             rejected: batch.record.rejected,
             known_at: serde_json::to_value(batch.record.known_at)
@@ -378,7 +386,7 @@ fn batch_lines(snapshot: &Snapshot) -> Vec<BatchLine<'_>> {
         lines.push(BatchLine {
             view: batch.record.version,
             batch: batch.record.batch,
-            refused: true,
+            status: "refused",
             rows: 0,
             rejected: batch.record.rejected,
             known_at: None,
@@ -407,12 +415,35 @@ fn batches(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("feature_view", all().map(|line| Some(version_of(snapshot, line).1)))
         .small("version", all().map(|line| version_of(snapshot, line).2))
         .text("batch", all().map(|line| Some(line.batch)))
-        .text("status", all().map(|line| Some(if line.refused { "refused" } else { "committed" })))
+        .text("status", all().map(|line| Some(line.status)))
         .number("rows", all().map(|line| line.rows))
         .number("rejected", all().map(|line| line.rejected))
         .text("known_at", all().map(|line| line.known_at.clone()))
         .text("digest", all().map(|line| line.digest.clone()))
         .by(all().map(|line| line.by))
+        .finish()
+}
+
+/// What was taken back and put back.
+fn withdrawals(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let state = &snapshot.state;
+    let all: Vec<_> =
+        state.withdrawals().all().iter().filter(|noted| noted.by.sequence <= snapshot.sequence).collect();
+    let all = || all.iter();
+    let version = |of: Withdrawable| match of {
+        Withdrawable::Batch(batch) => state.batch(batch).map(|batch| batch.record.version),
+        Withdrawable::Version(version) => Some(version),
+    };
+    let version = |of: Withdrawable| version(of).and_then(|version| state.view_version(version));
+    Columns::default()
+        .text("project", all().map(|noted| version(noted.of).map(|view| view.definition.project.clone())))
+        .text("feature_view", all().map(|noted| version(noted.of).map(|view| view.definition.name.clone())))
+        .small("version", all().map(|noted| version(noted.of).map_or(0, |view| view.number)))
+        .text("kind", all().map(|noted| Some(noted.of.kind())))
+        .text("id", all().map(|noted| Some(noted.of)))
+        .text("what", all().map(|noted| Some(if noted.withdrawn { "withdrawn" } else { "restored" })))
+        .text("reason", all().map(|noted| Some(&noted.reason)))
+        .by(all().map(|noted| &noted.by))
         .finish()
 }
 

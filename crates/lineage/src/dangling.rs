@@ -5,6 +5,7 @@ use std::fmt;
 
 use catalog::State;
 use catalog::records::{Lifecycle, ModelVersionObserved, RunObserved, Verdict};
+use catalog::state::Withdrawable;
 use catalog::state::registry::Noted;
 use feature::{ModelVersionId, RunId, Sequence, Timestamp, TrainingSetId};
 
@@ -187,6 +188,19 @@ impl Search<'_> {
                         ),
                     };
                     self.add(&node, since, why);
+                }
+                for hit in &taken.hits {
+                    let withdrawal = state.withdrawals().at(Withdrawable::Batch(hit.batch), at);
+                    let Some(withdrawal) = withdrawal else { continue };
+                    let why = format!(
+                        "{} of its rows have values of {} from batch {}, which {} withdrew: {}",
+                        hit.rows,
+                        version.label(),
+                        hit.batch,
+                        withdrawal.by.principal,
+                        withdrawal.reason
+                    );
+                    self.add(&node, Some(withdrawal.by.committed_at), why);
                 }
             }
             self.replays(id);

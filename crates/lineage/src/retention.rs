@@ -99,9 +99,10 @@ impl<'a> Retention<'a> {
         let counted = versions.filter(|version| self.state.counts_for(batch, version));
         let sets = counted.flat_map(|version| self.sets_that_selected(version.version));
         let read = |set: &u32| match self.graph.node(*set) {
-            Node::TrainingSet(id) => {
-                self.state.training_set(*id).is_some_and(|set| batch.by.sequence <= set.record.sequence)
-            }
+            Node::TrainingSet(id) => self.state.training_set(*id).is_some_and(|set| {
+                let at = set.record.sequence;
+                batch.by.sequence <= at && self.state.counts_at(batch, at)
+            }),
             _ => false,
         };
         sets.filter(read).collect()

@@ -8,9 +8,9 @@ use arrow::array::{Array, ArrayRef, StringArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::util::display::array_value_to_string;
 use catalog::Author;
-use catalog::VisibleFile;
 use catalog::records::Object;
 use catalog::state::ViewVersion;
+use catalog::{State, VisibleFile};
 use engine::point_in_time::{CandidateRow, Cut, NullReason, candidates, cast_key};
 use engine::{KeyFile, Snapshot};
 use feature::name::nearest;
@@ -18,7 +18,7 @@ use feature::{Reference, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::judgement::{Judgement, Known};
+use crate::judgement::{Counts, Judgement, Known};
 use crate::looked_at::looked_at;
 use crate::reads::{Read, ReadKind};
 use crate::replay::cut_of;
@@ -361,7 +361,7 @@ impl Serving {
             opened.open(newest, asked, files).await?;
             return Ok(opened);
         }
-        let mut near = Nearest::of(files, &asked.judgement);
+        let mut near = Nearest::of(files, &newest.state, &asked.judgement);
         while let Some(next) = near.next_past(&opened, &asked.judgement) {
             opened.open(newest, asked, next).await?;
         }
@@ -470,8 +470,8 @@ impl Opened {
     async fn open(&mut self, newest: &Snapshot, asked: &Asked<'_>, files: Vec<KeyFile>) -> Result<()> {
         let before = self.known.files.len();
         for file in files {
+            self.known.counts.push(asked.judgement.counts(&newest.state, &file));
             self.known.files.push(file.file);
-            self.known.counts.push(file.counts);
         }
         let new = &self.known.files[before..];
         let rows = candidates(&newest.files, &asked.version, new, &asked.key, asked.feature).await?;
@@ -492,11 +492,12 @@ struct Nearest {
 }
 
 impl Nearest {
-    fn of(files: Vec<KeyFile>, judgement: &Judgement) -> Self {
+    fn of(files: Vec<KeyFile>, state: &State, judgement: &Judgement) -> Self {
         let at = judgement.at.map_or(i64::MIN, Timestamp::micros);
         let mut near = Self { past: Vec::new(), later: Vec::new(), others: Vec::new(), at };
         for file in files {
-            if !file.counts || file.file.batch.by.sequence > judgement.sequence {
+            let counts = judgement.counts(state, &file) == Counts::Yes;
+            if !counts || file.file.batch.by.sequence > judgement.sequence {
                 near.others.push(file);
             } else if least(&file) <= at {
                 near.past.push(file);

@@ -229,7 +229,7 @@ fn is_use(edge: &Edge) -> bool {
     edge.relation == lineage::graph::Relation::Used
 }
 
-fn impact(graph: &Graph, start: u32) -> ImpactReport {
+pub(crate) fn impact(graph: &Graph, start: u32) -> ImpactReport {
     let impact = graph.impact(start);
     let label = |place: Option<u32>| place.map(|place| graph.label(place).into_owned());
     let rows: Vec<ImpactRow> = impact

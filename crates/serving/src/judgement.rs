@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 
-use catalog::VisibleFile;
+use catalog::{State, VisibleFile};
+use engine::KeyFile;
 use engine::point_in_time::{CandidateRow, Cut, NullReason};
 use feature::{Sequence, Span, Timestamp};
 
@@ -21,7 +22,17 @@ pub(crate) struct Judgement {
 pub(crate) struct Known {
     pub files: Vec<VisibleFile>,
     /// Whether each file's batch counts for the version.
-    pub counts: Vec<bool>,
+    pub counts: Vec<Counts>,
+}
+
+/// Whether a batch counts for a version at a snapshot that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counts {
+    Yes,
+    /// It lacks features of the version.
+    OtherVersion,
+    /// It was withdrawn.
+    Withdrawn,
 }
 
 impl Known {
@@ -29,12 +40,23 @@ impl Known {
         self.files.get(row.file).map_or(Sequence::ZERO, |file| file.batch.by.sequence)
     }
 
-    fn counts(&self, row: &CandidateRow) -> bool {
-        self.counts.get(row.file).copied().unwrap_or(false)
+    fn counts(&self, row: &CandidateRow) -> Counts {
+        self.counts.get(row.file).copied().unwrap_or(Counts::OtherVersion)
     }
 }
 
 impl Judgement {
+    /// Whether the rows of a file count at the snapshot, if it has them.
+    pub fn counts(&self, state: &State, file: &KeyFile) -> Counts {
+        if !file.counts {
+            Counts::OtherVersion
+        } else if state.counts_at(&file.file.batch, self.sequence) {
+            Counts::Yes
+        } else {
+            Counts::Withdrawn
+        }
+    }
+
     pub fn cut_at(&self) -> Timestamp {
         match (self.cut, self.at) {
             (Cut::Row, Some(at)) => at,
@@ -53,8 +75,10 @@ impl Judgement {
     fn excludes(&self, row: &CandidateRow, known: &Known) -> Option<&'static str> {
         if known.sequence(row) > self.sequence {
             Some("after_sequence")
-        } else if !known.counts(row) {
+        } else if known.counts(row) == Counts::OtherVersion {
             Some("other_version")
+        } else if known.counts(row) == Counts::Withdrawn {
+            Some("withdrawn")
         } else if row.known_at > self.cut_at() {
             Some("not_yet_known")
         } else if self.at.is_none_or(|at| row.valid_at > at) {
@@ -105,7 +129,9 @@ impl Judgement {
     pub fn furthest(&self, null_key: bool, rows: &[CandidateRow], known: &Known) -> NullReason {
         let Some(at) = self.at.filter(|_| !null_key) else { return NullReason::NullKeyOrTime };
         let mut reason = NullReason::UnknownEntity;
-        for row in rows.iter().filter(|row| known.sequence(row) <= self.sequence && known.counts(row)) {
+        let counted =
+            |row: &&CandidateRow| known.sequence(row) <= self.sequence && known.counts(row) == Counts::Yes;
+        for row in rows.iter().filter(counted) {
             let reached = if row.valid_at > at {
                 NullReason::Later
             } else if row.known_at > self.cut_at() {

@@ -26,6 +26,7 @@ mod registry;
 mod replay;
 mod retention;
 mod retrieve;
+mod rollback;
 mod whole_files;
 
 pub use audit::{
@@ -54,3 +55,4 @@ pub use registry::LastTrackingPass;
 pub use replay::{Difference, ReplayReport, Suspect};
 pub use retention::{Kept, KeptReport, KeptStep};
 pub use retrieve::{OpaqueReads, Parameters, Query, Retrieval, Serving};
+pub use rollback::{RollbackReport, RollbackRequest, RolledBack};

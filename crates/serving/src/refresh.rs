@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use catalog::ingest::{Input, Made, Report, Request, Rows};
-use catalog::state::ViewVersion;
+use catalog::state::{ViewVersion, Withdrawable};
 use catalog::{Author, State};
 use engine::derived::{self, DerivedPlan};
 use engine::{Prepared, Session, Snapshot, SqlConditions};
@@ -104,7 +104,7 @@ impl Serving {
             vanished: None,
             examples: Vec::new(),
         };
-        let since = last.filter(|_| !full);
+        let since = last.filter(|since| !full && !reordered(&snapshot.state, &planned, &version, *since));
         if let Some(since) = since
             && !newer(&snapshot.state, &planned, since, snapshot.sequence)
         {
@@ -249,10 +249,23 @@ fn order(parents: &BTreeMap<String, BTreeSet<String>>) -> std::result::Result<Ve
     Ok(ordered)
 }
 
-/// The snapshot that the newest batch of the version's line was made from.
+/// The snapshot that the newest batch of the version's line was made from, of those that count.
 fn last_refresh(state: &State, version: &ViewVersion) -> Option<Sequence> {
     let batches = state.batches_of_line(version.line).iter().rev();
+    let batches = batches.filter(|batch| state.counts_at(batch, state.head.sequence));
     batches.filter_map(|batch| batch.record.derivation.as_ref()).map(|derivation| derivation.sequence).next()
+}
+
+/// Whether batches of the view or of its parents were withdrawn or restored after a sequence, so that what came since is not all that
+/// is new.
+fn reordered(state: &State, planned: &DerivedPlan, version: &ViewVersion, since: Sequence) -> bool {
+    let lines: BTreeSet<_> = planned.parents().map(|parent| parent.line).chain([version.line]).collect();
+    let later = state.withdrawals().all().iter().rev().take_while(|noted| noted.by.sequence > since);
+    let mut batches = later.filter_map(|noted| match noted.of {
+        Withdrawable::Batch(batch) => state.batch(batch),
+        Withdrawable::Version(_) => None,
+    });
+    batches.any(|batch| lines.contains(&batch.line))
 }
 
 /// Whether a parent has batches that came after a sequence.

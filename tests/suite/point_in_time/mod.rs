@@ -42,6 +42,7 @@ async fn run(scenario: &Scenario) -> Result<(Coverage, usize), String> {
         match step {
             Step::Ingest(view, batch) => world.ingest(usize::from(*view), batch).await,
             Step::Define(view, version) => world.define(*view, version).await,
+            Step::Move(choice) => world.move_batch(*choice).await,
             Step::Ask(ask) => {
                 checks::ask(&mut world, ask).await?;
                 asked += usize::from(ask.how != How::Tables);

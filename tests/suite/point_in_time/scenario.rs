@@ -174,6 +174,8 @@ pub struct Ask {
 pub enum Step {
     Ingest(u8, Batch),
     Define(u8, Version),
+    /// One of the batches is withdrawn, or restored where it is.
+    Move(u8),
     Ask(Ask),
 }
 
@@ -345,6 +347,7 @@ pub fn scenario(how: impl Strategy<Value = How> + 'static) -> impl Strategy<Valu
         10 => ask(how.boxed()).prop_map(Step::Ask),
         2 => (any::<u8>(), batch()).prop_map(|(view, batch)| Step::Ingest(view, batch)),
         1 => (any::<u8>(), version()).prop_map(|(view, version)| Step::Define(view, version)),
+        1 => any::<u8>().prop_map(Step::Move),
     ];
     (0..4u8, vec(view(), 1..4), vec(step, 1..48)).prop_map(|(unit, views, steps)| Scenario {
         unit,

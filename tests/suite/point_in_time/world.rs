@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use catalog::ingest::Claim;
 use feature::{Timestamp, TrainingSetId};
-use serving::Serving;
+use serving::{RollbackRequest, Serving};
 use storage::environment::TestClock;
 use storage::partition::{Compression, Layout};
 
@@ -50,6 +50,8 @@ pub struct Numbered {
 }
 
 struct Written {
+    /// Whether its batch does not count now.
+    withdrawn: bool,
     line: usize,
     under: usize,
     features: Vec<usize>,
@@ -201,16 +203,20 @@ impl Known {
     /// The rows that count for a version: those of its line, of later versions only batches with all of its features.
     pub fn seen(&self, version: &Numbered) -> Vec<&Observation> {
         let counts = |written: &&Written| {
-            written.line == version.line
+            !written.withdrawn
+                && written.line == version.line
                 && (written.under <= version.number
                     || version.features.iter().all(|feature| written.features.contains(feature)))
         };
         self.observations.iter().filter(counts).map(|written| &written.row).collect()
     }
 
-    /// Every row, with the line that it is of.
+    /// Every row that counts, with the line that it is of.
     pub fn rows(&self) -> impl Iterator<Item = (usize, &Observation)> {
-        self.observations.iter().map(|written| (written.line, &written.row))
+        self.observations
+            .iter()
+            .filter(|written| !written.withdrawn)
+            .map(|written| (written.line, &written.row))
     }
 
     fn files(&self, version: &Numbered, unit: i64) -> Vec<(String, String)> {
@@ -389,6 +395,7 @@ impl World {
                 values,
             };
             written.push(Written {
+                withdrawn: false,
                 line: version.line,
                 under: version.number,
                 features: version.features.clone(),
@@ -404,6 +411,28 @@ impl World {
         self.coverage.saw_if(claim == Some(Claim::Correction), "a batch that corrects");
         self.coverage.saw_if(claim == Some(Claim::BackFill), "a batch that fills back");
         known.observations.extend(written);
+    }
+
+    /// Withdraws one of the batches that count, or restores one that does not.
+    pub async fn move_batch(&mut self, choice: u8) {
+        let state = self.serving.catalog().refresh().await.unwrap();
+        let batches: Vec<_> = state.batches().collect();
+        let Some(batch) = batches.get(usize::from(choice) % batches.len().max(1)) else { return };
+        let undo = !state.counts_at(batch, state.head.sequence);
+        let request = RollbackRequest {
+            node: batch.record.batch.to_string(),
+            undo,
+            derived: false,
+            reason: Some("a bad sensor".to_owned()),
+        };
+        let report = self.serving.rollback(&request, &author()).await.unwrap();
+        assert!(report.sequence.is_some());
+        let sequence = batch.by.sequence.0;
+        let written = self.views.iter_mut().flat_map(|view| &mut view.observations);
+        written
+            .filter(|written| written.row.sequence == sequence)
+            .for_each(|written| written.withdrawn = !undo);
+        self.coverage.saw(if undo { "a batch that is restored" } else { "a batch that is withdrawn" });
     }
 
     fn known_column(&self, row: &Row) -> i64 {

@@ -25,6 +25,8 @@ const WRITERS: usize = 3;
 pub(super) enum Step {
     Ingest(u8, Batch),
     Define(u8, Version),
+    /// One of the batches is withdrawn, or restored where it is.
+    Move(u8),
     Record(Ask),
     /// A set is recorded by one program while another ingests.
     Race(Ask, u8, Batch),
@@ -46,6 +48,7 @@ pub(super) fn history() -> impl Strategy<Value = History> {
         3 => recorded().prop_map(Step::Record),
         4 => (any::<u8>(), batch()).prop_map(|(view, batch)| Step::Ingest(view, batch)),
         2 => (any::<u8>(), version()).prop_map(|(view, version)| Step::Define(view, version)),
+        1 => any::<u8>().prop_map(Step::Move),
         2 => (recorded(), any::<u8>(), batch()).prop_map(|(ask, view, batch)| Step::Race(ask, view, batch)),
     ];
     let on_disk = prop::bool::weighted(0.2);
@@ -70,6 +73,7 @@ pub(super) async fn lived(
         match step {
             Step::Ingest(view, batch) => world.ingest(usize::from(*view), batch).await,
             Step::Define(view, version) => world.define(*view, version).await,
+            Step::Move(choice) => world.move_batch(*choice).await,
             Step::Record(ask) => checks::ask(&mut world, ask).await?,
             Step::Race(ask, view, batch) => {
                 let other = &writers[(writer + 1) % writers.len()];
@@ -132,7 +136,7 @@ async fn live(history: &History) -> Result<Coverage, String> {
     let rows = || {
         history.steps.iter().filter_map(|(_, step)| match step {
             Step::Ingest(_, batch) | Step::Race(_, _, batch) => Some(batch),
-            Step::Define(..) | Step::Record(_) => None,
+            Step::Define(..) | Step::Move(_) | Step::Record(_) => None,
         })
     };
     coverage.saw_if(rows().any(|batch| batch.correction), "a correction");
@@ -168,6 +172,7 @@ fn recorded_sets_are_made_again_whatever_came_after() {
             "a correction",
             "a back-fill",
             "a retraction",
+            "a batch that is withdrawn",
         ],
     );
 }

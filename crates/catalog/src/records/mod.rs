@@ -11,8 +11,12 @@
 //! | 11 | [`ViewVersionDefined`] | 0.1 |
 //! | 12 | [`ServiceDefined`] | 0.1 |
 //! | 13 | [`Described`] | 0.1 |
+//! | 14 | [`VersionWithdrawn`] | 0.1 |
+//! | 15 | [`VersionRestored`] | 0.1 |
 //! | 20 | [`BatchCommitted`] | 0.1 |
 //! | 21 | [`BatchRefused`] | 0.1 |
+//! | 24 | [`BatchWithdrawn`] | 0.1 |
+//! | 25 | [`BatchRestored`] | 0.1 |
 //! | 30 | [`TrainingSetRecorded`] | 0.1 |
 //! | 31 | [`ReadsRecorded`] | 0.1 |
 //! | 32 | [`Verified`] | 0.1 |
@@ -32,6 +36,7 @@ mod batches;
 mod definitions;
 mod registry;
 mod retrievals;
+mod withdrawals;
 
 pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Parent, SourceFile};
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
@@ -41,6 +46,7 @@ pub use registry::{
     UseRecorded,
 };
 pub use retrievals::{BatchHit, ReadsRecorded, Selected, TrainingSetRecorded, Verdict, Verified};
+pub use withdrawals::{BatchRestored, BatchWithdrawn, VersionRestored, VersionWithdrawn};
 
 use feature::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -119,8 +125,12 @@ records! {
     11 ViewVersionDefined "view_version_defined";
     12 ServiceDefined "service_defined";
     13 Described "described";
+    14 VersionWithdrawn "version_withdrawn";
+    15 VersionRestored "version_restored";
     20 BatchCommitted "batch_committed";
     21 BatchRefused "batch_refused";
+    24 BatchWithdrawn "batch_withdrawn";
+    25 BatchRestored "batch_restored";
     30 TrainingSetRecorded "training_set_recorded";
     31 ReadsRecorded "reads_recorded";
     32 Verified "verified";

@@ -19,7 +19,7 @@ use super::registry::Registry;
 use super::tables::{Table, Tables, known_at_text};
 use super::{
     Batch, BatchOrigin, Definitions, EntityVersion, Head, LogLine, Provenance, RecordedReads, RefusedBatch,
-    Request, ServiceVersion, State, TrainingSet, Verification, ViewVersion,
+    Request, ServiceVersion, State, TrainingSet, Verification, ViewVersion, Withdrawals,
 };
 use crate::records::{
     BatchCommitted, BatchHit, Derivation, KnownAtSource, Object, Record, Selected, SourceFile,
@@ -61,6 +61,7 @@ impl State {
             refused: Arc::new(told.refused),
             verifications: Arc::new(told.verifications),
             reads: Arc::new(told.reads),
+            withdrawals: Arc::new(told.withdrawals),
             ..Self::bare(store, hash, head)
         })
     }
@@ -507,6 +508,9 @@ struct Told {
     refused: Vec<RefusedBatch>,
     verifications: Vec<Verification>,
     reads: Vec<RecordedReads>,
+    withdrawals: Withdrawals,
+    /// Records of withdrawals, until they are in order.
+    withdrawn: Vec<(Record, Arc<Provenance>)>,
 }
 
 impl Told {
@@ -531,6 +535,11 @@ impl Told {
             let record = serde_json::from_str(body.value(row)).map_err(|error| wrong(error.to_string()))?;
             let record = Record::decode(number[row], &record).map_err(|error| wrong(error.to_string()))?;
             told.take(record, &by).map_err(wrong)?;
+        }
+        // A thing may be withdrawn and restored in turn: kinds of record that have one order.
+        told.withdrawn.sort_by_key(|(_, by)| by.sequence);
+        for (record, by) in std::mem::take(&mut told.withdrawn) {
+            told.withdrawals.take(&record, &by).map_err(|error| error.to_string())?;
         }
         Ok(told)
     }
@@ -567,6 +576,13 @@ impl Told {
             Record::DeploymentChanged(body) => registry.deploy(&body, by),
             Record::UseRecorded(body) => registry.record_use(&body, by),
             Record::DeploymentMeasured(body) => registry.measure(&body, by),
+            record @ (Record::BatchWithdrawn(_)
+            | Record::BatchRestored(_)
+            | Record::VersionWithdrawn(_)
+            | Record::VersionRestored(_)) => {
+                self.withdrawn.push((record, by.clone()));
+                Ok(())
+            }
             Record::StoreCreated(_)
             | Record::EntityDefined(_)
             | Record::ViewVersionDefined(_)

@@ -144,6 +144,7 @@ impl State {
         let verified = self.verifications.iter().map(|noted| (&noted.by, Record::from(noted.record.clone())));
         let noted = refused.chain(reads).chain(verified).filter(|(by, _)| Some(by.sequence) > after);
         records.extend(noted.map(|(by, record)| (by.sequence, record)));
+        records.extend(self.withdrawals.records_after(after));
         records.extend(self.registry.records_after(after));
         tables.set(Table::Records, record_rows(records)?);
         tables.set(Table::Definitions, self.definition_rows()?);

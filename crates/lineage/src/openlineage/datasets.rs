@@ -72,12 +72,10 @@ impl Telling<'_> {
         inputs
     }
 
-    /// `weather@3#17`: the version, and the sequence of the last write that it holds.
+    /// `weather@3#17`: the version, and the sequence at which what it holds last changed.
     pub(super) fn view_version_at(&self, version: &ViewVersion, at: Sequence) -> String {
-        let batches = self.state.batches_of_line(version.line);
-        let written = batches.iter().rev().map(|batch| batch.by.sequence).find(|written| *written <= at);
-        let written = written.unwrap_or(version.by.sequence).max(version.by.sequence);
-        format!("{}#{written}", version.label())
+        let changed = self.state.line_changed(version.line, at).max(Some(version.by.sequence));
+        format!("{}#{}", version.label(), changed.unwrap_or(version.by.sequence))
     }
 }
 

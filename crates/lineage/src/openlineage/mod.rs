@@ -159,11 +159,16 @@ impl Telling<'_> {
             Record::ModelVersionObserved(body) => self.model_version_observed(body),
             Record::DeploymentChanged(body) => self.deployment_changed(body),
             Record::ReadsRecorded(body) => self.reads_recorded(body),
-            // What is declared of entities and services shows in the views and sets that it bears on.
+            // What is declared of entities and services shows in the views and sets that it bears on. That a run whose events were
+            // told has no effect any more is nothing that OpenLineage has an event for.
             Record::StoreCreated(_)
             | Record::EntityDefined(_)
             | Record::ServiceDefined(_)
             | Record::Described(_)
+            | Record::BatchWithdrawn(_)
+            | Record::BatchRestored(_)
+            | Record::VersionWithdrawn(_)
+            | Record::VersionRestored(_)
             | Record::AuthorityAliased(_)
             | Record::ExperimentObserved(_)
             | Record::ModelObserved(_)

@@ -22,6 +22,10 @@ pub fn subjects(record: &Record) -> Vec<Node> {
         Record::ModelVersionObserved(body) => vec![Node::ModelVersion(body.model_version)],
         Record::DeploymentChanged(body) => vec![Node::Deployment(body.deployment)],
         Record::BatchRefused(_)
+        | Record::BatchWithdrawn(_)
+        | Record::BatchRestored(_)
+        | Record::VersionWithdrawn(_)
+        | Record::VersionRestored(_)
         | Record::ExternalLinked(_)
         | Record::StoreCreated(_)
         | Record::EntityDefined(_)

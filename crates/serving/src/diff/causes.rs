@@ -15,6 +15,8 @@ pub enum Cause {
     NewerData,
     /// The same, and it is of the same instant as the one that it took the place of.
     Correction,
+    /// The batch of the observation was withdrawn at the other set's snapshot.
+    Withdrawn,
     /// The observation does not count for the other set's version of the view.
     OtherVersion,
     /// The column is of another feature, or of the spine in one set and a feature in the other.
@@ -37,6 +39,7 @@ impl Cause {
         match self {
             Self::NewerData => "newer_data",
             Self::Correction => "correction",
+            Self::Withdrawn => "withdrawn",
             Self::OtherVersion => "other_version",
             Self::OtherFeature => "other_feature",
             Self::Ttl => "ttl",
@@ -114,6 +117,8 @@ fn excludes(
         Some(if corrects { Cause::Correction } else { Cause::NewerData })
     } else if !state.counts_for(batch, &seen.version) {
         Some(Cause::OtherVersion)
+    } else if !state.counts_at(batch, seen.sequence) {
+        Some(Cause::Withdrawn)
     } else if winner.known_at.micros() > cut {
         Some(Cause::Knowledge)
     } else if winner.valid_at.micros() < oldest {
