@@ -28,7 +28,7 @@ from .exports import Export
 from .feature_view import FeatureDescription, FeatureView
 from .loader import Loader
 from .online import OnlineResponse
-from .registry import Impact, Lineage, Reached, Refreshed, Step
+from .registry import Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
 from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
 from .rows import Rows
 from .server import Server, serve
@@ -73,6 +73,8 @@ __all__ = [
     "Plan",
     "Reached",
     "Refreshed",
+    "Rollback",
+    "RolledBack",
     "Refused",
     "Rejections",
     "ReplayReport",

@@ -164,6 +164,50 @@ class Impact:
         return html.heading(repr(self), f"at sequence {self.sequence}") + (html.table(rows, head) if rows else "")
 
 
+@dataclass(frozen=True)
+class RolledBack:
+    """A batch or a version that is taken back or put back."""
+
+    #: `batch` or `version`.
+    kind: str
+    id: str
+    #: The view version that it is or belongs to.
+    version: str
+    rows: int
+
+
+@dataclass(frozen=True, repr=False)
+class Rollback:
+    """What was taken back or put back, or would be."""
+
+    #: What stands on it.
+    impact: Impact
+    #: All that is moved, the named thing first.
+    moved: list[RolledBack]
+    #: Batches of derived views that were made of it and stay as they are.
+    derived_left: list[RolledBack]
+    #: Of a version: the one that is in force afterwards.
+    in_force_after: str | None
+    undo: bool
+    #: None where nothing was done.
+    sequence: int | None
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        lists = {
+            name: [RolledBack(**known(RolledBack, one)) for one in answer[name]] for name in ("moved", "derived_left")
+        }
+        return cls(**{**known(cls, answer), **lists, "impact": Impact.of(answer["impact"])})
+
+    def __repr__(self) -> str:
+        names = ", ".join(
+            one.version if one.kind == "version" else f"batch {one.id} of {one.version}" for one in self.moved
+        )
+        done = "restored" if self.undo else "withdrawn"
+        done = f"would be {done}" if self.sequence is None else f"{done} at sequence {self.sequence}"
+        return f"{names} {done}: {repr(self.impact).partition(': ')[2]}"
+
+
 class Registry:
     """What a client tells of experiments and models, and asks of the graph."""
 
@@ -185,6 +229,25 @@ class Registry:
         if view is not None:
             body["view"] = view
         return [Refreshed.of(one) for one in self._action("lineament.refresh", body)["views"]]
+
+    def rollback(
+        self, node: str, *, reason: str | None = None, undo: bool = False, derived: bool = False
+    ) -> Rollback:
+        """Takes back a batch (its id) or a version (`weather@2`) from here on, or with `undo` puts it back: one entry of the log, no
+        data is copied or deleted, and recorded training sets are made again as before.
+
+        Without a `reason`, which stands in the log for ever, nothing is done: the answer tells what would be touched. `derived`: the
+        batches of derived views that were made of it go with it. Raises `InvalidRequest` for what is as it is asked to be already, and for
+        the last version of a view.
+
+        >>> batch = client.sql("SELECT batch FROM lineament.batches WHERE feature_view = 'plane'").to_df().batch[0]
+        >>> client.rollback(batch)
+        batch ... of plane@1 would be withdrawn: ... cells of ...
+        """
+        body: dict[str, Any] = {"node": str(node), "undo": undo, "derived": derived}
+        if reason is not None:
+            body["reason"] = reason
+        return Rollback.of(self._action("lineament.rollback", body))
 
     def log_experiment(self, name: str, *, hypothesis: str | None = None, owner: str | None = None) -> None:
         """Says what an experiment is to find out, and who owns it. What is left out stays as it was.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use serving::{
     AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, LineageRequest, RefreshRequest,
-    Serving,
+    RollbackRequest, Serving,
 };
 use tonic::{Code, Status};
 
@@ -27,7 +27,7 @@ const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 18] = [
+const ACTIONS: [(&str, &str); 19] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
@@ -50,6 +50,10 @@ const ACTIONS: [(&str, &str); 18] = [
     (
         "lineament.refresh",
         "brings derived feature views up to date; body: {\"view\": \"celsius\", \"full\": false}, all of them without a view",
+    ),
+    (
+        "lineament.rollback",
+        "takes back a batch or a version, or puts it back; body: {\"node\": \"weather@2\", \"reason\": \"…\", \"undo\": false, \"derived\": false}, without a reason only what it would touch",
     ),
     (
         "lineament.observe",
@@ -192,6 +196,10 @@ pub async fn act(
             let wanted: RefreshRequest = request::json("the body of `lineament.refresh`", body)?;
             let views = serving.refresh(&wanted, author).await.map_err(failed)?;
             reports::json(&serde_json::json!({ "views": views }))
+        }
+        "lineament.rollback" => {
+            let wanted: RollbackRequest = request::json("the body of `lineament.rollback`", body)?;
+            reports::json(&serving.rollback(&wanted, author).await.map_err(failed)?)
         }
         "lineament.lineage" => {
             let wanted: LineageRequest = request::json("the body of `lineament.lineage`", body)?;
