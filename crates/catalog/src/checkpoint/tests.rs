@@ -48,6 +48,10 @@ fn answers(state: &State) -> String {
         assert!(state.training_set(set.record.training_set).is_some());
         say(format!("{set:?}"));
     }
+    // Those of one entry are of different things, and in no order.
+    let mut moved: Vec<String> = state.withdrawals().all().iter().map(|moved| format!("{moved:?}")).collect();
+    moved.sort();
+    say(moved.join("\n"));
     for refused in state.refused() {
         let known = refused
             .record
@@ -119,8 +123,8 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 /// Choices that use every kind of record.
 fn every_kind() -> Vec<Vec<history::Choice>> {
     let order = [
-        0, 15, 15, 15, 15, 1, 2, 6, 7, 3, 4, 5, 10, 11, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 8, 9, 12, 23,
-        23,
+        0, 15, 15, 15, 15, 1, 2, 6, 7, 3, 4, 5, 10, 11, 13, 14, 16, 17, 18, 19, 20, 21, 22, 24, 25, 24, 24,
+        24, 24, 25, 25, 23, 8, 9, 12, 23, 23,
     ];
     let numbered =
         order.iter().zip(0u32..).map(|(kind, number)| vec![(*kind, number), (*kind, number * 7 + 3)]);

@@ -91,10 +91,12 @@ impl Withdrawals {
     /// Takes in one more; a record of anything else is nothing to it.
     ///
     /// # Errors
-    /// `Repeated` for what is withdrawn already, or restored and was not withdrawn.
+    /// `Repeated` for what is withdrawn already, or restored and was not withdrawn, or is moved twice by one entry.
     pub(super) fn take(&mut self, record: &Record, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let Some((of, withdrawn, reason)) = Withdrawable::told_of(record) else { return Ok(()) };
-        if self.at(of, by.sequence).is_some() == withdrawn {
+        let last = self.places.get(&of).and_then(|places| places.last()).map(|place| &self.all[*place]);
+        let is_withdrawn = last.is_some_and(|last| last.withdrawn);
+        if is_withdrawn == withdrawn || last.is_some_and(|last| last.by.sequence == by.sequence) {
             let what = if withdrawn { "the withdrawal of" } else { "the restoring of" };
             return Err(super::repeated(by, what, format!("{} {of}", of.kind())));
         }

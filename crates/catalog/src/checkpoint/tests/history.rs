@@ -1,6 +1,6 @@
 //! Histories of a store, made from numbers: every kind of record, in every order that the fold accepts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use feature::definition::{Definition, Entity, FeatureView, canonical, parse_files};
 use feature::digest::{Digest, HashAlgorithm, hash};
@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use crate::catalog::fold;
 use crate::records::*;
-use crate::state::State;
+use crate::state::{State, Withdrawable};
 
 /// Choices of one record: its kind, and a number for what there is to choose in it.
 pub type Choice = (u8, u32);
 
 pub fn choices(most: usize) -> impl Strategy<Value = Vec<Vec<Choice>>> {
-    let records = proptest::collection::vec((0..24u8, any::<u32>()), 1..5);
+    let records = proptest::collection::vec((0..26u8, any::<u32>()), 1..5);
     proptest::collection::vec(records, 1..most)
 }
 
@@ -128,6 +128,8 @@ struct Writer {
     models: Vec<feature::ModelId>,
     versions: Vec<feature::ModelVersionId>,
     deployments: Vec<feature::DeploymentId>,
+    /// Whether a batch or version is withdrawn, and the entry that moved it last.
+    moved: HashMap<Withdrawable, (bool, usize)>,
 }
 
 /// A feature view and its versions.
@@ -434,6 +436,20 @@ impl Writer {
                     evidence: Evidence::Declared,
                 }
                 .into()
+            }
+            24 | 25 => {
+                let of = match kind {
+                    24 => Withdrawable::Batch(pick(&self.batches, choice)?),
+                    _ => Withdrawable::Version(self.some_version(choice)?.1),
+                };
+                let entry = self.entries.len();
+                let (withdrawn, last) = self.moved.get(&of).copied().unwrap_or_default();
+                // Nothing is moved twice by one entry.
+                if last == entry {
+                    return None;
+                }
+                self.moved.insert(of, (!withdrawn, entry));
+                of.record(!withdrawn, format!("because of {choice}"))
             }
             _ => match choice % 3 {
                 0 => UseRecorded {
