@@ -127,7 +127,7 @@ fn main() -> ExitCode {
             Verb::Audit(arguments) => audit::run(&place, arguments).await,
             Verb::Evidence(arguments) => evidence::run(&place, arguments).await,
             Verb::EvidenceKey(arguments) => evidence_key::run(arguments),
-            Verb::Verify(arguments) => verify::run(arguments).await,
+            Verb::Verify(arguments) => verify::run(&place, arguments).await,
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
             Verb::Rollback(arguments) => rollback::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,

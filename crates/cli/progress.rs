@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use catalog::ingest::{Progress, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serving::VerifyProgress;
 
 /// A bar that counts rows.
 pub fn rows(what: &str) -> ProgressBar {
@@ -13,6 +14,17 @@ pub fn rows(what: &str) -> ProgressBar {
     }
     bar.set_prefix(what.to_owned());
     bar
+}
+
+/// A bar that counts objects.
+pub fn objects(what: &str) -> (ProgressBar, Arc<dyn Fn(VerifyProgress) + Send + Sync>) {
+    let bar = rows(what);
+    let shown = bar.clone();
+    let report = move |progress: VerifyProgress| {
+        shown.set_length(progress.of);
+        shown.set_position(progress.objects);
+    };
+    (bar, Arc::new(report))
 }
 
 /// A bar for one ingest.

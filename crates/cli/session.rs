@@ -42,6 +42,11 @@ impl Place {
         }
     }
 
+    /// The place of the store, which is not opened: also a damaged one can be looked at.
+    pub fn unopened(&self) -> Result<Store> {
+        self.address(&self.store)
+    }
+
     /// Opens a store that exists.
     pub async fn open(&self) -> Result<Serving> {
         let store = self.address(&self.store)?;

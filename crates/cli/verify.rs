@@ -1,86 +1,46 @@
-//! `lineament verify`
+//! `lineament verify`: the store, or a folder of evidence.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod evidence;
+mod store;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
-use serving::{Error, Kind, PublicKey, Result, verify_evidence};
+use clap::{Args, ValueEnum};
+use serving::Result;
 
-use crate::session::file_error;
-use crate::table::grouped;
-
-/// Check a folder of evidence, without the store
-#[derive(Args)]
-pub struct Arguments {
-    /// As `lineament evidence` wrote it
-    folder: PathBuf,
-    /// The signer's public key, as you have it from them; else the key in the folder, which shows only that the folder is whole
-    #[arg(long)]
-    public_key: Option<PathBuf>,
-}
+use crate::session::Place;
 
 /// As of all damage.
 const DAMAGED: u8 = 4;
 
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let key = match &arguments.public_key {
-        None => None,
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| file_error(path, error))?;
-            let read = PublicKey::from_pem(&text);
-            Some(read.map_err(|error| Error::new(Kind::Invalid, format!("`{}`: {error}", path.display())))?)
-        }
-    };
-    let mut files = BTreeMap::new();
-    read(&arguments.folder, "", &mut files)?;
-    let found = verify_evidence(&files, key.as_ref()).await;
-    if !found.holds() {
-        for problem in &found.problems {
-            println!("wrong: {problem}");
-        }
-        println!(
-            "{} does not hold: {} wrong",
-            arguments.folder.display(),
-            grouped(found.problems.len() as u64)
-        );
-        return Ok(ExitCode::from(DAMAGED));
-    }
-    let sequence = found.sequence.map(|sequence| sequence.to_string()).unwrap_or_default();
-    println!(
-        "holds: {} as of sequence {sequence}; {} entries and {} files checked",
-        found.subject,
-        grouped(found.entries as u64),
-        grouped(found.files as u64)
-    );
-    match (&found.signed_by, &arguments.public_key) {
-        (None, _) => println!("not signed: it agrees with itself, and nothing tells who made it"),
-        (Some(id), Some(_)) => println!("signed by {id}, the key that you gave"),
-        (Some(id), None) => {
-            println!("signed by {id}, the key in the folder; give the signer's own by --public-key");
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+/// Check the whole store: log, checkpoints, manifests, files; or a folder of evidence, without any store
+#[derive(Args)]
+pub struct Arguments {
+    /// As `lineament evidence` wrote it; without, the store is checked
+    folder: Option<PathBuf>,
+    /// The signer's public key, as you have it from them; else the key in the folder, which shows only that the folder is whole
+    #[arg(long, requires = "folder")]
+    public_key: Option<PathBuf>,
+    /// Read all contents too: every block, every row, every table of a checkpoint
+    #[arg(long, conflicts_with = "folder")]
+    full: bool,
+    /// Remove damaged checkpoints, which the log gives again; nothing else is ever removed
+    #[arg(long, conflicts_with = "folder")]
+    mend: bool,
+    #[arg(long, value_enum, default_value_t = Format::Text, conflicts_with = "folder")]
+    format: Format,
 }
 
-/// The files below a folder, by their path with `/` in between.
-fn read(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(|error| file_error(folder, error))? {
-        let entry = entry.map_err(|error| file_error(folder, error))?;
-        let path = entry.path();
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let kind = entry.file_type().map_err(|error| file_error(&path, error))?;
-        if kind.is_dir() {
-            read(&path, &format!("{name}/"), files)?;
-        } else if kind.is_file() {
-            let bytes = std::fs::read(&path).map_err(|error| file_error(&path, error))?;
-            files.insert(name, bytes);
-        } else {
-            // A link leads out of what is checked.
-            let why =
-                format!("`{}` is neither a file nor a folder; evidence holds nothing else", path.display());
-            return Err(Error::new(Kind::Damaged, why));
-        }
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
+    match arguments.folder {
+        Some(folder) => evidence::run(&folder, arguments.public_key.as_deref()).await,
+        None => store::run(place, &arguments).await,
     }
-    Ok(())
 }

@@ -4,7 +4,7 @@
 //! fits the log; whatever else is found is passed over with the reason, and the log is folded instead.
 //! `docs/checkpoints.md` specifies the objects.
 
-mod state_digest;
+pub(crate) mod state_digest;
 mod tables_file;
 
 #[cfg(test)]
@@ -133,7 +133,10 @@ async fn open(store: &Store, checkpoint: Checkpoint) -> Result<Result<Opened, St
 }
 
 /// The state that a checkpoint holds; or why it holds none.
-pub(crate) async fn load(store: &Store, checkpoint: &Checkpoint) -> Result<State, String> {
+///
+/// # Errors
+/// A part that is missing or is not what was written, by its path; tables that do not fit each other.
+pub async fn load(store: &Store, checkpoint: &Checkpoint) -> Result<State, String> {
     let mut wanted: Vec<(Table, Part)> = Vec::new();
     let growing = checkpoint.segments.iter().flat_map(|segment| &segment.parts);
     for (tables, part) in growing
@@ -206,7 +209,7 @@ pub(crate) async fn write(
 ///
 /// # Errors
 /// `Internal` where the state cannot be written as tables.
-pub(crate) fn state_digest(state: &State) -> Result<Digest> {
+pub fn state_digest(state: &State) -> Result<Digest> {
     let failed = |error: String| Error::internal("the state has no digest", error);
     let tables = state.tables_after(None).map_err(|error| failed(error.to_string()))?;
     let blocks = state_digest::blocks(state.hash, &tables, Vec::new(), state.head.sequence);

@@ -21,10 +21,12 @@ pub mod withdrawal;
 
 mod catalog;
 mod error;
+mod folding;
 
 pub use author::Author;
 pub use catalog::{Catalog, Intent, Outcome, RequestBinding, VisibleFile};
 pub use conditions::{Condition, Conditions};
 pub use error::{Error, Result};
+pub use folding::Fold;
 pub use following::{Followed, Following};
 pub use state::State;

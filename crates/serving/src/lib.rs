@@ -27,6 +27,7 @@ mod replay;
 mod retention;
 mod retrieve;
 mod rollback;
+mod verification;
 mod whole_files;
 
 pub use audit::{
@@ -56,3 +57,4 @@ pub use replay::{Difference, ReplayReport, Suspect};
 pub use retention::{Kept, KeptReport, KeptStep};
 pub use retrieve::{OpaqueReads, Parameters, Query, Retrieval, Serving};
 pub use rollback::{RollbackReport, RollbackRequest, RolledBack};
+pub use verification::{Fault, Harm, Orphan, StoreVerification, VerifyProgress, VerifyRequest, verify_store};

@@ -4,12 +4,13 @@
     reason = "this is the one place that may ask the machine for the time and for random bits"
 )]
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use feature::{Id, Span, Timestamp};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 /// A source of the present instant; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -66,12 +67,51 @@ impl From<TestClock> for Clock {
 /// A new id: a UUID of version 7, greater than every id that this process minted before, also where the wall clock
 /// went back meanwhile. It follows the machine's time, never a test clock.
 pub fn mint<I: Id>() -> I {
-    I::from(Uuid::now_v7())
+    I::from(SeededIds::next().map_or_else(Uuid::now_v7, |(number, bits)| {
+        let mut random = [0; 10];
+        random[2..].copy_from_slice(&bits.to_be_bytes());
+        Builder::from_unix_timestamp_millis(number, &random).into_uuid()
+    }))
 }
 
 /// A random id: a UUID of version 4, for commits, which must be told apart and have no order.
 pub fn random<I: Id>() -> I {
-    I::from(Uuid::new_v4())
+    I::from(SeededIds::next().map_or_else(Uuid::new_v4, |(number, bits)| {
+        Builder::from_random_bytes((u128::from(bits) << 64 | u128::from(number)).to_be_bytes()).into_uuid()
+    }))
+}
+
+thread_local! {
+    /// How many ids this thread made of a seed, and the seed.
+    static SEEDED: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+/// For as long as this lives, ids that this thread makes come from a seed and increase: for tests whose histories must
+/// come again. Never for a store that is kept, since two threads of one seed make the same ids.
+#[derive(Debug)]
+pub struct SeededIds(());
+
+impl SeededIds {
+    pub fn new(seed: u64) -> Self {
+        SEEDED.set(Some((0, seed)));
+        Self(())
+    }
+
+    fn next() -> Option<(u64, u64)> {
+        let (number, seed) = SEEDED.get()?;
+        SEEDED.set(Some((number + 1, seed)));
+        // The finaliser of SplitMix64: bits that differ in about half of their places from one number to the next.
+        let mut bits = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Some((number + 1, bits ^ (bits >> 31)))
+    }
+}
+
+impl Drop for SeededIds {
+    fn drop(&mut self) {
+        SEEDED.set(None);
+    }
 }
 
 /// Random bits for names that live only as long as the process.
@@ -121,5 +161,21 @@ mod tests {
         hand.set(Timestamp(-1));
         assert_eq!(clock.now(), Timestamp(-1));
         assert!(Clock::System.now() > "2024-01-01T00:00:00Z".parse().unwrap());
+    }
+
+    #[test]
+    fn seeded_ids_come_again_and_only_in_their_thread() {
+        let some = || {
+            let _seeded = SeededIds::new(7);
+            let ids: Vec<FileId> = (0..100).map(|_| mint()).collect();
+            (ids, random::<CommitId>())
+        };
+        let (ids, commit) = some();
+        assert_eq!((ids.clone(), commit), some());
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!((ids[0].uuid().get_version_num(), commit.uuid().get_version_num()), (7, 4));
+        let _seeded = SeededIds::new(7);
+        let elsewhere: FileId = std::thread::spawn(mint).join().unwrap();
+        assert!(!ids.contains(&elsewhere));
     }
 }

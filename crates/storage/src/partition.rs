@@ -1,5 +1,6 @@
 //! Writing a batch as immutable, sorted Parquet files, and the digest of what was written.
 
+mod agreement;
 mod arrange;
 mod encode;
 mod encodings;
@@ -18,6 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+pub use agreement::disagreements;
 pub use layout::{Compression, Layout};
 
 use crate::manifest::DataFile;

@@ -15,7 +15,7 @@ use crate::state::{Table, Tables};
 const BLOCK: u64 = 1_024;
 
 /// Digests of a state's blocks.
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     hash: HashAlgorithm,
     /// Of full blocks.
     pub whole: Vec<Digest>,
@@ -24,12 +24,12 @@ pub(super) struct Blocks {
 }
 
 /// The first entry after so many full blocks.
-pub(super) fn begin(blocks: usize) -> Sequence {
+pub(crate) fn begin(blocks: usize) -> Sequence {
     Sequence(blocks as u64 * BLOCK)
 }
 
 /// All blocks up to the head. `known` are the digests of the first ones; the tables hold what comes after.
-pub(super) fn blocks(
+pub(crate) fn blocks(
     hash: HashAlgorithm,
     tables: &Tables,
     known: Vec<Digest>,

@@ -1,0 +1,74 @@
+//! The objects beside the log that a record names: what must be there for as long as the record is.
+
+use feature::BatchId;
+
+use super::{BatchCommitted, BatchRefused, Object, ReadsRecorded, Record, TrainingSetRecorded};
+
+/// What an object is to the record that names it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Named<'a> {
+    /// The files of a batch.
+    Manifest(&'a BatchCommitted),
+    /// The rejected rows of a batch, of which there are so many.
+    Quarantine { batch: BatchId, rejected: u64 },
+    /// What the writer of a batch said of it.
+    BatchBody(BatchId),
+    /// How a training set was made.
+    TrainingSet(&'a TrainingSetRecorded),
+    /// Ad-hoc reads of one flush.
+    Reads(&'a ReadsRecorded),
+    /// What another system said of an experiment, a run, a model version or a deployment.
+    Observation,
+}
+
+impl Record {
+    /// Every object that the record names itself. The data files of a batch are named by its manifest, the spine of a
+    /// training set by the set's.
+    pub fn objects(&self) -> Vec<(Named<'_>, &Object)> {
+        // Without a wildcard, so that a new record cannot be forgotten here.
+        match self {
+            Self::BatchCommitted(record) => committed(record),
+            Self::BatchRefused(record) => refused(record),
+            Self::TrainingSetRecorded(record) => vec![(Named::TrainingSet(record), &record.manifest)],
+            Self::ReadsRecorded(record) => vec![(Named::Reads(record), &record.object)],
+            Self::ExperimentObserved(record) => observation(record.body.as_ref()),
+            Self::RunObserved(record) => observation(record.body.as_ref()),
+            Self::ModelVersionObserved(record) => observation(record.body.as_ref()),
+            Self::DeploymentMeasured(record) => observation(Some(&record.body)),
+            Self::StoreCreated(_)
+            | Self::EntityDefined(_)
+            | Self::ViewVersionDefined(_)
+            | Self::ServiceDefined(_)
+            | Self::Described(_)
+            | Self::VersionWithdrawn(_)
+            | Self::VersionRestored(_)
+            | Self::BatchWithdrawn(_)
+            | Self::BatchRestored(_)
+            | Self::Verified(_)
+            | Self::ExternalLinked(_)
+            | Self::AuthorityAliased(_)
+            | Self::ModelObserved(_)
+            | Self::AliasObserved(_)
+            | Self::DeploymentChanged(_)
+            | Self::UseRecorded(_)
+            | Self::Reconciled(_) => Vec::new(),
+        }
+    }
+}
+
+fn committed(record: &BatchCommitted) -> Vec<(Named<'_>, &Object)> {
+    let BatchCommitted { batch, rejected, .. } = *record;
+    let quarantine = record.quarantine.iter().map(|object| (Named::Quarantine { batch, rejected }, object));
+    let body = record.body.iter().map(|object| (Named::BatchBody(batch), object));
+    [(Named::Manifest(record), &record.manifest)].into_iter().chain(quarantine).chain(body).collect()
+}
+
+fn refused(record: &BatchRefused) -> Vec<(Named<'_>, &Object)> {
+    let BatchRefused { batch, rejected, .. } = *record;
+    let body = record.body.iter().map(|object| (Named::BatchBody(batch), object));
+    [(Named::Quarantine { batch, rejected }, &record.quarantine)].into_iter().chain(body).collect()
+}
+
+fn observation(body: Option<&Object>) -> Vec<(Named<'_>, &Object)> {
+    body.map(|object| (Named::Observation, object)).into_iter().collect()
+}

@@ -1,0 +1,117 @@
+//! Verification of a whole store: is every object what was written?
+//!
+//! It opens nothing, so that a damaged store can be looked at too, and reads no row to anybody. It goes the way of the
+//! references: the log as a chain and as a fold, the checkpoints beside it, the objects that its records name, the data
+//! files that manifests name, the spines of training sets. What is found wrong is named, with what it harms and what to do;
+//! what nobody names is told of and is no fault.
+
+mod chain;
+mod checkpoints;
+mod inventory;
+mod mending;
+mod objects;
+mod report;
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use storage::Store;
+
+pub use report::{Fault, Harm, Orphan, StoreVerification, VerifyProgress};
+
+use crate::error::{Error, Result};
+use chain::Walk;
+use checkpoints::Descriptions;
+use inventory::Inventory;
+use objects::{Checker, FileOf, Reference};
+
+/// How a store is verified.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VerifyRequest {
+    /// Read the contents of all objects too. Without, only metadata is read: log, manifests and descriptions; of the other
+    /// objects the size.
+    pub full: bool,
+    /// Remove damaged checkpoints, where the log is whole and so gives them again. Nothing else is ever removed.
+    pub mend: bool,
+}
+
+/// Entries of the log that are looked at before the objects that they name are.
+const ENTRIES: u64 = 1_024;
+/// Objects that are looked at a time. The few that are large are bounded apart.
+const OBJECTS: usize = 32;
+
+/// Verifies a store.
+///
+/// # Errors
+/// `NotFound` where there is no store. `Unavailable` where the storage fails: what it cannot give now is neither right nor
+/// wrong. What is wrong with the store is no error, but stands in the answer.
+pub async fn verify_store(
+    store: &Store,
+    request: VerifyRequest,
+    progress: Arc<dyn Fn(VerifyProgress) + Send + Sync>,
+) -> Result<StoreVerification> {
+    let inventory = Arc::new(Inventory::list(store).await?);
+    if inventory.newest_entry().is_none() && !store.is_initialized().await.map_err(catalog::Error::from)? {
+        return Err(catalog::Error::from(storage::Error::not_a_store(store.location())).into());
+    }
+    let descriptions = Descriptions::read(store, &inventory).await?;
+    let checker = Checker::new(store.clone(), inventory.clone(), request.full, progress);
+    let mut report = StoreVerification::of(store.location(), request.full);
+    report.faults.extend(descriptions.faults.iter().cloned());
+    report.notes.extend(descriptions.notes.iter().cloned());
+
+    let mut walk = Walk::new(store, &inventory, &descriptions, request.full);
+    loop {
+        let more = walk.entries(ENTRIES, &mut report).await?;
+        let references = std::mem::take(&mut walk.references);
+        look_at(&checker, references, &mut report).await?;
+        if !more {
+            break;
+        }
+    }
+    walk.conclude(&mut report);
+    checkpoints::verify_parts(&checker, &descriptions, &mut report).await?;
+    if request.full {
+        checkpoints::verify_states(store, &descriptions, &mut report).await?;
+    }
+    objects::name_harmed_sets(&checker, &walk.training_sets, &mut report).await?;
+    report.objects = checker.looked_at();
+    report.bytes = checker.bytes();
+    let (orphans, unnamed) = inventory.orphans(store).await?;
+    report.orphans = orphans;
+    report.orphan_objects = unnamed;
+    report.sort();
+    if request.mend {
+        mending::mend(store, &descriptions, &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// Looks at what the log names, and then at the data files that the manifests among it name.
+async fn look_at(
+    checker: &Checker,
+    references: Vec<Reference>,
+    report: &mut StoreVerification,
+) -> Result<()> {
+    let mut files: Vec<FileOf> = Vec::new();
+    let mut looked = futures::stream::iter(references)
+        .map(|reference| async move { checker.reference(reference).await })
+        .buffered(OBJECTS);
+    while let Some(found) = looked.try_next().await? {
+        report.faults.extend(found.faults);
+        files.extend(found.files);
+    }
+    drop(looked);
+    let mut looked = futures::stream::iter(files)
+        .map(|file| async move { checker.data_file(file).await })
+        .buffered(OBJECTS);
+    while let Some(faults) = looked.try_next().await? {
+        report.faults.extend(faults);
+    }
+    Ok(())
+}
+
+/// A failure of the storage, which says nothing of what it holds.
+fn unavailable(error: object_store::Error) -> Error {
+    catalog::Error::from(storage::Error::from(error)).into()
+}
