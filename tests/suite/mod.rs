@@ -18,11 +18,13 @@ mod one_view;
 mod point_in_time;
 mod reconcile;
 mod replay;
+mod simulation;
 mod slt;
 mod stores;
 mod table_filters;
 mod tables;
 mod values;
+mod verification;
 
 use std::path::Path;
 

@@ -1,0 +1,68 @@
+//! Faults that are planted on purpose, each one that some system had: a checker that never fails proves nothing.
+
+use bytes::Bytes;
+use feature::digest::{HashAlgorithm, hash};
+use object_store::path::Path;
+
+/// What is wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// No put-if-absent: an entry replaces the one that is there.
+    Overwrites,
+    /// "It exists" is taken as a lost race, though the entry is the writer's own.
+    ExistsTakenAsLost,
+    /// After an ambiguous answer nobody reads back: it is taken for a failure.
+    NoReadBack,
+    /// An entry is there before the data that it names.
+    DataAfterEntry,
+    /// A put that stored half of the bytes counts as done.
+    HalfWritten,
+    /// A store that acknowledges and does not write.
+    AcknowledgedUnwritten,
+    /// Files that no entry names yet are swept, by age alone.
+    SweptByAge,
+    /// An entry is deleted, so that its number is given again.
+    NumberReused,
+    /// Who lost a race goes on with the state from before it.
+    StaleAfterLoss,
+    /// What was asked under a key is not looked up: a repeat is done again.
+    KeyIgnored,
+    /// An entry in the middle of the log is rewritten.
+    Rewritten,
+    /// A checkpoint names another state than the log gives.
+    WrongCheckpoint,
+}
+
+pub const PLANTS: [Plant; 12] = [
+    Plant::Overwrites,
+    Plant::ExistsTakenAsLost,
+    Plant::NoReadBack,
+    Plant::DataAfterEntry,
+    Plant::HalfWritten,
+    Plant::AcknowledgedUnwritten,
+    Plant::SweptByAge,
+    Plant::NumberReused,
+    Plant::StaleAfterLoss,
+    Plant::KeyIgnored,
+    Plant::Rewritten,
+    Plant::WrongCheckpoint,
+];
+
+/// A description with another digest of its state, under the name that its bytes give; none for other objects.
+pub fn wrong_checkpoint(location: &Path, bytes: &Bytes) -> Option<(Bytes, Path)> {
+    let mut description: storage::Checkpoint = serde_json::from_slice(bytes).ok()?;
+    description.state = description.entry;
+    let forged = Bytes::from(serde_json::to_vec(&description).ok()?);
+    let (folder, _) = location.as_ref().rsplit_once('/')?;
+    let digest = hash(HashAlgorithm::Blake3, &forged);
+    Some((forged, Path::from(format!("{folder}/{}.json", digest.hex()))))
+}
+
+/// Makes an entry one of another commit.
+pub fn of_another(entry: &mut [u8]) {
+    let name = b"\"commit\":\"";
+    if let Some(at) = entry.windows(name.len()).position(|window| window == name) {
+        let digit = &mut entry[at + name.len()];
+        *digit = if *digit == b'0' { b'1' } else { b'0' };
+    }
+}

@@ -1,0 +1,253 @@
+//! Processes that share one store: each has a handle of its own, a clock of its own that jumps, and is killed at any
+//! moment.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use catalog::ingest::{Claim, Input, Request, Rows};
+use catalog::{Author, Catalog};
+use feature::digest::Digest;
+use feature::{Sequence, Timestamp, TrainingSetId};
+use serving::{HistoricalRequest, Kind, Serving};
+use storage::Store;
+use storage::environment::TestClock;
+
+use super::chance::Chance;
+use super::faulty_store::{Connection, Objects};
+use super::planted::Plant;
+use crate::suite::stores::{files, spine};
+use crate::suite::tables::table;
+
+pub const PROCESSES: u64 = 3;
+/// Operations of each.
+const OPERATIONS: u64 = 5;
+/// A keyed request is sent again so often where its outcome is not known.
+const REPEATS: u64 = 4;
+
+/// How an operation ended, for who asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Acknowledged. Its entry must be there, where it appends one.
+    Done,
+    /// Nothing of it happened.
+    Failed,
+    /// It may have happened, once.
+    Unknown,
+}
+
+/// One operation, which bears its name as the principal of its entry.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub name: String,
+    pub appends: bool,
+    pub outcome: Outcome,
+}
+
+/// What the processes did and saw.
+#[derive(Default)]
+pub struct History {
+    pub operations: Mutex<Vec<Operation>>,
+    /// Heads as each life of a process saw them, in its order.
+    pub heads: Mutex<Vec<(String, Sequence, Digest)>>,
+    pub training_sets: Mutex<Vec<TrainingSetId>>,
+    /// Handles that were open when all ended.
+    pub open: Mutex<Vec<(Serving, Connection)>>,
+}
+
+const DEFINITIONS: [(&str, &str); 2] = [
+    (
+        "airport.toml",
+        "kind = \"entity\"\nname = \"airport\"\n[[keys]]\nname = \"origin\"\ntype = \"string\"\n",
+    ),
+    (
+        "weather.toml",
+        "kind = \"feature_view\"\nname = \"weather\"\nentity = \"airport\"\n[time]\nvalid_at = \"time_hour\"\n\
+         known_at = { delay = \"30m\" }\n[[features]]\nname = \"temp\"\ntype = \"float64\"\nrange = [-40, 130]\n",
+    ),
+];
+
+const BEGIN: &str = "2013-02-01T00:00:00Z";
+
+pub fn author(name: &str) -> Author {
+    Author { principal: name.to_owned(), program: "simulation 1".to_owned(), ..Author::default() }
+}
+
+fn store(connection: &Connection, clock: &TestClock) -> Store {
+    Store::over("simulated", Arc::new(connection.clone()), clock.clone().into())
+}
+
+pub fn clock() -> TestClock {
+    TestClock::new(BEGIN.parse::<Timestamp>().unwrap())
+}
+
+/// Makes the store, before anything fails.
+pub async fn begin(objects: &Arc<Objects>) {
+    let connection = Connection::new(objects.clone(), 0, 7, 0, 0);
+    connection.calm();
+    let catalog = Catalog::create(store(&connection, &clock()), &author("begin")).await.unwrap();
+    Serving::new(catalog).apply(files(&DEFINITIONS), &author("begin")).await.unwrap();
+}
+
+/// One process and all its lives.
+pub async fn run(objects: Arc<Objects>, history: Arc<History>, seed: u64, process: u64, rough: u64) {
+    let mut chance = Chance::new(seed ^ (process + 1) << 32);
+    let clock = clock();
+    let (mut life, mut number) = (0, 0);
+    let mut serving: Option<(Serving, Connection)> = None;
+    while number < OPERATIONS {
+        let (open, connection) = match serving.take() {
+            Some(open) => open,
+            None => {
+                life += 1;
+                let connection = Connection::new(objects.clone(), seed, process, life, rough);
+                if life > 40 {
+                    connection.calm();
+                }
+                match Catalog::open(store(&connection, &clock)).await {
+                    Ok(catalog) => (Serving::new(catalog), connection),
+                    Err(error) => {
+                        objects.note(format!("p{process}.{life} cannot open: {error}"));
+                        connection.wait(100).await;
+                        continue;
+                    }
+                }
+            }
+        };
+        number += 1;
+        jump(&clock, &mut chance);
+        let name = format!("p{process} operation {number}");
+        let kind = chance.below(10);
+        let dies = (chance.below(6) == 0).then(|| chance.below(3_000));
+        let work = operation(&objects, &history, &open, &connection, kind, &name, chance.next());
+        let outcome = match dies {
+            None => Some(work.await),
+            Some(after) => {
+                tokio::select! {
+                    biased;
+                    outcome = work => Some(outcome),
+                    () = tokio::time::sleep(Duration::from_millis(after)) => None,
+                }
+            }
+        };
+        let head = open.catalog().state().head.clone();
+        history.heads.lock().unwrap().push((format!("p{process}.{life}"), head.sequence, head.digest));
+        let appends = !matches!(kind, 8 | 9);
+        let ended = outcome.clone().unwrap_or(Outcome::Unknown);
+        objects.note(format!("p{process}.{life} {name} ({kind}): {ended:?}"));
+        history.operations.lock().unwrap().push(Operation { name, appends, outcome: ended });
+        if outcome.is_none() {
+            connection.kill();
+        } else {
+            serving = Some((open, connection));
+        }
+    }
+    history.open.lock().unwrap().extend(serving);
+}
+
+/// Clocks go forward, seldom back, and seldom by more than others bear.
+fn jump(clock: &TestClock, chance: &mut Chance) {
+    let span = match chance.below(20) {
+        0 => "4m",
+        1 => "10m",
+        2 => "1s",
+        _ => "10s",
+    };
+    match chance.below(12) {
+        0 => clock.set(BEGIN.parse().unwrap()),
+        _ => clock.advance(span.parse().unwrap()),
+    }
+}
+
+async fn operation(
+    objects: &Arc<Objects>,
+    history: &History,
+    serving: &Serving,
+    connection: &Connection,
+    kind: u64,
+    name: &str,
+    bits: u64,
+) -> Outcome {
+    let author = author(name);
+    match kind {
+        // Some key is there always, and some batch replaces what another brought.
+        0..=5 => {
+            let claim = if kind.is_multiple_of(2) { Claim::BackFill } else { Claim::Correction };
+            let mut request = rows(bits, claim);
+            let keyed = kind < 4;
+            let mut outcome = Outcome::Failed;
+            for repeat in 0..REPEATS {
+                let ignored = objects.plant == Some(Plant::KeyIgnored);
+                request.key =
+                    keyed.then(|| if ignored { format!("{name}, {repeat}") } else { name.to_owned() });
+                let done = serving.ingest(request.clone(), &author, Arc::new(|_| ())).await.map(drop);
+                outcome = told(objects, name, outcome, done);
+                // Without a key a repeat would be another request.
+                if outcome == Outcome::Done || !keyed {
+                    break;
+                }
+                connection.wait(200).await;
+            }
+            outcome
+        }
+        6 => {
+            let text = format!(
+                "kind = \"feature_view\"\nname = \"view_{}\"\nentity = \"airport\"\n[time]\nvalid_at = \"time\"\n\
+                 known_at = \"arrival\"\n[[features]]\nname = \"value\"\ntype = \"int64\"\n",
+                name.replace(' ', "_")
+            );
+            let done = serving.apply(files(&[("view.toml", &text)]), &author).await.map(drop);
+            told(objects, name, Outcome::Failed, done)
+        }
+        7 => {
+            let asked = "
+                origin string | at timestamp
+                EWR           | 2013-02-01T00:00:00Z
+                JFK           | 2013-02-01T00:00:00Z
+                LGA           | 2013-01-10T00:00:00Z";
+            let request = HistoricalRequest::new(["weather.temp"]);
+            let made = serving.historical(spine(vec![table(asked)]), request, &author).await;
+            if let Ok(made) = &made {
+                history.training_sets.lock().unwrap().extend(made.report.training_set);
+            }
+            told(objects, name, Outcome::Failed, made.map(drop))
+        }
+        8 => {
+            let _ = serving.catalog().checkpoint().await;
+            Outcome::Done
+        }
+        _ => {
+            let _ = serving.catalog().refresh().await;
+            Outcome::Done
+        }
+    }
+}
+
+/// Two rows at times that others may have brought too.
+fn rows(bits: u64, claim: Claim) -> Request {
+    let (day, hour) = (1 + bits % 28, bits / 100 % 24);
+    let text = format!(
+        "origin string | time_hour timestamp | temp float64
+         EWR | 2013-01-{day:02}T{hour:02}:00:00Z | {}
+         JFK | 2013-01-{day:02}T{hour:02}:00:00Z | {}",
+        bits % 130,
+        bits / 7 % 130
+    );
+    let batch = table(&text);
+    let input = Input::Rows(Rows::from_batches("station", batch.schema(), vec![batch]));
+    let mut request = Request::new("weather", input);
+    request.claim = Some(claim);
+    request
+}
+
+/// What an answer means for who asked. Once unknown, only an acknowledgement says more.
+fn told(objects: &Objects, name: &str, before: Outcome, answer: serving::Result<()>) -> Outcome {
+    let Err(error) = answer else { return Outcome::Done };
+    objects.note(format!("{name}: {:?}: {error}", error.kind()));
+    if error.kind() == Kind::Internal {
+        objects.violated(format!("{name} is told of a fault of ours: {error}"));
+    }
+    if before == Outcome::Unknown || error.to_string().contains("it is not known whether") {
+        return Outcome::Unknown;
+    }
+    Outcome::Failed
+}
