@@ -794,18 +794,14 @@ async fn a_store_of_the_first_version_answers_as_ever() {
     }
 }
 
-#[tokio::test]
-async fn an_unknown_record_stops_an_old_program() {
-    let folder = tempfile::tempdir().unwrap();
-    fixture::make(folder.path()).await;
-    let running = open(folder.path()).await.unwrap();
-    let head = running.catalog().state().head.clone();
-    let sequence = head.sequence.next();
-    let entry = Entry {
+/// An entry that a later program would write after the newest.
+fn later_entry(serving: &serving::Serving, record: RawRecord) -> Entry {
+    let state = serving.catalog().state();
+    Entry {
         format: storage::entry::FORMAT,
-        store: running.catalog().state().store,
-        sequence,
-        previous: Some(head.digest),
+        store: state.store,
+        sequence: state.head.sequence.next(),
+        previous: Some(state.head.digest),
         commit: storage::environment::random(),
         committed_at: instant("2013-03-01T00:00:00Z"),
         principal: "ada".to_owned(),
@@ -813,8 +809,17 @@ async fn an_unknown_record_stops_an_old_program() {
         request: None,
         run: None,
         experiment: None,
-        records: vec![RawRecord { number: 99, body: serde_json::json!({ "anything": 1 }) }],
-    };
+        records: vec![record],
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_record_stops_an_old_program() {
+    let folder = tempfile::tempdir().unwrap();
+    fixture::make(folder.path()).await;
+    let running = open(folder.path()).await.unwrap();
+    let entry = later_entry(&running, RawRecord { number: 99, body: serde_json::json!({ "anything": 1 }) });
+    let sequence = entry.sequence;
     running.catalog().store().log().append(sequence, entry.encode().unwrap()).await.unwrap();
     let log = fixture::objects(&folder.path().join("log"));
     let opened = open(folder.path()).await.map(drop).unwrap_err();
@@ -828,4 +833,35 @@ async fn an_unknown_record_stops_an_old_program() {
         }
     }
     assert_eq!(fixture::objects(&folder.path().join("log")), log, "nothing is written after it");
+}
+
+/// A field that a later program added to a record is passed over, and stays in the log, which nobody writes anew.
+#[tokio::test]
+async fn an_unknown_field_of_a_record_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = fixture::make(folder.path()).await;
+    let serving = open(folder.path()).await.unwrap();
+    let verified = Verified {
+        training_set: fixture.sets[0],
+        verdict: Verdict::Equal,
+        digest: "lmt1:none".to_owned(),
+        at: instant("2013-03-01T00:00:00Z"),
+    };
+    let mut body = Record::from(verified).body().unwrap();
+    body["witness"] = serde_json::json!({ "name": "later", "of": [1, 2] });
+    let entry = later_entry(&serving, RawRecord { number: 32, body });
+    let bytes = entry.encode().unwrap();
+    serving.catalog().store().log().append(entry.sequence, bytes.clone()).await.unwrap();
+    // Read, written after, opened from a checkpoint: it is there as it was.
+    serving.apply(files(&[fixture::DEFINITIONS[3]]), &author()).await.unwrap();
+    serving.catalog().checkpoint().await.unwrap();
+    let again = open(folder.path()).await.unwrap();
+    assert_eq!(again.catalog().passed_over(), []);
+    assert_eq!(again.catalog().state().verifications().len(), 2);
+    let kept = again.catalog().store().log().read_bytes(entry.sequence).await.unwrap().unwrap();
+    assert_eq!(kept, bytes);
+    assert!(String::from_utf8_lossy(&kept).contains("\"witness\":"));
+    let request = serving::VerifyRequest { full: true, mend: false };
+    let found = serving::verify_store(again.catalog().store(), request, std::sync::Arc::new(|_| ())).await;
+    assert_eq!(found.unwrap().faults, []);
 }

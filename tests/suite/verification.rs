@@ -104,7 +104,10 @@ enum Damage {
 fn damages(objects: &Objects) -> Vec<(String, Damage)> {
     let every = std::env::var_os("LINEAMENT_CASES").is_some();
     let mut cases = Vec::new();
-    let kind = |object: &str| object.split('/').next().unwrap().to_owned();
+    // Of one kind, and with an ending of its own: a table of a checkpoint is nothing like its description.
+    let kind = |object: &str| {
+        (object.split('/').next().unwrap().to_owned(), object.rsplit('.').next().unwrap().to_owned())
+    };
     for (number, (object, bytes)) in objects.iter().enumerate() {
         let mut add = |damage| cases.push((object.clone(), damage));
         add(Damage::Remove);
@@ -345,7 +348,7 @@ fn the_program_verifies_a_store() {
     for arguments in [&[][..], &["--full"]] {
         let (code, said) = run(arguments);
         assert_eq!(code, Some(0), "{said}");
-        assert!(said.starts_with("holds: 13 entries, 4 batches, 2 training sets"), "{said}");
+        assert!(said.starts_with("holds: 12 entries, 4 batches, 2 training sets"), "{said}");
     }
     let data = objects.keys().find(|object| object.starts_with("data/")).unwrap();
     let mut bytes = objects[data].clone();

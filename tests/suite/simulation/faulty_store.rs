@@ -41,8 +41,8 @@ pub enum Fault {
     Slow,
     /// Half of the bytes come.
     Cut,
-    /// One byte comes as another. Not of entries: the newest is vouched for by nobody, and encryption of the
-    /// connection vouches for what comes through it.
+    /// One byte comes as another. Not of entries, of which the newest is vouched for by nobody; and of a data file only
+    /// where this process has read nothing of it before, since it checks each block once.
     Flipped,
     /// What was written of late is not listed.
     Lagging,
@@ -155,6 +155,8 @@ pub struct Connection {
     calm: Arc<AtomicBool>,
     /// Faults in a hundred operations.
     rough: u64,
+    /// Data files that something was read of.
+    seen: Arc<Mutex<HashSet<String>>>,
     /// Names of which the next read is answered wrongly, by a planted fault.
     forged: Arc<Mutex<HashSet<String>>>,
     /// From this entry on nothing of the log is seen, by a planted fault.
@@ -163,6 +165,8 @@ pub struct Connection {
 
 /// Moments of different processes are never the same, so that no chance but the seed's decides who is first.
 const PROCESSES: u64 = 8;
+/// The process that makes the store.
+pub const BEGINNER: u64 = PROCESSES - 1;
 
 impl Connection {
     pub fn new(objects: Arc<Objects>, seed: u64, process: u64, life: u64, rough: u64) -> Self {
@@ -175,6 +179,7 @@ impl Connection {
             dead: Arc::default(),
             calm: Arc::default(),
             rough,
+            seen: Arc::default(),
             forged: Arc::default(),
             blind_from: Arc::default(),
         }
@@ -228,7 +233,7 @@ impl Connection {
         let bytes = Bytes::from(payload.clone());
         let mut location = location.clone();
         let (mut payload, mut options) = (payload, options);
-        match objects.plant {
+        match self.plant() {
             Some(Plant::Overwrites) if is_log => options.mode = PutMode::Overwrite,
             Some(Plant::AcknowledgedUnwritten) if is_log && !first => {
                 return Ok(PutResult { e_tag: None, version: None });
@@ -263,7 +268,7 @@ impl Connection {
             objects.fresh.lock().unwrap().push((Instant::now(), location.to_string()));
             if is_log {
                 objects.check_entry(&location, &bytes).await;
-                if objects.plant == Some(Plant::NumberReused) && !first {
+                if self.plant() == Some(Plant::NumberReused) && !first {
                     let (inner, location) = (objects.inner.clone(), location.clone());
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -273,6 +278,11 @@ impl Connection {
             }
         }
         done
+    }
+
+    /// What is planted here; nothing while the store is made.
+    fn plant(&self) -> Option<Plant> {
+        self.objects.plant.filter(|_| self.process != BEGINNER)
     }
 
     fn forge(&self, location: &Path) {
@@ -310,7 +320,7 @@ impl ObjectStore for Connection {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let (fault, bits) = self.draw("put", location.as_ref(), &PUTS).await;
         let is_log = location.as_ref().starts_with("log/");
-        let plant = self.objects.plant;
+        let plant = self.plant();
         match fault {
             Fault::BeforeEffect => Err(broken()),
             Fault::AfterEffect => {
@@ -360,12 +370,14 @@ impl ObjectStore for Connection {
             return Err(absent(location));
         }
         let forged = self.forged.lock().unwrap().remove(location.as_ref());
-        if forged && self.objects.plant == Some(Plant::NoReadBack) {
+        if forged && self.plant() == Some(Plant::NoReadBack) {
             return Err(absent(location));
         }
         let head = options.head;
         let found = self.objects.inner.get_opts(location, options).await?;
-        let wrong = matches!(fault, Fault::Cut) || matches!(fault, Fault::Flipped) && !is_log;
+        let is_data = location.as_ref().starts_with("data/");
+        let again = is_data && !self.seen.lock().unwrap().insert(location.to_string());
+        let wrong = fault == Fault::Cut || fault == Fault::Flipped && !is_log && !again;
         if head || !(wrong || forged) {
             return Ok(found);
         }

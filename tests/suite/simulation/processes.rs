@@ -13,7 +13,7 @@ use storage::Store;
 use storage::environment::TestClock;
 
 use super::chance::Chance;
-use super::faulty_store::{Connection, Objects};
+use super::faulty_store::{BEGINNER, Connection, Objects};
 use super::planted::Plant;
 use crate::suite::stores::{files, spine};
 use crate::suite::tables::table;
@@ -76,13 +76,18 @@ fn store(connection: &Connection, clock: &TestClock) -> Store {
     Store::over("simulated", Arc::new(connection.clone()), clock.clone().into())
 }
 
-pub fn clock() -> TestClock {
+/// A clock that is ahead of all others.
+pub fn afterwards() -> TestClock {
+    TestClock::new("2013-03-01T00:00:00Z".parse::<Timestamp>().unwrap())
+}
+
+fn clock() -> TestClock {
     TestClock::new(BEGIN.parse::<Timestamp>().unwrap())
 }
 
 /// Makes the store, before anything fails.
 pub async fn begin(objects: &Arc<Objects>) {
-    let connection = Connection::new(objects.clone(), 0, 7, 0, 0);
+    let connection = Connection::new(objects.clone(), 0, BEGINNER, 0, 0);
     connection.calm();
     let catalog = Catalog::create(store(&connection, &clock()), &author("begin")).await.unwrap();
     Serving::new(catalog).apply(files(&DEFINITIONS), &author("begin")).await.unwrap();
@@ -186,6 +191,14 @@ async fn operation(
                     break;
                 }
                 connection.wait(200).await;
+            }
+            // The acknowledgement got lost behind this process, and who waits for it asks again.
+            if keyed && outcome == Outcome::Done && bits.is_multiple_of(3) {
+                if objects.plant == Some(Plant::KeyIgnored) {
+                    request.key = Some(format!("{name}, again"));
+                }
+                let again = serving.ingest(request, &author, Arc::new(|_| ())).await.map(drop);
+                told(objects, name, Outcome::Done, again);
             }
             outcome
         }

@@ -40,6 +40,8 @@ pub(super) struct Walk<'a> {
     /// What the entries since the last call name.
     pub references: Vec<Reference>,
     pub training_sets: Vec<RecordedTrainingSet>,
+    /// What the last entry names, which counts once the next one vouches for it.
+    pending: Vec<Reference>,
 }
 
 /// The entry before.
@@ -68,6 +70,7 @@ impl<'a> Walk<'a> {
             fold: Some(Fold::default()),
             references: Vec::new(),
             training_sets: Vec::new(),
+            pending: Vec::new(),
         }
     }
 
@@ -77,7 +80,10 @@ impl<'a> Walk<'a> {
             let sequence = self.next;
             match self.take().await? {
                 Some(bytes) => self.entry(sequence, &bytes, report).await?,
-                None if self.ends_at(sequence) => return Ok(false),
+                None if self.ends_at(sequence) => {
+                    self.settle(report);
+                    return Ok(false);
+                }
                 None => self.missing(sequence, report),
             }
             self.next = sequence.next();
@@ -132,6 +138,7 @@ impl<'a> Walk<'a> {
     }
 
     fn missing(&mut self, sequence: Sequence, report: &mut StoreVerification) {
+        self.settle(report);
         self.last = None;
         self.fold = None;
         let why = "it is missing, though later entries are there; entries are never deleted";
@@ -158,20 +165,34 @@ impl<'a> Walk<'a> {
                     }
                     other => other.to_string(),
                 };
+                self.settle(report);
                 report.faults.push(log_fault(sequence, why));
                 self.last = Some(Last { sequence, digest, known: None });
                 self.fold = None;
                 return Ok(());
             }
         };
+        let faults = report.faults.len();
         self.link(sequence, &entry, digest, report).await?;
         self.compare_with_checkpoints(sequence, digest, report).await?;
+        let altered = |sequence| {
+            let object = entry_object(sequence);
+            report.faults.iter().skip(faults).any(|fault| fault.object == object)
+        };
+        // What an altered entry names was never written.
+        if self.last.as_ref().is_some_and(|last| altered(last.sequence)) {
+            self.pending.clear();
+        }
+        let altered = altered(sequence);
+        self.settle(report);
         self.last = Some(Last { sequence, digest, known: Some((entry.store, entry.committed_at)) });
         if report.store.is_none() {
             report.store = Some(entry.store);
         }
         let records = self.records(&entry, digest, report);
-        self.refer(sequence, &records, report);
+        if !altered {
+            self.pending = self.named_by(sequence, &records);
+        }
         self.compare_states(sequence, report)
     }
 
@@ -306,31 +327,42 @@ impl<'a> Walk<'a> {
         entry.records.iter().filter_map(|raw| Record::decode(raw.number, &raw.body).ok()).collect()
     }
 
-    fn refer(&mut self, sequence: Sequence, records: &[Record], report: &mut StoreVerification) {
-        for (named, object) in records.iter().flat_map(Record::objects) {
+    /// What the last entry names counts.
+    fn settle(&mut self, report: &mut StoreVerification) {
+        for reference in std::mem::take(&mut self.pending) {
+            match &reference.role {
+                Role::Manifest { .. } => report.batches += 1,
+                Role::TrainingSet(record) => {
+                    report.training_sets += 1;
+                    let (id, manifest) = (record.training_set, reference.object.clone());
+                    self.training_sets.push(RecordedTrainingSet { id, manifest });
+                }
+                _ => {}
+            }
+            self.references.push(reference);
+        }
+    }
+
+    fn named_by(&self, sequence: Sequence, records: &[Record]) -> Vec<Reference> {
+        let state = self.fold.as_ref().and_then(Fold::state);
+        let keys = |version| {
+            let version = state.and_then(|state| state.view_version(version))?;
+            Some(version.keys().iter().map(|key| key.name.to_string()).collect::<Vec<_>>())
+        };
+        let reference = |(named, object): (Named<'_>, &Object)| {
             let role = match named {
                 Named::Manifest(record) => {
-                    report.batches += 1;
-                    let state = self.fold.as_ref().and_then(Fold::state);
-                    let version = state.and_then(|state| state.view_version(record.version));
-                    let keys = version.map(|version| {
-                        version.keys().iter().map(|key| key.name.to_string()).collect::<Vec<_>>()
-                    });
-                    Role::Manifest { record: Box::new(record.clone()), keys }
+                    Role::Manifest { record: Box::new(record.clone()), keys: keys(record.version) }
                 }
                 Named::Quarantine { batch, rejected } => Role::Quarantine { batch, rejected },
                 Named::BatchBody(batch) => Role::BatchBody(batch),
-                Named::TrainingSet(record) => {
-                    report.training_sets += 1;
-                    let (id, manifest) = (record.training_set, object.clone());
-                    self.training_sets.push(RecordedTrainingSet { id, manifest });
-                    Role::TrainingSet(Box::new(record.clone()))
-                }
+                Named::TrainingSet(record) => Role::TrainingSet(Box::new(record.clone())),
                 Named::Reads(record) => Role::Reads { reads: record.reads },
                 Named::Observation => Role::Observation,
             };
-            self.references.push(Reference { sequence, object: object.clone(), role });
-        }
+            Reference { sequence, object: object.clone(), role }
+        };
+        records.iter().flat_map(Record::objects).map(reference).collect()
     }
 
     /// Whether the checkpoints at an entry hold the state that the log gives there.
