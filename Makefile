@@ -10,6 +10,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 FEAST  := .venv-feast
 BIN    := target/release/lineament
+AZURITE := target/azurite
 
 # nextest where it is installed, else cargo's own runner: the same tests.
 RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
@@ -41,7 +42,12 @@ $(FEAST)/.made: tests/python/requirements-feast.txt python/pyproject.toml
 	$(FEAST)/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./python
 	touch $@
 
-test-python: build $(VENV)/.made $(FEAST)/.made
+# Azure's storage, as its makers' emulator has it; Node comes in a Python package.
+$(AZURITE)/.made: $(VENV)/.made
+	$(VENV)/bin/npm install --silent --no-audit --no-fund --prefix $(AZURITE) azurite@3.35.0
+	touch $@
+
+test-python: build $(VENV)/.made $(FEAST)/.made $(AZURITE)/.made
 	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python -m pytest -q tests/python
 
 # The program that was built, stripped, in a wheel; a newcomer's first training set from it is one of the Python tests.

@@ -1,6 +1,7 @@
 """Killed at any moment: what was acknowledged is there, and nothing is there by half."""
 
 import json
+import os
 import random
 import subprocess
 import threading
@@ -70,10 +71,15 @@ def check(store: Path, acknowledged: set[int], possible: set[int]) -> set[int]:
         assert sum("batch" in records for records in log["records"].to_pylist()) == len(batches)
         rejected = client.sql("SELECT DISTINCT batch FROM lineament.rejected_rows").to_arrow()["batch"].to_pylist()
         assert sorted(rejected) == sorted(batch["batch"] for batch in batches)
-    # No entry is torn, and each names its own place. (That each holds the digest of the one before, opening has checked.)
-    for entry in (store / "log").glob("*.json"):
-        assert json.loads(entry.read_bytes())["sequence"] == int(entry.stem)
+    whole(store, len(batches))
     return visible
+
+
+def whole(store: Path, batches: int) -> None:
+    """The whole store is what was written: log, checkpoints, manifests, every block and row. What a kill left is an orphan."""
+    found = json.loads(run(store, "verify", "--full", "--format", "json"))
+    assert found["faults"] == [], found["faults"]
+    assert found["batches"] == batches
 
 
 def orphans(store: Path) -> int:
@@ -174,3 +180,64 @@ def test_the_server(tmp_path, seed):
         f"20 kills, {len(sent)} deliveries, {len(repeated)} of them had landed unanswered and were told so; "
         f"{orphans(store)} data files lie there that no entry names"
     )
+
+
+@pytest.mark.parametrize("seed", [3])
+def test_other_verbs(tmp_path, seed):
+    """`apply`, `checkpoint` and `retrieve` killed at random moments. `LINEAMENT_KILLS` asks for more than 56."""
+    store, folder = tmp_path / "store", tmp_path / "features"
+    folder.mkdir()
+    for name, text in DEFINITIONS.items():
+        (folder / name).write_text(text)
+    run(store, "apply", folder)
+    (folder / "deliveries").mkdir()
+    pyarrow.parquet.write_table(delivery(0), folder / "deliveries" / "0.parquet")
+    run(store, "ingest", "tick")
+    times = pyarrow.array([3_000_000_000_000_000 + row for row in range(100)], pyarrow.timestamp("us", "UTC"))
+    spine = tmp_path / "spine.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"meter": [row % 9 for row in range(100)], "at": times}), spine)
+
+    def verb(number: int) -> tuple[str, ...]:
+        match number % 3:
+            case 0:
+                text = DEFINITIONS["tick.toml"].partition("\n[source]")[0].replace('"tick"', f'"view_{number}"')
+                (folder / "more.toml").write_text(text)
+                return ("apply", folder)
+            case 1:
+                return ("retrieve", "tick.value", "--spine", spine, "--name", f"set {number}")
+            case _:
+                return ("checkpoint",)
+
+    usual = {}
+    for number in range(3):
+        started = time.monotonic()
+        run(store, *verb(number))
+        usual[number % 3] = time.monotonic() - started
+    moments = random.Random(seed)
+    wanted = int(os.environ.get("LINEAMENT_KILLS", "56"))
+    kills, number, done = 0, 3, {0, 1, 2}
+    while kills < wanted:
+        process = subprocess.Popen(
+            command(store, *verb(number)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(moments.uniform(0, 1.1 * usual[number % 3]))
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        _, said = process.communicate(timeout=60)
+        if process.returncode == 0:
+            done.add(number)
+        else:
+            assert process.returncode < 0, said
+        whole(store, 1)
+        number += 1
+    with Server(store) as server, lineament.connect(server.url) as client:
+        views = set(client.sql("SELECT feature_view FROM lineament.feature_views").to_arrow()["feature_view"].to_pylist())
+        sets = client.sql("SELECT training_set, name FROM lineament.training_sets").to_arrow().to_pylist()
+    assert {f"view_{n}" for n in done if n % 3 == 0} <= views
+    assert views <= {"tick"} | {f"view_{n}" for n in range(0, number, 3)}
+    assert {f"set {n}" for n in done if n % 3 == 1} <= {made["name"] for made in sets}
+    for made in sets:
+        run(store, "replay", made["training_set"])
+    assert "holds" in run(store, "checkpoint", "--check")
+    print(f"{kills} kills, {len(done)} of {number} commands ended before; {len(sets)} training sets rebuilt")
