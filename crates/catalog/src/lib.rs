@@ -6,6 +6,7 @@
 //! state where there is one.
 
 pub mod author;
+pub mod cache_use;
 pub mod checkpoint;
 pub mod conditions;
 pub mod external;
@@ -23,6 +24,7 @@ mod catalog;
 mod error;
 
 pub use author::Author;
+pub use cache_use::CacheUse;
 pub use catalog::{Catalog, Intent, Outcome, RequestBinding, VisibleFile};
 pub use conditions::{Condition, Conditions};
 pub use error::{Error, Result};
