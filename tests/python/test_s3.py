@@ -1,57 +1,16 @@
 """A store in a bucket: the same program against a real S3 server, moto's, which the test starts."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-
 import lineament
 import pyarrow
 import pytest
+from bucket import Bucket
 from program import FLIGHTS, Server, fails, run
-
-STARTUP = 60
-
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """An empty bucket, as `s3://…`; the environment says where."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    log = (tmp_path_factory.mktemp("s3") / "moto.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
-    )
-    before = dict(os.environ)
-    os.environ.update(
-        AWS_ENDPOINT_URL=endpoint,
-        AWS_ALLOW_HTTP="true",
-        AWS_ACCESS_KEY_ID="test",
-        AWS_SECRET_ACCESS_KEY="test",
-        AWS_REGION="us-east-1",
-    )
-    try:
-        end = time.monotonic() + STARTUP
-        while True:
-            try:
-                create = urllib.request.Request(f"{endpoint}/features", method="PUT")
-                urllib.request.urlopen(create, timeout=5).close()
-                break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                assert process.poll() is None and time.monotonic() < end, "moto did not start"
-                time.sleep(0.2)
-        yield "s3://features"
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        process.kill()
-        process.wait()
-        log.close()
+    with Bucket(tmp_path_factory.mktemp("s3")) as bucket:
+        yield bucket.url
 
 
 def test_a_store_in_a_bucket_answers_as_one_in_a_folder(bucket, tmp_path):

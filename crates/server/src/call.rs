@@ -86,10 +86,15 @@ impl Rows {
 /// Says on the span of the call at which sequence it reads, and which training set it made or read.
 pub fn reads_at(sequence: Sequence, training_set: Option<TrainingSetId>) {
     let span = Span::current();
-    span.record("sequence", sequence.0);
+    span.record("sequence", signed(sequence.0));
     if let Some(id) = training_set {
         span.record("training_set", tracing::field::display(id));
     }
+}
+
+/// A number as OpenTelemetry has them: what is unsigned would become text there.
+fn signed(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 impl Call {
@@ -148,8 +153,7 @@ impl Call {
         match admission.enter(&self.author.principal).await {
             Ok(permit) => {
                 self.permit = Some(permit);
-                let waited = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-                self.span.record("waited_ms", waited);
+                self.span.record("waited_ms", signed(since.elapsed().as_millis()));
                 Ok(self)
             }
             Err(status) => {
@@ -200,7 +204,6 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         // A call that is dropped without an outcome was left by its client.
         let outcome =
             self.outcome.map_or_else(|| "left by the client".to_owned(), |code| format!("{code:?}"));
@@ -210,9 +213,9 @@ impl Drop for Call {
         }
         self.span.set_attribute("rpc.grpc.status_code", i64::from(i32::from(code)));
         self.span
-            .record("received_rows", self.rows.received.rows())
-            .record("rows", self.rows.sent.rows())
-            .record("duration_ms", duration)
+            .record("received_rows", signed(self.rows.received.rows()))
+            .record("rows", signed(self.rows.sent.rows()))
+            .record("duration_ms", signed(self.started.elapsed().as_millis()))
             .record("outcome", outcome.as_str());
         self.span.in_scope(|| tracing::info!("ended"));
     }

@@ -36,6 +36,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TAKES: Duration = Duration::from_secs(20);
 /// How long to wait after a connection could not be taken.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How often to look whether calls are running still.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long running streams may take to finish after shutdown began.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -149,8 +151,15 @@ impl Server {
             shutdown.await;
             tracing::info!("stopping: running streams may finish");
             admission.close();
-            stopping.notify_one();
-            tokio::time::sleep(GRACE).await;
+            // Until the last has ended, connections stay open, and new calls are told that the server stops.
+            let drained = async {
+                while metrics.calls_running() > 0 {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                stopping.notify_one();
+                std::future::pending().await
+            };
+            let _ = tokio::time::timeout(GRACE, drained).await as std::result::Result<(), _>;
         };
         let outcome = tokio::select! {
             outcome = calls => outcome,

@@ -111,6 +111,10 @@ impl Methods {
         Self(METHODS.into_iter().map(of).collect())
     }
 
+    pub fn running(&self) -> i64 {
+        self.0.iter().map(|method| method.running.get()).sum()
+    }
+
     pub fn of(&self, method: Method) -> &MethodMetrics {
         &self.0[method.0]
     }

@@ -83,6 +83,11 @@ impl Metrics {
         self.0.methods.of(method)
     }
 
+    /// Calls that have begun and not ended.
+    pub fn calls_running(&self) -> i64 {
+        self.0.methods.running()
+    }
+
     /// Reads were recorded at this time, in seconds since 1970.
     pub fn flushed(&self, at: i64) {
         self.0.last_flush.set(at);

@@ -7,9 +7,9 @@ use futures::StreamExt;
 use serde_json::json;
 use tonic::Code;
 
-use super::fixture::{Running, empty_store, options, refused};
+use super::fixture::{Running, connect, empty_store, options, refused};
 use super::metrics::{becomes, get, sample, watched};
-use crate::{Error, Server, serve};
+use crate::{Error, ServeOptions, Server, serve};
 
 const MANY: &str = "SELECT a.temp, b.wind_dir, c.temp AS t FROM weather a CROSS JOIN weather b CROSS JOIN weather c CROSS JOIN weather d CROSS JOIN weather e";
 const MANY_ROWS: usize = 24 * 24 * 24 * 24 * 24;
@@ -115,11 +115,12 @@ async fn while_it_stops_it_is_not_ready_and_takes_no_calls() {
     }
     assert_eq!(get(http, "/readyz").await, (503, "stopping: no new calls are taken\n".to_owned()));
     assert_eq!(get(http, "/healthz").await.0, 200);
-    // On a connection that is there, and on a new one.
-    for client in [&mut client, &mut other] {
-        refused(client.do_action(Action::new("lineament.status", "{}")).await, Code::Unavailable, &[]);
+    // On the connection that has a stream, on another, and on a new one.
+    let mut new = connect(address).await;
+    for client in [&mut client, &mut other, &mut new] {
+        let refusal = client.do_action(Action::new("lineament.status", "{}")).await;
+        refused(refusal, Code::Unavailable, &["the server is stopping"]);
     }
-    assert!(tokio::net::TcpStream::connect(address).await.is_err());
     // What ran goes on to its end.
     let mut messages = 0;
     while rows.message().await.unwrap().is_some() {
@@ -127,15 +128,17 @@ async fn while_it_stops_it_is_not_ready_and_takes_no_calls() {
     }
     assert!(messages > 10, "{messages}");
     tokio::time::timeout(Duration::from_secs(10), done).await.unwrap().unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
 /// A query that computes for long and has no row to give yet ends when its client leaves.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_without_rows_ends_when_its_client_leaves() {
-    let server = Running::over(empty_store().await, watched()).await.and_weather().await;
+    let options = ServeOptions { memory_limit: Some(1 << 30), ..watched() };
+    let server = Running::over(empty_store().await, options).await;
     let http = server.http.unwrap();
     let mut leaving = server.connect().await;
-    let long = "SELECT count(DISTINCT a.value * b.value) FROM generate_series(1, 2000) a CROSS JOIN generate_series(1, 1000000000) b";
+    let long = "SELECT count(DISTINCT a.value * b.value) FROM generate_series(1, 2000) a CROSS JOIN generate_series(1, 100000000) b";
     let asked = tokio::spawn(async move {
         let rows = leaving.do_get(Ticket::new(json!({ "sql": long }).to_string())).await.unwrap();
         let mut rows = rows.into_inner();
