@@ -11,8 +11,8 @@ use super::fixture::{Running, connect, empty_store, options, refused};
 use super::metrics::{becomes, get, sample, watched};
 use crate::{Error, ServeOptions, Server, serve};
 
-const MANY: &str = "SELECT a.temp, b.wind_dir, c.temp AS t FROM weather a CROSS JOIN weather b CROSS JOIN weather c CROSS JOIN weather d CROSS JOIN weather e";
-const MANY_ROWS: usize = 24 * 24 * 24 * 24 * 24;
+const MANY: &str = "SELECT a.temp, b.wind_dir, c.temp AS t FROM weather a CROSS JOIN weather b CROSS JOIN weather c CROSS JOIN weather d CROSS JOIN generate_series(1, 4) e";
+const MANY_ROWS: usize = 24 * 24 * 24 * 24 * 4;
 
 #[tokio::test]
 async fn only_loopback_is_served() {
@@ -179,7 +179,7 @@ async fn a_slow_reader_makes_the_server_wait() {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert_eq!(sample(http, sent).await, before, "it goes on sending to one that does not read");
-    assert!(before < 16e6, "{before} bytes are on their way of some 150 MB");
+    assert!(before < 16e6, "{before} bytes are on their way of some 27 MB");
     assert!(server.serving.memory().held() < 32 << 20, "{}", server.serving.memory().held());
     assert_eq!(sample(http, "lineament_queries_running").await, 1.0);
     let mut count = 1;
