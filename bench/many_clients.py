@@ -79,8 +79,8 @@ def kinds(client, seed: int) -> dict[str, tuple[int, object]]:
     return {
         "keys": (30, rows_of(f"SELECT * FROM first WHERE unit IN ({keys})")),
         "aggregate": (15, rows_of("SELECT unit % 10 AS u, avg(first0), max(first1) FROM first GROUP BY 1", 10)),
-        "join": (5, rows_of("SELECT count(*) FROM first JOIN second USING (unit, at)", 1)),
-        "sort": (5, rows_of("SELECT unit, at, first0, first1 FROM first ORDER BY first0 LIMIT 1000", 1_000)),
+        "join": (5, rows_of("SELECT count(*) FROM first JOIN second USING (unit, valid_at)", 1)),
+        "sort": (5, rows_of("SELECT unit, valid_at, first0, first1 FROM first ORDER BY first0 LIMIT 1000", 1_000)),
         "retrieval of 2,000": (20, retrieve(few, False)),
         "retrieval of 50,000": (8, retrieve(many, False)),
         "recorded": (2, retrieve(few, True)),
