@@ -7,10 +7,12 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use server::mlflow::{Follower, MlflowOptions};
 use server::openlineage::Emitter;
-use server::{ServeOptions, Server};
+use server::{AdmissionLimits, HttpOptions, ServeOptions, Server, Telemetry};
 use serving::{Error, Kind, OpaqueReads, Result, Serving};
 use tokio::sync::Notify;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, filter::Targets};
 
 use crate::emit::Told;
 use crate::session::{PROGRAM, Place};
@@ -36,6 +38,10 @@ pub struct Arguments {
     /// `lineament reconcile`
     #[arg(long, env = "LINEAMENT_RECONCILE_EVERY", default_value = "1h", value_parser = schedule)]
     reconcile_every: Schedule,
+    #[command(flatten, next_help_heading = "Queue")]
+    queue: Queue,
+    #[command(flatten, next_help_heading = "Metrics and health")]
+    watched: Watched,
     /// Serve until standard input ends, as well as until told to stop: a program that started the server and is gone, however it
     /// went, leaves none behind
     #[arg(long)]
@@ -47,6 +53,49 @@ pub struct Arguments {
     told: Told,
     #[command(flatten, next_help_heading = "MLflow")]
     tracking: Tracking,
+}
+
+/// How many queries run and wait.
+#[derive(Args, Clone)]
+struct Queue {
+    /// Queries, uploads and the like that run at once, until their answers are sent; further ones wait, by fair turns of those who
+    /// ask. Not said: 8 for each core, and at least 32
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_running: Option<u32>,
+    /// Those that may wait; further ones are refused. Not said: 1000
+    #[arg(long, value_name = "N")]
+    max_queued: Option<u32>,
+    /// How long one may wait before it is refused. Not said: 1m
+    #[arg(long, value_name = "SPAN", value_parser = period)]
+    max_wait: Option<std::time::Duration>,
+}
+
+impl Queue {
+    fn limits(&self) -> AdmissionLimits {
+        let otherwise = AdmissionLimits::default();
+        AdmissionLimits {
+            max_running: self.max_running.map_or(otherwise.max_running, |many| many as usize),
+            max_queued: self.max_queued.map_or(otherwise.max_queued, |many| many as usize),
+            max_wait: self.max_wait.unwrap_or(otherwise.max_wait),
+        }
+    }
+}
+
+/// Where the server is watched.
+#[derive(Args, Clone)]
+struct Watched {
+    /// Answer /metrics, /healthz and /readyz over HTTP at this address, as 127.0.0.1:9464; port 0 takes any that is free
+    #[arg(long, env = "LINEAMENT_HTTP", value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
+    /// Let the address of --http be one that other machines reach. There are no logins: anybody there sees what the server counts
+    #[arg(long, env = "LINEAMENT_HTTP_EXPOSED", requires = "http")]
+    http_exposed: bool,
+}
+
+impl Watched {
+    fn options(&self) -> Option<HttpOptions> {
+        Some(HttpOptions { address: self.http?, exposed: self.http_exposed })
+    }
 }
 
 /// A tracking server that is asked what it knows while the store is served.
@@ -143,7 +192,15 @@ fn bytes(text: &str) -> std::result::Result<u64, String> {
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let filter = EnvFilter::try_from_env("LINEAMENT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let telemetry =
+        Telemetry::from_environment(PROGRAM).map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
+    // Spans are sent whatever is logged.
+    let spans = telemetry.as_ref().map(|telemetry| {
+        let ours = Targets::new().with_target("lineament", tracing::Level::INFO);
+        telemetry.layer().with_filter(ours)
+    });
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    tracing_subscriber::registry().with(spans).with(log).init();
     let serving = place.open_or_create().await?.with_opaque_reads(arguments.opaque_reads.into());
     let address = SocketAddr::new(arguments.host, arguments.port);
     let every = arguments.reconcile_every.0;
@@ -158,7 +215,17 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         Some(options) => Some(Follower::new(serving.clone(), options, place.author())?),
         None => None,
     };
-    let server = bind(place, serving, address, arguments.memory_limit, every).await?;
+    let options = ServeOptions {
+        memory_limit: arguments.memory_limit,
+        reconcile_every: every,
+        admission: arguments.queue.limits(),
+        http: arguments.watched.options(),
+        ..options(place, address)
+    };
+    let server = bind(serving, options).await?;
+    if let Some(address) = server.http_address() {
+        println!("metrics and health on http://{address}");
+    }
     println!("listening on grpc://{}", server.address());
     let ended = Arc::new(Notify::new());
     let emitting = emitter.map(|emitter| {
@@ -180,20 +247,27 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         // It ends by itself; that it failed is no reason to say that serving did.
         let _ = emitting.await;
     }
+    if let Some(telemetry) = telemetry {
+        telemetry.shutdown().await;
+    }
     finish(ran)?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn bind(
-    place: &Place,
-    serving: Serving,
-    address: SocketAddr,
-    memory_limit: Option<u64>,
-    reconcile_every: Option<std::time::Duration>,
-) -> Result<Server> {
-    let principal = place.author().principal;
-    let options =
-        ServeOptions { address, principal, program: PROGRAM.to_owned(), memory_limit, reconcile_every };
+/// A server without what is asked for by arguments.
+pub fn options(place: &Place, address: SocketAddr) -> ServeOptions {
+    ServeOptions {
+        address,
+        principal: place.author().principal,
+        program: PROGRAM.to_owned(),
+        memory_limit: None,
+        reconcile_every: None,
+        admission: AdmissionLimits::default(),
+        http: None,
+    }
+}
+
+pub async fn bind(serving: Serving, options: ServeOptions) -> Result<Server> {
     Server::bind(serving, options).await.map_err(|error| Error::new(Kind::Invalid, error.to_string()))
 }
 

@@ -15,6 +15,7 @@ from .client import Client, connect
 from .definition import DefinedView, DefinitionWarning
 from .diff import CellChange, CellChanges, ChangedBy, Diff, Retyped, RowChange
 from .errors import (
+    Busy,
     Damaged,
     Error,
     Forbidden,
@@ -43,6 +44,7 @@ __all__ = [
     "AuditedCell",
     "AuditedColumn",
     "BatchStream",
+    "Busy",
     "Candidate",
     "CellChange",
     "CellChanges",

@@ -45,6 +45,14 @@ class Unavailable(Error):
     """The server or its object storage does not answer; try again."""
 
 
+class Busy(Unavailable):
+    """The server has as much to do as it may; try again after `retry_after` seconds, or ask for less at once."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 # What pyarrow puts before a message, by gRPC status.
 _STATUSES: tuple[tuple[str, type[Error]], ...] = (
     ("Flight returned invalid argument error", InvalidRequest),
@@ -66,6 +74,8 @@ _CLASSES: tuple[tuple[type[BaseException], type[Error]], ...] = (
     (flight.FlightTimedOutError, Unavailable),
 )
 _PREFIX = re.compile(r"\A(?:Unknown: )?(?:Flight|gRPC) [a-zA-Z -]+?,? with message: ")
+_BUSY = re.compile(r"try again in (\d+(?:\.\d+)?) s\b")
+_EXHAUSTED = "gRPC returned resource exhausted error"
 _CONTEXT = ". gRPC client debug context: "
 _DETAIL = re.compile(r"\. Detail: \w+\Z")
 _UNREACHABLE = (
@@ -93,6 +103,9 @@ def from_flight(error: BaseException, url: str) -> Error:
             f"no server answers at {url}; start one with `lineament --store URL serve`, "
             "or give connect() the address that it printed"
         )
+    busy = _BUSY.search(message)
+    if busy and _EXHAUSTED in text[:80]:
+        return Busy(message, float(busy[1]))
     return kind(message or type(error).__name__)
 
 

@@ -51,6 +51,11 @@ class Storage:
                 assert self.process.poll() is None and time.monotonic() < end, "the storage did not start"
                 time.sleep(0.2)
 
+    def stop(self) -> None:
+        """The bucket is gone; what it held is too."""
+        self.process.kill()
+        self.process.wait()
+
     def __enter__(self) -> "Storage":
         self._before = dict(os.environ)
         os.environ.update(self.environment)
@@ -59,8 +64,7 @@ class Storage:
     def __exit__(self, *_: object) -> None:
         os.environ.clear()
         os.environ.update(self._before)
-        self.process.kill()
-        self.process.wait()
+        self.stop()
 
 
 def s3(folder: Path) -> Storage:

@@ -42,6 +42,8 @@ class Server:
 
     def __init__(self, store: Path, *arguments: object) -> None:
         self.store = store
+        # Where metrics and health are asked for, with `--http`.
+        self.http: str | None = None
         self.process = subprocess.Popen(
             command(store, "serve", "--port", 0, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -66,6 +68,8 @@ class Server:
             except queue.Empty:
                 self.kill()
                 raise AssertionError(f"the server did not start within {STARTUP} s: {self.said()}") from None
+            if line.startswith("metrics and health on "):
+                self.http = line.removeprefix("metrics and health on ").strip()
             if line.startswith("listening on "):
                 return line.removeprefix("listening on ").strip()
             if line == "":

@@ -207,7 +207,7 @@ impl AsyncDB for Connection {
                 let set = self.recorded()?;
                 self.serving.record_use(set, run, role, How::Explicit, &self.author()).await?;
             }
-            ["flush"] => self.serving.flush(&stores::author()).await?,
+            ["flush"] => _ = self.serving.flush(&stores::author()).await?,
             _ => return self.select(text).await,
         }
         Ok(DBOutput::StatementComplete(0))

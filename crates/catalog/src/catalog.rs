@@ -16,6 +16,7 @@ use storage::{Checkpoint, Store, conformance};
 use tokio::sync::OnceCell;
 
 use crate::author::Author;
+use crate::cache_use::{CacheUse, Questions};
 use crate::checkpoint::{self, Checked, PassedOver};
 use crate::error::{Error, Result};
 use crate::records::{Object, Record, StoreCreated};
@@ -33,11 +34,19 @@ struct Inner {
     state: RwLock<Arc<State>>,
     /// Only one task of this process folds or appends at a time; others would only lose races to it.
     turn: tokio::sync::Mutex<()>,
-    manifests: RwLock<HashMap<BatchId, Arc<[Arc<DataFile>]>>>,
+    manifests: RwLock<Manifests>,
+    manifests_asked: Questions,
     proved: OnceCell<()>,
     checkpoints: Mutex<Checkpoints>,
     /// Held by the task that writes a checkpoint.
     writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The manifests that this process has read, and their bytes as stored.
+#[derive(Default)]
+struct Manifests {
+    files: HashMap<BatchId, Arc<[Arc<DataFile>]>>,
+    bytes: u64,
 }
 
 /// What this process knows of the store's checkpoints.
@@ -175,7 +184,8 @@ impl Catalog {
             store,
             state: RwLock::new(Arc::new(state)),
             turn: tokio::sync::Mutex::new(()),
-            manifests: RwLock::new(HashMap::new()),
+            manifests: RwLock::default(),
+            manifests_asked: Questions::default(),
             proved: OnceCell::new(),
             checkpoints: Mutex::new(checkpoints),
             writing: Arc::default(),
@@ -469,14 +479,25 @@ impl Catalog {
 
     /// The manifest of a batch, checked against the digest in the log.
     pub async fn batch_files(&self, batch: &Batch) -> Result<Arc<[Arc<DataFile>]>> {
-        if let Some(files) = read(&self.inner.manifests).get(&batch.record.batch) {
+        if let Some(files) = read(&self.inner.manifests).files.get(&batch.record.batch) {
+            self.inner.manifests_asked.hit();
             return Ok(files.clone());
         }
+        self.inner.manifests_asked.miss();
         let bytes = self.object(&batch.record.manifest).await?;
         let files = manifest::decode(&batch.record.manifest.path, &bytes)?;
         let files: Arc<[Arc<DataFile>]> = files.into_iter().map(Arc::new).collect();
-        write(&self.inner.manifests).insert(batch.record.batch, files.clone());
+        let mut manifests = write(&self.inner.manifests);
+        if manifests.files.insert(batch.record.batch, files.clone()).is_none() {
+            manifests.bytes += bytes.len() as u64;
+        }
         Ok(files)
+    }
+
+    /// How the cache of manifests is used; its bytes are those that were read.
+    pub fn manifest_cache(&self) -> CacheUse {
+        let manifests = read(&self.inner.manifests);
+        self.inner.manifests_asked.with(manifests.files.len(), manifests.bytes)
     }
 
     /// The bytes of an object that an entry names, checked against its digest.

@@ -6,6 +6,7 @@
 //! state where there is one.
 
 pub mod author;
+pub mod cache_use;
 pub mod checkpoint;
 pub mod conditions;
 pub mod external;
@@ -24,6 +25,7 @@ mod error;
 mod folding;
 
 pub use author::Author;
+pub use cache_use::CacheUse;
 pub use catalog::{Catalog, Intent, Outcome, RequestBinding, VisibleFile};
 pub use conditions::{Condition, Conditions};
 pub use error::{Error, Result};

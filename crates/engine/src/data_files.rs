@@ -11,7 +11,8 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::{Bytes, BytesMut};
-use catalog::VisibleFile;
+use catalog::cache_use::Questions;
+use catalog::{CacheUse, VisibleFile};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
@@ -37,11 +38,13 @@ const MOST_BATCH_ROWS: usize = 1 << 24;
 pub struct DataFiles {
     objects: Arc<dyn ObjectStore>,
     known: Arc<Mutex<Known>>,
+    asked: Arc<Questions>,
 }
 
 #[derive(Default)]
 struct Known {
     footers: HashMap<FileId, ArrowReaderMetadata>,
+    footer_bytes: u64,
     /// Blocks whose bytes were compared with the manifest.
     checked: HashMap<FileId, HashSet<u64>>,
 }
@@ -54,14 +57,16 @@ impl std::fmt::Debug for DataFiles {
 
 impl DataFiles {
     pub fn new(objects: Arc<dyn ObjectStore>) -> Self {
-        Self { objects, known: Arc::default() }
+        Self { objects, known: Arc::default(), asked: Arc::default() }
     }
 
     /// The footer of a file, with its page index.
     pub async fn footer(&self, file: &Arc<DataFile>) -> Result<ArrowReaderMetadata> {
         if let Some(footer) = self.known().footers.get(&file.id) {
+            self.asked.hit();
             return Ok(footer.clone());
         }
+        self.asked.miss();
         let mut reader = self.reader(file);
         let metadata = ParquetMetaDataReader::new()
             .with_offset_index_policy(PageIndexPolicy::Required)
@@ -80,9 +85,18 @@ impl DataFiles {
         let mut known = self.known();
         if known.footers.len() >= FOOTERS {
             known.footers.clear();
+            known.footer_bytes = 0;
         }
-        known.footers.insert(file.id, footer.clone());
+        if known.footers.insert(file.id, footer.clone()).is_none() {
+            known.footer_bytes += footer.metadata().memory_size() as u64;
+        }
         Ok(footer)
+    }
+
+    /// How the cache of footers is used; its bytes are those that they take in memory.
+    pub fn footer_cache(&self) -> CacheUse {
+        let known = self.known();
+        self.asked.with(known.footers.len(), known.footer_bytes)
     }
 
     /// Some columns of a file as one batch, in the order of the file's schema; columns that the file lacks are left out.

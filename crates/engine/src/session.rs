@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use catalog::Catalog;
+use catalog::{CacheUse, Catalog};
 use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider, TableProvider,
 };
@@ -71,6 +71,11 @@ impl Engine {
 
     pub fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// How the cache of data files' footers is used.
+    pub fn footer_cache(&self) -> CacheUse {
+        self.files.footer_cache()
     }
 
     pub fn catalog(&self) -> &Catalog {

@@ -66,6 +66,7 @@ impl Answer {
             columns: self.schema.clone(),
             schema: Some(self.schema),
             rows: self.rows,
+            parts: None,
             report: self.report,
             ready: VecDeque::new(),
             counted,
@@ -91,6 +92,8 @@ struct Encoding {
     /// Until it is announced.
     schema: Option<SchemaRef>,
     rows: BoxStream<'static, Result<RecordBatch, Status>>,
+    /// What is left of the batch that is being sent.
+    parts: Option<Box<dyn Iterator<Item = RecordBatch> + Send>>,
     report: Option<Bytes>,
     ready: VecDeque<FlightData>,
     counted: Rows,
@@ -103,13 +106,16 @@ impl Encoding {
             self.ready.push_back(self.encoder.schema(&schema));
             return Ok(());
         }
+        // A part at a time: a client that reads slowly has one message waiting for it, however large the batch.
+        if let Some(part) = self.parts.as_mut().and_then(Iterator::next) {
+            self.counted.sent(part.num_rows());
+            return self.encoder.batch(&part, &mut self.ready).map_err(|error| status::encoding(&error));
+        }
+        self.parts = None;
         match self.rows.next().await {
             Some(batch) => {
                 let batch = batch?;
-                self.counted.add(batch.num_rows());
-                for part in parts(&batch) {
-                    self.encoder.batch(&part, &mut self.ready).map_err(|error| status::encoding(&error))?;
-                }
+                self.parts = Some(Box::new(parts(&batch)));
             }
             None => {
                 self.ended = true;

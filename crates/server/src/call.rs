@@ -11,12 +11,18 @@ use std::time::Instant;
 use catalog::Author;
 use catalog::external::{self, RunName};
 use catalog::records::{How, Role};
+use feature::{Sequence, TrainingSetId};
 use futures::{FutureExt, Stream};
+use prometheus_client::metrics::counter::Counter;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tracing::{Instrument, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::admission::{Admission, Permit};
+use crate::metrics::{Method, Metrics};
 use crate::status;
+use crate::trace_context;
 
 const RUN: &str = "lineament-run";
 const EXPERIMENT: &str = "lineament-experiment";
@@ -33,21 +39,72 @@ pub struct Call {
     started: Instant,
     rows: Rows,
     outcome: Option<Code>,
+    /// Its place among those that run, held until it has ended.
+    permit: Option<Permit>,
 }
 
-/// Counts the rows that a call moves, either way.
+/// Counts the rows that a call moves, for itself and for all calls of its method.
 #[derive(Clone, Default)]
-pub struct Rows(Arc<AtomicU64>);
+pub struct Rows {
+    received: Moved,
+    sent: Moved,
+}
+
+#[derive(Clone, Default)]
+struct Moved {
+    by_call: Arc<AtomicU64>,
+    by_all: Counter,
+}
+
+impl Moved {
+    fn new(by_all: &Counter) -> Self {
+        Self { by_call: Arc::default(), by_all: by_all.clone() }
+    }
+
+    fn add(&self, rows: usize) {
+        self.by_call.fetch_add(rows as u64, Ordering::Relaxed);
+        self.by_all.inc_by(rows as u64);
+    }
+
+    fn rows(&self) -> u64 {
+        self.by_call.load(Ordering::Relaxed)
+    }
+}
 
 impl Rows {
-    pub fn add(&self, rows: usize) {
-        self.0.fetch_add(rows as u64, Ordering::Relaxed);
+    /// The client has sent them.
+    pub fn received(&self, rows: usize) {
+        self.received.add(rows);
     }
+
+    /// They are sent to the client.
+    pub fn sent(&self, rows: usize) {
+        self.sent.add(rows);
+    }
+}
+
+/// Says on the span of the call at which sequence it reads, and which training set it made or read.
+pub fn reads_at(sequence: Sequence, training_set: Option<TrainingSetId>) {
+    let span = Span::current();
+    span.record("sequence", signed(sequence.0));
+    if let Some(id) = training_set {
+        span.record("training_set", tracing::field::display(id));
+    }
+}
+
+/// A number as OpenTelemetry has them: what is unsigned would become text there.
+fn signed(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 impl Call {
     /// Begins a call: the server's author, with the run and experiment that the headers name.
-    pub fn begin(method: &'static str, author: &Author, headers: &MetadataMap) -> Result<Self, Status> {
+    pub fn begin(
+        method: &'static str,
+        author: &Author,
+        headers: &MetadataMap,
+        metrics: &Metrics,
+    ) -> Result<Self, Status> {
         let mut author = author.clone();
         author.run = header(headers, RUN)?;
         author.experiment = header(headers, EXPERIMENT)?;
@@ -59,12 +116,51 @@ impl Call {
         let span = tracing::info_span!(
             "call",
             method,
+            otel.name = method,
+            otel.kind = "server",
+            otel.status_code = tracing::field::Empty,
             principal = %author.principal,
+            trace = tracing::field::Empty,
+            sequence = tracing::field::Empty,
+            training_set = tracing::field::Empty,
+            received_rows = tracing::field::Empty,
             rows = tracing::field::Empty,
+            waited_ms = tracing::field::Empty,
             duration_ms = tracing::field::Empty,
             outcome = tracing::field::Empty,
         );
-        Ok(Self { author, span, started: Instant::now(), rows: Rows::default(), outcome: None })
+        // For OpenTelemetry alone, by the names that it has for them.
+        span.set_attribute("rpc.system", "grpc");
+        span.set_attribute("rpc.service", "arrow.flight.protocol.FlightService");
+        span.set_attribute("rpc.method", method);
+        if let Some(trace) = trace_context::join(&span, headers) {
+            span.record("trace", tracing::field::display(trace));
+        }
+        let of_all = metrics.method(Method::of(method));
+        let rows = Rows { received: Moved::new(&of_all.received_rows), sent: Moved::new(&of_all.sent_rows) };
+        Ok(Self { author, span, started: Instant::now(), rows, outcome: None, permit: None })
+    }
+
+    /// Waits for the call's turn, where it is work.
+    ///
+    /// # Errors
+    /// Those of [`Admission::enter`].
+    pub async fn admitted(mut self, admission: &Admission, is_work: bool) -> Result<Self, Status> {
+        if !is_work {
+            return Ok(self);
+        }
+        let since = Instant::now();
+        match admission.enter(&self.author.principal).await {
+            Ok(permit) => {
+                self.permit = Some(permit);
+                self.span.record("waited_ms", signed(since.elapsed().as_millis()));
+                Ok(self)
+            }
+            Err(status) => {
+                self.outcome = Some(status.code());
+                Err(status)
+            }
+        }
     }
 
     /// Does the work of a call that answers at once, within its span.
@@ -108,12 +204,19 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let rows = self.rows.0.load(Ordering::Relaxed);
-        let duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         // A call that is dropped without an outcome was left by its client.
         let outcome =
             self.outcome.map_or_else(|| "left by the client".to_owned(), |code| format!("{code:?}"));
-        self.span.record("rows", rows).record("duration_ms", duration).record("outcome", outcome.as_str());
+        let code = self.outcome.unwrap_or(Code::Cancelled);
+        if !matches!(code, Code::Ok | Code::Cancelled) {
+            self.span.record("otel.status_code", "ERROR");
+        }
+        self.span.set_attribute("rpc.grpc.status_code", i64::from(i32::from(code)));
+        self.span
+            .record("received_rows", signed(self.rows.received.rows()))
+            .record("rows", signed(self.rows.sent.rows()))
+            .record("duration_ms", signed(self.started.elapsed().as_millis()))
+            .record("outcome", outcome.as_str());
         self.span.in_scope(|| tracing::info!("ended"));
     }
 }

@@ -17,6 +17,14 @@ pub enum Error {
         "cannot listen at `{address}`: {source}; is another server running there? port 0 takes any that is free"
     )]
     Bind { address: SocketAddr, source: std::io::Error },
+    /// Metrics would be given out to other machines, and nobody said that this is meant.
+    #[error(
+        "`{0}` can be reached from other machines, and metrics and health are given out without a login; use a loopback address, or say that it is meant by `--http-exposed`"
+    )]
+    Exposed(SocketAddr),
+    /// What the environment says of OpenTelemetry cannot be done.
+    #[error("{0}")]
+    Telemetry(String),
     #[error("the server stopped: {0}")]
     Transport(#[from] tonic::transport::Error),
     /// Reads that were answered could not be recorded in the log at shutdown.

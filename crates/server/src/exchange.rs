@@ -5,13 +5,18 @@ use serving::{AuditRequest, Serving, Spine, TrainingSet};
 use tonic::Status;
 
 use crate::answer::Answer;
-use crate::call::Rows;
+use crate::call::{Rows, reads_at};
 use crate::request::{self, Exchange, Wanted};
 use crate::status;
 use crate::upload::{Received, Upload};
 
-/// Answers an exchange: the features of the spine, then the report. Rows are counted as they go down, not up.
-pub async fn exchange(serving: &Serving, upload: Upload, author: &Author) -> Result<Answer, Status> {
+/// Answers an exchange: the features of the spine, then the report.
+pub async fn exchange(
+    serving: &Serving,
+    upload: Upload,
+    author: &Author,
+    counted: &Rows,
+) -> Result<Answer, Status> {
     let Wanted::Json(text) = request::descriptor(&upload.descriptor)? else {
         return Err(status::invalid(
             "an exchange needs the command {\"historical_features\": {\"features\": [\"view.feature\"]}} as its descriptor",
@@ -19,15 +24,16 @@ pub async fn exchange(serving: &Serving, upload: Upload, author: &Author) -> Res
     };
     let wanted = match request::json("the command", text.as_bytes())? {
         Exchange::HistoricalFeatures(wanted) => wanted,
-        Exchange::Audit(wanted) => return audit(serving, upload, wanted, author).await,
+        Exchange::Audit(wanted) => return audit(serving, upload, wanted, author, counted).await,
     };
     request::note("the name of the training set", wanted.name.as_ref())?;
-    let Received { schema, batches, held } = upload.receive(&Rows::default(), serving.memory()).await?;
+    let Received { schema, batches, held } = upload.receive(counted, serving.memory()).await?;
     let set = serving
         .historical(Spine { schema, batches }, wanted, author)
         .await
         .map_err(|error| status::of(&error))?;
     let TrainingSet { schema, batches, report } = set;
+    reads_at(report.sequence, report.training_set);
     Answer::batches(schema, batches).holding(held)?.with_report(&report)
 }
 
@@ -37,8 +43,9 @@ async fn audit(
     upload: Upload,
     wanted: AuditRequest,
     author: &Author,
+    counted: &Rows,
 ) -> Result<Answer, Status> {
-    let Received { schema, batches, held } = upload.receive(&Rows::default(), serving.memory()).await?;
+    let Received { schema, batches, held } = upload.receive(counted, serving.memory()).await?;
     let audit = serving
         .audit_table(Spine { schema, batches }, wanted, true, author)
         .await

@@ -4,11 +4,15 @@
 //! process, and turns answers and errors into messages. The conventions are written in `docs/flight.md`.
 
 mod actions;
+mod admission;
 mod answer;
 mod call;
 mod error;
 mod exchange;
 mod flight_sql;
+mod http;
+mod measured_calls;
+mod metrics;
 pub mod mlflow;
 pub mod openlineage;
 mod outgoing;
@@ -19,10 +23,15 @@ mod request;
 mod server;
 mod service;
 mod status;
+mod telemetry;
 #[cfg(test)]
 mod tests;
+mod trace_context;
 mod upload;
 mod whole_uploads;
 
+pub use admission::AdmissionLimits;
 pub use error::{Error, Result};
+pub use http::HttpOptions;
 pub use server::{ServeOptions, Server, serve};
+pub use telemetry::Telemetry;

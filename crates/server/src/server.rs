@@ -12,7 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
+use crate::admission::{Admission, AdmissionLimits};
 use crate::error::{Error, Result};
+use crate::http::{Http, HttpOptions};
+use crate::measured_calls::MeasuredCalls;
+use crate::metrics::Metrics;
 use crate::service::Flight;
 use crate::whole_uploads::WholeUploads;
 
@@ -26,8 +30,14 @@ const CALLS_PER_CONNECTION: u32 = 256;
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
 /// Problems of a pass that are logged one by one; `lineament reconcile` shows all.
 const LOGGED: usize = 20;
+/// How often a connection that is silent is asked whether its client is still there, and how long it has to say so. One that
+/// vanished without a word gives back what it held.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TAKES: Duration = Duration::from_secs(20);
 /// How long to wait after a connection could not be taken.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How often to look whether calls are running still.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long running streams may take to finish after shutdown began.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -45,6 +55,10 @@ pub struct ServeOptions {
     pub memory_limit: Option<u64>,
     /// How often all that training sets and models refer to is looked at; never where there is none.
     pub reconcile_every: Option<Duration>,
+    /// How many queries may run and wait.
+    pub admission: AdmissionLimits,
+    /// Where metrics and health are asked for; nowhere where there is none.
+    pub http: Option<HttpOptions>,
 }
 
 /// A server that listens and does not answer yet.
@@ -53,13 +67,14 @@ pub struct Server {
     options: ServeOptions,
     listener: TcpListener,
     address: SocketAddr,
+    http: Option<Http>,
 }
 
 impl Server {
     /// Listens at the address.
     ///
     /// # Errors
-    /// `NotLoopback`, and `Bind` where the address is taken or is not this machine's.
+    /// `NotLoopback`, `Exposed`, and `Bind` where an address is taken or is not this machine's.
     pub async fn bind(serving: Serving, options: ServeOptions) -> Result<Self> {
         let address = options.address;
         if !address.ip().is_loopback() {
@@ -68,11 +83,15 @@ impl Server {
         let failed = |source| Error::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let http = match options.http {
+            Some(options) => Some(Http::bind(options).await?),
+            None => None,
+        };
         let serving = match options.memory_limit {
             Some(limit) => serving.with_memory(Memory::new(limit)),
             None => serving,
         };
-        Ok(Self { serving, options, listener, address })
+        Ok(Self { serving, options, listener, address, http })
     }
 
     /// What it answers from.
@@ -86,35 +105,61 @@ impl Server {
         self.address
     }
 
-    /// Answers calls until `shutdown` is done; then takes no new ones, lets running streams finish (for half a minute at
-    /// most) and records the last reads.
+    /// Where metrics and health are asked for, with the real port.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Http::address)
+    }
+
+    /// Answers calls until `shutdown` is done; then takes no new ones, refuses those that wait for their turn, lets running
+    /// streams finish (for half a minute at most) and records the last reads. Metrics and health are answered to the end.
     ///
     /// # Errors
     /// `Transport` where the network fails, `Flush` where the last reads could not be recorded.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { serving, options, listener, address } = self;
+        let Self { serving, options, listener, address, http } = self;
+        let admission = Admission::new(options.admission, serving.memory().clone());
+        let metrics = Metrics::new(&serving, &admission, &options.program);
+        let http =
+            http.map(|http| tokio::spawn(http.run(serving.clone(), metrics.clone(), admission.clone())));
         let reconciler =
             options.reconcile_every.map(|every| tokio::spawn(reconcile_now_and_then(serving.clone(), every)));
         let author = Author { principal: options.principal, program: options.program, ..Author::default() };
-        let flight = FlightServiceServer::new(Flight::new(serving.clone(), author.clone()))
-            .max_decoding_message_size(MESSAGE_BYTES);
+        let flight = Flight::new(serving.clone(), author.clone(), admission.clone(), metrics.clone());
+        let flight = FlightServiceServer::new(flight).max_decoding_message_size(MESSAGE_BYTES);
+        let service = WholeUploads(flight);
+        let service = MeasuredCalls { service, metrics: metrics.clone(), admission: admission.clone() };
         let stopping = Arc::new(Notify::new());
         let stopped = stopping.clone();
         let calls = tonic::transport::Server::builder()
             .max_concurrent_streams(CALLS_PER_CONNECTION)
             .http2_max_header_list_size(HEADER_BYTES)
             .http2_adaptive_window(Some(true))
-            .add_service(WholeUploads(flight))
+            .http2_keepalive_interval(Some(PING_EVERY))
+            .http2_keepalive_timeout(Some(PING_TAKES))
+            .add_service(service)
             .serve_with_incoming_shutdown(connections(listener), async move { stopped.notified().await });
         tracing::info!(%address, "listening");
 
         let last_flush = Arc::new(Notify::new());
-        let flusher = tokio::spawn(flush_now_and_then(serving.clone(), author.clone(), last_flush.clone()));
+        let flusher = tokio::spawn(flush_now_and_then(
+            serving.clone(),
+            author.clone(),
+            metrics.clone(),
+            last_flush.clone(),
+        ));
         let ended = async {
             shutdown.await;
             tracing::info!("stopping: running streams may finish");
-            stopping.notify_one();
-            tokio::time::sleep(GRACE).await;
+            admission.close();
+            // Until the last has ended, connections stay open, and new calls are told that the server stops.
+            let drained = async {
+                while metrics.calls_running() > 0 {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                stopping.notify_one();
+                std::future::pending().await
+            };
+            let _ = tokio::time::timeout(GRACE, drained).await as std::result::Result<(), _>;
         };
         let outcome = tokio::select! {
             outcome = calls => outcome,
@@ -132,7 +177,10 @@ impl Server {
         if let Err(error) = flusher.await {
             tracing::warn!(%error, "the task that records reads failed");
         }
-        let flushed = serving.flush(&author).await.map_err(Error::Flush);
+        let flushed = serving.flush(&author).await.map(|_| ()).map_err(Error::Flush);
+        if let Some(http) = http {
+            http.abort();
+        }
         outcome?;
         flushed
     }
@@ -195,7 +243,7 @@ async fn reconcile_now_and_then(serving: Serving, every: Duration) {
     }
 }
 
-async fn flush_now_and_then(serving: Serving, author: Author, stop: Arc<Notify>) {
+async fn flush_now_and_then(serving: Serving, author: Author, metrics: Metrics, stop: Arc<Notify>) {
     let mut ticks = tokio::time::interval(FLUSH_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -203,8 +251,13 @@ async fn flush_now_and_then(serving: Serving, author: Author, stop: Arc<Notify>)
             _ = ticks.tick() => {}
             () = stop.notified() => return,
         }
-        if let Err(error) = serving.flush(&author).await {
-            tracing::warn!(%error, "reads could not be recorded yet; they are kept and tried again");
+        match serving.flush(&author).await {
+            Ok(0) => {}
+            Ok(_) => metrics.flushed(serving.catalog().store().clock().now().micros() / 1_000_000),
+            Err(error) => {
+                metrics.flush_failed();
+                tracing::warn!(%error, "reads could not be recorded yet; they are kept and tried again");
+            }
         }
     }
 }

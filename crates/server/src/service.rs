@@ -17,10 +17,12 @@ use serving::{Query, Serving};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::actions;
+use crate::admission::{Admission, action_is_work, ticket_is_work};
 use crate::answer::Answer;
-use crate::call::{Call, Rows, announced_rows};
+use crate::call::{Call, Rows, announced_rows, reads_at};
 use crate::exchange::exchange;
 use crate::flight_sql;
+use crate::metrics::Metrics;
 use crate::put::put;
 use crate::request::{self, Wanted};
 use crate::status;
@@ -31,16 +33,18 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Flight {
     serving: Serving,
     author: Author,
+    admission: Admission,
+    metrics: Metrics,
 }
 
 impl Flight {
     /// `author` is in whose name calls read and write.
-    pub fn new(serving: Serving, author: Author) -> Self {
-        Self { serving, author }
+    pub fn new(serving: Serving, author: Author, admission: Admission, metrics: Metrics) -> Self {
+        Self { serving, author, admission, metrics }
     }
 
     fn call<T>(&self, method: &'static str, request: &Request<T>) -> Result<Call, Status> {
-        Call::begin(method, &self.author, request.metadata())
+        Call::begin(method, &self.author, request.metadata(), &self.metrics)
     }
 
     /// The columns of what a descriptor names, and the ticket for its rows.
@@ -90,6 +94,7 @@ impl Flight {
                             ),
                         ));
                     }
+                    reads_at(set.report.sequence, Some(id));
                     let held = Arc::new(self.serving.memory().reserve("training set"));
                     return Answer::batches(set.schema, set.batches).holding(held)?.with_report(&report);
                 }
@@ -117,6 +122,7 @@ impl Flight {
             }
         };
         let retrieval = self.serving.retrieve(query, author).await.map_err(|error| status::of(&error))?;
+        reads_at(retrieval.sequence, None);
         Ok(Answer::retrieval(retrieval))
     }
 
@@ -222,6 +228,7 @@ impl FlightService for Flight {
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let call = self.call("DoGet", &request)?;
         let ticket = request.into_inner().ticket;
+        let call = call.admitted(&self.admission, ticket_is_work(&ticket)).await?;
         let rows = call
             .stream(async |author: &Author, counted: &Rows| {
                 Ok(self.rows(&ticket, author).await?.encode(counted.clone()))
@@ -237,6 +244,7 @@ impl FlightService for Flight {
         let call = self.call("DoPut", &request)?;
         let announced = announced_rows(request.metadata())?;
         let messages = request.into_inner();
+        let call = call.admitted(&self.admission, true).await?;
         let result = call
             .answer(async |author: &Author, counted: &Rows| {
                 put(&self.serving, Upload::begin(messages, announced).await?, author, counted).await
@@ -252,10 +260,11 @@ impl FlightService for Flight {
         let call = self.call("DoExchange", &request)?;
         let announced = announced_rows(request.metadata())?;
         let messages = request.into_inner();
+        let call = call.admitted(&self.admission, true).await?;
         let rows = call
             .stream(async |author: &Author, counted: &Rows| {
                 let upload = Upload::begin(messages, announced).await?;
-                Ok(exchange(&self.serving, upload, author).await?.encode(counted.clone()))
+                Ok(exchange(&self.serving, upload, author, counted).await?.encode(counted.clone()))
             })
             .await?;
         Ok(Response::new(rows))
@@ -264,6 +273,7 @@ impl FlightService for Flight {
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let call = self.call("DoAction", &request)?;
         let Action { r#type, body } = request.into_inner();
+        let call = call.admitted(&self.admission, action_is_work(&r#type)).await?;
         let result = call
             .answer(async |author: &Author, _: &Rows| {
                 actions::act(&self.serving, &r#type, &body, author).await

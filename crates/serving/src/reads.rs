@@ -156,6 +156,12 @@ impl Reads {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((read, size));
     }
 
+    /// Reads that wait, and what of the queue is taken by them and by those that run, from 0 to 1.
+    fn waiting(&self) -> (usize, f64) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (waiting, self.reserved.load(Ordering::Relaxed) as f64 / QUEUE as f64)
+    }
+
     fn take(&self) -> Vec<(Read, usize)> {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -168,18 +174,23 @@ impl Reads {
 }
 
 impl Serving {
+    /// Reads that wait to be recorded, and what of their queue is taken, from 0 to 1: a full one refuses reads.
+    pub fn reads_waiting(&self) -> (usize, f64) {
+        self.reads.waiting()
+    }
+
     /// Writes what ad-hoc reads left to the log: one entry for all of them, and one object for as many as go into one. Until then
-    /// `lineament.reads` does not show them.
-    pub async fn flush(&self, author: &Author) -> Result<()> {
+    /// `lineament.reads` does not show them. Gives how many were written.
+    pub async fn flush(&self, author: &Author) -> Result<usize> {
         let reads = self.reads.take();
         if reads.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         match self.write(&reads, author).await {
             Ok(()) => {
                 let size = reads.iter().map(|(_, size)| size).sum();
                 self.reads.reserved.fetch_sub(size, Ordering::Relaxed);
-                Ok(())
+                Ok(reads.len())
             }
             Err(error) => {
                 self.reads.put_back(reads);

@@ -7,9 +7,10 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::plan::{Applied, Plan};
-use catalog::{Author, Catalog};
+use catalog::{Author, CacheUse, Catalog};
 use engine::column_lineage::Traced;
 use engine::{Engine, KeyFiles, Memory, Prepared, Session, SqlConditions};
+use feature::Sequence;
 use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
 
@@ -76,6 +77,8 @@ impl Query {
 
 /// Rows on their way out. The read is on record before the stream ends; a stream that ends with an error has failed.
 pub struct Retrieval {
+    /// The snapshot that is read.
+    pub sequence: Sequence,
     pub schema: SchemaRef,
     pub stream: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
 }
@@ -123,6 +126,11 @@ impl Serving {
         self.engine.catalog()
     }
 
+    /// How the caches of this process are used, by their names.
+    pub fn caches(&self) -> [(&'static str, CacheUse); 2] {
+        [("footers", self.engine.footer_cache()), ("manifests", self.catalog().manifest_cache())]
+    }
+
     /// The columns that a query would give. Nothing is read.
     pub async fn describe(&self, query: &Query) -> Result<SchemaRef> {
         let session = self.session().await?;
@@ -153,7 +161,8 @@ impl Serving {
         let reads = self.reads.clone();
         let mut rows = Box::pin(rows);
         let stream = async_stream(move |mut emit| async move {
-            while let Some(batch) = rows.next().await {
+            // Also what has not given a row yet ends where nobody waits for it any more.
+            while let Some(Some(batch)) = emit.unless_left(rows.next()).await {
                 match batch {
                     Ok(batch) => {
                         read.rows += batch.num_rows() as u64;
@@ -172,7 +181,7 @@ impl Serving {
             read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             reads.record(place, read);
         });
-        Ok(Retrieval { schema, stream })
+        Ok(Retrieval { sequence: session.snapshot().sequence, schema, stream })
     }
 
     /// Where opaque reads are refused, refuses one.
@@ -240,6 +249,15 @@ impl Emit {
     /// False when nobody listens any more.
     async fn send(&mut self, item: Result<RecordBatch>) -> bool {
         self.0.send(item).await.is_ok()
+    }
+
+    /// What the work gives; none where the reader has left before, and the work is dropped.
+    async fn unless_left<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.0.closed() => None,
+            done = work => Some(done),
+        }
     }
 }
 

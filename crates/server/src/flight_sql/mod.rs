@@ -15,6 +15,7 @@ use serving::{Query, Serving};
 use tonic::Status;
 
 use crate::answer::Answer;
+use crate::call::reads_at;
 use crate::put::short;
 use crate::request::{self, Handle};
 use crate::status;
@@ -65,6 +66,7 @@ pub async fn rows(serving: &Serving, command: Command, author: &Author) -> Resul
         }
     };
     let retrieval = serving.retrieve(query, author).await.map_err(|error| status::of(&error))?;
+    reads_at(retrieval.sequence, None);
     Ok(Answer::retrieval(retrieval))
 }
 

@@ -60,6 +60,7 @@ pub const HOUR: i64 = 3_600_000_000;
 
 pub struct Running {
     pub address: SocketAddr,
+    pub http: Option<SocketAddr>,
     pub serving: Serving,
     pub client: FlightServiceClient<Channel>,
     stop: oneshot::Sender<()>,
@@ -73,6 +74,8 @@ pub fn options(address: &str) -> ServeOptions {
         program: "lineament test".to_owned(),
         memory_limit: None,
         reconcile_every: None,
+        admission: crate::AdmissionLimits::default(),
+        http: None,
     }
 }
 
@@ -99,13 +102,13 @@ impl Running {
         let server = Server::bind(serving, options).await.unwrap();
         // With the server's own limit on memory.
         let serving = server.serving().clone();
-        let address = server.address();
+        let (address, http) = (server.address(), server.http_address());
         let (stop, stopped) = oneshot::channel::<()>();
         let done = tokio::spawn(server.run(async move {
             let _ = stopped.await;
         }));
         let client = connect(address).await;
-        Self { address, serving, client, stop, done }
+        Self { address, http, serving, client, stop, done }
     }
 
     /// A server with the view `weather`: twelve hours of two airports, at 10 + hour and 20 + hour degrees.

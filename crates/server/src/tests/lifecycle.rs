@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use arrow_flight::Ticket;
+use arrow_flight::{Action, Ticket};
 use futures::StreamExt;
 use serde_json::json;
+use tonic::Code;
 
-use super::fixture::{Running, empty_store, options};
-use crate::{Error, Server, serve};
+use super::fixture::{Running, connect, empty_store, options, refused};
+use super::metrics::{becomes, get, sample, watched};
+use crate::{Error, ServeOptions, Server, serve};
 
-const MANY: &str = "SELECT a.temp, b.wind_dir, c.temp AS t FROM weather a CROSS JOIN weather b CROSS JOIN weather c CROSS JOIN weather d CROSS JOIN weather e";
-const MANY_ROWS: usize = 24 * 24 * 24 * 24 * 24;
+const MANY: &str = "SELECT a.temp, b.wind_dir, c.temp AS t FROM weather a CROSS JOIN weather b CROSS JOIN weather c CROSS JOIN weather d CROSS JOIN generate_series(1, 4) e";
+const MANY_ROWS: usize = 24 * 24 * 24 * 24 * 4;
 
 #[tokio::test]
 async fn only_loopback_is_served() {
@@ -90,4 +92,100 @@ async fn reads_are_recorded_while_it_runs() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("no read was recorded within ten seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_stops_it_is_not_ready_and_takes_no_calls() {
+    let server = Running::over(empty_store().await, watched()).await.and_weather().await;
+    let http = server.http.unwrap();
+    let mut client = server.connect().await;
+    let mut rows = client.do_get(Ticket::new(json!({ "sql": MANY }).to_string())).await.unwrap().into_inner();
+    assert!(rows.message().await.unwrap().is_some());
+    assert_eq!(get(http, "/readyz").await.0, 200);
+    let mut server = server;
+    let mut other = server.connect().await;
+    let address = server.address;
+    server.act("lineament.status", &json!({})).await.unwrap();
+    let done = server.begin_to_stop();
+    for _ in 0..500 {
+        if get(http, "/readyz").await.0 != 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(get(http, "/readyz").await, (503, "stopping: no new calls are taken\n".to_owned()));
+    assert_eq!(get(http, "/healthz").await.0, 200);
+    // On the connection that has a stream, on another, and on a new one.
+    let mut new = connect(address).await;
+    for client in [&mut client, &mut other, &mut new] {
+        let refusal = client.do_action(Action::new("lineament.status", "{}")).await;
+        refused(refusal, Code::Unavailable, &["the server is stopping"]);
+    }
+    // What ran goes on to its end.
+    let mut messages = 0;
+    while rows.message().await.unwrap().is_some() {
+        messages += 1;
+    }
+    assert!(messages > 10, "{messages}");
+    tokio::time::timeout(Duration::from_secs(10), done).await.unwrap().unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+/// A query that computes for long and has no row to give yet ends when its client leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_without_rows_ends_when_its_client_leaves() {
+    let options = ServeOptions { memory_limit: Some(1 << 30), ..watched() };
+    let server = Running::over(empty_store().await, options).await;
+    let http = server.http.unwrap();
+    let mut leaving = server.connect().await;
+    let long = "SELECT count(DISTINCT a.value * b.value) FROM generate_series(1, 2000) a CROSS JOIN generate_series(1, 100000000) b";
+    let asked = tokio::spawn(async move {
+        let rows = leaving.do_get(Ticket::new(json!({ "sql": long }).to_string())).await.unwrap();
+        let mut rows = rows.into_inner();
+        while rows.message().await.unwrap().is_some() {}
+    });
+    let memory = server.serving.memory().clone();
+    while memory.held() < 1 << 20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(!asked.is_finished());
+    }
+    asked.abort();
+    becomes(http, "lineament_queries_running", 0.0).await;
+    for _ in 0..500 {
+        if memory.held() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} bytes are held five seconds after the client left", memory.held());
+}
+
+/// A client that does not read makes the server wait, and hold no more than what is on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_makes_the_server_wait() {
+    let server = Running::over(empty_store().await, watched()).await.and_weather().await;
+    let http = server.http.unwrap();
+    let sent = r#"lineament_sent_bytes_total{method="DoGet"}"#;
+    let mut client = server.connect().await;
+    let mut rows = client.do_get(Ticket::new(json!({ "sql": MANY }).to_string())).await.unwrap().into_inner();
+    assert!(rows.message().await.unwrap().is_some());
+    let mut before = -1.0;
+    for _ in 0..100 {
+        let now = sample(http, sent).await;
+        if (now - before).abs() < 0.5 {
+            break;
+        }
+        before = now;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(sample(http, sent).await, before, "it goes on sending to one that does not read");
+    assert!(before < 16e6, "{before} bytes are on their way of some 27 MB");
+    assert!(server.serving.memory().held() < 32 << 20, "{}", server.serving.memory().held());
+    assert_eq!(sample(http, "lineament_queries_running").await, 1.0);
+    let mut count = 1;
+    while rows.message().await.unwrap().is_some() {
+        count += 1;
+    }
+    assert!(count > 50, "{count} messages");
+    becomes(http, "lineament_queries_running", 0.0).await;
 }

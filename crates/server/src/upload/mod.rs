@@ -101,7 +101,7 @@ impl Upload {
         let mut received = 0;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(status::decoding)?;
-            counted.add(batch.num_rows());
+            counted.received(batch.num_rows());
             received += batch.num_rows() as u64;
             batches.push(batch);
         }
