@@ -16,6 +16,7 @@ use futures::{Stream, StreamExt};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graphs;
 use crate::reads::{Read, ReadKind, Reads};
+use crate::rebuilt_sets::RebuiltSets;
 use crate::reconcile::LastReconciliation;
 use crate::registry::LastTrackingPass;
 
@@ -28,6 +29,7 @@ pub struct Serving {
     pub(crate) key_files: KeyFiles,
     pub(crate) reconciled: Arc<Mutex<Option<LastReconciliation>>>,
     pub(crate) tracked: Arc<Mutex<Option<LastTrackingPass>>>,
+    pub(crate) rebuilt_sets: RebuiltSets,
     opaque: OpaqueReads,
 }
 
@@ -100,6 +102,7 @@ impl Serving {
             key_files: KeyFiles::default(),
             reconciled: Arc::default(),
             tracked: Arc::default(),
+            rebuilt_sets: RebuiltSets::default(),
             opaque: OpaqueReads::default(),
         }
     }
@@ -238,14 +241,14 @@ pub(crate) struct Emit(tokio::sync::mpsc::Sender<Result<RecordBatch>>);
 
 impl Emit {
     /// False when nobody listens any more.
-    async fn send(&mut self, item: Result<RecordBatch>) -> bool {
+    pub(crate) async fn send(&mut self, item: Result<RecordBatch>) -> bool {
         self.0.send(item).await.is_ok()
     }
 }
 
 /// A stream fed by a task of its own, one batch ahead. The task finishes its record even when the reader leaves. Where the task
 /// fails, the stream ends with an error: rows without it would look like all.
-fn async_stream<F, W>(work: W) -> Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>
+pub(crate) fn async_stream<F, W>(work: W) -> Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>
 where
     F: Future<Output = ()> + Send + 'static,
     W: FnOnce(Emit) -> F,
