@@ -16,6 +16,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tracing::{Instrument, Span};
 
+use crate::flight_sql::session::Session;
 use crate::status;
 
 const RUN: &str = "lineament-run";
@@ -29,6 +30,8 @@ const NAME_BYTES: usize = 512;
 /// A call in progress. It is logged when it is dropped, with what became of it.
 pub struct Call {
     pub author: Author,
+    /// What the client said for all its calls.
+    pub session: Session,
     span: Span,
     started: Instant,
     rows: Rows,
@@ -49,10 +52,11 @@ impl Call {
     /// Begins a call: the server's author, with the run and experiment that the headers name.
     pub fn begin(method: &'static str, author: &Author, headers: &MetadataMap) -> Result<Self, Status> {
         let mut author = author.clone();
-        author.run = header(headers, RUN)?;
-        author.experiment = header(headers, EXPERIMENT)?;
+        let session = Session::of(headers)?;
+        author.run = header(headers, RUN)?.or_else(|| session.run.clone());
+        author.experiment = header(headers, EXPERIMENT)?.or_else(|| session.experiment.clone());
         author.how = how(headers)?;
-        author.role = role(headers)?;
+        author.role = role(headers)?.or(session.role).unwrap_or(Role::Unknown);
         let wrong = |error: catalog::Error| status::invalid(format!("the header of the call: {error}"));
         author.run.as_deref().map(RunName::parse).transpose().map_err(wrong)?;
         author.experiment.as_deref().map(external::experiment).transpose().map_err(wrong)?;
@@ -64,7 +68,7 @@ impl Call {
             duration_ms = tracing::field::Empty,
             outcome = tracing::field::Empty,
         );
-        Ok(Self { author, span, started: Instant::now(), rows: Rows::default(), outcome: None })
+        Ok(Self { author, session, span, started: Instant::now(), rows: Rows::default(), outcome: None })
     }
 
     /// Does the work of a call that answers at once, within its span.
@@ -172,9 +176,9 @@ pub fn announced_rows(headers: &MetadataMap) -> Result<Option<u64>, Status> {
 }
 
 /// What the run uses training sets for.
-fn role(headers: &MetadataMap) -> Result<Role, Status> {
-    let Some(text) = header(headers, ROLE)? else { return Ok(Role::Unknown) };
-    serde_json::from_value(serde_json::Value::String(text.clone())).map_err(|_| {
+fn role(headers: &MetadataMap) -> Result<Option<Role>, Status> {
+    let Some(text) = header(headers, ROLE)? else { return Ok(None) };
+    serde_json::from_value(serde_json::Value::String(text.clone())).map(Some).map_err(|_| {
         status::invalid(format!(
             "the header `{ROLE}` is `{text}`; it is train, validate, test, score or unknown"
         ))

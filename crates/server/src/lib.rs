@@ -6,6 +6,7 @@
 mod actions;
 mod answer;
 mod call;
+mod endpoints;
 mod error;
 mod exchange;
 mod flight_sql;
@@ -16,6 +17,7 @@ mod parameters;
 mod put;
 mod reports;
 mod request;
+mod running;
 mod server;
 mod service;
 mod status;

@@ -1,5 +1,6 @@
 //! The gate: every read of features passes [`Serving::retrieve`] or what stands on the same session.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -9,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, Catalog};
 use engine::column_lineage::Traced;
+use engine::spines;
 use engine::{Engine, KeyFiles, Memory, Prepared, Session, SqlConditions};
 use feature::definition::{Definitions, parse_files};
 use futures::{Stream, StreamExt};
@@ -51,17 +53,28 @@ pub type Parameters = serde_json::Map<String, serde_json::Value>;
 pub struct Query {
     text: String,
     parameters: Option<Parameters>,
+    /// Spines by the names that the statement has for them.
+    spines: BTreeMap<String, String>,
 }
 
 impl Query {
     /// A statement that reads.
     pub fn sql(text: impl Into<String>) -> Self {
-        Self { text: text.into(), parameters: None }
+        Self { text: text.into(), parameters: None, spines: BTreeMap::new() }
     }
 
     /// With what was bound to the statement's parameters. The text holds the values already; they are recorded beside it.
     pub fn with_parameters(self, parameters: Option<Parameters>) -> Self {
         Self { parameters, ..self }
+    }
+
+    /// With tables of its own, `session.{name}`: spines that were ingested, by their digests.
+    pub fn with_spines(self, spines: &BTreeMap<String, String>) -> Self {
+        // What the statement does not name need not be read.
+        let named = |name: &&String| self.text.contains(name.as_str());
+        let names = spines.keys().filter(named);
+        let spines = names.filter_map(|name| Some((name.clone(), spines.get(name)?.clone()))).collect();
+        Self { spines, ..self }
     }
 
     /// All of a feature view: `weather`, `weather@1`, `fraud.weather`.
@@ -128,14 +141,14 @@ impl Serving {
 
     /// The columns that a query would give. Nothing is read.
     pub async fn describe(&self, query: &Query) -> Result<SchemaRef> {
-        let session = self.session().await?;
+        let session = self.session_of(query).await?;
         let plan = session.plan(&query.text).await?;
         Ok(Arc::new(plan.schema().as_arrow().clone()))
     }
 
     /// Answers a query: plan, stream, record.
     pub async fn retrieve(&self, query: Query, author: &Author) -> Result<Retrieval> {
-        let session = self.session().await?;
+        let session = self.session_of(&query).await?;
         self.retrieve_in(&session, query, author).await
     }
 
@@ -196,6 +209,15 @@ impl Serving {
     /// A session over the newest snapshot.
     pub async fn session(&self) -> Result<Session> {
         Ok(self.engine.session(self.engine.snapshot(None).await?)?)
+    }
+
+    async fn session_of(&self, query: &Query) -> Result<Session> {
+        let session = self.session().await?;
+        for (name, digest) in &query.spines {
+            let spine = spines::find(self.catalog(), digest).await?;
+            session.register(name, spine.schema, spine.batches)?;
+        }
+        Ok(session)
     }
 
     /// What definition files (name and text) would change.

@@ -9,5 +9,8 @@ mod hostile_names;
 mod hostile_sql;
 mod hostile_uploads;
 mod lifecycle;
+mod protocol_actions;
+mod spines;
 mod sql_corpus;
+mod stretches;
 mod training_sets;
