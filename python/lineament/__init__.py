@@ -26,6 +26,7 @@ from .errors import (
 from .explanation import Candidate, Explanation
 from .exports import Export
 from .feature_view import FeatureDescription, FeatureView
+from .kept_spine import KeptSpine
 from .loader import Loader
 from .online import OnlineResponse
 from .registry import Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
@@ -64,6 +65,7 @@ __all__ = [
     "Impact",
     "IngestReport",
     "InvalidRequest",
+    "KeptSpine",
     "LeakingBatch",
     "Lineage",
     "Loader",

@@ -23,11 +23,13 @@ from .audit import Audit
 from .definition import DefinedView, read_definitions
 from .diff import Diff
 from .errors import Damaged, Error, InvalidRequest, NotFound, translated, without_action
+from .endpoints import read_training_set
 from .explanation import Explanation
 from .exports import Export, export
 from .feature_view import FeatureView, feature_view
 from .frames import check_same, named_index, rows_a_message, to_table, without_views
 from .instants import instant
+from .kept_spine import KeptSpine
 from .loader import Loader
 from .progress import Progress
 from .quoting import literal
@@ -339,7 +341,8 @@ class Client(Registry, Snapshots):
         """Features as they were known of each row's entity at the row's time: a training set.
 
         `entity_df` is the spine: the entities' key columns, one time column, and whatever else you want beside the features,
-        such as labels; a pandas or Polars frame, or an Arrow table, batch or reader, or a query (`"SELECT …"`) whose rows it is. All
+        such as labels; a pandas or Polars frame, or an Arrow table, batch or reader, or a query (`"SELECT …"`) whose rows it is, or
+        what `keep_spine` gave. All
         its rows come back, as often, in the order and with the types that they had.
 
         - `features`: references (`"weather.temp"`, `"weather@1.temp"`, `"weather.*"`, Feast's `"weather:temp"`), names of
@@ -368,9 +371,11 @@ class Client(Registry, Snapshots):
                 recipe, entity_df, full_feature_names=full_feature_names, at=at, ttl=ttl, known_by=known_by, name=name,
                 record=record, split=split,
             )  # fmt: skip
+        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
+        if isinstance(entity_df, KeptSpine):
+            return self._retrieve_kept(entity_df, request, split)
         given = self._spine(entity_df)
         spine = without_views(given)
-        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
         returned, report = self._exchange({"historical_features": request}, spine)
         if report is None:
             raise Error("the features came without their report, so they may not be all; ask again")
@@ -378,8 +383,51 @@ class Client(Registry, Snapshots):
         columns = [*given.columns, *returned.columns[given.num_columns :]]
         fields = [*given.schema, *list(returned.schema)[given.num_columns :]]
         table = pyarrow.table(columns, schema=pyarrow.schema(fields, metadata=given.schema.metadata))
+        return self._retrieved(table, given.schema, report, request, split)
+
+    def keep_spine(self, entity_df: Any) -> KeptSpine:
+        """Ingests a spine once, so that features are looked up for it many times without sending it again.
+
+        It is known by the digest of its rows: the same rows again change nothing. `get_historical_features` takes what this gives
+        in place of rows.
+
+        >>> spine = client.keep_spine(flights)
+        >>> client.get_historical_features(spine, ["weather.temp"]).column_names[-1]
+        'temp'
+        """
+        rows = without_views(self._spine(entity_df))
+        descriptor = flight.FlightDescriptor.for_command(_json({"spine": {}}))
+        with translated(self._url):
+            writer, answers = self._connection.do_put(descriptor, rows.schema, self._sending(rows))
+            with _closing(writer), self._progress("sending the spine", rows) as progress:
+                _write(writer, rows, progress)
+                writer.done_writing()
+                answer = answers.read()
+        if answer is None:
+            raise Error("the server did not say what it kept; ask again")
+        told = _parsed(answer)
+        return KeptSpine(told["spine"], told["rows"], told["columns"], told["repeated"])
+
+    def _retrieve_kept(self, spine: KeptSpine, request: dict[str, Any], split: Split | None) -> TrainingSet:
+        """The features of a spine that lies in the store. No rows are sent."""
+        table, report = self._get({"historical_features": {**request, "spine": spine.digest}})
+        if report is None:
+            raise Error("the features came without their report, so they may not be all; ask again")
+        if table.num_rows != spine.rows:
+            raise Damaged(f"the spine has {spine.rows:,} rows, but {table.num_rows:,} came back; ask again")
+        given = pyarrow.schema([table.schema.field(name) for name in spine.columns])
+        return self._retrieved(table, given, report, request, split)
+
+    def _retrieved(
+        self,
+        table: pyarrow.Table,
+        spine: pyarrow.Schema,
+        report: dict[str, Any],
+        request: dict[str, Any],
+        split: Split | None,
+    ) -> TrainingSet:
         training_set = TrainingSet.of(table, report)
-        training_set.split, training_set.at = split, _time_column(given.schema, at)
+        training_set.split, training_set.at = split, _time_column(spine, request.get("at"))
         training_set.asked = profile(training_set, request)
         linking.recorded(self.run, self._url, training_set, training_set.asked)
         return training_set
@@ -604,7 +652,7 @@ class Client(Registry, Snapshots):
         >>> client.training_set(training_set.id).to_arrow().equals(training_set.to_arrow())
         True
         """
-        table, report = self._get({"training_set": str(id)})
+        table, report = self._read_training_set(str(id))
         if report is None:
             raise Error("the training set came without its report, so it may not be all; ask again")
         replay = ReplayReport.of(report)
@@ -622,6 +670,16 @@ class Client(Registry, Snapshots):
             if not without_action(error):
                 raise
         return training_set
+
+    def _read_training_set(self, id: str) -> tuple[pyarrow.Table, dict[str, Any] | None]:
+        try:
+            with translated(self._url):
+                return read_training_set(self._connection, self._options, id, self.progress)
+        except InvalidRequest as error:
+            # An older server has no endpoints for a set, and gives it as a whole.
+            if "give this command to DoGet" not in str(error):
+                raise
+            return self._get({"training_set": id})
 
     def replay(self, training_set: str | TrainingSet) -> ReplayReport:
         """Rebuilds a training set on the server and compares the digest. Its rows are not sent.

@@ -166,13 +166,19 @@ pub async fn act_in_session(
             (cancel::cancel(name, body, running, &author.principal)?, Change::None)
         }
         RENEW => (endpoints::renew(body)?, Change::None),
-        _ => return Ok((act(serving, name, body, author).await?, Change::None)),
+        _ => return Ok((act(serving, name, body, author, session).await?, Change::None)),
     };
     Ok((Some(answer), change))
 }
 
 /// Does an action. None where there is nothing to answer.
-async fn act(serving: &Serving, name: &str, body: &[u8], author: &Author) -> Result<Option<Vec<u8>>, Status> {
+async fn act(
+    serving: &Serving,
+    name: &str,
+    body: &[u8],
+    author: &Author,
+    session: &Session,
+) -> Result<Option<Vec<u8>>, Status> {
     let failed = |error: serving::Error| status::of(&error);
     let report = match name {
         "lineament.plan" => {
@@ -253,7 +259,7 @@ async fn act(serving: &Serving, name: &str, body: &[u8], author: &Author) -> Res
         }
         CREATE_PREPARED => {
             let wanted: ActionCreatePreparedStatementRequest = unpack(name, body)?;
-            Ok(prepared::create(serving, wanted).await?.as_any().encode_to_vec())
+            Ok(prepared::create(serving, wanted, session).await?.as_any().encode_to_vec())
         }
         CLOSE_PREPARED => {
             // The handle holds all that there is, so there is nothing to forget.

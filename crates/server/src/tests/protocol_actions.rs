@@ -33,8 +33,7 @@ async fn act(
 }
 
 /// Endless as far as the test is concerned.
-const LONG: &str =
-    "SELECT a.temp FROM weather a, weather b, weather c, weather d, weather e, weather f, weather g";
+const LONG: &str = "SELECT a.temp, b.value FROM weather a CROSS JOIN generate_series(1, 100000000) b";
 
 async fn running(server: &mut Running) -> (FlightInfo, tonic::Streaming<arrow_flight::FlightData>) {
     let info = server.client.get_flight_info(command(LONG)).await.unwrap().into_inner();
