@@ -14,9 +14,14 @@ use crate::status;
 #[derive(Clone, Default)]
 pub struct RunningQueries(Arc<Mutex<Running>>);
 
+/// Caller and ticket.
+type Key = (String, Vec<u8>);
+/// The number of a query, and how it is stopped.
+type Begun = (u64, watch::Sender<bool>);
+
 #[derive(Default)]
 struct Running {
-    queries: HashMap<(String, Vec<u8>), Vec<(u64, watch::Sender<bool>)>>,
+    queries: HashMap<Key, Vec<Begun>>,
     begun: u64,
 }
 
@@ -44,7 +49,7 @@ impl RunningQueries {
     pub fn cancel(&self, caller: &str, ticket: &[u8]) -> usize {
         let running = self.running();
         let found = running.queries.get(&(caller.to_owned(), ticket.to_vec()));
-        let stop = |(_, stop): &&(u64, watch::Sender<bool>)| stop.send(true).is_ok();
+        let stop = |(_, stop): &&Begun| stop.send(true).is_ok();
         found.map_or(0, |queries| queries.iter().filter(stop).count())
     }
 
