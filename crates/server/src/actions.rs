@@ -23,7 +23,7 @@ use crate::reports;
 use crate::request;
 use crate::status;
 
-const CREATE_PREPARED: &str = "CreatePreparedStatement";
+pub const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
 /// Name and description of each.

@@ -1,4 +1,4 @@
-//! Who may call, and how: Arrow Flight and Flight SQL over gRPC, on loopback.
+//! Who may call, and how: Arrow Flight and Flight SQL over gRPC.
 //!
 //! Everything that a call asks for is answered by `serving`; this crate reads requests, refuses uploads that would harm the
 //! process, and turns answers and errors into messages. The conventions are written in `docs/flight.md`.
@@ -6,6 +6,7 @@
 mod actions;
 mod answer;
 mod call;
+mod callers;
 mod error;
 mod exchange;
 mod flight_sql;
@@ -16,6 +17,8 @@ mod parameters;
 mod put;
 mod reports;
 mod request;
+mod sealed;
+mod sealed_statements;
 mod server;
 mod service;
 mod status;
@@ -24,5 +27,6 @@ mod tests;
 mod upload;
 mod whole_uploads;
 
+pub use callers::{AccessOptions, Authentication, JwtKeys, JwtOptions, NewToken, TlsFiles, create_token};
 pub use error::{Error, Result};
 pub use server::{ServeOptions, Server, serve};

@@ -1,5 +1,6 @@
 //! The Flight service: each call read, answered by `serving`, and logged.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -19,10 +20,13 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::actions;
 use crate::answer::Answer;
 use crate::call::{Call, Rows, announced_rows};
+use crate::callers::Caller;
 use crate::exchange::exchange;
 use crate::flight_sql;
 use crate::put::put;
 use crate::request::{self, Wanted};
+use crate::sealed::Seals;
+use crate::sealed_statements;
 use crate::status;
 use crate::upload::Upload;
 
@@ -31,16 +35,21 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Flight {
     serving: Serving,
     author: Author,
+    seals: Seals,
 }
 
 impl Flight {
-    /// `author` is in whose name calls read and write.
-    pub fn new(serving: Serving, author: Author) -> Self {
-        Self { serving, author }
+    /// `author` is what entries say of their writer beside the principal, who is the caller. `seals` seal what is given out.
+    pub fn new(serving: Serving, author: Author, seals: Seals) -> Self {
+        Self { serving, author, seals }
     }
 
     fn call<T>(&self, method: &'static str, request: &Request<T>) -> Result<Call, Status> {
-        Call::begin(method, &self.author, request.metadata())
+        let Some(caller) = request.extensions().get::<Caller>() else {
+            return Err(status::internal("nobody is known to call", "the call came without its caller"));
+        };
+        let author = Author { principal: caller.principal.clone(), ..self.author.clone() };
+        Call::begin(method, &author, request.metadata())
     }
 
     /// The columns of what a descriptor names, and the ticket for its rows.
@@ -49,7 +58,8 @@ impl Flight {
         descriptor: &FlightDescriptor,
         author: &Author,
     ) -> Result<(SchemaRef, Vec<u8>), Status> {
-        let query = match request::descriptor(descriptor)? {
+        let descriptor = sealed_statements::open_descriptor(&self.seals, &author.principal, descriptor)?;
+        let query = match request::descriptor(&descriptor)? {
             Wanted::FlightSql(command) => return flight_sql::info(&self.serving, *command, author).await,
             Wanted::Sql(text) => request::sql(text)?,
             Wanted::View(name) => request::view(&name)?,
@@ -72,7 +82,8 @@ impl Flight {
     }
 
     async fn rows(&self, ticket: &[u8], author: &Author) -> Result<Answer, Status> {
-        let query = match request::command(ticket)? {
+        let ticket = sealed_statements::open_ticket(&self.seals, &author.principal, ticket)?;
+        let query = match request::command(&ticket)? {
             Wanted::FlightSql(command) => return flight_sql::rows(&self.serving, *command, author).await,
             Wanted::Json(text) => match request::json("the ticket", text.as_bytes())? {
                 request::Ticket::Sql(text) => request::sql(text)?,
@@ -177,11 +188,15 @@ impl FlightService for Flight {
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
         let call = self.call("ListFlights", &request)?;
         let flights = call
-            .stream(async |_: &Author, _: &Rows| {
+            .stream(async |author: &Author, _: &Rows| {
                 if !request.get_ref().expression.is_empty() {
                     return Err(status::invalid("criteria are not supported: all feature views are listed"));
                 }
-                Ok(futures::stream::iter(self.flights().await?.into_iter().map(Ok)))
+                let flights = self.flights().await?.into_iter();
+                let sealed: Vec<_> = flights
+                    .map(|info| sealed_statements::seal_info(&self.seals, &author.principal, info))
+                    .collect();
+                Ok(futures::stream::iter(sealed))
             })
             .await?;
         Ok(Response::new(flights))
@@ -196,7 +211,8 @@ impl FlightService for Flight {
         let info = call
             .answer(async |author: &Author, _: &Rows| {
                 let (schema, ticket) = self.plan(&descriptor, author).await?;
-                flight_info(&schema, ticket, descriptor)
+                let info = flight_info(&schema, ticket, descriptor)?;
+                sealed_statements::seal_info(&self.seals, &author.principal, info)
             })
             .await?;
         Ok(Response::new(info))
@@ -239,7 +255,15 @@ impl FlightService for Flight {
         let messages = request.into_inner();
         let result = call
             .answer(async |author: &Author, counted: &Rows| {
-                put(&self.serving, Upload::begin(messages, announced).await?, author, counted).await
+                let mut upload = Upload::begin(messages, announced).await?;
+                let opened =
+                    sealed_statements::open_descriptor(&self.seals, &author.principal, &upload.descriptor)?;
+                let Cow::Owned(statement) = opened else {
+                    return put(&self.serving, upload, author, counted).await;
+                };
+                upload.descriptor = statement;
+                let bound = put(&self.serving, upload, author, counted).await?;
+                sealed_statements::seal_bound(&self.seals, &author.principal, bound)
             })
             .await?;
         Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
@@ -266,7 +290,12 @@ impl FlightService for Flight {
         let Action { r#type, body } = request.into_inner();
         let result = call
             .answer(async |author: &Author, _: &Rows| {
-                actions::act(&self.serving, &r#type, &body, author).await
+                match actions::act(&self.serving, &r#type, &body, author).await? {
+                    Some(prepared) if r#type == actions::CREATE_PREPARED => {
+                        sealed_statements::seal_prepared(&self.seals, &author.principal, &prepared).map(Some)
+                    }
+                    answer => Ok(answer),
+                }
             })
             .await?;
         let results = result.into_iter().map(|body| Ok(arrow_flight::Result { body: body.into() }));
