@@ -7,18 +7,20 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use server::mlflow::{Follower, MlflowOptions};
 use server::openlineage::Emitter;
-use server::{ServeOptions, Server};
+use server::{AccessOptions, ServeOptions, Server};
 use serving::{Error, Kind, OpaqueReads, Result, Serving};
 use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
+use crate::access::Access;
 use crate::emit::Told;
 use crate::session::{PROGRAM, Place};
 
-/// Serve the store over Arrow Flight, on loopback
+/// Serve the store over Arrow Flight
 #[derive(Args)]
 pub struct Arguments {
-    /// A loopback address
+    /// The address to listen at. One that other machines reach needs --tls-cert, --tls-key, and one of --tokens, --jwt-jwks and
+    /// --jwt-key
     #[arg(long, default_value = "127.0.0.1")]
     host: std::net::IpAddr,
     /// The port; 0 takes any that is free
@@ -43,6 +45,8 @@ pub struct Arguments {
     /// Send the log as OpenLineage events to this file or address while serving
     #[arg(long, env = "LINEAMENT_OPENLINEAGE", value_name = "FILE|URL")]
     openlineage: Option<String>,
+    #[command(flatten, next_help_heading = "Who may call")]
+    access: Access,
     #[command(flatten, next_help_heading = "OpenLineage")]
     told: Told,
     #[command(flatten, next_help_heading = "MLflow")]
@@ -109,7 +113,7 @@ fn schedule(text: &str) -> std::result::Result<Schedule, String> {
 }
 
 /// A span of a second or more.
-fn period(text: &str) -> std::result::Result<std::time::Duration, String> {
+pub fn period(text: &str) -> std::result::Result<std::time::Duration, String> {
     let span = text.parse::<feature::Span>().map_err(|error| error.to_string())?;
     match u64::try_from(span.micros()) {
         Ok(micros @ 1_000_000..) => Ok(std::time::Duration::from_micros(micros)),
@@ -158,8 +162,9 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         Some(options) => Some(Follower::new(serving.clone(), options, place.author())?),
         None => None,
     };
-    let server = bind(place, serving, address, arguments.memory_limit, every).await?;
-    println!("listening on grpc://{}", server.address());
+    let server =
+        bind(place, serving, address, arguments.memory_limit, every, arguments.access.options()).await?;
+    println!("listening on {}", server.url());
     let ended = Arc::new(Notify::new());
     let emitting = emitter.map(|emitter| {
         let ended = ended.clone();
@@ -190,10 +195,17 @@ pub async fn bind(
     address: SocketAddr,
     memory_limit: Option<u64>,
     reconcile_every: Option<std::time::Duration>,
+    access: AccessOptions,
 ) -> Result<Server> {
     let principal = place.author().principal;
-    let options =
-        ServeOptions { address, principal, program: PROGRAM.to_owned(), memory_limit, reconcile_every };
+    let options = ServeOptions {
+        address,
+        principal,
+        program: PROGRAM.to_owned(),
+        memory_limit,
+        reconcile_every,
+        access,
+    };
     Server::bind(serving, options).await.map_err(|error| Error::new(Kind::Invalid, error.to_string()))
 }
 

@@ -21,6 +21,7 @@ from .errors import (
     InvalidRequest,
     NotFound,
     Refused,
+    Unauthenticated,
     Unavailable,
 )
 from .explanation import Candidate, Explanation
@@ -88,6 +89,7 @@ __all__ = [
     "Step",
     "Suspect",
     "TrainingSet",
+    "Unauthenticated",
     "Unavailable",
     "connect",
     "serve",

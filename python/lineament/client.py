@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from . import definition
 from .mlflow import linking, models
 from .mlflow.recipe import Recipe, profile
 from .mlflow.tracked_run import named
+from .access import Access
 from .audit import Audit
 from .definition import DefinedView, read_definitions
 from .diff import Diff
@@ -46,14 +48,25 @@ _QUERY = re.compile(r"\s*(\(\s*)*(SELECT|WITH)\b", re.IGNORECASE)
 
 
 def connect(
-    url: str = "grpc://127.0.0.1:8815", *, run: Any = None, experiment: str | None = None, progress: bool | None = None
+    url: str = "grpc://127.0.0.1:8815",
+    *,
+    token: str | None = None,
+    tls_root_certs: str | os.PathLike[str] | bytes | None = None,
+    run: Any = None,
+    experiment: str | None = None,
+    progress: bool | None = None,
 ) -> Client:
     """Connects to a server that `lineament --store URL serve` started.
+
+    A server that asks its callers who they are needs a `token`; left out, it is `LINEAMENT_TOKEN` of the environment. One that encrypts
+    calls is at `grpc+tls://host:port`; `tls_root_certs` is a PEM file (or its bytes) that vouches for its certificate, where those
+    that the system trusts do not (`LINEAMENT_TLS_ROOT_CERTS` of the environment). See docs/security.md.
 
     `run` and `experiment` are free text (an MLflow run id, a job's name); the log keeps them with whatever this client
     writes. Where `run` is left out, each call is made for the run of MLflow that is active in its thread, if there is one:
     see docs/mlflow.md. `progress`: whether uploads, retrievals and exports that take a while are shown on standard error; where left
-    out, in terminals and notebooks. Raises `Unavailable` where no server answers.
+    out, in terminals and notebooks. Raises `Unavailable` where no server answers, `Unauthenticated` where the token is missing or
+    does not count.
 
     >>> with lineament.connect("grpc://127.0.0.1:8815", experiment="delays") as client:
     ...     client.sql("SELECT count(*) AS hours FROM weather").to_arrow()["hours"][0].as_py()
@@ -61,9 +74,9 @@ def connect(
     """
     if "://" not in url:
         url = f"grpc://{url}"
-    with translated(url):
-        connection = flight.connect(url)
-    client = Client(connection, url, run=run, experiment=experiment, progress=progress)
+    access = Access(token, tls_root_certs)
+    connection = access.open(url)
+    client = Client(connection, url, run=run, experiment=experiment, progress=progress, access=access)
     try:
         client.status()
     except BaseException:
@@ -86,8 +99,10 @@ class Client(Registry, Snapshots):
         run: Any = None,
         experiment: str | None = None,
         progress: bool | None = None,
+        access: Access | None = None,
     ) -> None:
         self._connection = connection
+        self._access = access or Access()
         #: Whether what takes a while is shown on standard error; None: in terminals and notebooks.
         self.progress = progress
         self._streams: weakref.WeakSet[BatchStream] = weakref.WeakSet()
@@ -140,6 +155,7 @@ class Client(Registry, Snapshots):
             run=run or self.run,
             experiment=experiment or self.experiment,
             progress=self.progress,
+            access=self._access,
         )
         client._streams = self._streams
         return client
@@ -822,7 +838,7 @@ class Client(Registry, Snapshots):
         headers = linking.call_headers(self.run)
         if self.experiment is not None:
             headers.append(("lineament-experiment", self.experiment))
-        return [(name.encode(), _header(name, value)) for name, value in headers]
+        return [*self._access.headers, *((name.encode(), _header(name, value)) for name, value in headers)]
 
     @property
     def _options(self) -> flight.FlightCallOptions:

@@ -24,9 +24,10 @@ use crate::flight_sql::{cancel, prepared};
 use crate::reports;
 use crate::request;
 use crate::running::RunningQueries;
+use crate::sealed::Seals;
 use crate::status;
 
-const CREATE_PREPARED: &str = "CreatePreparedStatement";
+pub const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const RENEW: &str = "RenewFlightEndpoint";
 
@@ -149,15 +150,22 @@ pub fn types() -> impl Iterator<Item = ActionType> {
     })
 }
 
+/// What a call has beside the store.
+pub struct OwnState<'a> {
+    pub session: &'a Session,
+    pub running: &'a RunningQueries,
+    pub seals: &'a Seals,
+}
+
 /// Does an action of a call: one about the call's session or its running queries here, any other by [`act`].
 pub async fn act_in_session(
     serving: &Serving,
     name: &str,
     body: &[u8],
     author: &Author,
-    session: &Session,
-    running: &RunningQueries,
+    own: &OwnState<'_>,
 ) -> Result<(Option<Vec<u8>>, Change), Status> {
+    let OwnState { session, running, seals } = own;
     let (answer, change) = match name {
         session::SET => session::set(session, body)?,
         session::GET => session::get(session, body)?,
@@ -165,7 +173,7 @@ pub async fn act_in_session(
         cancel::CANCEL | cancel::CANCEL_OLD => {
             (cancel::cancel(name, body, running, &author.principal)?, Change::None)
         }
-        RENEW => (endpoints::renew(body)?, Change::None),
+        RENEW => (endpoints::renew(body, seals, &author.principal)?, Change::None),
         _ => return Ok((act(serving, name, body, author, session).await?, Change::None)),
     };
     Ok((Some(answer), change))

@@ -9,6 +9,8 @@ use prost::Message;
 use serving::Stretches;
 use tonic::Status;
 
+use crate::sealed::Seals;
+use crate::sealed_statements;
 use crate::status;
 
 /// An answer that is planned: its columns, and a ticket for each of its parts, in their order.
@@ -51,7 +53,7 @@ impl Planned {
     }
 }
 
-/// An endpoint of this server. Its ticket does not expire: all that it names lies in the store or is asked for anew.
+/// An endpoint of this server. What is sealed of its ticket on its way out expires; that of a recorded set does not.
 fn endpoint(ticket: Vec<u8>) -> FlightEndpoint {
     FlightEndpoint::new().with_ticket(Ticket::new(ticket))
 }
@@ -60,7 +62,7 @@ fn endpoint(ticket: Vec<u8>) -> FlightEndpoint {
 ///
 /// # Errors
 /// A body that is not the message that Flight says, or an endpoint without a ticket.
-pub fn renew(body: &[u8]) -> Result<Vec<u8>, Status> {
+pub fn renew(body: &[u8], seals: &Seals, principal: &str) -> Result<Vec<u8>, Status> {
     let wanted = RenewFlightEndpointRequest::decode(body).map_err(|error| {
         status::invalid(format!(
             "the body of the action `RenewFlightEndpoint` is not the message that Flight says: {error}"
@@ -69,5 +71,8 @@ pub fn renew(body: &[u8]) -> Result<Vec<u8>, Status> {
     let ticket = wanted.endpoint.and_then(|endpoint| endpoint.ticket);
     let ticket = ticket
         .ok_or_else(|| status::invalid("the endpoint has no ticket, so that there is nothing to renew"))?;
-    Ok(endpoint(ticket.ticket.to_vec()).encode_to_vec())
+    let opened = sealed_statements::open_ticket(seals, principal, &ticket.ticket)?;
+    let info = FlightInfo::new().with_endpoint(endpoint(opened.into_owned()));
+    let renewed = sealed_statements::seal_info(seals, principal, info)?.endpoint.pop();
+    Ok(renewed.unwrap_or_default().encode_to_vec())
 }

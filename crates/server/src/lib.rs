@@ -1,4 +1,4 @@
-//! Who may call, and how: Arrow Flight and Flight SQL over gRPC, on loopback.
+//! Who may call, and how: Arrow Flight and Flight SQL over gRPC.
 //!
 //! Everything that a call asks for is answered by `serving`; this crate reads requests, refuses uploads that would harm the
 //! process, and turns answers and errors into messages. The conventions are written in `docs/flight.md`.
@@ -6,6 +6,7 @@
 mod actions;
 mod answer;
 mod call;
+mod callers;
 mod endpoints;
 mod error;
 mod exchange;
@@ -18,6 +19,8 @@ mod put;
 mod reports;
 mod request;
 mod running;
+mod sealed;
+mod sealed_statements;
 mod server;
 mod service;
 mod status;
@@ -26,5 +29,6 @@ mod tests;
 mod upload;
 mod whole_uploads;
 
+pub use callers::{AccessOptions, Authentication, JwtKeys, JwtOptions, NewToken, TlsFiles, create_token};
 pub use error::{Error, Result};
 pub use server::{ServeOptions, Server, serve};

@@ -12,7 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
+use crate::callers::{Access, AccessOptions, Authenticated};
 use crate::error::{Error, Result};
+use crate::sealed::Now;
 use crate::service::Flight;
 use crate::whole_uploads::WholeUploads;
 
@@ -34,9 +36,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// Where to listen and in whose name.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// A loopback address. Port 0 takes any that is free.
+    /// Where to listen. Port 0 takes any that is free. One that other machines reach needs more of `access` than its default.
     pub address: SocketAddr,
-    /// In whose name calls read and write, until callers log in.
+    /// In whose name calls read and write where callers are not asked who they are.
     pub principal: String,
     /// Name and version of the program, as `lineament 0.1.0`.
     pub program: String,
@@ -45,6 +47,8 @@ pub struct ServeOptions {
     pub memory_limit: Option<u64>,
     /// How often all that training sets and models refer to is looked at; never where there is none.
     pub reconcile_every: Option<Duration>,
+    /// Who may call, and how.
+    pub access: AccessOptions,
 }
 
 /// A server that listens and does not answer yet.
@@ -53,18 +57,19 @@ pub struct Server {
     options: ServeOptions,
     listener: TcpListener,
     address: SocketAddr,
+    access: Access,
 }
 
 impl Server {
     /// Listens at the address.
     ///
     /// # Errors
-    /// `NotLoopback`, and `Bind` where the address is taken or is not this machine's.
+    /// `NotLoopback`, `Access`, and `Bind` where the address is taken or is not this machine's.
     pub async fn bind(serving: Serving, options: ServeOptions) -> Result<Self> {
         let address = options.address;
-        if !address.ip().is_loopback() {
-            return Err(Error::NotLoopback(address));
-        }
+        let clock = serving.catalog().store().clock().clone();
+        let now: Now = Arc::new(move || clock.now());
+        let access = Access::open(&options.access, address, &options.principal, now).await?;
         let failed = |source| Error::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -72,7 +77,7 @@ impl Server {
             Some(limit) => serving.with_memory(Memory::new(limit)),
             None => serving,
         };
-        Ok(Self { serving, options, listener, address })
+        Ok(Self { serving, options, listener, address, access })
     }
 
     /// What it answers from.
@@ -86,25 +91,35 @@ impl Server {
         self.address
     }
 
+    /// Where clients reach it: `grpc+tls://` where calls are encrypted.
+    pub fn url(&self) -> String {
+        let scheme = if self.access.tls.is_some() { "grpc+tls" } else { "grpc" };
+        format!("{scheme}://{}", self.address)
+    }
+
     /// Answers calls until `shutdown` is done; then takes no new ones, lets running streams finish (for half a minute at
     /// most) and records the last reads.
     ///
     /// # Errors
     /// `Transport` where the network fails, `Flush` where the last reads could not be recorded.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { serving, options, listener, address } = self;
+        let Self { serving, options, listener, address, access } = self;
         let reconciler =
             options.reconcile_every.map(|every| tokio::spawn(reconcile_now_and_then(serving.clone(), every)));
         let author = Author { principal: options.principal, program: options.program, ..Author::default() };
-        let flight = FlightServiceServer::new(Flight::new(serving.clone(), author.clone()))
+        let flight = FlightServiceServer::new(Flight::new(serving.clone(), author.clone(), access.seals))
             .max_decoding_message_size(MESSAGE_BYTES);
         let stopping = Arc::new(Notify::new());
         let stopped = stopping.clone();
-        let calls = tonic::transport::Server::builder()
+        let mut builder = tonic::transport::Server::builder();
+        if let Some(tls) = access.tls {
+            builder = builder.tls_config(tls)?;
+        }
+        let calls = builder
             .max_concurrent_streams(CALLS_PER_CONNECTION)
             .http2_max_header_list_size(HEADER_BYTES)
             .http2_adaptive_window(Some(true))
-            .add_service(WholeUploads(flight))
+            .add_service(Authenticated { service: WholeUploads(flight), gate: Arc::new(access.gate) })
             .serve_with_incoming_shutdown(connections(listener), async move { stopped.notified().await });
         tracing::info!(%address, "listening");
 

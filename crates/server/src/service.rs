@@ -1,5 +1,6 @@
 //! The Flight service: each call read, answered by `serving`, and logged.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::actions;
 use crate::answer::Answer;
 use crate::call::{Call, Rows, announced_rows};
+use crate::callers::Caller;
 use crate::endpoints::Planned;
 use crate::exchange::{exchange, of_kept_spine};
 use crate::flight_sql;
@@ -25,6 +27,8 @@ use crate::flight_sql::session::Session;
 use crate::put::put;
 use crate::request::{self, Wanted};
 use crate::running::RunningQueries;
+use crate::sealed::Seals;
+use crate::sealed_statements;
 use crate::status;
 use crate::upload::Upload;
 
@@ -33,17 +37,33 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Flight {
     serving: Serving,
     author: Author,
+    seals: Seals,
     running: RunningQueries,
 }
 
 impl Flight {
-    /// `author` is in whose name calls read and write.
-    pub fn new(serving: Serving, author: Author) -> Self {
-        Self { serving, author, running: RunningQueries::default() }
+    /// `author` is what entries say of their writer beside the principal, who is the caller. `seals` seal what is given out.
+    pub fn new(serving: Serving, author: Author, seals: Seals) -> Self {
+        Self { serving, author, seals, running: RunningQueries::default() }
     }
 
     fn call<T>(&self, method: &'static str, request: &Request<T>) -> Result<Call, Status> {
-        Call::begin(method, &self.author, request.metadata())
+        let Some(caller) = request.extensions().get::<Caller>() else {
+            return Err(status::internal("nobody is known to call", "the call came without its caller"));
+        };
+        let author = Author { principal: caller.principal.clone(), ..self.author.clone() };
+        Call::begin(method, &author, request.metadata())
+    }
+
+    /// What a descriptor names, with sealed tickets for its rows.
+    async fn info(
+        &self,
+        descriptor: FlightDescriptor,
+        author: &Author,
+        session: &Session,
+    ) -> Result<FlightInfo, Status> {
+        let info = self.plan(&descriptor, author, session).await?.info(descriptor)?;
+        sealed_statements::seal_info(&self.seals, &author.principal, info)
     }
 
     /// The columns of what a descriptor names, and the ticket for its rows.
@@ -53,7 +73,8 @@ impl Flight {
         author: &Author,
         session: &Session,
     ) -> Result<Planned, Status> {
-        let query = match request::descriptor(descriptor)? {
+        let descriptor = sealed_statements::open_descriptor(&self.seals, &author.principal, descriptor)?;
+        let query = match request::descriptor(&descriptor)? {
             Wanted::FlightSql(command) => {
                 let (schema, ticket) = flight_sql::info(&self.serving, *command, author, session).await?;
                 return Ok(Planned::whole(schema, ticket));
@@ -82,7 +103,8 @@ impl Flight {
     }
 
     async fn rows(&self, ticket: &[u8], author: &Author, session: &Session) -> Result<Answer, Status> {
-        let query = match request::command(ticket)? {
+        let ticket = sealed_statements::open_ticket(&self.seals, &author.principal, ticket)?;
+        let query = match request::command(&ticket)? {
             Wanted::FlightSql(command) => {
                 return flight_sql::rows(&self.serving, *command, author, session).await;
             }
@@ -184,11 +206,15 @@ impl FlightService for Flight {
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
         let call = self.call("ListFlights", &request)?;
         let flights = call
-            .stream(async |_: &Author, _: &Rows| {
+            .stream(async |author: &Author, _: &Rows| {
                 if !request.get_ref().expression.is_empty() {
                     return Err(status::invalid("criteria are not supported: all feature views are listed"));
                 }
-                Ok(futures::stream::iter(self.flights().await?.into_iter().map(Ok)))
+                let flights = self.flights().await?.into_iter();
+                let sealed: Vec<_> = flights
+                    .map(|info| sealed_statements::seal_info(&self.seals, &author.principal, info))
+                    .collect();
+                Ok(futures::stream::iter(sealed))
             })
             .await?;
         Ok(Response::new(flights))
@@ -201,9 +227,7 @@ impl FlightService for Flight {
         let call = self.call("GetFlightInfo", &request)?;
         let (descriptor, session) = (request.into_inner(), call.session.clone());
         let info = call
-            .answer(async |author: &Author, _: &Rows| {
-                self.plan(&descriptor, author, &session).await?.info(descriptor)
-            })
+            .answer(async |author: &Author, _: &Rows| self.info(descriptor, author, &session).await)
             .await?;
         Ok(Response::new(info))
     }
@@ -216,9 +240,7 @@ impl FlightService for Flight {
         let call = self.call("PollFlightInfo", &request)?;
         let (descriptor, session) = (request.into_inner(), call.session.clone());
         let info = call
-            .answer(async |author: &Author, _: &Rows| {
-                self.plan(&descriptor, author, &session).await?.info(descriptor)
-            })
+            .answer(async |author: &Author, _: &Rows| self.info(descriptor, author, &session).await)
             .await?;
         Ok(Response::new(PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() }))
     }
@@ -259,8 +281,15 @@ impl FlightService for Flight {
         let (messages, session) = (request.into_inner(), call.session.clone());
         let (result, change) = call
             .answer(async |author: &Author, counted: &Rows| {
-                let upload = Upload::begin(messages, announced).await?;
-                put(&self.serving, upload, author, counted, &session).await
+                let mut upload = Upload::begin(messages, announced).await?;
+                let opened =
+                    sealed_statements::open_descriptor(&self.seals, &author.principal, &upload.descriptor)?;
+                let Cow::Owned(statement) = opened else {
+                    return put(&self.serving, upload, author, counted, &session).await;
+                };
+                upload.descriptor = statement;
+                let (bound, change) = put(&self.serving, upload, author, counted, &session).await?;
+                Ok((sealed_statements::seal_bound(&self.seals, &author.principal, bound)?, change))
             })
             .await?;
         let mut response: Response<Self::DoPutStream> =
@@ -290,8 +319,17 @@ impl FlightService for Flight {
         let (Action { r#type, body }, session) = (request.into_inner(), call.session.clone());
         let (result, change) = call
             .answer(async |author: &Author, _: &Rows| {
-                let (serving, running) = (&self.serving, &self.running);
-                actions::act_in_session(serving, &r#type, &body, author, &session, running).await
+                let own = actions::OwnState { session: &session, running: &self.running, seals: &self.seals };
+                let (answer, change) =
+                    actions::act_in_session(&self.serving, &r#type, &body, author, &own).await?;
+                match answer {
+                    Some(prepared) if r#type == actions::CREATE_PREPARED => {
+                        let caller = &author.principal;
+                        let sealed = sealed_statements::seal_prepared(&self.seals, caller, &prepared)?;
+                        Ok((Some(sealed), change))
+                    }
+                    answer => Ok((answer, change)),
+                }
             })
             .await?;
         let results = result.into_iter().map(|body| Ok(arrow_flight::Result { body: body.into() }));

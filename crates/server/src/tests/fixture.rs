@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
-use crate::{Result, ServeOptions, Server};
+use crate::{AccessOptions, Result, ServeOptions, Server};
 
 pub const AIRPORT: &str = r#"
 kind = "entity"
@@ -73,6 +73,7 @@ pub fn options(address: &str) -> ServeOptions {
         program: "lineament test".to_owned(),
         memory_limit: None,
         reconcile_every: None,
+        access: AccessOptions::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests against a server that really listens, with arrow-flight's own clients.
 
+mod callers;
 mod calls;
 mod cut_uploads;
 mod fixture;
@@ -7,10 +8,13 @@ mod flight_sql;
 mod heavy_sql;
 mod hostile_names;
 mod hostile_sql;
+mod hostile_tokens;
 mod hostile_uploads;
 mod lifecycle;
 mod protocol_actions;
+mod sealed_tickets;
 mod spines;
 mod sql_corpus;
 mod stretches;
+mod token_issuer;
 mod training_sets;
