@@ -2,6 +2,7 @@
 //!
 //! One file a verb: each parses its arguments, calls one function of `serving`, and prints.
 
+mod access;
 mod apply;
 mod audit;
 mod checkpoint;
@@ -33,6 +34,7 @@ mod session;
 mod sql;
 mod table;
 mod test_definitions;
+mod token;
 mod use_of;
 mod verify;
 
@@ -88,6 +90,7 @@ enum Verb {
     Checkpoint(checkpoint::Arguments),
     Emit(emit::Arguments),
     Serve(serve::Arguments),
+    Token(token::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -133,6 +136,7 @@ fn main() -> ExitCode {
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
+            Verb::Token(arguments) => token::run(arguments),
         };
         place.close().await;
         done

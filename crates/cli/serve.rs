@@ -7,20 +7,22 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use server::mlflow::{Follower, MlflowOptions};
 use server::openlineage::Emitter;
-use server::{AdmissionLimits, HttpOptions, ServeOptions, Server, Telemetry};
+use server::{AccessOptions, AdmissionLimits, HttpOptions, ServeOptions, Server, Telemetry};
 use serving::{Error, Kind, OpaqueReads, Result, Serving};
 use tokio::sync::Notify;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, filter::Targets};
 
+use crate::access::Access;
 use crate::emit::Told;
 use crate::session::{PROGRAM, Place};
 
-/// Serve the store over Arrow Flight, on loopback
+/// Serve the store over Arrow Flight
 #[derive(Args)]
 pub struct Arguments {
-    /// A loopback address
+    /// The address to listen at. One that other machines reach needs --tls-cert, --tls-key, and one of --tokens, --jwt-jwks and
+    /// --jwt-key
     #[arg(long, default_value = "127.0.0.1")]
     host: std::net::IpAddr,
     /// The port; 0 takes any that is free
@@ -49,6 +51,8 @@ pub struct Arguments {
     /// Send the log as OpenLineage events to this file or address while serving
     #[arg(long, env = "LINEAMENT_OPENLINEAGE", value_name = "FILE|URL")]
     openlineage: Option<String>,
+    #[command(flatten, next_help_heading = "Who may call")]
+    access: Access,
     #[command(flatten, next_help_heading = "OpenLineage")]
     told: Told,
     #[command(flatten, next_help_heading = "MLflow")]
@@ -158,7 +162,7 @@ fn schedule(text: &str) -> std::result::Result<Schedule, String> {
 }
 
 /// A span of a second or more.
-fn period(text: &str) -> std::result::Result<std::time::Duration, String> {
+pub fn period(text: &str) -> std::result::Result<std::time::Duration, String> {
     let span = text.parse::<feature::Span>().map_err(|error| error.to_string())?;
     match u64::try_from(span.micros()) {
         Ok(micros @ 1_000_000..) => Ok(std::time::Duration::from_micros(micros)),
@@ -220,13 +224,14 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         reconcile_every: every,
         admission: arguments.queue.limits(),
         http: arguments.watched.options(),
+        access: arguments.access.options(),
         ..options(place, address)
     };
     let server = bind(serving, options).await?;
     if let Some(address) = server.http_address() {
         println!("metrics and health on http://{address}");
     }
-    println!("listening on grpc://{}", server.address());
+    println!("listening on {}", server.url());
     let ended = Arc::new(Notify::new());
     let emitting = emitter.map(|emitter| {
         let ended = ended.clone();
@@ -264,6 +269,7 @@ pub fn options(place: &Place, address: SocketAddr) -> ServeOptions {
         reconcile_every: None,
         admission: AdmissionLimits::default(),
         http: None,
+        access: AccessOptions::default(),
     }
 }
 

@@ -22,11 +22,13 @@ from .errors import (
     InvalidRequest,
     NotFound,
     Refused,
+    Unauthenticated,
     Unavailable,
 )
 from .explanation import Candidate, Explanation
 from .exports import Export
 from .feature_view import FeatureDescription, FeatureView
+from .kept_spine import KeptSpine
 from .loader import Loader
 from .online import OnlineResponse
 from .registry import Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
@@ -66,6 +68,7 @@ __all__ = [
     "Impact",
     "IngestReport",
     "InvalidRequest",
+    "KeptSpine",
     "LeakingBatch",
     "Lineage",
     "Loader",
@@ -88,6 +91,7 @@ __all__ = [
     "Step",
     "Suspect",
     "TrainingSet",
+    "Unauthenticated",
     "Unavailable",
     "connect",
     "serve",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,15 +20,18 @@ from . import definition
 from .mlflow import linking, models
 from .mlflow.recipe import Recipe, profile
 from .mlflow.tracked_run import named
+from .access import Access
 from .audit import Audit
 from .definition import DefinedView, read_definitions
 from .diff import Diff
 from .errors import Damaged, Error, InvalidRequest, NotFound, translated, without_action
+from .endpoints import read_training_set
 from .explanation import Explanation
 from .exports import Export, export
 from .feature_view import FeatureView, feature_view
 from .frames import check_same, named_index, rows_a_message, to_table, without_views
 from .instants import instant
+from .kept_spine import KeptSpine
 from .loader import Loader
 from .progress import Progress
 from .quoting import literal
@@ -44,14 +48,25 @@ _QUERY = re.compile(r"\s*(\(\s*)*(SELECT|WITH)\b", re.IGNORECASE)
 
 
 def connect(
-    url: str = "grpc://127.0.0.1:8815", *, run: Any = None, experiment: str | None = None, progress: bool | None = None
+    url: str = "grpc://127.0.0.1:8815",
+    *,
+    token: str | None = None,
+    tls_root_certs: str | os.PathLike[str] | bytes | None = None,
+    run: Any = None,
+    experiment: str | None = None,
+    progress: bool | None = None,
 ) -> Client:
     """Connects to a server that `lineament --store URL serve` started.
+
+    A server that asks its callers who they are needs a `token`; left out, it is `LINEAMENT_TOKEN` of the environment. One that encrypts
+    calls is at `grpc+tls://host:port`; `tls_root_certs` is a PEM file (or its bytes) that vouches for its certificate, where those
+    that the system trusts do not (`LINEAMENT_TLS_ROOT_CERTS` of the environment). See docs/security.md.
 
     `run` and `experiment` are free text (an MLflow run id, a job's name); the log keeps them with whatever this client
     writes. Where `run` is left out, each call is made for the run of MLflow that is active in its thread, if there is one:
     see docs/mlflow.md. `progress`: whether uploads, retrievals and exports that take a while are shown on standard error; where left
-    out, in terminals and notebooks. Raises `Unavailable` where no server answers.
+    out, in terminals and notebooks. Raises `Unavailable` where no server answers, `Unauthenticated` where the token is missing or
+    does not count.
 
     >>> with lineament.connect("grpc://127.0.0.1:8815", experiment="delays") as client:
     ...     client.sql("SELECT count(*) AS hours FROM weather").to_arrow()["hours"][0].as_py()
@@ -59,9 +74,9 @@ def connect(
     """
     if "://" not in url:
         url = f"grpc://{url}"
-    with translated(url):
-        connection = flight.connect(url)
-    client = Client(connection, url, run=run, experiment=experiment, progress=progress)
+    access = Access(token, tls_root_certs)
+    connection = access.open(url)
+    client = Client(connection, url, run=run, experiment=experiment, progress=progress, access=access)
     try:
         client.status()
     except BaseException:
@@ -84,8 +99,10 @@ class Client(Registry, Snapshots):
         run: Any = None,
         experiment: str | None = None,
         progress: bool | None = None,
+        access: Access | None = None,
     ) -> None:
         self._connection = connection
+        self._access = access or Access()
         #: Whether what takes a while is shown on standard error; None: in terminals and notebooks.
         self.progress = progress
         self._streams: weakref.WeakSet[BatchStream] = weakref.WeakSet()
@@ -138,6 +155,7 @@ class Client(Registry, Snapshots):
             run=run or self.run,
             experiment=experiment or self.experiment,
             progress=self.progress,
+            access=self._access,
         )
         client._streams = self._streams
         return client
@@ -339,7 +357,8 @@ class Client(Registry, Snapshots):
         """Features as they were known of each row's entity at the row's time: a training set.
 
         `entity_df` is the spine: the entities' key columns, one time column, and whatever else you want beside the features,
-        such as labels; a pandas or Polars frame, or an Arrow table, batch or reader, or a query (`"SELECT …"`) whose rows it is. All
+        such as labels; a pandas or Polars frame, or an Arrow table, batch or reader, or a query (`"SELECT …"`) whose rows it is, or
+        what `keep_spine` gave. All
         its rows come back, as often, in the order and with the types that they had.
 
         - `features`: references (`"weather.temp"`, `"weather@1.temp"`, `"weather.*"`, Feast's `"weather:temp"`), names of
@@ -368,9 +387,11 @@ class Client(Registry, Snapshots):
                 recipe, entity_df, full_feature_names=full_feature_names, at=at, ttl=ttl, known_by=known_by, name=name,
                 record=record, split=split,
             )  # fmt: skip
+        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
+        if isinstance(entity_df, KeptSpine):
+            return self._retrieve_kept(entity_df, request, split)
         given = self._spine(entity_df)
         spine = without_views(given)
-        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
         returned, report = self._exchange({"historical_features": request}, spine)
         if report is None:
             raise Error("the features came without their report, so they may not be all; ask again")
@@ -378,8 +399,51 @@ class Client(Registry, Snapshots):
         columns = [*given.columns, *returned.columns[given.num_columns :]]
         fields = [*given.schema, *list(returned.schema)[given.num_columns :]]
         table = pyarrow.table(columns, schema=pyarrow.schema(fields, metadata=given.schema.metadata))
+        return self._retrieved(table, given.schema, report, request, split)
+
+    def keep_spine(self, entity_df: Any) -> KeptSpine:
+        """Ingests a spine once, so that features are looked up for it many times without sending it again.
+
+        It is known by the digest of its rows: the same rows again change nothing. `get_historical_features` takes what this gives
+        in place of rows.
+
+        >>> spine = client.keep_spine(flights)
+        >>> client.get_historical_features(spine, ["weather.temp"]).column_names[-1]
+        'temp'
+        """
+        rows = without_views(self._spine(entity_df))
+        descriptor = flight.FlightDescriptor.for_command(_json({"spine": {}}))
+        with translated(self._url):
+            writer, answers = self._connection.do_put(descriptor, rows.schema, self._sending(rows))
+            with _closing(writer), self._progress("sending the spine", rows) as progress:
+                _write(writer, rows, progress)
+                writer.done_writing()
+                answer = answers.read()
+        if answer is None:
+            raise Error("the server did not say what it kept; ask again")
+        told = _parsed(answer)
+        return KeptSpine(told["spine"], told["rows"], told["columns"], told["repeated"])
+
+    def _retrieve_kept(self, spine: KeptSpine, request: dict[str, Any], split: Split | None) -> TrainingSet:
+        """The features of a spine that lies in the store. No rows are sent."""
+        table, report = self._get({"historical_features": {**request, "spine": spine.digest}})
+        if report is None:
+            raise Error("the features came without their report, so they may not be all; ask again")
+        if table.num_rows != spine.rows:
+            raise Damaged(f"the spine has {spine.rows:,} rows, but {table.num_rows:,} came back; ask again")
+        given = pyarrow.schema([table.schema.field(name) for name in spine.columns])
+        return self._retrieved(table, given, report, request, split)
+
+    def _retrieved(
+        self,
+        table: pyarrow.Table,
+        spine: pyarrow.Schema,
+        report: dict[str, Any],
+        request: dict[str, Any],
+        split: Split | None,
+    ) -> TrainingSet:
         training_set = TrainingSet.of(table, report)
-        training_set.split, training_set.at = split, _time_column(given.schema, at)
+        training_set.split, training_set.at = split, _time_column(spine, request.get("at"))
         training_set.asked = profile(training_set, request)
         linking.recorded(self.run, self._url, training_set, training_set.asked)
         return training_set
@@ -604,7 +668,7 @@ class Client(Registry, Snapshots):
         >>> client.training_set(training_set.id).to_arrow().equals(training_set.to_arrow())
         True
         """
-        table, report = self._get({"training_set": str(id)})
+        table, report = self._read_training_set(str(id))
         if report is None:
             raise Error("the training set came without its report, so it may not be all; ask again")
         replay = ReplayReport.of(report)
@@ -622,6 +686,16 @@ class Client(Registry, Snapshots):
             if not without_action(error):
                 raise
         return training_set
+
+    def _read_training_set(self, id: str) -> tuple[pyarrow.Table, dict[str, Any] | None]:
+        try:
+            with translated(self._url):
+                return read_training_set(self._connection, self._options, id, self.progress)
+        except InvalidRequest as error:
+            # An older server has no endpoints for a set, and gives it as a whole.
+            if "give this command to DoGet" not in str(error):
+                raise
+            return self._get({"training_set": id})
 
     def replay(self, training_set: str | TrainingSet) -> ReplayReport:
         """Rebuilds a training set on the server and compares the digest. Its rows are not sent.
@@ -764,7 +838,7 @@ class Client(Registry, Snapshots):
         headers = linking.call_headers(self.run)
         if self.experiment is not None:
             headers.append(("lineament-experiment", self.experiment))
-        return [(name.encode(), _header(name, value)) for name, value in headers]
+        return [*self._access.headers, *((name.encode(), _header(name, value)) for name, value in headers)]
 
     @property
     def _options(self) -> flight.FlightCallOptions:

@@ -34,7 +34,11 @@ class Refused(Error):
 
 
 class Forbidden(Error):
-    """SQL that does more than read."""
+    """SQL that does more than read, or a ticket that was given to another caller."""
+
+
+class Unauthenticated(Error):
+    """The server asks who calls, and the token is missing, has expired, or is none that it knows; the message says how to give one."""
 
 
 class Damaged(Error):
@@ -61,7 +65,7 @@ _STATUSES: tuple[tuple[str, type[Error]], ...] = (
     ("Flight returned not found error", NotFound),
     ("gRPC returned precondition failed error", Refused),
     ("Flight returned unauthorized error", Forbidden),
-    ("Flight returned unauthenticated error", Forbidden),
+    ("Flight returned unauthenticated error", Unauthenticated),
     ("gRPC returned data loss error", Damaged),
     ("Flight returned unavailable error", Unavailable),
     ("Flight returned timeout error", Unavailable),
@@ -69,7 +73,7 @@ _STATUSES: tuple[tuple[str, type[Error]], ...] = (
 # And where it puts nothing, by class.
 _CLASSES: tuple[tuple[type[BaseException], type[Error]], ...] = (
     (flight.FlightUnauthorizedError, Forbidden),
-    (flight.FlightUnauthenticatedError, Forbidden),
+    (flight.FlightUnauthenticatedError, Unauthenticated),
     (flight.FlightUnavailableError, Unavailable),
     (flight.FlightTimedOutError, Unavailable),
 )
@@ -78,6 +82,7 @@ _BUSY = re.compile(r"try again in (\d+(?:\.\d+)?) s\b")
 _EXHAUSTED = "gRPC returned resource exhausted error"
 _CONTEXT = ". gRPC client debug context: "
 _DETAIL = re.compile(r"\. Detail: \w+\Z")
+_UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "Hostname Verification", "handshake failed")
 _UNREACHABLE = (
     "failed to connect to all addresses",
     "Socket closed",
@@ -98,10 +103,16 @@ def from_flight(error: BaseException, url: str) -> Error:
     if "FlightClient is closed" in text:
         return Unavailable(f"the connection to {url} was closed; connect again")
     message = _PREFIX.sub("", text).split(_CONTEXT, 1)[0].strip()
-    if kind is Unavailable and any(sign in message for sign in _UNREACHABLE):
+    # The sentence that calls end with holds what the connection ended with.
+    if kind is Unavailable and any(sign in text for sign in _UNTRUSTED):
+        message = (
+            f"the server at {url} does not prove that it is the one that is asked for: its certificate is not trusted "
+            "or is of another host; give connect() the PEM file that vouches for it as tls_root_certs="
+        )
+    elif kind is Unavailable and any(sign in message for sign in _UNREACHABLE):
         message = (
             f"no server answers at {url}; start one with `lineament --store URL serve`, "
-            "or give connect() the address that it printed"
+            "or give connect() the address that it printed (grpc+tls://… where it encrypts calls)"
         )
     busy = _BUSY.search(message)
     if busy and _EXHAUSTED in text[:80]:

@@ -66,7 +66,7 @@ class Loader:
                 raise InvalidRequest(f"there is no part `{part}`; the parts are {', '.join(split.parts)}")
         self._client: Client | None = client
         self._process = os.getpid()
-        self._options = (client.url, client.run, client.experiment)
+        self._options = (client.url, client.run, client.experiment, client._access)
         #: The set's id.
         self.training_set = training_set
         self.columns = None if columns is None else list(columns)
@@ -197,10 +197,11 @@ class Loader:
 
     def _connected(self) -> Client:
         if self._client is None or self._process != os.getpid():
-            from .client import connect
+            from .client import Client
 
-            url, run, experiment = self._options
-            self._client, self._process = connect(url, run=run, experiment=experiment), os.getpid()
+            url, run, experiment, access = self._options
+            self._client = Client(access.open(url), url, run=run, experiment=experiment, access=access)
+            self._process = os.getpid()
         return self._client
 
 

@@ -57,6 +57,9 @@ class Relay(flight.FlightServerBase):
             return [manifest.read_bytes()]
         return list(self._real.do_action(action, self._options(context)))
 
+    def get_flight_info(self, context, descriptor):
+        return self._real.get_flight_info(descriptor, self._options(context))
+
     def do_get(self, context, ticket):
         reader = self._real.do_get(ticket, self._options(context))
         return flight.GeneratorStream(reader.schema, _chunks(reader))

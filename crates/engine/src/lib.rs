@@ -12,6 +12,7 @@ pub mod feature_view;
 pub mod features;
 pub mod history;
 pub mod point_in_time;
+pub mod spines;
 pub mod sql;
 
 mod key_files;

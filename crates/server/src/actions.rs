@@ -18,16 +18,21 @@ use serving::{
 };
 use tonic::{Code, Status};
 
-use crate::flight_sql::prepared;
+use crate::endpoints;
+use crate::flight_sql::session::{self, Change, Session};
+use crate::flight_sql::{cancel, prepared};
 use crate::reports;
 use crate::request;
+use crate::running::RunningQueries;
+use crate::sealed::Seals;
 use crate::status;
 
-const CREATE_PREPARED: &str = "CreatePreparedStatement";
+pub const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
+const RENEW: &str = "RenewFlightEndpoint";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 19] = [
+const ACTIONS: [(&str, &str); 25] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
@@ -86,22 +91,17 @@ const ACTIONS: [(&str, &str); 19] = [
     ("lineament.status", "store, sequence, program and the last reconciliation; body: {}"),
     (CREATE_PREPARED, "Flight SQL: prepares a statement"),
     (CLOSE_PREPARED, "Flight SQL: forgets a prepared statement"),
+    (cancel::CANCEL, "Flight: stops what runs of a FlightInfo"),
+    (cancel::CANCEL_OLD, "Flight SQL: the same, as it was called before"),
+    (RENEW, "Flight: an endpoint for a longer time"),
+    (session::SET, "Flight: options of the session: run, experiment, role"),
+    (session::GET, "Flight: the options of the session"),
+    (session::CLOSE, "Flight: ends the session"),
 ];
 
 /// What the standards name and this server does not do.
-const UNSUPPORTED: [&str; 11] = [
-    "CreatePreparedSubstraitPlan",
-    "BeginTransaction",
-    "EndTransaction",
-    "BeginSavepoint",
-    "EndSavepoint",
-    "CancelQuery",
-    "CancelFlightInfo",
-    "RenewFlightEndpoint",
-    "SetSessionOptions",
-    "GetSessionOptions",
-    "CloseSession",
-];
+const UNSUPPORTED: [&str; 5] =
+    ["CreatePreparedSubstraitPlan", "BeginTransaction", "EndTransaction", "BeginSavepoint", "EndSavepoint"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,12 +150,42 @@ pub fn types() -> impl Iterator<Item = ActionType> {
     })
 }
 
-/// Does an action. None where there is nothing to answer.
-pub async fn act(
+/// What a call has beside the store.
+pub struct OwnState<'a> {
+    pub session: &'a Session,
+    pub running: &'a RunningQueries,
+    pub seals: &'a Seals,
+}
+
+/// Does an action of a call: one about the call's session or its running queries here, any other by [`act`].
+pub async fn act_in_session(
     serving: &Serving,
     name: &str,
     body: &[u8],
     author: &Author,
+    own: &OwnState<'_>,
+) -> Result<(Option<Vec<u8>>, Change), Status> {
+    let OwnState { session, running, seals } = own;
+    let (answer, change) = match name {
+        session::SET => session::set(session, body)?,
+        session::GET => session::get(session, body)?,
+        session::CLOSE => session::close(body)?,
+        cancel::CANCEL | cancel::CANCEL_OLD => {
+            (cancel::cancel(name, body, running, &author.principal)?, Change::None)
+        }
+        RENEW => (endpoints::renew(body, seals, &author.principal)?, Change::None),
+        _ => return Ok((act(serving, name, body, author, session).await?, Change::None)),
+    };
+    Ok((Some(answer), change))
+}
+
+/// Does an action. None where there is nothing to answer.
+async fn act(
+    serving: &Serving,
+    name: &str,
+    body: &[u8],
+    author: &Author,
+    session: &Session,
 ) -> Result<Option<Vec<u8>>, Status> {
     let failed = |error: serving::Error| status::of(&error);
     let report = match name {
@@ -237,7 +267,7 @@ pub async fn act(
         }
         CREATE_PREPARED => {
             let wanted: ActionCreatePreparedStatementRequest = unpack(name, body)?;
-            Ok(prepared::create(serving, wanted).await?.as_any().encode_to_vec())
+            Ok(prepared::create(serving, wanted, session).await?.as_any().encode_to_vec())
         }
         CLOSE_PREPARED => {
             // The handle holds all that there is, so there is nothing to forget.
@@ -245,7 +275,7 @@ pub async fn act(
             return Ok(None);
         }
         _ if UNSUPPORTED.contains(&name) => Err(status::unsupported(format!(
-            "the action `{name}` is not supported: queries here only read, one at a time, without transactions or sessions"
+            "the action `{name}` is not supported: queries here only read, one at a time, without transactions"
         ))),
         _ => {
             let known = || ACTIONS.iter().map(|(name, _)| *name);

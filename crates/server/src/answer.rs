@@ -9,23 +9,27 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::FlightData;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
-use serving::{Reserved, Retrieval};
+use futures::{FutureExt, Stream, StreamExt};
+use serving::{HistoricalStream, Reserved, Retrieval};
 use tonic::Status;
 
-use crate::call::Rows;
+use crate::call::{Rows, reads_at};
 use crate::reports;
 use crate::status;
 
 /// The size of data that a message is cut to. Clients refuse messages over 4 MiB unless they are told otherwise.
 const MESSAGE_BYTES: usize = 2 << 20;
 
+/// What is to be said after the last row, made when that row is gone.
+type Report = BoxFuture<'static, Result<Bytes, Status>>;
+
 /// Rows, and what is to be said after the last of them.
 pub struct Answer {
     schema: SchemaRef,
     rows: BoxStream<'static, Result<RecordBatch, Status>>,
-    report: Option<Bytes>,
+    report: Option<Report>,
     /// Bytes of rows that are in memory already; those of a query come as they are asked for.
     bytes: usize,
 }
@@ -42,20 +46,38 @@ impl Answer {
         Self { schema, rows, report: None, bytes }
     }
 
+    /// A retrieval as it runs; its report is there after its last row.
+    pub fn historical(stream: HistoricalStream) -> Self {
+        let HistoricalStream { schema, rows, report } = stream;
+        let rows = rows.map(|batch| batch.map_err(|error| status::of(&error))).boxed();
+        let report = async move {
+            let report = report.await;
+            let report = report.map_err(|error| status::internal("the retrieval has no report", error))?;
+            reads_at(report.sequence, report.training_set);
+            Ok(reports::json(&report)?.into())
+        };
+        Self { schema, rows, report: Some(report.boxed()), bytes: 0 }
+    }
+
+    /// Holds memory for something beside the rows until the last of them is sent.
+    pub fn beside(mut self, held: Arc<Reserved>) -> Self {
+        self.rows = self.rows.inspect(move |_| _ = &held).boxed();
+        self
+    }
+
     /// Holds memory for rows that are there already until the last of them is sent.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` where there is none for them.
-    pub fn holding(mut self, held: Arc<Reserved>) -> Result<Self, Status> {
+    pub fn holding(self, held: Arc<Reserved>) -> Result<Self, Status> {
         held.grow(self.bytes as u64).map_err(|error| status::of(&error.into()))?;
-        let rows = self.rows;
-        self.rows = rows.inspect(move |_| _ = &held).boxed();
-        Ok(self)
+        Ok(self.beside(held))
     }
 
     /// A last message without rows that carries the report.
     pub fn with_report(mut self, report: &impl serde::Serialize) -> Result<Self, Status> {
-        self.report = Some(reports::json(report)?.into());
+        let report: Bytes = reports::json(report)?.into();
+        self.report = Some(futures::future::ready(Ok(report)).boxed());
         Ok(self)
     }
 
@@ -94,7 +116,7 @@ struct Encoding {
     rows: BoxStream<'static, Result<RecordBatch, Status>>,
     /// What is left of the batch that is being sent.
     parts: Option<Box<dyn Iterator<Item = RecordBatch> + Send>>,
-    report: Option<Bytes>,
+    report: Option<Report>,
     ready: VecDeque<FlightData>,
     counted: Rows,
     ended: bool,
@@ -120,6 +142,7 @@ impl Encoding {
             None => {
                 self.ended = true;
                 if let Some(report) = self.report.take() {
+                    let report = report.await?;
                     // A batch without rows carries it: not every client takes a message that is metadata alone.
                     let empty = RecordBatch::new_empty(self.columns.clone());
                     self.encoder.batch(&empty, &mut self.ready).map_err(|error| status::encoding(&error))?;

@@ -20,6 +20,7 @@ use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::admission::{Admission, Permit};
+use crate::flight_sql::session::Session;
 use crate::metrics::{Method, Metrics};
 use crate::status;
 use crate::trace_context;
@@ -35,6 +36,8 @@ const NAME_BYTES: usize = 512;
 /// A call in progress. It is logged when it is dropped, with what became of it.
 pub struct Call {
     pub author: Author,
+    /// What the client said for all its calls.
+    pub session: Session,
     span: Span,
     started: Instant,
     rows: Rows,
@@ -106,10 +109,11 @@ impl Call {
         metrics: &Metrics,
     ) -> Result<Self, Status> {
         let mut author = author.clone();
-        author.run = header(headers, RUN)?;
-        author.experiment = header(headers, EXPERIMENT)?;
+        let session = Session::of(headers)?;
+        author.run = header(headers, RUN)?.or_else(|| session.run.clone());
+        author.experiment = header(headers, EXPERIMENT)?.or_else(|| session.experiment.clone());
         author.how = how(headers)?;
-        author.role = role(headers)?;
+        author.role = role(headers)?.or(session.role).unwrap_or(Role::Unknown);
         let wrong = |error: catalog::Error| status::invalid(format!("the header of the call: {error}"));
         author.run.as_deref().map(RunName::parse).transpose().map_err(wrong)?;
         author.experiment.as_deref().map(external::experiment).transpose().map_err(wrong)?;
@@ -138,7 +142,7 @@ impl Call {
         }
         let of_all = metrics.method(Method::of(method));
         let rows = Rows { received: Moved::new(&of_all.received_rows), sent: Moved::new(&of_all.sent_rows) };
-        Ok(Self { author, span, started: Instant::now(), rows, outcome: None, permit: None })
+        Ok(Self { author, session, span, started: Instant::now(), rows, outcome: None, permit: None })
     }
 
     /// Waits for the call's turn, where it is work.
@@ -275,9 +279,9 @@ pub fn announced_rows(headers: &MetadataMap) -> Result<Option<u64>, Status> {
 }
 
 /// What the run uses training sets for.
-fn role(headers: &MetadataMap) -> Result<Role, Status> {
-    let Some(text) = header(headers, ROLE)? else { return Ok(Role::Unknown) };
-    serde_json::from_value(serde_json::Value::String(text.clone())).map_err(|_| {
+fn role(headers: &MetadataMap) -> Result<Option<Role>, Status> {
+    let Some(text) = header(headers, ROLE)? else { return Ok(None) };
+    serde_json::from_value(serde_json::Value::String(text.clone())).map(Some).map_err(|_| {
         status::invalid(format!(
             "the header `{ROLE}` is `{text}`; it is train, validate, test, score or unknown"
         ))

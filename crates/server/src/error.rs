@@ -6,12 +6,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address can be reached from other machines.
+    /// The address can be reached from other machines, and calls would not be encrypted, or callers not known.
     #[error(
-        "`{0}` can be reached from other machines, and this server has neither TLS nor logins yet; use a loopback address, as 127.0.0.1:{port}",
-        port = .0.port()
+        "`{address}` can be reached from other machines, so calls must be encrypted and callers known: give {missing} (docs/security.md), or use a loopback address, as 127.0.0.1:{port}",
+        port = .address.port()
     )]
-    NotLoopback(SocketAddr),
+    NotLoopback { address: SocketAddr, missing: String },
+    /// What is said of who may call cannot be used.
+    #[error("{0}")]
+    Access(String),
     /// The address cannot be listened at.
     #[error(
         "cannot listen at `{address}`: {source}; is another server running there? port 0 takes any that is free"

@@ -1,11 +1,11 @@
 //! A spine goes up, its features come down; or a table to audit, and what was found in it.
 
 use catalog::Author;
-use serving::{AuditRequest, Serving, Spine, TrainingSet};
+use serving::{AuditRequest, HistoricalRequest, Serving, Spine};
 use tonic::Status;
 
 use crate::answer::Answer;
-use crate::call::{Rows, reads_at};
+use crate::call::Rows;
 use crate::request::{self, Exchange, Wanted};
 use crate::status;
 use crate::upload::{Received, Upload};
@@ -26,15 +26,28 @@ pub async fn exchange(
         Exchange::HistoricalFeatures(wanted) => wanted,
         Exchange::Audit(wanted) => return audit(serving, upload, wanted, author, counted).await,
     };
+    if wanted.spine.is_some() {
+        upload.receive_nothing().await?;
+        return of_kept_spine(serving, wanted, author).await;
+    }
     request::note("the name of the training set", wanted.name.as_ref())?;
     let Received { schema, batches, held } = upload.receive(counted, serving.memory()).await?;
-    let set = serving
-        .historical(Spine { schema, batches }, wanted, author)
+    let stream = serving
+        .historical_stream(Some(Spine { schema, batches }), wanted, author)
         .await
         .map_err(|error| status::of(&error))?;
-    let TrainingSet { schema, batches, report } = set;
-    reads_at(report.sequence, report.training_set);
-    Answer::batches(schema, batches).holding(held)?.with_report(&report)
+    Ok(Answer::historical(stream).beside(held))
+}
+
+/// Features for a spine that was ingested before; then the report.
+pub async fn of_kept_spine(
+    serving: &Serving,
+    wanted: HistoricalRequest,
+    author: &Author,
+) -> Result<Answer, Status> {
+    request::note("the name of the training set", wanted.name.as_ref())?;
+    let stream = serving.historical_stream(None, wanted, author).await;
+    Ok(Answer::historical(stream.map_err(|error| status::of(&error))?))
 }
 
 /// A table goes up, and the cells that are not what was knowable come down, then the report.

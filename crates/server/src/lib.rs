@@ -1,4 +1,4 @@
-//! Who may call, and how: Arrow Flight and Flight SQL over gRPC, on loopback.
+//! Who may call, and how: Arrow Flight and Flight SQL over gRPC.
 //!
 //! Everything that a call asks for is answered by `serving`; this crate reads requests, refuses uploads that would harm the
 //! process, and turns answers and errors into messages. The conventions are written in `docs/flight.md`.
@@ -7,6 +7,8 @@ mod actions;
 mod admission;
 mod answer;
 mod call;
+mod callers;
+mod endpoints;
 mod error;
 mod exchange;
 mod flight_sql;
@@ -20,6 +22,9 @@ mod parameters;
 mod put;
 mod reports;
 mod request;
+mod running;
+mod sealed;
+mod sealed_statements;
 mod server;
 mod service;
 mod status;
@@ -31,6 +36,7 @@ mod upload;
 mod whole_uploads;
 
 pub use admission::AdmissionLimits;
+pub use callers::{AccessOptions, Authentication, JwtKeys, JwtOptions, NewToken, TlsFiles, create_token};
 pub use error::{Error, Result};
 pub use http::HttpOptions;
 pub use server::{ServeOptions, Server, serve};

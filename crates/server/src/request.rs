@@ -42,8 +42,19 @@ pub enum Wanted {
 pub enum Ticket {
     Sql(String),
     TrainingSet(TrainingSetId),
+    Stretch(Stretch),
+    HistoricalFeatures(HistoricalRequest),
     Diff(DiffRequest),
     Audit(AuditSetRequest),
+}
+
+/// Some rows of a recorded set, as GetFlightInfo deals it out.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stretch {
+    pub training_set: TrainingSetId,
+    pub from: u64,
+    pub until: u64,
 }
 
 /// A command in JSON that rows are sent with.
@@ -51,7 +62,13 @@ pub enum Ticket {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Put {
     Ingest(Ingest),
+    /// A spine, to be asked for by its digest.
+    Spine(KeptSpine),
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptSpine {}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -13,10 +13,12 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use crate::admission::{Admission, AdmissionLimits};
+use crate::callers::{Access, AccessOptions, Authenticated};
 use crate::error::{Error, Result};
 use crate::http::{Http, HttpOptions};
 use crate::measured_calls::MeasuredCalls;
 use crate::metrics::Metrics;
+use crate::sealed::Now;
 use crate::service::Flight;
 use crate::whole_uploads::WholeUploads;
 
@@ -44,9 +46,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// Where to listen and in whose name.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// A loopback address. Port 0 takes any that is free.
+    /// Where to listen. Port 0 takes any that is free. One that other machines reach needs more of `access` than its default.
     pub address: SocketAddr,
-    /// In whose name calls read and write, until callers log in.
+    /// In whose name calls read and write where callers are not asked who they are.
     pub principal: String,
     /// Name and version of the program, as `lineament 0.1.0`.
     pub program: String,
@@ -59,6 +61,8 @@ pub struct ServeOptions {
     pub admission: AdmissionLimits,
     /// Where metrics and health are asked for; nowhere where there is none.
     pub http: Option<HttpOptions>,
+    /// Who may call, and how.
+    pub access: AccessOptions,
 }
 
 /// A server that listens and does not answer yet.
@@ -68,18 +72,19 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     http: Option<Http>,
+    access: Access,
 }
 
 impl Server {
     /// Listens at the address.
     ///
     /// # Errors
-    /// `NotLoopback`, `Exposed`, and `Bind` where an address is taken or is not this machine's.
+    /// `NotLoopback`, `Access`, `Exposed`, and `Bind` where an address is taken or is not this machine's.
     pub async fn bind(serving: Serving, options: ServeOptions) -> Result<Self> {
         let address = options.address;
-        if !address.ip().is_loopback() {
-            return Err(Error::NotLoopback(address));
-        }
+        let clock = serving.catalog().store().clock().clone();
+        let now: Now = Arc::new(move || clock.now());
+        let access = Access::open(&options.access, address, &options.principal, now).await?;
         let failed = |source| Error::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -91,7 +96,7 @@ impl Server {
             Some(limit) => serving.with_memory(Memory::new(limit)),
             None => serving,
         };
-        Ok(Self { serving, options, listener, address, http })
+        Ok(Self { serving, options, listener, address, http, access })
     }
 
     /// What it answers from.
@@ -105,6 +110,12 @@ impl Server {
         self.address
     }
 
+    /// Where clients reach it: `grpc+tls://` where calls are encrypted.
+    pub fn url(&self) -> String {
+        let scheme = if self.access.tls.is_some() { "grpc+tls" } else { "grpc" };
+        format!("{scheme}://{}", self.address)
+    }
+
     /// Where metrics and health are asked for, with the real port.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(Http::address)
@@ -116,7 +127,7 @@ impl Server {
     /// # Errors
     /// `Transport` where the network fails, `Flush` where the last reads could not be recorded.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { serving, options, listener, address, http } = self;
+        let Self { serving, options, listener, address, http, access } = self;
         let admission = Admission::new(options.admission, serving.memory().clone());
         let metrics = Metrics::new(&serving, &admission, &options.program);
         let http =
@@ -124,13 +135,19 @@ impl Server {
         let reconciler =
             options.reconcile_every.map(|every| tokio::spawn(reconcile_now_and_then(serving.clone(), every)));
         let author = Author { principal: options.principal, program: options.program, ..Author::default() };
-        let flight = Flight::new(serving.clone(), author.clone(), admission.clone(), metrics.clone());
+        let flight =
+            Flight::new(serving.clone(), author.clone(), access.seals, admission.clone(), metrics.clone());
         let flight = FlightServiceServer::new(flight).max_decoding_message_size(MESSAGE_BYTES);
-        let service = WholeUploads(flight);
+        let service = Authenticated { service: WholeUploads(flight), gate: Arc::new(access.gate) };
+        // Around the gate, so that calls which are not let in are counted too.
         let service = MeasuredCalls { service, metrics: metrics.clone(), admission: admission.clone() };
         let stopping = Arc::new(Notify::new());
         let stopped = stopping.clone();
-        let calls = tonic::transport::Server::builder()
+        let mut builder = tonic::transport::Server::builder();
+        if let Some(tls) = access.tls {
+            builder = builder.tls_config(tls)?;
+        }
+        let calls = builder
             .max_concurrent_streams(CALLS_PER_CONNECTION)
             .http2_max_header_list_size(HEADER_BYTES)
             .http2_adaptive_window(Some(true))

@@ -1,13 +1,13 @@
 //! The Flight service: each call read, answered by `serving`, and logged.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
-    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
+    HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use catalog::Author;
 use catalog::records::Verdict;
@@ -20,11 +20,17 @@ use crate::actions;
 use crate::admission::{Admission, action_is_work, ticket_is_work};
 use crate::answer::Answer;
 use crate::call::{Call, Rows, announced_rows, reads_at};
-use crate::exchange::exchange;
+use crate::callers::Caller;
+use crate::endpoints::Planned;
+use crate::exchange::{exchange, of_kept_spine};
 use crate::flight_sql;
+use crate::flight_sql::session::Session;
 use crate::metrics::Metrics;
 use crate::put::put;
 use crate::request::{self, Wanted};
+use crate::running::RunningQueries;
+use crate::sealed::Seals;
+use crate::sealed_statements;
 use crate::status;
 use crate::upload::Upload;
 
@@ -33,18 +39,41 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Flight {
     serving: Serving,
     author: Author,
+    seals: Seals,
+    running: RunningQueries,
     admission: Admission,
     metrics: Metrics,
 }
 
 impl Flight {
-    /// `author` is in whose name calls read and write.
-    pub fn new(serving: Serving, author: Author, admission: Admission, metrics: Metrics) -> Self {
-        Self { serving, author, admission, metrics }
+    /// `author` is what entries say of their writer beside the principal, who is the caller. `seals` seal what is given out.
+    pub fn new(
+        serving: Serving,
+        author: Author,
+        seals: Seals,
+        admission: Admission,
+        metrics: Metrics,
+    ) -> Self {
+        Self { serving, author, seals, running: RunningQueries::default(), admission, metrics }
     }
 
     fn call<T>(&self, method: &'static str, request: &Request<T>) -> Result<Call, Status> {
-        Call::begin(method, &self.author, request.metadata(), &self.metrics)
+        let Some(caller) = request.extensions().get::<Caller>() else {
+            return Err(status::internal("nobody is known to call", "the call came without its caller"));
+        };
+        let author = Author { principal: caller.principal.clone(), ..self.author.clone() };
+        Call::begin(method, &author, request.metadata(), &self.metrics)
+    }
+
+    /// What a descriptor names, with sealed tickets for its rows.
+    async fn info(
+        &self,
+        descriptor: FlightDescriptor,
+        author: &Author,
+        session: &Session,
+    ) -> Result<FlightInfo, Status> {
+        let info = self.plan(&descriptor, author, session).await?.info(descriptor)?;
+        sealed_statements::seal_info(&self.seals, &author.principal, info)
     }
 
     /// The columns of what a descriptor names, and the ticket for its rows.
@@ -52,32 +81,43 @@ impl Flight {
         &self,
         descriptor: &FlightDescriptor,
         author: &Author,
-    ) -> Result<(SchemaRef, Vec<u8>), Status> {
-        let query = match request::descriptor(descriptor)? {
-            Wanted::FlightSql(command) => return flight_sql::info(&self.serving, *command, author).await,
+        session: &Session,
+    ) -> Result<Planned, Status> {
+        let descriptor = sealed_statements::open_descriptor(&self.seals, &author.principal, descriptor)?;
+        let query = match request::descriptor(&descriptor)? {
+            Wanted::FlightSql(command) => {
+                let (schema, ticket) = flight_sql::info(&self.serving, *command, author, session).await?;
+                return Ok(Planned::whole(schema, ticket));
+            }
             Wanted::Sql(text) => request::sql(text)?,
             Wanted::View(name) => request::view(&name)?,
             Wanted::Json(text) => match request::json("the command", text.as_bytes())? {
                 request::Ticket::Sql(text) => request::sql(text)?,
-                request::Ticket::TrainingSet(_) => {
-                    return Err(status::invalid(
-                        "a training set is planned by being rebuilt: give this command to DoGet as its ticket",
-                    ));
+                request::Ticket::TrainingSet(id) => {
+                    let set = self.serving.stretches(id).await.map_err(|error| status::of(&error))?;
+                    return Ok(Planned::training_set(id, &set));
                 }
-                request::Ticket::Diff(_) | request::Ticket::Audit(_) => {
+                request::Ticket::Diff(_)
+                | request::Ticket::Audit(_)
+                | request::Ticket::Stretch(_)
+                | request::Ticket::HistoricalFeatures(_) => {
                     return Err(status::invalid(
-                        "a diff or an audit is planned by being made: give this command to DoGet as its ticket",
+                        "this is planned by being made: give the command to DoGet as its ticket",
                     ));
                 }
             },
         };
+        let query = query.with_spines(&session.tables);
         let schema = self.serving.describe(&query).await.map_err(|error| status::of(&error))?;
-        Ok((schema, request::ticket(&query)))
+        Ok(Planned::whole(schema, request::ticket(&query)))
     }
 
-    async fn rows(&self, ticket: &[u8], author: &Author) -> Result<Answer, Status> {
-        let query = match request::command(ticket)? {
-            Wanted::FlightSql(command) => return flight_sql::rows(&self.serving, *command, author).await,
+    async fn rows(&self, ticket: &[u8], author: &Author, session: &Session) -> Result<Answer, Status> {
+        let ticket = sealed_statements::open_ticket(&self.seals, &author.principal, ticket)?;
+        let query = match request::command(&ticket)? {
+            Wanted::FlightSql(command) => {
+                return flight_sql::rows(&self.serving, *command, author, session).await;
+            }
             Wanted::Json(text) => match request::json("the ticket", text.as_bytes())? {
                 request::Ticket::Sql(text) => request::sql(text)?,
                 request::Ticket::TrainingSet(id) => {
@@ -97,6 +137,15 @@ impl Flight {
                     reads_at(set.report.sequence, Some(id));
                     let held = Arc::new(self.serving.memory().reserve("training set"));
                     return Answer::batches(set.schema, set.batches).holding(held)?.with_report(&report);
+                }
+                request::Ticket::Stretch(request::Stretch { training_set, from, until }) => {
+                    let stretch = self.serving.stretch(training_set, from..until, author).await;
+                    let (rows, report) = stretch.map_err(|error| status::of(&error))?;
+                    reads_at(rows.sequence, Some(training_set));
+                    return Answer::retrieval(rows).with_report(&report);
+                }
+                request::Ticket::HistoricalFeatures(wanted) => {
+                    return of_kept_spine(&self.serving, wanted, author).await;
                 }
                 request::Ticket::Diff(wanted) => {
                     let diff = self.serving.diff(wanted, true, author).await;
@@ -121,6 +170,7 @@ impl Flight {
                 ));
             }
         };
+        let query = query.with_spines(&session.tables);
         let retrieval = self.serving.retrieve(query, author).await.map_err(|error| status::of(&error))?;
         reads_at(retrieval.sequence, None);
         Ok(Answer::retrieval(retrieval))
@@ -139,25 +189,11 @@ impl Flight {
             };
             let query = Query::view(&name);
             let schema = self.serving.describe(&query).await.map_err(|error| status::of(&error))?;
-            flights.push(flight_info(
-                &schema,
-                request::ticket(&query),
-                FlightDescriptor::new_path(vec![name]),
-            )?);
+            let planned = Planned::whole(schema, request::ticket(&query));
+            flights.push(planned.info(FlightDescriptor::new_path(vec![name]))?);
         }
         Ok(flights)
     }
-}
-
-/// One endpoint without a location: the rows are here.
-fn flight_info(
-    schema: &SchemaRef,
-    ticket: Vec<u8>,
-    descriptor: FlightDescriptor,
-) -> Result<FlightInfo, Status> {
-    let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
-    let info = FlightInfo::new().try_with_schema(schema).map_err(|error| status::encoding(&error))?;
-    Ok(info.with_endpoint(endpoint).with_descriptor(descriptor).with_ordered(true))
 }
 
 #[tonic::async_trait]
@@ -183,11 +219,15 @@ impl FlightService for Flight {
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
         let call = self.call("ListFlights", &request)?;
         let flights = call
-            .stream(async |_: &Author, _: &Rows| {
+            .stream(async |author: &Author, _: &Rows| {
                 if !request.get_ref().expression.is_empty() {
                     return Err(status::invalid("criteria are not supported: all feature views are listed"));
                 }
-                Ok(futures::stream::iter(self.flights().await?.into_iter().map(Ok)))
+                let flights = self.flights().await?.into_iter();
+                let sealed: Vec<_> = flights
+                    .map(|info| sealed_statements::seal_info(&self.seals, &author.principal, info))
+                    .collect();
+                Ok(futures::stream::iter(sealed))
             })
             .await?;
         Ok(Response::new(flights))
@@ -198,25 +238,32 @@ impl FlightService for Flight {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let call = self.call("GetFlightInfo", &request)?;
-        let descriptor = request.into_inner();
+        let (descriptor, session) = (request.into_inner(), call.session.clone());
         let info = call
-            .answer(async |author: &Author, _: &Rows| {
-                let (schema, ticket) = self.plan(&descriptor, author).await?;
-                flight_info(&schema, ticket, descriptor)
-            })
+            .answer(async |author: &Author, _: &Rows| self.info(descriptor, author, &session).await)
             .await?;
         Ok(Response::new(info))
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        Err(status::unsupported("PollFlightInfo is not supported; use GetFlightInfo, which answers at once"))
+    /// Planning is all that there is to wait for: rows are made as they are read. So the first poll is the last.
+    async fn poll_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        let call = self.call("PollFlightInfo", &request)?;
+        let (descriptor, session) = (request.into_inner(), call.session.clone());
+        let info = call
+            .answer(async |author: &Author, _: &Rows| self.info(descriptor, author, &session).await)
+            .await?;
+        Ok(Response::new(PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() }))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
         let call = self.call("GetSchema", &request)?;
+        let session = call.session.clone();
         let schema = call
             .answer(async |author: &Author, _: &Rows| {
-                let (schema, _) = self.plan(request.get_ref(), author).await?;
+                let Planned { schema, .. } = self.plan(request.get_ref(), author, &session).await?;
                 let options = arrow::ipc::writer::IpcWriteOptions::default();
                 SchemaResult::try_from(SchemaAsIpc::new(&schema, &options))
                     .map_err(|error| status::encoding(&error))
@@ -227,11 +274,16 @@ impl FlightService for Flight {
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let call = self.call("DoGet", &request)?;
-        let ticket = request.into_inner().ticket;
-        let call = call.admitted(&self.admission, ticket_is_work(&ticket)).await?;
+        let (ticket, session) = (request.into_inner().ticket, call.session.clone());
+        // A ticket that does not open is refused by what follows.
+        let opened = sealed_statements::open_ticket(&self.seals, &call.author.principal, &ticket);
+        let is_work = opened.as_ref().map_or(true, |opened| ticket_is_work(opened));
+        let call = call.admitted(&self.admission, is_work).await?;
         let rows = call
             .stream(async |author: &Author, counted: &Rows| {
-                Ok(self.rows(&ticket, author).await?.encode(counted.clone()))
+                let running = self.running.begin(&author.principal, &ticket);
+                let answer = running.or_stopped(self.rows(&ticket, author, &session)).await?;
+                Ok(running.until_stopped(answer.encode(counted.clone())))
             })
             .await?;
         Ok(Response::new(rows))
@@ -243,14 +295,25 @@ impl FlightService for Flight {
     ) -> Result<Response<Self::DoPutStream>, Status> {
         let call = self.call("DoPut", &request)?;
         let announced = announced_rows(request.metadata())?;
-        let messages = request.into_inner();
+        let (messages, session) = (request.into_inner(), call.session.clone());
         let call = call.admitted(&self.admission, true).await?;
-        let result = call
+        let (result, change) = call
             .answer(async |author: &Author, counted: &Rows| {
-                put(&self.serving, Upload::begin(messages, announced).await?, author, counted).await
+                let mut upload = Upload::begin(messages, announced).await?;
+                let opened =
+                    sealed_statements::open_descriptor(&self.seals, &author.principal, &upload.descriptor)?;
+                let Cow::Owned(statement) = opened else {
+                    return put(&self.serving, upload, author, counted, &session).await;
+                };
+                upload.descriptor = statement;
+                let (bound, change) = put(&self.serving, upload, author, counted, &session).await?;
+                Ok((sealed_statements::seal_bound(&self.seals, &author.principal, bound)?, change))
             })
             .await?;
-        Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
+        let mut response: Response<Self::DoPutStream> =
+            Response::new(futures::stream::iter([Ok(result)]).boxed());
+        change.tell(response.metadata_mut())?;
+        Ok(response)
     }
 
     async fn do_exchange(
@@ -272,15 +335,28 @@ impl FlightService for Flight {
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let call = self.call("DoAction", &request)?;
-        let Action { r#type, body } = request.into_inner();
+        let (Action { r#type, body }, session) = (request.into_inner(), call.session.clone());
         let call = call.admitted(&self.admission, action_is_work(&r#type)).await?;
-        let result = call
+        let (result, change) = call
             .answer(async |author: &Author, _: &Rows| {
-                actions::act(&self.serving, &r#type, &body, author).await
+                let own = actions::OwnState { session: &session, running: &self.running, seals: &self.seals };
+                let (answer, change) =
+                    actions::act_in_session(&self.serving, &r#type, &body, author, &own).await?;
+                match answer {
+                    Some(prepared) if r#type == actions::CREATE_PREPARED => {
+                        let caller = &author.principal;
+                        let sealed = sealed_statements::seal_prepared(&self.seals, caller, &prepared)?;
+                        Ok((Some(sealed), change))
+                    }
+                    answer => Ok((answer, change)),
+                }
             })
             .await?;
         let results = result.into_iter().map(|body| Ok(arrow_flight::Result { body: body.into() }));
-        Ok(Response::new(futures::stream::iter(results.collect::<Vec<_>>()).boxed()))
+        let mut response: Response<Self::DoActionStream> =
+            Response::new(futures::stream::iter(results.collect::<Vec<_>>()).boxed());
+        change.tell(response.metadata_mut())?;
+        Ok(response)
     }
 
     async fn list_actions(

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -12,9 +11,9 @@ use catalog::records::{BatchHit, Object, Record, Role, Selected, TrainingSetReco
 use catalog::{Author, Intent};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
+use engine::Session;
 use engine::features::{self, Resolved};
 use engine::point_in_time::{Cut, LookupReport, exec};
-use engine::{Prepared, Session};
 use feature::digest::{TableDigest, TableDigestResult};
 use feature::{Sequence, Span, SpineId, Timestamp, TrainingSetId};
 use futures::TryStreamExt;
@@ -31,9 +30,7 @@ use serde::{Deserialize, Serialize};
 use storage::environment;
 use tokio::task::JoinHandle;
 
-use crate::column_edges::SPINE;
 use crate::error::{Error, Kind, Result};
-use crate::reads::{Place, Read, ReadKind};
 use crate::retrieve::Serving;
 
 /// The rows that want features: entity keys, a time, and whatever else is to be carried along.
@@ -55,6 +52,9 @@ impl Spine {
 pub struct HistoricalRequest {
     /// References and names of feature services.
     pub features: Vec<String>,
+    /// A spine that was ingested before, by its digest, in place of rows that come with the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spine: Option<String>,
     /// The spine's time column, where it is not `at`, `event_timestamp` or the only one.
     #[serde(default)]
     pub at: Option<String>,
@@ -90,6 +90,7 @@ impl HistoricalRequest {
     pub fn new(features: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             features: features.into_iter().map(Into::into).collect(),
+            spine: None,
             at: None,
             full_feature_names: false,
             ttl: BTreeMap::new(),
@@ -102,7 +103,7 @@ impl HistoricalRequest {
         }
     }
 
-    fn cut(&self) -> Result<Cut> {
+    pub(crate) fn cut(&self) -> Result<Cut> {
         match (self.known_by, self.ignore_known_at) {
             (Some(_), true) => Err(Error::new(
                 Kind::Invalid,
@@ -155,13 +156,6 @@ pub struct ViewMatches {
     pub matched: u64,
 }
 
-/// What a retrieval leaves behind.
-enum Leaves {
-    /// With its spine, as it is being encoded: bytes and digest.
-    TrainingSet(JoinHandle<Result<(Vec<u8>, String)>>),
-    Read(Place),
-}
-
 /// What was looked up, before it is recorded or compared.
 pub(crate) struct LookedUp {
     pub schema: SchemaRef,
@@ -172,71 +166,6 @@ pub(crate) struct LookedUp {
 }
 
 impl Serving {
-    /// Retrieves historical features for a spine, and records them as a training set unless told not to.
-    ///
-    /// # Errors
-    /// An empty spine, one without time or key columns or with times that carry no zone; unknown features; two features
-    /// of one name.
-    pub async fn historical(
-        &self,
-        spine: Spine,
-        request: HistoricalRequest,
-        author: &Author,
-    ) -> Result<TrainingSet> {
-        let started = Instant::now();
-        if spine.rows() == 0 {
-            return Err(Error::new(
-                Kind::Invalid,
-                "the spine has no rows; features are looked up for the rows of a spine",
-            ));
-        }
-        let cut = request.cut()?;
-        let session = self.engine.ordered_session(self.engine.snapshot(None).await?)?;
-        let mut asked = features::Request::new(request.features.clone());
-        asked.full_feature_names = request.full_feature_names;
-        asked.ttl = request.ttl.clone();
-        asked.cut = cut;
-        let resolved = features::resolve(session.snapshot(), &asked).await?;
-        let rows = session.rows(SPINE, spine.schema.clone(), spine.batches.clone())?;
-        let at = features::time_column(rows.schema(), request.at.as_deref())?;
-        refuse_naive(&spine.schema, &at)?;
-        if let Some(split) = &request.split {
-            verify_split(split, &spine.schema, request.record)?;
-        }
-        let plan = features::plan(rows, &at, &resolved)?;
-        let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
-        self.refuse_opaque(&traced)?;
-        let leaves = if request.record {
-            // What is to be kept of the spine is made while its features are looked up.
-            Leaves::TrainingSet(self.encode_spine(&spine))
-        } else {
-            // A read, and a full queue refuses it rather than forget it.
-            Leaves::Read(self.reads.reserve(&traced)?)
-        };
-        let found = self.run_digested(&session, plan, physical).await?;
-        let mut report = report(&found, &resolved, session.snapshot().sequence);
-        match leaves {
-            Leaves::TrainingSet(encoded) => {
-                let kept = self.keep_spine(encoded, spine.rows(), &at).await?;
-                let id = self.record(&session, &spine, kept, &request, &resolved, &found, author).await?;
-                report.training_set = Some(id);
-            }
-            Leaves::Read(place) => {
-                let now = self.catalog().store().clock().now();
-                let mut read = Read::new(author, session.snapshot().sequence, now, traced);
-                read.asked(
-                    ReadKind::HistoricalFeatures,
-                    format!("historical_features: {}", request.features.join(", ")),
-                );
-                read.rows = report.rows;
-                read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.reads.record(place, read);
-            }
-        }
-        report.seconds = started.elapsed().as_secs_f64();
-        Ok(TrainingSet { schema: found.schema, batches: found.batches, report })
-    }
-
     /// The one function behind retrieval and replay: plan, run, digest.
     pub(crate) async fn look_up(
         &self,
@@ -277,7 +206,7 @@ impl Serving {
     }
 
     #[allow(clippy::too_many_arguments)]
-    async fn record(
+    pub(crate) async fn record(
         &self,
         session: &Session,
         spine: &Spine,
@@ -346,13 +275,13 @@ impl Serving {
     }
 
     /// A spine's bytes and digest, made on a thread of their own. Nothing is stored yet.
-    fn encode_spine(&self, spine: &Spine) -> JoinHandle<Result<(Vec<u8>, String)>> {
+    pub(crate) fn encode_spine(&self, spine: &Spine) -> JoinHandle<Result<(Vec<u8>, String)>> {
         let algorithm = self.catalog().state().hash;
         let (schema, batches) = (spine.schema.clone(), spine.batches.clone());
         tokio::task::spawn_blocking(move || encode_spine(schema, &batches, algorithm))
     }
 
-    async fn keep_spine(
+    pub(crate) async fn keep_spine(
         &self,
         encoded: JoinHandle<Result<(Vec<u8>, String)>>,
         rows: usize,
@@ -377,6 +306,17 @@ impl Serving {
         let builder = self.spine_reader(manifest).await?.with_offset(row).with_limit(1);
         let spine = read_spine(manifest, builder)?;
         Ok(spine.batches.into_iter().find(|batch| batch.num_rows() == 1))
+    }
+
+    /// Some rows of a stored spine, in batches as [`Self::stored_spine`] gives them where `first` begins one.
+    pub(crate) async fn stored_rows(&self, manifest: &Manifest, first: usize, rows: usize) -> Result<Spine> {
+        let builder = self.spine_reader(manifest).await?.with_offset(first).with_limit(rows);
+        read_spine(manifest, builder)
+    }
+
+    /// The columns of a stored spine.
+    pub(crate) async fn stored_schema(&self, manifest: &Manifest) -> Result<SchemaRef> {
+        Ok(self.spine_reader(manifest).await?.schema().clone())
     }
 
     async fn spine_reader(
@@ -422,7 +362,7 @@ fn read_spine(manifest: &Manifest, builder: ParquetRecordBatchReaderBuilder<byte
     Ok(Spine { schema, batches })
 }
 
-fn encode_spine(
+pub(crate) fn encode_spine(
     schema: SchemaRef,
     batches: &[RecordBatch],
     algorithm: feature::digest::HashAlgorithm,
@@ -447,7 +387,7 @@ fn encode_spine(
 }
 
 /// A split is recorded with the set, and looks at columns that no later definition changes: the spine's own.
-fn verify_split(split: &Split, spine: &Schema, record: bool) -> Result<()> {
+pub(crate) fn verify_split(split: &Split, spine: &Schema, record: bool) -> Result<()> {
     let wrong = |why: String| Error::new(Kind::Invalid, why);
     if !record {
         return Err(wrong(

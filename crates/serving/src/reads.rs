@@ -33,6 +33,7 @@ pub enum ReadKind {
     Explain,
     Audit,
     Diff,
+    TrainingSet,
 }
 
 impl ReadKind {
@@ -44,6 +45,7 @@ impl ReadKind {
             Self::Explain => "explain",
             Self::Audit => "audit",
             Self::Diff => "diff",
+            Self::TrainingSet => "training_set",
         }
     }
 }

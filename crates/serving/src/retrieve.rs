@@ -1,5 +1,6 @@
 //! The gate: every read of features passes [`Serving::retrieve`] or what stands on the same session.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -9,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, CacheUse, Catalog};
 use engine::column_lineage::Traced;
+use engine::spines;
 use engine::{Engine, KeyFiles, Memory, Prepared, Session, SqlConditions};
 use feature::Sequence;
 use feature::definition::{Definitions, parse_files};
@@ -17,6 +19,7 @@ use futures::{Stream, StreamExt};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graphs;
 use crate::reads::{Read, ReadKind, Reads};
+use crate::rebuilt_sets::RebuiltSets;
 use crate::reconcile::LastReconciliation;
 use crate::registry::LastTrackingPass;
 
@@ -29,6 +32,7 @@ pub struct Serving {
     pub(crate) key_files: KeyFiles,
     pub(crate) reconciled: Arc<Mutex<Option<LastReconciliation>>>,
     pub(crate) tracked: Arc<Mutex<Option<LastTrackingPass>>>,
+    pub(crate) rebuilt_sets: RebuiltSets,
     opaque: OpaqueReads,
 }
 
@@ -50,17 +54,28 @@ pub type Parameters = serde_json::Map<String, serde_json::Value>;
 pub struct Query {
     text: String,
     parameters: Option<Parameters>,
+    /// Spines by the names that the statement has for them.
+    spines: BTreeMap<String, String>,
 }
 
 impl Query {
     /// A statement that reads.
     pub fn sql(text: impl Into<String>) -> Self {
-        Self { text: text.into(), parameters: None }
+        Self { text: text.into(), parameters: None, spines: BTreeMap::new() }
     }
 
     /// With what was bound to the statement's parameters. The text holds the values already; they are recorded beside it.
     pub fn with_parameters(self, parameters: Option<Parameters>) -> Self {
         Self { parameters, ..self }
+    }
+
+    /// With tables of its own, `session.{name}`: spines that were ingested, by their digests.
+    pub fn with_spines(self, spines: &BTreeMap<String, String>) -> Self {
+        // What the statement does not name need not be read.
+        let named = |name: &&String| self.text.contains(name.as_str());
+        let names = spines.keys().filter(named);
+        let spines = names.filter_map(|name| Some((name.clone(), spines.get(name)?.clone()))).collect();
+        Self { spines, ..self }
     }
 
     /// All of a feature view: `weather`, `weather@1`, `fraud.weather`.
@@ -103,6 +118,7 @@ impl Serving {
             key_files: KeyFiles::default(),
             reconciled: Arc::default(),
             tracked: Arc::default(),
+            rebuilt_sets: RebuiltSets::default(),
             opaque: OpaqueReads::default(),
         }
     }
@@ -133,14 +149,14 @@ impl Serving {
 
     /// The columns that a query would give. Nothing is read.
     pub async fn describe(&self, query: &Query) -> Result<SchemaRef> {
-        let session = self.session().await?;
+        let session = self.session_of(query).await?;
         let plan = session.plan(&query.text).await?;
         Ok(Arc::new(plan.schema().as_arrow().clone()))
     }
 
     /// Answers a query: plan, stream, record.
     pub async fn retrieve(&self, query: Query, author: &Author) -> Result<Retrieval> {
-        let session = self.session().await?;
+        let session = self.session_of(&query).await?;
         self.retrieve_in(&session, query, author).await
     }
 
@@ -204,6 +220,15 @@ impl Serving {
         Ok(self.engine.session(self.engine.snapshot(None).await?)?)
     }
 
+    async fn session_of(&self, query: &Query) -> Result<Session> {
+        let session = self.session().await?;
+        for (name, digest) in &query.spines {
+            let spine = spines::find(self.catalog(), digest).await?;
+            session.register(name, spine.schema, spine.batches)?;
+        }
+        Ok(session)
+    }
+
     /// What definition files (name and text) would change.
     pub async fn plan(&self, files: Vec<(String, String)>) -> Result<Plan> {
         self.plan_definitions(&parse(files)?).await
@@ -247,7 +272,7 @@ pub(crate) struct Emit(tokio::sync::mpsc::Sender<Result<RecordBatch>>);
 
 impl Emit {
     /// False when nobody listens any more.
-    async fn send(&mut self, item: Result<RecordBatch>) -> bool {
+    pub(crate) async fn send(&mut self, item: Result<RecordBatch>) -> bool {
         self.0.send(item).await.is_ok()
     }
 
@@ -263,7 +288,7 @@ impl Emit {
 
 /// A stream fed by a task of its own, one batch ahead. The task finishes its record even when the reader leaves. Where the task
 /// fails, the stream ends with an error: rows without it would look like all.
-fn async_stream<F, W>(work: W) -> Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>
+pub(crate) fn async_stream<F, W>(work: W) -> Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>
 where
     F: Future<Output = ()> + Send + 'static,
     W: FnOnce(Emit) -> F,

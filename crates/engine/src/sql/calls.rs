@@ -29,6 +29,7 @@ use crate::features::{self, Request, Resolved};
 use crate::history::HistoryTable;
 use crate::point_in_time::Cut;
 use crate::snapshot::{Snapshot, split_name};
+use crate::spines;
 
 const FEATURES: &str = "historical_features";
 const HISTORY: &str = "history";
@@ -53,15 +54,24 @@ pub struct Calls {
 
 #[derive(Clone, Debug)]
 struct FeaturesCall {
-    spine: Box<Query>,
+    spine: Spine,
     at: Option<String>,
     request: Request,
+}
+
+/// Where the rows come from that want features.
+#[derive(Clone, Debug)]
+enum Spine {
+    Query(Box<Query>),
+    /// One that was ingested before, by its digest.
+    Kept(String),
 }
 
 /// What the calls of a statement need, read from the store.
 #[derive(Debug, Default)]
 pub struct Prepared {
     features: HashMap<String, Resolved>,
+    spines: HashMap<String, Arc<MemTable>>,
     history: HashMap<String, Arc<HistoryTable>>,
     graph: HashMap<(&'static str, String), Arc<MemTable>>,
     earlier: Tables,
@@ -121,6 +131,12 @@ impl Calls {
         for call in &self.features {
             let resolved = features::resolve(snapshot, &call.request).await?;
             prepared.features.insert(key_of(&call.request), resolved);
+            if let Spine::Kept(digest) = &call.spine
+                && !prepared.spines.contains_key(digest)
+            {
+                let kept = spines::find(&snapshot.catalog, digest).await?;
+                prepared.spines.insert(digest.clone(), kept.table()?);
+            }
         }
         for view in &self.history {
             let Some((project, name, number)) = split_name(view) else {
@@ -181,12 +197,21 @@ impl RelationPlanner for TableFunctions {
                 let Some(resolved) = self.prepared.features.get(&key_of(&call.request)) else {
                     return plan_err!("{FEATURES} cannot stand here");
                 };
-                let spine = context.plan(TableFactor::Derived {
-                    lateral: false,
-                    subquery: call.spine,
-                    alias: None,
-                    sample: None,
-                })?;
+                let spine = match call.spine {
+                    Spine::Query(subquery) => context.plan(TableFactor::Derived {
+                        lateral: false,
+                        subquery,
+                        alias: None,
+                        sample: None,
+                    })?,
+                    Spine::Kept(digest) => {
+                        let Some(table) = self.prepared.spines.get(&digest) else {
+                            return plan_err!("{FEATURES} cannot stand here");
+                        };
+                        let source = provider_as_source(table.clone());
+                        LogicalPlanBuilder::scan("spine", source, None)?.build()?
+                    }
+                };
                 let at = features::time_column(spine.schema(), call.at.as_deref())?;
                 let plan = features::plan(spine, &at, resolved)?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
@@ -244,9 +269,9 @@ fn call_of(factor: &TableFactor) -> Option<(&'static str, &[FunctionArg])> {
 }
 
 const FEATURES_USAGE: &str = "write historical_features((SELECT … FROM …), features => ['weather.temp', …]); it also takes \
-     at => 'column', full_feature_names => true, ttl => ['weather=2h'], known_by => '2013-07-01T00:00:00Z'";
+     spine => 'lmt1:…' in place of the query, at => 'column', full_feature_names => true, ttl => ['weather=2h'], known_by => '2013-07-01T00:00:00Z'";
 
-const ARGUMENTS: [&str; 5] = ["features", "at", "full_feature_names", "ttl", "known_by"];
+const ARGUMENTS: [&str; 6] = ["features", "spine", "at", "full_feature_names", "ttl", "known_by"];
 
 fn parse_features(args: &[FunctionArg]) -> Result<FeaturesCall, String> {
     let wrong = |why: String| format!("{why}; {FEATURES_USAGE}");
@@ -257,7 +282,7 @@ fn parse_features(args: &[FunctionArg]) -> Result<FeaturesCall, String> {
     for arg in args {
         let (name, value) = match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Subquery(query))) if spine.is_none() => {
-                spine = Some(query.clone());
+                spine = Some(Spine::Query(query.clone()));
                 continue;
             }
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (normalized(name), value),
@@ -272,6 +297,12 @@ fn parse_features(args: &[FunctionArg]) -> Result<FeaturesCall, String> {
             "features" => {
                 request.features =
                     texts(value).ok_or_else(|| wrong("features is not a list of texts".to_owned()))?;
+            }
+            "spine" => {
+                let digest = text(value).ok_or_else(|| wrong("spine is not a text".to_owned()))?;
+                if spine.replace(Spine::Kept(digest)).is_some() {
+                    return Err(wrong("the spine is given twice, as a query and by its digest".to_owned()));
+                }
             }
             "at" => at = Some(text(value).ok_or_else(|| wrong("at is not a text".to_owned()))?),
             "full_feature_names" => {

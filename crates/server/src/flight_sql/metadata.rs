@@ -11,8 +11,13 @@ use futures::TryStreamExt;
 use serving::{Query, Serving};
 use tonic::Status;
 
-use super::server_info;
+use super::{keys, server_info};
 use crate::status;
+
+/// The one catalog that there is, the project of views without one, and where the system views are.
+pub const CATALOG: &str = "store";
+pub const DEFAULT_SCHEMA: &str = "default";
+pub const SYSTEM_SCHEMA: &str = "lineament";
 
 const SCHEMATA: &str = "SELECT catalog_name, schema_name FROM information_schema.schemata ORDER BY 1, 2";
 const TABLES: &str = "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables ORDER BY 1, 2, 3";
@@ -29,6 +34,10 @@ pub async fn schema(
     Ok(match command {
         Command::CommandGetTables(tables) => Some(tables.clone().into_builder().schema()),
         Command::CommandGetDbSchemas(schemas) => Some(schemas.clone().into_builder().schema()),
+        Command::CommandGetPrimaryKeys(_) => Some(keys::primary_schema()),
+        Command::CommandGetExportedKeys(_)
+        | Command::CommandGetImportedKeys(_)
+        | Command::CommandGetCrossReference(_) => Some(keys::foreign_schema()),
         // Small and always the same, so that the listing itself tells.
         other => rows(other, serving, author).await?.map(|batch| batch.schema()),
     })
@@ -64,6 +73,10 @@ pub async fn rows(
             builder.build()
         }
         Command::CommandGetTables(wanted) => return tables(wanted, serving, author).await.map(Some),
+        Command::CommandGetPrimaryKeys(wanted) => return keys::primary(wanted, serving).await.map(Some),
+        Command::CommandGetExportedKeys(_)
+        | Command::CommandGetImportedKeys(_)
+        | Command::CommandGetCrossReference(_) => return Ok(Some(keys::foreign())),
         Command::CommandGetTableTypes(wanted) => {
             let mut builder = wanted.into_builder();
             builder.append(TABLE);

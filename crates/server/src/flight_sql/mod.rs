@@ -3,9 +3,12 @@
 //! Commands are told apart here and not by arrow-flight's `FlightSqlService`: its uploads take the network's stream, which cannot be
 //! checked before it is decoded, and it has no GetSchema.
 
+pub mod cancel;
+mod keys;
 pub mod metadata;
 pub mod prepared;
 mod server_info;
+pub mod session;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::sql::{Command, CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
@@ -16,6 +19,7 @@ use tonic::Status;
 
 use crate::answer::Answer;
 use crate::call::reads_at;
+use crate::flight_sql::session::Session;
 use crate::put::short;
 use crate::request::{self, Handle};
 use crate::status;
@@ -25,10 +29,11 @@ pub async fn info(
     serving: &Serving,
     command: Command,
     author: &Author,
+    session: &Session,
 ) -> Result<(SchemaRef, Vec<u8>), Status> {
     match command {
         Command::CommandStatementQuery(statement) => {
-            let query = statement_query(statement)?;
+            let query = statement_query(statement)?.with_spines(&session.tables);
             let schema = describe(serving, &query).await?;
             let handle = Handle { sql: query.text().to_owned(), prepared: None, parameters: None };
             let handle = TicketStatementQuery { statement_handle: handle.write()?.into() };
@@ -36,6 +41,7 @@ pub async fn info(
         }
         Command::CommandPreparedStatementQuery(statement) => {
             let query = Handle::read(&statement.prepared_statement_handle)?.query()?;
+            let query = query.with_spines(&session.tables);
             let schema = describe(serving, &query).await?;
             Ok((schema, statement.as_any().encode_to_vec()))
         }
@@ -51,7 +57,12 @@ pub async fn info(
 }
 
 /// The rows of a command or of a ticket.
-pub async fn rows(serving: &Serving, command: Command, author: &Author) -> Result<Answer, Status> {
+pub async fn rows(
+    serving: &Serving,
+    command: Command,
+    author: &Author,
+    session: &Session,
+) -> Result<Answer, Status> {
     let query = match command {
         Command::TicketStatementQuery(ticket) => Handle::read(&ticket.statement_handle)?.query()?,
         Command::CommandPreparedStatementQuery(statement) => {
@@ -65,6 +76,7 @@ pub async fn rows(serving: &Serving, command: Command, author: &Author) -> Resul
             };
         }
     };
+    let query = query.with_spines(&session.tables);
     let retrieval = serving.retrieve(query, author).await.map_err(|error| status::of(&error))?;
     reads_at(retrieval.sequence, None);
     Ok(Answer::retrieval(retrieval))
@@ -82,8 +94,13 @@ fn statement_query(statement: CommandStatementQuery) -> Result<Query, Status> {
 }
 
 fn unknown(command: &Command) -> Status {
+    let why = match command {
+        Command::CommandGetXdbcTypeInfo(_) => "types are Arrow's own, without a table of XDBC types",
+        Command::CommandStatementSubstraitPlan(_) => "plans are written in SQL, not in Substrait",
+        _ => "statements, prepared statements, catalogs, schemas, tables, table types, keys and SQL info are",
+    };
     status::unsupported(format!(
-        "the Flight SQL command {} is not supported; statements, prepared statements, catalogs, schemas, tables, table types and SQL info are",
+        "the Flight SQL command {} is not supported: {why}",
         short(command.type_url())
     ))
 }

@@ -11,6 +11,7 @@ use serving::{SQL_BYTES, Serving};
 use tonic::Status;
 
 use super::schema_message;
+use super::session::Session;
 use crate::parameters;
 use crate::request::{self, Handle};
 use crate::status;
@@ -20,11 +21,12 @@ use crate::upload::Received;
 pub async fn create(
     serving: &Serving,
     wanted: ActionCreatePreparedStatementRequest,
+    session: &Session,
 ) -> Result<ActionCreatePreparedStatementResult, Status> {
     if wanted.transaction_id.is_some_and(|id| !id.is_empty()) {
         return Err(status::unsupported("transactions are not supported: queries here only read"));
     }
-    let query = request::sql(wanted.query)?;
+    let query = request::sql(wanted.query)?.with_spines(&session.tables);
     let parameters = parameters::count(query.text()).map_err(|error| status::invalid(error.to_string()))?;
     let described = serving.describe(&query).await;
     let (dataset_schema, parameter_schema) = match described {

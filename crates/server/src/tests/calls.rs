@@ -264,7 +264,11 @@ async fn views_are_listed() {
     assert_eq!(answer.schema.as_ref(), &flights[0].clone().try_decode_schema().unwrap());
     let some = Criteria { expression: "x".into() };
     refused(server.client.list_flights(some).await, Code::InvalidArgument, &["criteria"]);
-    refused(server.client.poll_flight_info(path("weather")).await, Code::Unimplemented, &["GetFlightInfo"]);
+    let polled = server.client.poll_flight_info(path("weather")).await.unwrap().into_inner();
+    assert_eq!((polled.progress, polled.flight_descriptor), (Some(1.0), None));
+    assert_eq!(polled.info, Some(server.client.get_flight_info(path("weather")).await.unwrap().into_inner()));
+    let wrong = server.client.poll_flight_info(path("wether")).await;
+    refused(wrong, Code::NotFound, &["did you mean `weather`"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
-use crate::{Result, ServeOptions, Server};
+use crate::{AccessOptions, Result, ServeOptions, Server};
 
 pub const AIRPORT: &str = r#"
 kind = "entity"
@@ -76,6 +76,7 @@ pub fn options(address: &str) -> ServeOptions {
         reconcile_every: None,
         admission: crate::AdmissionLimits::default(),
         http: None,
+        access: AccessOptions::default(),
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, Float64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, Schema, UInt32Type};
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
-    CommandGetDbSchemas, CommandGetTables, CommandStatementIngest, SqlInfo, TableDefinitionOptions,
-    TableExistsOption, TableNotExistOption,
+    CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
+    CommandGetPrimaryKeys, CommandGetTables, CommandGetXdbcTypeInfo, CommandStatementIngest, SqlInfo,
+    TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::{FlightInfo, IpcMessage};
 use futures::TryStreamExt;
@@ -186,7 +187,66 @@ async fn tools_find_their_way() {
     assert_eq!(told.num_rows(), 2);
     assert_eq!(told.column(1).as_union().value(0).as_string::<i32>().value(0), "Lineament");
     let info = client.get_sql_info(vec![]).await.unwrap();
-    assert!(rows(&mut client, info).await.num_rows() > 10);
+    let all = rows(&mut client, info).await;
+    let names = all.column(0).as_primitive::<UInt32Type>();
+    let value = |info: SqlInfo| {
+        let at = names.iter().position(|name| name == u32::try_from(info as i32).ok()).expect("told");
+        all.column(1).as_union().value(at)
+    };
+    assert!(value(SqlInfo::FlightSqlServerReadOnly).as_boolean().value(0));
+    assert!(value(SqlInfo::FlightSqlServerCancel).as_boolean().value(0));
+    assert!(value(SqlInfo::FlightSqlServerBulkIngestion).as_boolean().value(0));
+    assert!(!value(SqlInfo::FlightSqlServerSubstrait).as_boolean().value(0));
+    assert!(!value(SqlInfo::SqlTransactionsSupported).as_boolean().value(0));
+    assert_eq!(value(SqlInfo::FlightSqlServerTransaction).as_primitive::<Int32Type>().value(0), 0);
+    assert_eq!(value(SqlInfo::SqlIdentifierCase).as_primitive::<Int64Type>().value(0), 3);
+    assert!(all.num_rows() > 50, "{}", all.num_rows());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_told() {
+    let server = Running::with_weather().await;
+    let mut client = client(&server).await;
+    for table in ["weather", "weather@1"] {
+        let wanted = CommandGetPrimaryKeys { table: table.to_owned(), ..CommandGetPrimaryKeys::default() };
+        let info = client.get_primary_keys(wanted).await.unwrap();
+        let keys = rows(&mut client, info).await;
+        assert_eq!(texts(&keys, "column_name"), ["origin", "valid_at"]);
+        assert_eq!(texts(&keys, "table_name"), [table, table]);
+        assert_eq!(texts(&keys, "db_schema_name"), ["default", "default"]);
+        assert_eq!(
+            keys.column_by_name("key_sequence").unwrap().as_primitive::<Int32Type>().values(),
+            &[1, 2]
+        );
+    }
+    let system = CommandGetPrimaryKeys {
+        table: "log".to_owned(),
+        db_schema: Some("lineament".to_owned()),
+        ..CommandGetPrimaryKeys::default()
+    };
+    let info = client.get_primary_keys(system).await.unwrap();
+    assert_eq!(rows(&mut client, info).await.num_rows(), 0);
+    let nowhere = CommandGetPrimaryKeys { table: "wether".to_owned(), ..CommandGetPrimaryKeys::default() };
+    let info = client.get_primary_keys(nowhere).await.unwrap();
+    let answer = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.map(|_| ());
+    refused(status(answer), Code::NotFound, &["did you mean `weather`"]);
+
+    let table = || "weather".to_owned();
+    let infos = [
+        client.get_exported_keys(CommandGetExportedKeys { table: table(), ..Default::default() }).await,
+        client.get_imported_keys(CommandGetImportedKeys { table: table(), ..Default::default() }).await,
+        client
+            .get_cross_reference(CommandGetCrossReference {
+                pk_table: table(),
+                fk_table: table(),
+                ..Default::default()
+            })
+            .await,
+    ];
+    for info in infos {
+        let none = rows(&mut client, info.unwrap()).await;
+        assert_eq!((none.num_rows(), none.num_columns()), (0, 13));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,8 +256,8 @@ async fn what_is_not_supported_is_said_so() {
     let update = client.execute_update("DELETE FROM weather".to_owned(), None).await;
     refused(status(update), Code::Unimplemented, &["only read"]);
     refused(status(client.begin_transaction().await), Code::Unimplemented, &["transactions"]);
-    let keys = client.get_primary_keys(arrow_flight::sql::CommandGetPrimaryKeys::default()).await;
-    refused(status(keys), Code::Unimplemented, &["CommandGetPrimaryKeys"]);
+    let types = client.get_xdbc_type_info(CommandGetXdbcTypeInfo::default()).await;
+    refused(status(types), Code::Unimplemented, &["CommandGetXdbcTypeInfo", "Arrow's own"]);
     let handshake = server.connect().await.handshake(futures::stream::empty()).await.map(|_| ());
     refused(handshake, Code::Unimplemented, &["logins"]);
     assert_eq!(server.serving.catalog().refresh().await.unwrap().batches().count(), 1);
@@ -222,11 +282,38 @@ async fn bulk_ingest_appends_to_a_view() {
     assert_eq!(mean.column(0).as_primitive::<Float64Type>().value(0), 28.0);
     for (exists, missing) in [
         (TableExistsOption::Replace, TableNotExistOption::Fail),
-        (TableExistsOption::Append, TableNotExistOption::Create),
+        (TableExistsOption::Replace, TableNotExistOption::Create),
         (TableExistsOption::Fail, TableNotExistOption::Create),
     ] {
         let answer = client.execute_ingest(command(exists, missing), late(1)).await;
         refused(status(answer), Code::Unimplemented, &["append"]);
+    }
+    // Once more under a key: the first answer stands. Options and places that mean nothing here are refused.
+    let create_append = command(TableExistsOption::Append, TableNotExistOption::Create);
+    let named = |name: &str, value: &str| CommandStatementIngest {
+        options: [("claim".to_owned(), "back_fill".to_owned()), (name.to_owned(), value.to_owned())].into(),
+        ..create_append.clone()
+    };
+    for _ in 0..2 {
+        assert_eq!(client.execute_ingest(named("key", "once"), late(2)).await.unwrap(), 4);
+    }
+    let count = server.sql("SELECT count(*) FROM lineament.batches").await.unwrap();
+    assert_eq!(count.column(0).as_primitive::<Int64Type>().value(0), 3);
+    for (wrong, code, part) in [
+        (named("colour", "red"), Code::InvalidArgument, "`colour`"),
+        (named("claim", "mine"), Code::InvalidArgument, "`mine`"),
+        (
+            CommandStatementIngest { catalog: Some("other".into()), ..append.clone() },
+            Code::NotFound,
+            "`store`",
+        ),
+        (
+            CommandStatementIngest { transaction_id: Some("t".into()), ..append.clone() },
+            Code::Unimplemented,
+            "transactions",
+        ),
+    ] {
+        refused(status(client.execute_ingest(wrong, late(1)).await), code, &[part]);
     }
     let elsewhere = CommandStatementIngest { table: "wether".to_owned(), ..append };
     refused(

@@ -86,6 +86,7 @@ fn names() -> Vec<String> {
         "1weather",
     ];
     let mut names: Vec<String> = given.iter().map(|name| (*name).to_owned()).collect();
+    assert!(names.len() >= 60, "{}", names.len());
     names.push("w".repeat(300));
     names.push("w".repeat(100_000));
     names.push("../".repeat(10_000));
@@ -185,7 +186,7 @@ async fn no_name_reaches_a_path() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handles_and_tickets_that_were_made_up_give_no_more_than_sql_does() {
+async fn handles_and_tickets_that_were_made_up_are_refused() {
     let mut server = Running::with_weather().await;
     let statement = |handle: &str| {
         TicketStatementQuery { statement_handle: handle.to_owned().into() }.as_any().encode_to_vec()
@@ -213,10 +214,6 @@ async fn handles_and_tickets_that_were_made_up_give_no_more_than_sql_does() {
             let status = server.get(ticket.clone()).await.expect_err(handle);
             assert!(is_refusal(status.code()), "{handle}: {status:?}");
         }
-        // With what is not bound yet, it has a schema and no rows.
-        if handle.contains('?') {
-            continue;
-        }
         let info = server.client.get_flight_info(FlightDescriptor::new_cmd(prepared(handle))).await;
         let status = info.expect_err(handle);
         assert!(is_refusal(status.code()), "{handle}: {status:?}");
@@ -226,20 +223,9 @@ async fn handles_and_tickets_that_were_made_up_give_no_more_than_sql_does() {
         refused(server.get(ticket).await, Code::InvalidArgument, &[]);
     }
 
-    // Each bit of a ticket turned: what still is one gives rows that SQL gives too, and the rest is refused.
+    // However well it is made: those that this server gives out are sealed (their every bit is turned in `sealed_tickets`).
     let good = statement("{\"sql\":\"SELECT temp FROM weather\"}");
-    for at in 0..good.len() {
-        for bit in 0..8 {
-            let mut turned = good.clone();
-            turned[at] ^= 1 << bit;
-            if let Err(status) = server.get(turned).await {
-                assert!(
-                    !matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss),
-                    "byte {at}, bit {bit}: {status:?}"
-                );
-            }
-        }
-    }
+    refused(server.get(good.clone()).await, Code::InvalidArgument, &["not one that this server gives out"]);
     // A message of another kind, and one that is cut off.
     for at in 0..good.len() {
         let status = server.client.do_get(Ticket::new(good[..at].to_vec())).await.map(|_| ()).unwrap_err();

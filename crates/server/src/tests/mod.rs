@@ -1,6 +1,7 @@
 //! Tests against a server that really listens, with arrow-flight's own clients.
 
 mod admission;
+mod callers;
 mod calls;
 mod cut_uploads;
 mod fixture;
@@ -8,8 +9,14 @@ mod flight_sql;
 mod heavy_sql;
 mod hostile_names;
 mod hostile_sql;
+mod hostile_tokens;
 mod hostile_uploads;
 mod lifecycle;
 mod metrics;
+mod protocol_actions;
+mod sealed_tickets;
+mod spines;
 mod sql_corpus;
+mod stretches;
+mod token_issuer;
 mod training_sets;

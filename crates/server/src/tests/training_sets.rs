@@ -74,10 +74,13 @@ async fn a_spine_goes_up_and_its_features_come_down() {
         &[nobody],
     );
     refused(server.get(json!({ "training_set": nobody }).to_string()).await, Code::NotFound, &[nobody]);
+    let planned = server.planned(command(&json!({ "training_set": id }).to_string())).await.unwrap();
+    assert_eq!(planned.0, *rows.schema());
+    assert_eq!(arrow::compute::concat_batches(&planned.1.schema, &planned.1.batches).unwrap(), rows);
     refused(
-        server.client.get_flight_info(command(&json!({ "training_set": id }).to_string())).await,
-        Code::InvalidArgument,
-        &["DoGet"],
+        server.client.get_flight_info(command(&json!({ "training_set": nobody }).to_string())).await,
+        Code::NotFound,
+        &[nobody],
     );
 }
 

@@ -84,6 +84,21 @@ impl Upload {
         Ok(Self { descriptor, messages, announced })
     }
 
+    /// Reads to the end of an upload that must have no rows; a schema may come.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` where rows come.
+    pub async fn receive_nothing(mut self) -> Result<(), Status> {
+        while let Some(message) = self.messages.next().await {
+            if !message?.data_body.is_empty() {
+                return Err(status::invalid(
+                    "the command names a spine by its digest, and rows came with it; leave one out",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Receives the rows, to the end of the upload.
     ///
     /// # Errors

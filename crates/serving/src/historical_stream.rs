@@ -1,0 +1,287 @@
+//! A retrieval that runs: rows leave as they are put together, and are digested on their way. What it was is on record before its
+//! last row is followed by the report.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use catalog::Author;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use engine::column_lineage::Traced;
+use engine::features::{self, Resolved};
+use engine::point_in_time::exec;
+use engine::spines::{self, KeptSpine};
+use engine::{Prepared, Session};
+use feature::digest::{TableDigest, TableDigestResult};
+use futures::{Stream, StreamExt, TryStreamExt};
+use lineage::manifest::SpineManifest;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::column_edges::SPINE;
+use crate::error::{Error, Kind, Result};
+use crate::historical::{
+    HistoricalReport, HistoricalRequest, LookedUp, Spine, TrainingSet, refuse_naive, report, verify_split,
+};
+use crate::reads::{Place, Read, ReadKind};
+use crate::retrieve::{Emit, Serving, async_stream};
+
+/// Batches that may wait to be digested.
+const BATCHES_AHEAD: usize = 8;
+
+/// A retrieval on its way out: the spine's columns as they came, then the features, in the spine's order.
+pub struct HistoricalStream {
+    pub schema: SchemaRef,
+    pub rows: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
+    /// What it was; there when all rows were given, and never where one of them was an error.
+    pub report: oneshot::Receiver<HistoricalReport>,
+}
+
+/// What a retrieval leaves behind.
+enum Leaves {
+    TrainingSet(SpineKeeping),
+    /// A read, whose place in the queue was taken before the first row.
+    Read(Place, Arc<Traced>),
+}
+
+/// How the spine of a training set comes to be in the store.
+enum SpineKeeping {
+    /// It is being encoded: bytes and digest.
+    Encoding(JoinHandle<Result<(Vec<u8>, String)>>),
+    /// It was ingested before.
+    Kept(KeptSpine),
+}
+
+/// A retrieval that is planned.
+struct Planned {
+    serving: Serving,
+    session: Session,
+    spine: Spine,
+    at: String,
+    request: HistoricalRequest,
+    resolved: Resolved,
+    plan: LogicalPlan,
+    physical: Arc<dyn ExecutionPlan>,
+    leaves: Leaves,
+    author: Author,
+    started: Instant,
+}
+
+impl Serving {
+    /// Retrieves historical features for a spine, and records them as a training set unless told not to.
+    ///
+    /// # Errors
+    /// An empty spine, one without time or key columns or with times that carry no zone; unknown features; two features
+    /// of one name.
+    pub async fn historical(
+        &self,
+        spine: Spine,
+        request: HistoricalRequest,
+        author: &Author,
+    ) -> Result<TrainingSet> {
+        let HistoricalStream { schema, rows, report } =
+            self.historical_stream(Some(spine), request, author).await?;
+        let batches = rows.try_collect().await?;
+        let report = report.await.map_err(|error| Error::internal("the retrieval has no report", error))?;
+        Ok(TrainingSet { schema, batches, report })
+    }
+
+    /// The same as a stream, over rows that are given or over a spine that the request names by its digest. Neither the answer nor a
+    /// copy of it is held beside what the join holds. A stream that is left before its end is not recorded as a training set.
+    ///
+    /// # Errors
+    /// Those of [`Serving::historical`]; no spine, or two.
+    pub async fn historical_stream(
+        &self,
+        given: Option<Spine>,
+        request: HistoricalRequest,
+        author: &Author,
+    ) -> Result<HistoricalStream> {
+        let started = Instant::now();
+        let (spine, kept) = self.spine_of(given, &request).await?;
+        if spine.rows() == 0 {
+            return Err(Error::new(
+                Kind::Invalid,
+                "the spine has no rows; features are looked up for the rows of a spine",
+            ));
+        }
+        let cut = request.cut()?;
+        let session = self.engine.ordered_session(self.engine.snapshot(None).await?)?;
+        let mut asked = features::Request::new(request.features.clone());
+        asked.full_feature_names = request.full_feature_names;
+        asked.ttl = request.ttl.clone();
+        asked.cut = cut;
+        let resolved = features::resolve(session.snapshot(), &asked).await?;
+        let rows = session.rows(SPINE, spine.schema.clone(), spine.batches.clone())?;
+        let at = features::time_column(rows.schema(), request.at.as_deref())?;
+        refuse_naive(&spine.schema, &at)?;
+        if let Some(split) = &request.split {
+            verify_split(split, &spine.schema, request.record)?;
+        }
+        let plan = features::plan(rows, &at, &resolved)?;
+        let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
+        self.refuse_opaque(&traced)?;
+        let schema = physical.schema();
+        let digest = TableDigest::new(session.snapshot().state.hash, &schema)
+            .map_err(|error| Error::new(Kind::Invalid, format!("the spine cannot be digested: {error}")))?;
+        let leaves = match (request.record, kept) {
+            (true, Some(kept)) => Leaves::TrainingSet(SpineKeeping::Kept(kept)),
+            // What is to be kept of the spine is made while its features are looked up.
+            (true, None) => Leaves::TrainingSet(SpineKeeping::Encoding(self.encode_spine(&spine))),
+            // A full queue refuses a read rather than forget it.
+            (false, _) => Leaves::Read(self.reads.reserve(&traced)?, traced),
+        };
+        let (serving, author) = (self.clone(), author.clone());
+        let planned = Planned {
+            serving,
+            session,
+            spine,
+            at,
+            request,
+            resolved,
+            plan,
+            physical,
+            leaves,
+            author,
+            started,
+        };
+        let (tell, report) = oneshot::channel();
+        let rows = async_stream(move |mut emit| async move {
+            match planned.run(digest, &mut emit).await {
+                // Whoever left asks for no report.
+                Ok(Some(report)) => drop(tell.send(report)),
+                Ok(None) => {}
+                Err(error) => {
+                    emit.send(Err(error)).await;
+                }
+            }
+        });
+        Ok(HistoricalStream { schema, rows, report })
+    }
+
+    async fn spine_of(
+        &self,
+        given: Option<Spine>,
+        request: &HistoricalRequest,
+    ) -> Result<(Spine, Option<KeptSpine>)> {
+        match (given, &request.spine) {
+            (Some(spine), None) => Ok((spine, None)),
+            (None, Some(digest)) => {
+                let kept = spines::find(self.catalog(), digest).await?;
+                let spine = Spine { schema: kept.schema.clone(), batches: kept.batches.clone() };
+                Ok((spine, Some(kept)))
+            }
+            (Some(_), Some(_)) => Err(Error::new(
+                Kind::Invalid,
+                "the spine is given twice, as rows and by its digest; leave one out",
+            )),
+            (None, None) => Err(Error::new(
+                Kind::Invalid,
+                "there are neither rows of a spine nor the digest of one; send rows, or name a spine that was ingested by `spine`",
+            )),
+        }
+    }
+}
+
+impl Planned {
+    /// Sends the rows off, and records what they were. None where the reader left before the end.
+    async fn run(self, table: TableDigest, emit: &mut Emit) -> Result<Option<HistoricalReport>> {
+        let (to_digest, digested) = digesting(table);
+        let mut rows = self.session.run(self.physical.clone())?;
+        let mut sent = 0;
+        let mut left = false;
+        while let Some(batch) = rows.next().await {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    let error = Error::from(error);
+                    self.failed(sent, &error);
+                    return Err(error);
+                }
+            };
+            sent += batch.num_rows() as u64;
+            // One that ended early says why when it is waited for.
+            let digesting = to_digest.send(batch.clone()).await.is_ok();
+            left = !emit.send(Ok(batch)).await;
+            if left || !digesting {
+                break;
+            }
+        }
+        drop((rows, to_digest));
+        let digest = digested.await.map_err(|error| Error::internal("digesting stopped", error))??;
+        if left {
+            self.read(sent, None);
+            return Ok(None);
+        }
+        let reports = exec::find(&self.physical).map(exec::PointInTimeExec::reports).unwrap_or_default();
+        let found = LookedUp {
+            schema: self.physical.schema(),
+            batches: Vec::new(),
+            digest,
+            reports,
+            plan: self.plan.clone(),
+        };
+        let mut report = report(&found, &self.resolved, self.session.snapshot().sequence);
+        let started = self.started;
+        report.training_set = self.record(found).await?;
+        report.seconds = started.elapsed().as_secs_f64();
+        Ok(Some(report))
+    }
+
+    /// Leaves the training set, or the read.
+    async fn record(self, found: LookedUp) -> Result<Option<feature::TrainingSetId>> {
+        let Leaves::TrainingSet(keeping) = self.leaves else {
+            self.read(found.digest.rows, None);
+            return Ok(None);
+        };
+        let kept = match keeping {
+            SpineKeeping::Encoding(encoded) => {
+                self.serving.keep_spine(encoded, self.spine.rows(), &self.at).await?
+            }
+            SpineKeeping::Kept(kept) => SpineManifest {
+                rows: kept.rows() as u64,
+                digest: kept.digest.to_string(),
+                object: kept.object,
+                at: self.at.clone(),
+            },
+        };
+        let (serving, session) = (&self.serving, &self.session);
+        let recorded =
+            serving.record(session, &self.spine, kept, &self.request, &self.resolved, &found, &self.author);
+        recorded.await.map(Some)
+    }
+
+    fn failed(self, rows: u64, error: &Error) {
+        self.read(rows, Some(error.to_string()));
+    }
+
+    /// Records a read; a training set that did not come about leaves none.
+    fn read(self, rows: u64, error: Option<String>) {
+        let Leaves::Read(place, traced) = self.leaves else { return };
+        let now = self.serving.catalog().store().clock().now();
+        let mut read = Read::new(&self.author, self.session.snapshot().sequence, now, traced);
+        let features = self.request.features.join(", ");
+        read.asked(ReadKind::HistoricalFeatures, format!("historical_features: {features}"));
+        read.rows = rows;
+        read.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        read.error = error;
+        self.serving.reads.record(place, read);
+    }
+}
+
+/// Digests what is sent to it, on a thread of its own.
+fn digesting(mut table: TableDigest) -> (mpsc::Sender<RecordBatch>, JoinHandle<Result<TableDigestResult>>) {
+    let (sender, mut batches) = mpsc::channel::<RecordBatch>(BATCHES_AHEAD);
+    let digested = tokio::task::spawn_blocking(move || {
+        while let Some(batch) = batches.blocking_recv() {
+            table.update(&batch).map_err(|error| {
+                Error::new(Kind::Invalid, format!("the rows cannot be digested: {error}"))
+            })?;
+        }
+        Ok(table.finish())
+    });
+    (sender, digested)
+}

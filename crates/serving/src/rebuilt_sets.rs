@@ -1,0 +1,127 @@
+//! Training sets that were rebuilt and are shared by those who read them side by side.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use catalog::Author;
+use catalog::records::Verdict;
+use engine::{Memory, Reserved};
+use feature::TrainingSetId;
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Kind, Result};
+use crate::retrieve::Serving;
+use crate::stretches::bytes_of;
+
+/// Of all memory, the part that rebuilt sets may hold: one in so many.
+const SHARE: u64 = 4;
+/// How long a set that nobody asks for is kept.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A set that was rebuilt and is equal to what was recorded.
+pub(crate) struct RebuiltSet {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+    bytes: u64,
+    /// Its memory, until the last reader is done.
+    _held: Reserved,
+}
+
+/// Sets by their ids, each rebuilt once however many ask for it at a time.
+#[derive(Clone, Default)]
+pub(crate) struct RebuiltSets(Arc<Mutex<Sets>>);
+
+#[derive(Default)]
+struct Sets {
+    slots: HashMap<TrainingSetId, Slot>,
+    /// Counts what was asked for, to tell what was asked for last.
+    asked: u64,
+}
+
+struct Slot {
+    set: Arc<OnceCell<Arc<RebuiltSet>>>,
+    asked: u64,
+}
+
+impl RebuiltSets {
+    /// Bytes that all sets together may hold.
+    pub fn share(&self, memory: &Memory) -> u64 {
+        memory.limit() / SHARE
+    }
+
+    /// The set, rebuilt where it is not at hand.
+    ///
+    /// # Errors
+    /// Those of a replay; `Damaged` where it does not give what was recorded; `Exhausted` where there is no memory for it.
+    pub async fn get(
+        &self,
+        serving: &Serving,
+        id: TrainingSetId,
+        author: &Author,
+    ) -> Result<Arc<RebuiltSet>> {
+        let (cell, asked) = self.slot(id);
+        let set =
+            cell.get_or_try_init(async || rebuild(serving, id, author).await.map(Arc::new)).await?.clone();
+        self.make_room(id, self.share(serving.memory()));
+        self.forget_idle(id, asked);
+        Ok(set)
+    }
+
+    fn slot(&self, id: TrainingSetId) -> (Arc<OnceCell<Arc<RebuiltSet>>>, u64) {
+        let mut sets = self.sets();
+        sets.asked += 1;
+        let asked = sets.asked;
+        let slot = sets.slots.entry(id).or_insert_with(|| Slot { set: Arc::default(), asked });
+        slot.asked = asked;
+        (slot.set.clone(), asked)
+    }
+
+    /// Forgets those that were asked for longest ago, until the rest fits. Who reads one keeps it until he is done.
+    fn make_room(&self, newest: TrainingSetId, share: u64) {
+        let mut sets = self.sets();
+        let bytes = |slot: &Slot| slot.set.get().map_or(0, |set| set.bytes);
+        while sets.slots.values().map(bytes).sum::<u64>() > share {
+            let others = sets.slots.iter().filter(|(id, slot)| **id != newest && slot.set.initialized());
+            let Some(oldest) = others.min_by_key(|(_, slot)| slot.asked).map(|(id, _)| *id) else { return };
+            sets.slots.remove(&oldest);
+        }
+    }
+
+    /// Forgets a set when it was not asked for again for a while.
+    fn forget_idle(&self, id: TrainingSetId, asked: u64) {
+        let sets = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(IDLE).await;
+            let mut sets = sets.sets();
+            if sets.slots.get(&id).is_some_and(|slot| slot.asked == asked) {
+                sets.slots.remove(&id);
+            }
+        });
+    }
+
+    fn sets(&self) -> MutexGuard<'_, Sets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn rebuild(serving: &Serving, id: TrainingSetId, author: &Author) -> Result<RebuiltSet> {
+    let held = serving.memory().reserve("training set");
+    let (report, set) = serving.replay(id, author).await?;
+    if report.verdict != Verdict::Equal {
+        let columns: Vec<&str> =
+            report.differences.iter().map(|difference| difference.column.as_str()).collect();
+        return Err(Error::new(
+            Kind::Damaged,
+            format!(
+                "the training set {id} cannot be rebuilt as it was (columns that differ: {}), so its rows are not given; `lineament replay {id}` reports on it",
+                columns.join(", ")
+            ),
+        ));
+    }
+    let bytes = bytes_of(&set.batches);
+    held.grow(bytes)?;
+    Ok(RebuiltSet { schema: set.schema, batches: set.batches, bytes, _held: held })
+}

@@ -1,0 +1,269 @@
+//! A recorded training set in stretches of rows that are read side by side.
+//!
+//! A set that fits into its share of the memory is rebuilt once, proved whole, and shared by all who read stretches of it. Of a
+//! larger one each stretch is rebuilt alone, and proved by the leaves that the manifest has of its blocks. Either way a
+//! stretch is the same rows in the same batches, whenever it is read.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use catalog::Author;
+use catalog::records::Verdict;
+use engine::column_lineage::Traced;
+use engine::features;
+use feature::TrainingSetId;
+use feature::digest::BLOCK_ROWS;
+use futures::StreamExt;
+use lineage::Manifest;
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::historical::{LookedUp, columns};
+use crate::looked_at::looked_at;
+use crate::reads::{Read, ReadKind};
+use crate::rebuilt_sets::RebuiltSet;
+use crate::retrieve::{Retrieval, Serving};
+
+/// Blocks of a stretch at least, so that each is worth a call of its own, and at most, so that one can be rebuilt alone.
+const LEAST_BLOCKS: u64 = 4;
+const MOST_BLOCKS: u64 = 16;
+/// Stretches that a set is dealt into, where their size allows it.
+const STRETCHES: u64 = 16;
+/// Bytes that a cell is reckoned at, with what is held beside it while a set is rebuilt.
+const CELL_BYTES: u64 = 16;
+
+/// How a recorded set is dealt out.
+#[derive(Clone, Debug)]
+pub struct Stretches {
+    pub schema: SchemaRef,
+    pub rows: u64,
+    /// Rows of each, in their order; together they are the set.
+    pub stretches: Vec<Range<u64>>,
+}
+
+/// What is said of a stretch after its last row.
+#[derive(Clone, Debug, Serialize)]
+pub struct StretchReport {
+    pub training_set: TrainingSetId,
+    /// Of the whole set, as recorded.
+    pub digest: String,
+    /// Of the whole set.
+    pub rows: u64,
+    /// The stretch is the rows from here …
+    pub from: u64,
+    /// … to before this one.
+    pub until: u64,
+    /// Always `equal`: rows that are not as recorded are not given.
+    pub verdict: Verdict,
+    /// What proved them: the digest of the whole set, or the leaves of the stretch's blocks.
+    pub proved_by: &'static str,
+}
+
+impl Serving {
+    /// How a recorded set is dealt into stretches. Nothing is rebuilt.
+    ///
+    /// # Errors
+    /// An id that is not known; a spine that was changed or is gone.
+    pub async fn stretches(&self, id: TrainingSetId) -> Result<Stretches> {
+        let manifest = self.manifest(id).await?;
+        let (session, resolved) = self.as_recorded(&manifest, |_| true).await?;
+        let spine = session.rows("spine", self.stored_schema(&manifest).await?, Vec::new())?;
+        let plan = features::plan(spine, &manifest.spine.at, &resolved)?;
+        let schema = session.prepare(&plan).await?.schema();
+        Ok(Stretches { schema, rows: manifest.rows, stretches: dealt(manifest.rows) })
+    }
+
+    /// The rows of one stretch, proved before the first of them is given.
+    ///
+    /// # Errors
+    /// An id that is not known; rows that are no whole blocks of the set; `Damaged` where the set cannot be rebuilt as it was.
+    pub async fn stretch(
+        &self,
+        id: TrainingSetId,
+        rows: Range<u64>,
+        author: &Author,
+    ) -> Result<(Retrieval, StretchReport)> {
+        let started = Instant::now();
+        let manifest = self.manifest(id).await?;
+        verify(&manifest, &rows)?;
+        let traced = Arc::new(self.trace(&manifest).await?);
+        // A full queue refuses a read rather than forget it.
+        let place = self.reads.reserve(&traced)?;
+        let whole = manifest.rows * manifest.columns.len() as u64 * CELL_BYTES
+            <= self.rebuilt_sets.share(self.memory());
+        let (schema, batches, held) = if whole {
+            let set = self.rebuilt_sets.get(self, id, author).await?;
+            (set.schema.clone(), slices(&set, &rows), Held::Shared(set))
+        } else {
+            self.stretch_alone(&manifest, &rows).await?
+        };
+        let report = StretchReport {
+            training_set: id,
+            digest: manifest.digest,
+            rows: manifest.rows,
+            from: rows.start,
+            until: rows.end,
+            verdict: Verdict::Equal,
+            proved_by: if whole { "digest" } else { "leaves" },
+        };
+        let now = self.catalog().store().clock().now();
+        let mut read = Read::new(author, manifest.sequence, now, traced);
+        read.asked(ReadKind::TrainingSet, format!("training_set: {id}, rows {} to {}", rows.start, rows.end));
+        read.rows = rows.end - rows.start;
+        read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.reads.record(place, read);
+        let stream = futures::stream::iter(batches.into_iter().map(Ok)).inspect(move |_| _ = &held).boxed();
+        Ok((Retrieval { sequence: manifest.sequence, schema, stream }, report))
+    }
+
+    /// Rebuilds some blocks of a set and compares each column of each with its leaf.
+    async fn stretch_alone(
+        &self,
+        manifest: &Manifest,
+        rows: &Range<u64>,
+    ) -> Result<(SchemaRef, Vec<RecordBatch>, Held)> {
+        let held = self.memory().reserve("stretch of a training set");
+        let (session, resolved) = self.as_recorded(manifest, |_| true).await?;
+        let (first, count) = (place(rows.start), place(rows.end - rows.start));
+        let spine = self.stored_rows(manifest, first, count).await?;
+        held.grow(bytes_of(&spine.batches))?;
+        let plan = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
+        let found = self.look_up(&session, plan, &manifest.spine.at, &resolved).await?;
+        held.grow(bytes_of(&found.batches))?;
+        prove(manifest, first / BLOCK_ROWS, &found)?;
+        Ok((found.schema, found.batches, Held::Alone(held)))
+    }
+
+    /// What reading a recorded set looks at.
+    async fn trace(&self, manifest: &Manifest) -> Result<Traced> {
+        let state = self.catalog().refresh().await?;
+        let mut versions = Vec::with_capacity(manifest.references.len());
+        for reference in &manifest.references {
+            let Some(version) = state.view_version(reference.version) else {
+                return Err(Error::new(
+                    Kind::Damaged,
+                    format!("the store knows no version {}", reference.version),
+                ));
+            };
+            versions.push((version, reference));
+        }
+        Ok(looked_at(versions.iter().map(|(version, reference)| {
+            (&**version, manifest.sequence, &*reference.feature, &*reference.output)
+        })))
+    }
+}
+
+/// The memory that a stretch's rows take, until the last of them is gone.
+enum Held {
+    Shared(#[allow(dead_code)] Arc<RebuiltSet>),
+    Alone(#[allow(dead_code)] engine::Reserved),
+}
+
+/// Stretches of whole blocks. Tickets hold the rows themselves, so that another way to deal changes none that was given out.
+fn dealt(rows: u64) -> Vec<Range<u64>> {
+    let block = BLOCK_ROWS as u64;
+    let blocks = rows.div_ceil(block).div_ceil(STRETCHES).clamp(LEAST_BLOCKS, MOST_BLOCKS);
+    let step = blocks * block;
+    let stretches: Vec<Range<u64>> =
+        (0..rows.div_ceil(step)).map(|number| number * step..((number + 1) * step).min(rows)).collect();
+    stretches
+}
+
+fn verify(manifest: &Manifest, rows: &Range<u64>) -> Result<()> {
+    let block = BLOCK_ROWS as u64;
+    let whole = rows.start.is_multiple_of(block)
+        && (rows.end.is_multiple_of(block) || rows.end == manifest.rows)
+        && rows.start < rows.end
+        && rows.end <= manifest.rows;
+    if whole {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Invalid,
+        format!(
+            "rows {} to {} are no stretch of the training set {}, which has {} rows in blocks of {block}; GetFlightInfo gives its tickets",
+            rows.start, rows.end, manifest.id, manifest.rows
+        ),
+    ))
+}
+
+/// Compares blocks that were rebuilt with their leaves in the manifest.
+fn prove(manifest: &Manifest, first_block: usize, found: &LookedUp) -> Result<()> {
+    let rebuilt = columns(&found.digest);
+    let differs = |name: &str| {
+        Error::new(
+            Kind::Damaged,
+            format!(
+                "the training set {} cannot be rebuilt as it was recorded: column `{name}` differs in rows {} to {}; `lineament replay {}` says more",
+                manifest.id,
+                first_block * BLOCK_ROWS,
+                (first_block * BLOCK_ROWS + place(found.digest.rows)).saturating_sub(1),
+                manifest.id
+            ),
+        )
+    };
+    if rebuilt.len() != manifest.columns.len() {
+        return Err(differs("*"));
+    }
+    for (recorded, made) in manifest.columns.iter().zip(&rebuilt) {
+        let leaves = recorded.leaves.get(first_block..first_block + made.leaves.len());
+        if recorded.name != made.name
+            || recorded.data_type != made.data_type
+            || leaves != Some(made.leaves.as_slice())
+        {
+            return Err(differs(&recorded.name));
+        }
+    }
+    Ok(())
+}
+
+/// The rows of a stretch, without a copy.
+fn slices(set: &RebuiltSet, rows: &Range<u64>) -> Vec<RecordBatch> {
+    let (first, end) = (place(rows.start), place(rows.end));
+    let mut begin = 0;
+    let mut taken = Vec::new();
+    for batch in &set.batches {
+        let until = begin + batch.num_rows();
+        let (from, to) = (first.max(begin), end.min(until));
+        if from < to {
+            taken.push(batch.slice(from - begin, to - from));
+        }
+        begin = until;
+    }
+    taken
+}
+
+pub(crate) fn bytes_of(batches: &[RecordBatch]) -> u64 {
+    let columns = batches.iter().flat_map(RecordBatch::columns);
+    let size = |column: &arrow::array::ArrayRef| {
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size()) as u64
+    };
+    columns.map(size).sum()
+}
+
+fn place(row: u64) -> usize {
+    usize::try_from(row).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_are_whole_blocks_and_together_the_set() {
+        let block = BLOCK_ROWS as u64;
+        for rows in [1, 7, block, 4 * block, 4 * block + 1, 5_000_000, 100_000_000] {
+            let dealt = dealt(rows);
+            assert_eq!((dealt[0].start, dealt[dealt.len() - 1].end), (0, rows));
+            assert!(dealt.windows(2).all(|pair| pair[0].end == pair[1].start));
+            assert!(dealt.iter().all(|stretch| stretch.start % block == 0 && !stretch.is_empty()));
+            assert!(dealt.iter().all(|stretch| stretch.end - stretch.start <= MOST_BLOCKS * block));
+        }
+        assert_eq!(dealt(5_000_000).len(), 16);
+        assert_eq!(dealt(200_000).len(), 1);
+        assert!(dealt(0).is_empty());
+    }
+}
