@@ -113,6 +113,9 @@ def test_elsewhere_than_loopback_needs_both(tmp_path):
     for options, says in (
         (("--tls-cert", cert), "--tls-key"),
         (("--jwt-key", key), "--jwt-issuer"),
+        # What is said of tokens and cannot count is not passed over.
+        (("--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE), "--jwt-jwks"),
+        (("--jwt-jwks", key, "--jwt-key", key, "--jwt-issuer", "x", "--jwt-audience", "y"), "cannot be used with"),
         ((*tokens, "--jwt-key", key, "--jwt-issuer", "x", "--jwt-audience", "y"), "cannot be used with"),
         (("--tls-cert", key, "--tls-key", cert), "no CERTIFICATE"),
         (("--tokens", tmp_path / "nothing"), "nothing"),
