@@ -25,18 +25,18 @@ pub struct Access {
     #[arg(
         long,
         value_name = "FILE|URL",
-        conflicts_with = "jwt_key",
+        group = "jwt_keys",
         requires_all = ["jwt_issuer", "jwt_audience"]
     )]
     jwt_jwks: Option<String>,
     /// Callers need a JSON Web Token signed with this key: a public key in PEM
-    #[arg(long, value_name = "FILE", requires_all = ["jwt_issuer", "jwt_audience"])]
+    #[arg(long, value_name = "FILE", group = "jwt_keys", requires_all = ["jwt_issuer", "jwt_audience"])]
     jwt_key: Option<PathBuf>,
     /// The issuer (`iss`) whose tokens count
-    #[arg(long, value_name = "ISSUER")]
+    #[arg(long, value_name = "ISSUER", requires = "jwt_keys")]
     jwt_issuer: Option<String>,
     /// The audience (`aud`) that tokens must be issued for; may be given several times
-    #[arg(long, value_name = "AUDIENCE")]
+    #[arg(long, value_name = "AUDIENCE", requires = "jwt_keys")]
     jwt_audience: Vec<String>,
     /// The claim that is the principal in the log
     #[arg(long, value_name = "CLAIM", default_value = "sub")]

@@ -60,9 +60,8 @@ impl Jwt {
             JwtKeys::File(file) => KeySet::of_file(file)?,
             JwtKeys::Address(address) => KeySet::of_address(address, options.fetch_every).await?,
         };
-        let mut validation = Validation::default();
-        validation.leeway = LEEWAY_SECONDS;
-        validation.validate_nbf = true;
+        let mut validation =
+            Validation { leeway: LEEWAY_SECONDS, validate_nbf: true, ..Validation::default() };
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.set_issuer(&[&options.issuer]);
         validation.set_audience(&options.audience);

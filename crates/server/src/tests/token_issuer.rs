@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use serde_json::{Value, json};
 
@@ -32,10 +32,11 @@ impl TokenIssuer {
     /// The public keys, `ec` and `ed`.
     pub fn set(&self) -> Value {
         let mut keys = Vec::new();
-        for (id, key, algorithm) in
-            [("ec", &self.elliptic, Algorithm::ES256), ("ed", &self.edwards, Algorithm::EdDSA)]
+        for (id, pem, algorithm) in
+            [("ec", &self.elliptic_pem, Algorithm::ES256), ("ed", &self.edwards_pem, Algorithm::EdDSA)]
         {
-            let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
+            let read = if id == "ec" { DecodingKey::from_ec_pem } else { DecodingKey::from_ed_pem };
+            let mut jwk = Jwk::from_decoding_key(&read(pem.as_bytes()).unwrap(), Some(algorithm)).unwrap();
             jwk.common.key_id = Some(id.to_owned());
             keys.push(serde_json::to_value(jwk).unwrap());
         }
