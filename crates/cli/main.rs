@@ -5,6 +5,7 @@
 mod apply;
 mod audit;
 mod checkpoint;
+mod compact;
 mod definitions_folder;
 mod demo;
 mod deploy;
@@ -86,6 +87,7 @@ enum Verb {
     Reconcile(reconcile::Arguments),
     Rollback(rollback::Arguments),
     Checkpoint(checkpoint::Arguments),
+    Compact(compact::Arguments),
     Emit(emit::Arguments),
     Serve(serve::Arguments),
 }
@@ -131,6 +133,7 @@ fn main() -> ExitCode {
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
             Verb::Rollback(arguments) => rollback::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
+            Verb::Compact(arguments) => compact::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
         };

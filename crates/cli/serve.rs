@@ -36,6 +36,9 @@ pub struct Arguments {
     /// `lineament reconcile`
     #[arg(long, env = "LINEAMENT_RECONCILE_EVERY", default_value = "1h", value_parser = schedule)]
     reconcile_every: Schedule,
+    /// How often to look whether small files are worth merging, as 5m or 1h; `never` to leave it to `lineament compact`
+    #[arg(long, env = "LINEAMENT_COMPACT_EVERY", default_value = "10m", value_parser = schedule)]
+    compact_every: Schedule,
     /// Serve until standard input ends, as well as until told to stop: a program that started the server and is gone, however it
     /// went, leaves none behind
     #[arg(long)]
@@ -146,7 +149,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let serving = place.open_or_create().await?.with_opaque_reads(arguments.opaque_reads.into());
     let address = SocketAddr::new(arguments.host, arguments.port);
-    let every = arguments.reconcile_every.0;
+    let every = Every { reconcile: arguments.reconcile_every.0, compact: arguments.compact_every.0 };
     let emitter = match &arguments.openlineage {
         Some(to) => {
             let options = arguments.told.options(to, None);
@@ -184,16 +187,24 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How often a server looks after its store by itself; never, for none.
+#[derive(Clone, Copy, Default)]
+pub struct Every {
+    pub reconcile: Option<std::time::Duration>,
+    pub compact: Option<std::time::Duration>,
+}
+
 pub async fn bind(
     place: &Place,
     serving: Serving,
     address: SocketAddr,
     memory_limit: Option<u64>,
-    reconcile_every: Option<std::time::Duration>,
+    every: Every,
 ) -> Result<Server> {
     let principal = place.author().principal;
-    let options =
-        ServeOptions { address, principal, program: PROGRAM.to_owned(), memory_limit, reconcile_every };
+    let Every { reconcile: reconcile_every, compact: compact_every } = every;
+    let program = PROGRAM.to_owned();
+    let options = ServeOptions { address, principal, program, memory_limit, reconcile_every, compact_every };
     Server::bind(serving, options).await.map_err(|error| Error::new(Kind::Invalid, error.to_string()))
 }
 

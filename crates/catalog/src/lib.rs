@@ -7,6 +7,7 @@
 
 pub mod author;
 pub mod checkpoint;
+pub mod compaction;
 pub mod conditions;
 pub mod external;
 pub mod following;
@@ -21,10 +22,12 @@ pub mod withdrawal;
 
 mod catalog;
 mod error;
+mod visible_file;
 
 pub use author::Author;
-pub use catalog::{Catalog, Intent, Outcome, RequestBinding, VisibleFile};
+pub use catalog::{Catalog, Intent, Outcome, RequestBinding};
 pub use conditions::{Condition, Conditions};
 pub use error::{Error, Result};
 pub use following::{Followed, Following};
 pub use state::State;
+pub use visible_file::{FileBatches, Several, VisibleFile};

@@ -96,7 +96,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
 
     heading(8, "Over Arrow Flight");
     let socket = SocketAddr::from(([127, 0, 0, 1], arguments.port));
-    let server = serve::bind(place, serving.clone(), socket, None, None).await?;
+    let server = serve::bind(place, serving.clone(), socket, None, serve::Every::default()).await?;
     let url = format!("grpc://{}", server.address());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async move {

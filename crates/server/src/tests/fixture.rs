@@ -73,6 +73,7 @@ pub fn options(address: &str) -> ServeOptions {
         program: "lineament test".to_owned(),
         memory_limit: None,
         reconcile_every: None,
+        compact_every: None,
     }
 }
 
