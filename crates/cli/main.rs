@@ -6,6 +6,7 @@ mod access;
 mod apply;
 mod audit;
 mod checkpoint;
+mod compact;
 mod definitions_folder;
 mod demo;
 mod deploy;
@@ -88,6 +89,7 @@ enum Verb {
     Reconcile(reconcile::Arguments),
     Rollback(rollback::Arguments),
     Checkpoint(checkpoint::Arguments),
+    Compact(compact::Arguments),
     Emit(emit::Arguments),
     Serve(serve::Arguments),
     Token(token::Arguments),
@@ -134,6 +136,7 @@ fn main() -> ExitCode {
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
             Verb::Rollback(arguments) => rollback::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
+            Verb::Compact(arguments) => compact::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, arguments).await,
             Verb::Token(arguments) => token::run(arguments),

@@ -40,6 +40,9 @@ pub struct Arguments {
     /// `lineament reconcile`
     #[arg(long, env = "LINEAMENT_RECONCILE_EVERY", default_value = "1h", value_parser = schedule)]
     reconcile_every: Schedule,
+    /// How often to look whether small files are worth merging, as 5m or 1h; `never` to leave it to `lineament compact`
+    #[arg(long, env = "LINEAMENT_COMPACT_EVERY", default_value = "10m", value_parser = schedule)]
+    compact_every: Schedule,
     #[command(flatten, next_help_heading = "Queue")]
     queue: Queue,
     #[command(flatten, next_help_heading = "Metrics and health")]
@@ -207,7 +210,6 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     tracing_subscriber::registry().with(spans).with(log).init();
     let serving = place.open_or_create().await?.with_opaque_reads(arguments.opaque_reads.into());
     let address = SocketAddr::new(arguments.host, arguments.port);
-    let every = arguments.reconcile_every.0;
     let emitter = match &arguments.openlineage {
         Some(to) => {
             let options = arguments.told.options(to, None);
@@ -221,7 +223,8 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     };
     let options = ServeOptions {
         memory_limit: arguments.memory_limit,
-        reconcile_every: every,
+        reconcile_every: arguments.reconcile_every.0,
+        compact_every: arguments.compact_every.0,
         admission: arguments.queue.limits(),
         http: arguments.watched.options(),
         access: arguments.access.options(),
@@ -267,6 +270,7 @@ pub fn options(place: &Place, address: SocketAddr) -> ServeOptions {
         program: PROGRAM.to_owned(),
         memory_limit: None,
         reconcile_every: None,
+        compact_every: None,
         admission: AdmissionLimits::default(),
         http: None,
         access: AccessOptions::default(),

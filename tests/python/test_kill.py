@@ -241,3 +241,55 @@ def test_other_verbs(tmp_path, seed):
         run(store, "replay", made["training_set"])
     assert "holds" in run(store, "checkpoint", "--check")
     print(f"{kills} kills, {len(done)} of {number} commands ended before; {len(sets)} training sets rebuilt")
+
+
+@pytest.mark.parametrize("seed", [4])
+def test_compaction(tmp_path, seed):
+    """Killed while it merges: either all of a run lies in new files or none of it does, and no row is lost or doubled."""
+    folder, store = tmp_path / "features", tmp_path / "store"
+    folder.mkdir()
+    for name, text in DEFINITIONS.items():
+        (folder / name).write_text(text.partition("\n[source]")[0])
+    run(store, "apply", folder)
+    moments = random.Random(seed)
+    delivered: set[int] = set()
+
+    def deliver() -> None:
+        with Server(store, "--compact-every", "never") as server, lineament.connect(server.url) as client:
+            for number in range(len(delivered), len(delivered) + 3):
+                client.ingest("tick", delivery(number), key=f"delivery-{number}")
+                delivered.add(number)
+
+    deliver()
+    started = time.monotonic()
+    run(store, "compact", "--everything")
+    usual = time.monotonic() - started
+    kills, merged = 0, 1
+    while kills < 16:
+        deliver()
+        process = subprocess.Popen(
+            command(store, "compact", "--everything"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        # From the first instant to well past the usual end: each merge has more rows than the one before.
+        time.sleep(moments.uniform(0, 2.5 * usual))
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.communicate(timeout=60)
+        assert check(store, delivered, delivered) == delivered
+        entries = [json.loads(entry.read_bytes()) for entry in (store / "log").glob("*.json")]
+        merged = sum(record["type"] == 60 for entry in entries for record in entry["records"])
+        run(store, "compact", "--check")
+    assert merged > 1, "no merge ended before it was killed"
+    run(store, "compact", "--everything")
+    assert check(store, delivered, delivered) == delivered
+    checked = run(store, "compact", "--check")
+    assert f"{len(delivered) * (ROWS - 1):,} rows of" in str(checked), checked
+    with Server(store) as server, lineament.connect(server.url) as client:
+        files = client.sql("SELECT DISTINCT file FROM history('tick')").to_arrow()
+        assert files.num_rows == 1, files
+    orphaned = len(list((store / "manifests").glob("*.parquet"))) - len(delivered) - merged - 1
+    print(
+        f"{kills} kills of a merge that takes {usual:.3f} s; {merged} merges are in the log but for the last, and {orphaned} more "
+        "were written and not committed"
+    )

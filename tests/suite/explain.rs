@@ -13,7 +13,7 @@ use futures::StreamExt;
 use proptest::collection::vec;
 use proptest::option;
 use serde_json::json;
-use serving::{ExplainRequest, ExplainValueRequest, Kind, Serving};
+use serving::{CompactRequest, ExplainRequest, ExplainValueRequest, Kind, Serving};
 use storage::environment::{self, TestClock};
 use storage::manifest;
 use storage::partition::{self, Columns, Layout, Target};
@@ -307,6 +307,28 @@ async fn of_many_files_few_are_opened() {
     assert_eq!((unknown.null_reason.as_deref(), unknown.unopened_files), (Some("unknown_entity"), 0));
     let early = serving.explain_value(ask(0, 0, false), &author()).await.unwrap();
     assert_eq!((early.null_reason.as_deref(), early.unopened_files), (Some("later"), batches as u64 - 64));
+
+    // Merged, they lie in few files; who has just opened the store reads few manifests.
+    let started = Instant::now();
+    let done = serving.compact(&CompactRequest::all(None), &author()).await.unwrap();
+    println!("merged {} times in {:?}", done.len(), started.elapsed());
+    let opened = Serving::new(Catalog::open(serving.catalog().store().clone()).await.unwrap());
+    for (what, key, at, expected) in [
+        ("an entity of one batch, merged and with all manifests to read", middle, batches, -middle),
+        ("an entity of all batches, merged", 0, middle, middle),
+    ] {
+        let started = Instant::now();
+        let found = opened.explain_value(ask(key, at, false), &author()).await.unwrap();
+        println!("{what}, of {batches} batches: {:?}", started.elapsed());
+        assert_eq!((found.value, found.unopened_files), (Some(expected.to_string()), 0));
+        let winner = found.winner.unwrap();
+        let valid_at = winner.valid_at.parse::<Timestamp>().unwrap();
+        assert_eq!(valid_at, Timestamp(BEGINNING + expected.abs() * UNIT));
+        let batch: BatchId = winner.batch.parse().unwrap();
+        let (state, place) = (opened.catalog().state(), expected.unsigned_abs() as usize - 1);
+        let line = state.views().next().unwrap().line;
+        assert_eq!(state.batches_of_line(line)[place].record.batch, batch);
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use catalog::records::{
     AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, BatchRestored, BatchWithdrawn,
-    DeploymentChanged, DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved,
+    Compacted, DeploymentChanged, DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved,
     ExternalLinked, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object,
     ReadsRecorded, Reconciled, Record, RecordError, Role, RunObserved, Selected, ServiceDefined, SourceFile,
     StoreCreated, Subject, TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored,
@@ -399,6 +399,38 @@ fn registry() -> Vec<Vec<Record>> {
             BatchRestored { batch: id(21), reason: "it was °F".to_owned() }.into(),
             VersionRestored { version: id(12), reason: "it was right".to_owned() }.into(),
         ],
+        vec![
+            Compacted {
+                compaction: id(80),
+                view: id(2),
+                version: id(11),
+                first: id(20),
+                last: id(21),
+                batches: 2,
+                place: 0,
+                replaces: Vec::new(),
+                after: None,
+                rows: 52_228,
+                manifest: object("manifests/80.parquet"),
+            }
+            .into(),
+        ],
+        vec![
+            Compacted {
+                compaction: id(81),
+                view: id(2),
+                version: id(11),
+                first: id(20),
+                last: id(23),
+                batches: 4,
+                place: 0,
+                replaces: vec![id(80)],
+                after: Some(Sequence(22)),
+                rows: 104_456,
+                manifest: object("manifests/81.parquet"),
+            }
+            .into(),
+        ],
     ]
 }
 
@@ -491,7 +523,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 21
+store 01890a5d-ac96-774b-bcce-000000000000 at 23
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -535,7 +567,7 @@ withdrawn version 12 by 20: too wide a range
 restored batch 21 by 21: it was °F
 restored version 12 by 21: it was right
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted
 ";
 
 fn summary(state: &State) -> String {

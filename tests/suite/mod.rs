@@ -4,6 +4,7 @@ mod asof_join;
 mod audit;
 mod cases;
 mod column_lineage;
+mod compaction;
 mod coverage;
 mod damage;
 mod diff;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use feature::digest::{Digest, HashAlgorithm, hash};
-use feature::{BatchId, CommitId, Id, Sequence, StoreId};
+use feature::{BatchId, CommitId, CompactionId, Id, Sequence, StoreId};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use storage::entry::{Entry, RawRecord, RequestKey};
@@ -21,7 +21,8 @@ use crate::checkpoint::{self, Checked, PassedOver};
 use crate::error::{Error, Result};
 use crate::records::{Object, Record, StoreCreated};
 use crate::registry::introduction;
-use crate::state::{Applied, Batch, Provenance, State, ViewVersion};
+use crate::state::{Applied, Batch, Compaction, Provenance, Run, State, ViewVersion};
+use crate::visible_file::{FileBatches, VisibleFile};
 
 /// A handle to an open store; cheap to clone, shared by everything that reads or writes it.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ struct Inner {
     turn: tokio::sync::Mutex<()>,
     manifests: RwLock<Manifests>,
     manifests_asked: Questions,
+    /// The files of compactions, with all of their batches.
+    runs: RwLock<HashMap<CompactionId, Arc<[VisibleFile]>>>,
     proved: OnceCell<()>,
     checkpoints: Mutex<Checkpoints>,
     /// Held by the task that writes a checkpoint.
@@ -58,14 +61,6 @@ struct Checkpoints {
     begun: Option<Sequence>,
     /// Found when the store was opened.
     passed_over: Vec<PassedOver>,
-}
-
-/// A file that counts for a view at a snapshot, with the batch that it holds.
-#[derive(Clone, Debug)]
-pub struct VisibleFile {
-    /// Shared: it holds a digest of each of the file's blocks.
-    pub file: Arc<DataFile>,
-    pub batch: Arc<Batch>,
 }
 
 /// What a commit wants to append, decided on the newest state.
@@ -186,6 +181,7 @@ impl Catalog {
             turn: tokio::sync::Mutex::new(()),
             manifests: RwLock::default(),
             manifests_asked: Questions::default(),
+            runs: RwLock::default(),
             proved: OnceCell::new(),
             checkpoints: Mutex::new(checkpoints),
             writing: Arc::default(),
@@ -469,11 +465,68 @@ impl Catalog {
         at: Sequence,
     ) -> Result<Vec<VisibleFile>> {
         let mut files = Vec::new();
-        for batch in state.batches_of(version, at) {
-            for file in self.batch_files(&batch).await?.iter() {
-                files.push(VisibleFile { file: file.clone(), batch: batch.clone() });
+        for run in state.runs_of_line(version.line) {
+            let batches = run.batches();
+            // All batches of a run are of one version.
+            if !batches
+                .first()
+                .is_some_and(|first| first.by.sequence <= at && state.counts_for(first, version))
+            {
+                continue;
+            }
+            let counts = |batch: &&Arc<Batch>| batch.by.sequence <= at && state.counts_at(batch, at);
+            let counted: Vec<Arc<Batch>> = batches.iter().filter(counts).cloned().collect();
+            if !counted.is_empty() {
+                files.extend(self.run_files(run, &counted).await?);
             }
         }
+        Ok(files)
+    }
+
+    /// The files of a run, with those of its batches that count.
+    pub async fn run_files(&self, run: Run<'_>, counted: &[Arc<Batch>]) -> Result<Vec<VisibleFile>> {
+        match run {
+            Run::Batch(batch) => {
+                let files = self.batch_files(batch).await?;
+                Ok(files.iter().map(|file| VisibleFile::of_one(file.clone(), batch.clone())).collect())
+            }
+            Run::Compacted(compaction, batches) => {
+                let whole = self.compaction_files(compaction, batches).await?;
+                if counted.len() == batches.len() {
+                    return Ok(whole.to_vec());
+                }
+                let some = |file: &VisibleFile| VisibleFile::of_several(file.file.clone(), counted);
+                Ok(whole.iter().filter_map(some).collect())
+            }
+        }
+    }
+
+    /// The manifest of a compaction, checked against the digest in the log, and that its files hold no others than these batches.
+    pub(crate) async fn compaction_files(
+        &self,
+        compaction: &Compaction,
+        batches: &[Arc<Batch>],
+    ) -> Result<Arc<[VisibleFile]>> {
+        let id = compaction.record.compaction;
+        if let Some(files) = read(&self.inner.runs).get(&id) {
+            return Ok(files.clone());
+        }
+        let manifest = &compaction.record.manifest;
+        let bytes = self.object(manifest).await?;
+        let mut files = Vec::new();
+        for file in manifest::decode(&manifest.path, &bytes)? {
+            let whole = VisibleFile::of_several(Arc::new(file), batches);
+            let whole = whole
+                .filter(|file| !matches!(&file.batches, FileBatches::Several(some) if some.is_partial()));
+            files.push(whole.ok_or_else(|| {
+                storage::Error::corrupt(
+                    &manifest.path,
+                    "it has files of other batches than its compaction holds",
+                )
+            })?);
+        }
+        let files: Arc<[VisibleFile]> = files.into();
+        write(&self.inner.runs).insert(id, files.clone());
         Ok(files)
     }
 

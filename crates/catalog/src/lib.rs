@@ -8,6 +8,7 @@
 pub mod author;
 pub mod cache_use;
 pub mod checkpoint;
+pub mod compaction;
 pub mod conditions;
 pub mod external;
 pub mod following;
@@ -23,12 +24,14 @@ pub mod withdrawal;
 mod catalog;
 mod error;
 mod folding;
+mod visible_file;
 
 pub use author::Author;
 pub use cache_use::CacheUse;
-pub use catalog::{Catalog, Intent, Outcome, RequestBinding, VisibleFile};
+pub use catalog::{Catalog, Intent, Outcome, RequestBinding};
 pub use conditions::{Condition, Conditions};
 pub use error::{Error, Result};
 pub use folding::Fold;
 pub use following::{Followed, Following};
 pub use state::State;
+pub use visible_file::{FileBatches, Several, VisibleFile};

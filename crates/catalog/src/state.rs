@@ -4,6 +4,7 @@
 //! prefix of the log holds the same state. Nothing is forgotten when something newer comes: everything carries the
 //! sequence at which it appeared, and so one state answers for every sequence up to its head.
 
+mod compactions;
 pub mod registry;
 mod stored;
 mod tables;
@@ -23,9 +24,11 @@ use crate::records::{
     ReadsRecorded, Record, ServiceDefined, StoreCreated, Subject, TrainingSetRecorded, Verified,
     VersionRestored, VersionWithdrawn, ViewVersionDefined,
 };
+use crate::state::compactions::Compactions;
 use crate::state::registry::Registry;
 use crate::state::stored::Stored;
 
+pub use compactions::{Compaction, Run};
 pub(crate) use tables::{Table, Tables};
 pub use withdrawals::{Withdrawable, Withdrawal, Withdrawals};
 
@@ -181,6 +184,8 @@ pub enum ApplyError {
     Unresolved { sequence: Sequence, what: &'static str, id: String },
     #[error("entry {sequence} repeats {what} {id}")]
     Repeated { sequence: Sequence, what: &'static str, id: String },
+    #[error("entry {sequence} compacts what cannot be: {why}")]
+    Compaction { sequence: Sequence, why: String },
     #[error("entry {sequence} holds a definition that this program cannot read: {why}")]
     Definition { sequence: Sequence, why: String },
 }
@@ -219,6 +224,7 @@ pub struct State {
     verifications: Arc<Vec<Verification>>,
     reads: Arc<Vec<RecordedReads>>,
     withdrawals: Arc<Withdrawals>,
+    compactions: Arc<Compactions>,
     // What came since the checkpoint.
     /// In the order of the log.
     admitted: Vec<Arc<Batch>>,
@@ -289,6 +295,7 @@ impl State {
             verifications: Arc::default(),
             reads: Arc::default(),
             withdrawals: Arc::default(),
+            compactions: Arc::default(),
             admitted: Vec::new(),
             lines: HashMap::new(),
             batches: HashMap::new(),
@@ -359,6 +366,7 @@ impl State {
                 Arc::make_mut(&mut self.reads).push(reads);
                 Ok(())
             }
+            Record::Compacted(body) => self.compact(body, by),
             Record::Verified(body) => {
                 if self.training_set(body.training_set).is_none() {
                     return Err(unresolved(by, "training set", body.training_set.to_string()));

@@ -4,16 +4,17 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::ArrayRef;
 use catalog::state::{State, ViewVersion};
 use catalog::{Catalog, VisibleFile};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
-use feature::VersionId;
 use feature::definition::Key;
 use feature::key::bucket_of_rows;
 use feature::key::statistic::{StatisticValue, statistic_bytes};
+use feature::{Sequence, VersionId};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use storage::manifest::DataFile;
 
@@ -24,7 +25,7 @@ const MANIFESTS: usize = 32;
 #[derive(Clone, Debug)]
 pub struct KeyFile {
     pub file: VisibleFile,
-    /// Whether the file's batch counts for the version, at whatever sequence.
+    /// Whether the file's batches count for the version, at whatever sequence.
     pub counts: bool,
     /// Least and greatest valid_at of the file's rows, in microseconds; none where it is not known.
     pub valid_at: Option<(i64, i64)>,
@@ -40,6 +41,8 @@ pub struct KeyFiles {
 struct Line {
     /// How many of the line's batches are in `files`.
     batches: usize,
+    /// The view's last compaction when they were taken in: a later one puts others in their place.
+    compacted: Option<Sequence>,
     files: Vec<Bounded>,
 }
 
@@ -103,45 +106,53 @@ impl KeyFiles {
             }
             found.push(KeyFile {
                 file: bounded.file.clone(),
-                counts: state.counts_for(&bounded.file.batch, version),
+                counts: state.counts_for(bounded.file.first(), version),
                 valid_at: bounded.valid_at,
             });
         }
         Ok(found)
     }
 
-    /// Takes in the batches that came since.
+    /// Takes in the batches that came since, or all anew where some were written into other files.
     async fn extend(&self, catalog: &Catalog, state: &State, version: &ViewVersion) -> Result<()> {
-        let batches = state.batches_of_line(version.line);
+        let compacted = state.last_compaction(version.view);
         let known = {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.entry(version.line).or_default().batches
+            let line = lines.entry(version.line).or_default();
+            if line.compacted < compacted {
+                *line = Line { compacted, ..Line::default() };
+            }
+            // One that has seen a later compaction has all batches that this state has.
+            if line.compacted == compacted { line.batches } else { usize::MAX }
         };
-        let new = batches.get(known..).unwrap_or_default();
-        if new.is_empty() {
+        if known >= state.batches_of_line(version.line).len() {
             return Ok(());
         }
-        let mut reads = Vec::with_capacity(new.len());
-        for batch in new {
-            reads.push(catalog.batch_files(batch).boxed());
+        let runs = state.runs_of_line(version.line);
+        let mut reads = Vec::with_capacity(runs.len());
+        let mut place = 0;
+        for run in runs {
+            let from = place;
+            place += run.batches().len();
+            if from >= known {
+                let read = async move { Ok((from..place, catalog.run_files(run, run.batches()).await?)) };
+                reads.push(read.boxed());
+            }
         }
-        let manifests: Vec<Arc<[Arc<DataFile>]>> = stream::iter(reads)
+        let manifests: Vec<(Range<usize>, Vec<VisibleFile>)> = stream::iter(reads)
             .buffered(MANIFESTS)
             .try_collect()
             .await
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+            .map_err(|error: catalog::Error| DataFusionError::External(Box::new(error)))?;
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let line = lines.entry(version.line).or_default();
-        for (place, (batch, manifest)) in (known..).zip(new.iter().zip(manifests)) {
-            // Somebody else may have taken it in meanwhile.
-            if place != line.batches {
+        for (batches, files) in manifests {
+            // Somebody else may have taken it in meanwhile, or all anew.
+            if batches.start != line.batches || line.compacted != compacted {
                 continue;
             }
-            for file in manifest.iter() {
-                let file = VisibleFile { file: file.clone(), batch: batch.clone() };
-                line.files.push(Bounded::new(file, version));
-            }
-            line.batches += 1;
+            line.files.extend(files.into_iter().map(|file| Bounded::new(file, version)));
+            line.batches = batches.end;
         }
         Ok(())
     }

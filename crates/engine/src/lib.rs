@@ -18,6 +18,7 @@ pub mod sql;
 mod key_files;
 mod memory;
 mod recorded_reads;
+mod row_batches;
 mod scan;
 mod session;
 mod snapshot;

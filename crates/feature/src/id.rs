@@ -88,6 +88,8 @@ ids! {
     BatchId;
     /// One data file.
     FileId;
+    /// One write of batches into other files.
+    CompactionId;
     /// A side object that an entry names by digest.
     BodyId;
     /// A stored spine.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use catalog::Author;
 use futures::Stream;
-use serving::{Memory, Serving};
+use serving::{CompactRequest, Memory, Serving};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -57,6 +57,8 @@ pub struct ServeOptions {
     pub memory_limit: Option<u64>,
     /// How often all that training sets and models refer to is looked at; never where there is none.
     pub reconcile_every: Option<Duration>,
+    /// How often small files are merged where that is worth it; never, for none.
+    pub compact_every: Option<Duration>,
     /// How many queries may run and wait.
     pub admission: AdmissionLimits,
     /// Where metrics and health are asked for; nowhere where there is none.
@@ -135,6 +137,10 @@ impl Server {
         let reconciler =
             options.reconcile_every.map(|every| tokio::spawn(reconcile_now_and_then(serving.clone(), every)));
         let author = Author { principal: options.principal, program: options.program, ..Author::default() };
+        let compacting = (serving.clone(), author.clone());
+        let compactor = options
+            .compact_every
+            .map(|every| tokio::spawn(compact_now_and_then(compacting.0, compacting.1, every)));
         let flight =
             Flight::new(serving.clone(), author.clone(), access.seals, admission.clone(), metrics.clone());
         let flight = FlightServiceServer::new(flight).max_decoding_message_size(MESSAGE_BYTES);
@@ -188,6 +194,10 @@ impl Server {
         // A pass only reads; the next program makes another.
         if let Some(reconciler) = reconciler {
             reconciler.abort();
+        }
+        // What it has written and not committed is nobody's.
+        if let Some(compactor) = compactor {
+            compactor.abort();
         }
         // A flush that runs must end by itself: cut off, it would forget the reads that it holds.
         last_flush.notify_one();
@@ -256,6 +266,23 @@ async fn reconcile_now_and_then(serving: Serving, every: Duration) {
                 }
             }
             Err(error) => tracing::warn!(%error, "the store could not be reconciled; it is tried again"),
+        }
+    }
+}
+
+async fn compact_now_and_then(serving: Serving, author: Author, every: Duration) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match serving.compact(&CompactRequest::levels(), &author).await {
+            Ok(done) => {
+                for merge in done.iter().filter(|merge| merge.sequence.is_some()) {
+                    let (version, before, after) = (&merge.of.version, merge.of.files, merge.files);
+                    tracing::info!(%version, rows = merge.of.rows, before, after, "small files were merged");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "files could not be merged; it is tried again"),
         }
     }
 }

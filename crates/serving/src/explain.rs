@@ -9,7 +9,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::util::display::array_value_to_string;
 use catalog::Author;
 use catalog::records::Object;
-use catalog::state::ViewVersion;
+use catalog::state::{Batch, ViewVersion};
 use catalog::{State, VisibleFile};
 use engine::point_in_time::{CandidateRow, Cut, NullReason, candidates, cast_key};
 use engine::{KeyFile, Snapshot};
@@ -18,7 +18,7 @@ use feature::{Reference, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::judgement::{Counts, Judgement, Known};
+use crate::judgement::{Judgement, Known};
 use crate::looked_at::looked_at;
 use crate::reads::{Read, ReadKind};
 use crate::replay::cut_of;
@@ -406,9 +406,10 @@ impl Serving {
         reason: Option<&str>,
         bodies: &mut HashMap<String, Body>,
     ) -> Result<Candidate> {
-        let Some(VisibleFile { file, batch }) = files.get(row.file) else {
+        let Some(VisibleFile { file, .. }) = files.get(row.file) else {
             return Err(Error::new(Kind::Internal, "a candidate is of no file"));
         };
+        let batch = &row.batch;
         let body = match &batch.record.body {
             Some(object) => self.body(object, bodies).await?,
             None => Body::default(),
@@ -454,23 +455,21 @@ struct Body {
 }
 
 /// What was read of a key.
+#[derive(Default)]
 struct Opened {
     rows: Vec<CandidateRow>,
     known: Known,
     unopened: u64,
 }
 
-impl Default for Opened {
-    fn default() -> Self {
-        Self { rows: Vec::new(), known: Known { files: Vec::new(), counts: Vec::new() }, unopened: 0 }
-    }
-}
-
 impl Opened {
     async fn open(&mut self, newest: &Snapshot, asked: &Asked<'_>, files: Vec<KeyFile>) -> Result<()> {
         let before = self.known.files.len();
         for file in files {
-            self.known.counts.push(asked.judgement.counts(&newest.state, &file));
+            self.known.counts.push(file.counts);
+            let withdrawn = |batch: &&Arc<Batch>| !newest.state.counts_at(batch, asked.judgement.sequence);
+            let withdrawn = file.file.batches().iter().filter(withdrawn).map(|batch| batch.record.batch);
+            self.known.withdrawn.extend(withdrawn);
             self.known.files.push(file.file);
         }
         let new = &self.known.files[before..];
@@ -496,8 +495,10 @@ impl Nearest {
         let at = judgement.at.map_or(i64::MIN, Timestamp::micros);
         let mut near = Self { past: Vec::new(), later: Vec::new(), others: Vec::new(), at };
         for file in files {
-            let counts = judgement.counts(state, &file) == Counts::Yes;
-            if !counts || file.file.batch.by.sequence > judgement.sequence {
+            let wins = |batch: &Arc<Batch>| {
+                batch.by.sequence <= judgement.sequence && state.counts_at(batch, judgement.sequence)
+            };
+            if !file.counts || !file.file.batches().iter().any(wins) {
                 near.others.push(file);
             } else if least(&file) <= at {
                 near.past.push(file);

@@ -1,11 +1,11 @@
 //! Which observation of a key wins, and why each of the others does not: the rule of retrieval, told row by row.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
-use catalog::{State, VisibleFile};
-use engine::KeyFile;
+use catalog::VisibleFile;
 use engine::point_in_time::{CandidateRow, Cut, NullReason};
-use feature::{Sequence, Span, Timestamp};
+use feature::{BatchId, Sequence, Span, Timestamp};
 
 /// What a value is asked for at.
 #[derive(Clone, Copy, Debug)]
@@ -19,10 +19,13 @@ pub(crate) struct Judgement {
 }
 
 /// The files of a key, by the positions that candidates name.
+#[derive(Default)]
 pub(crate) struct Known {
     pub files: Vec<VisibleFile>,
-    /// Whether each file's batch counts for the version.
-    pub counts: Vec<Counts>,
+    /// Whether each file's batches count for the version.
+    pub counts: Vec<bool>,
+    /// Those of them that are withdrawn at the snapshot.
+    pub withdrawn: HashSet<BatchId>,
 }
 
 /// Whether a batch counts for a version at a snapshot that has it.
@@ -36,27 +39,18 @@ pub(crate) enum Counts {
 }
 
 impl Known {
-    fn sequence(&self, row: &CandidateRow) -> Sequence {
-        self.files.get(row.file).map_or(Sequence::ZERO, |file| file.batch.by.sequence)
-    }
-
     fn counts(&self, row: &CandidateRow) -> Counts {
-        self.counts.get(row.file).copied().unwrap_or(Counts::OtherVersion)
+        if !self.counts.get(row.file).copied().unwrap_or(false) {
+            Counts::OtherVersion
+        } else if self.withdrawn.contains(&row.batch.record.batch) {
+            Counts::Withdrawn
+        } else {
+            Counts::Yes
+        }
     }
 }
 
 impl Judgement {
-    /// Whether the rows of a file count at the snapshot, if it has them.
-    pub fn counts(&self, state: &State, file: &KeyFile) -> Counts {
-        if !file.counts {
-            Counts::OtherVersion
-        } else if state.counts_at(&file.file.batch, self.sequence) {
-            Counts::Yes
-        } else {
-            Counts::Withdrawn
-        }
-    }
-
     pub fn cut_at(&self) -> Timestamp {
         match (self.cut, self.at) {
             (Cut::Row, Some(at)) => at,
@@ -73,7 +67,7 @@ impl Judgement {
 
     /// Why a row cannot win whatever others there are: the first reason that applies.
     fn excludes(&self, row: &CandidateRow, known: &Known) -> Option<&'static str> {
-        if known.sequence(row) > self.sequence {
+        if row.batch.by.sequence > self.sequence {
             Some("after_sequence")
         } else if known.counts(row) == Counts::OtherVersion {
             Some("other_version")
@@ -92,7 +86,8 @@ impl Judgement {
 
     /// The place of the winner.
     pub fn best(&self, rows: &[CandidateRow], known: &Known) -> Option<usize> {
-        let order = |row: &CandidateRow| (row.valid_at, row.known_at, known.sequence(row), row.file, row.row);
+        let order =
+            |row: &CandidateRow| (row.valid_at, row.known_at, row.batch.by.sequence, row.file, row.row);
         (0..rows.len())
             .filter(|place| self.excludes(&rows[*place], known).is_none())
             .max_by_key(|place| order(&rows[*place]))
@@ -120,7 +115,10 @@ impl Judgement {
         }
         let at = self.at.map_or(0, Timestamp::micros);
         judged.sort_by_key(|(row, _)| {
-            (row.valid_at.micros().abs_diff(at), Reverse((row.valid_at, row.known_at, row.file, row.row)))
+            (
+                row.valid_at.micros().abs_diff(at),
+                Reverse((row.valid_at, row.known_at, row.batch.by.sequence, row.row)),
+            )
         });
         judged
     }
@@ -130,7 +128,7 @@ impl Judgement {
         let Some(at) = self.at.filter(|_| !null_key) else { return NullReason::NullKeyOrTime };
         let mut reason = NullReason::UnknownEntity;
         let counted =
-            |row: &&CandidateRow| known.sequence(row) <= self.sequence && known.counts(row) == Counts::Yes;
+            |row: &&CandidateRow| row.batch.by.sequence <= self.sequence && known.counts(row) == Counts::Yes;
         for row in rows.iter().filter(counted) {
             let reached = if row.valid_at > at {
                 NullReason::Later

@@ -5,6 +5,7 @@
 
 mod audit;
 mod column_edges;
+mod compaction;
 mod derived_columns;
 mod diff;
 pub mod emission;
@@ -39,6 +40,7 @@ pub use audit::{
     JudgedBy, Lead,
 };
 pub use column_edges::edges_of;
+pub use compaction::CompactRequest;
 pub use diff::{
     Cause, CellCount, CellExample, Class, ColumnChanges, Compared, Diff, DiffRequest, DiffSide, EntryCount,
     FullDiff, Retyped, RowChange, RowCounts, RowExample,

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use catalog::State;
 use catalog::records::Object;
-use catalog::state::{Batch, TrainingSet};
-use feature::{BatchId, Sequence, Timestamp};
+use catalog::state::{Batch, Run, TrainingSet};
+use feature::{BatchId, Sequence, Timestamp, VersionId};
 use futures::StreamExt;
 use lineage::dangling::Standing;
 use lineage::graph::Node;
@@ -285,6 +285,7 @@ impl<'a> Pass<'a> {
                 batches.push(((**batch).clone(), BTreeSet::from([Node::Run(run)])));
             }
         }
+        self.runs(&batches).await?;
         let catalog = self.serving.catalog().clone();
         let mut read = futures::stream::iter(batches)
             .map(|(batch, owners)| {
@@ -316,6 +317,41 @@ impl<'a> Pass<'a> {
                 Err(error) => {
                     let problem = damage(error.into())?;
                     self.is_wrong("manifest", &record.manifest.path, &owners, problem);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that some of these batches were written into since.
+    async fn runs(&mut self, batches: &[(Batch, BTreeSet<Node>)]) -> Result<()> {
+        let wanted: BTreeMap<BatchId, &BTreeSet<Node>> =
+            batches.iter().map(|(batch, owners)| (batch.record.batch, owners)).collect();
+        let catalog = self.serving.catalog().clone();
+        let lines: BTreeSet<VersionId> = batches.iter().map(|(batch, _)| batch.line).collect();
+        let state = self.state;
+        for run in lines.into_iter().flat_map(|line| state.runs_of_line(line)) {
+            let Run::Compacted(compaction, held) = run else { continue };
+            let held = held.iter().map(|batch| batch.record.batch).filter(|batch| wanted.contains_key(batch));
+            let owners: BTreeSet<Node> =
+                held.flat_map(|batch| wanted[&batch].iter().cloned().chain([Node::Batch(batch)])).collect();
+            if owners.is_empty() {
+                continue;
+            }
+            let manifest = &compaction.record.manifest;
+            self.objects += 1;
+            self.bytes += manifest.bytes;
+            let bytes = catalog.object(manifest).await;
+            match bytes.and_then(|bytes| Ok(storage::manifest::decode(&manifest.path, &bytes)?)) {
+                Ok(files) => {
+                    for file in files {
+                        let path = file.path.clone();
+                        self.need("data_file", &path, What::File(file), owners.clone());
+                    }
+                }
+                Err(error) => {
+                    let problem = damage(error.into())?;
+                    self.is_wrong("manifest", &manifest.path, &owners, problem);
                 }
             }
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{Field, Schema};
-use catalog::VisibleFile;
 use catalog::state::{State, ViewVersion};
 use engine::column_lineage::Traced;
 use engine::features::Resolved;
@@ -55,10 +54,9 @@ impl Blocks {
     }
 }
 
-/// The row that won for each of some rows of a set, in one of its views.
+/// The observation that won for each of some rows of a set, in one of its views.
 pub(crate) struct Winners {
     pub version: Arc<ViewVersion>,
-    pub files: Arc<Vec<VisibleFile>>,
     pub sequence: Sequence,
     pub cut: Cut,
     pub ttl: Option<Span>,
@@ -206,7 +204,7 @@ impl Serving {
         whole.project(&places).map_err(|error| Error::internal("columns cannot be picked", error))
     }
 
-    /// Which row of which file won for some rows of a set, in one of its views.
+    /// Which observation won for some rows of a set, in one of its views.
     pub(crate) async fn winners_of(
         &self,
         set: &RecordedSet,
@@ -235,7 +233,7 @@ impl Serving {
         let order = Arc::new(order_of(&version, &spine, &at)?);
         let lookup = Lookup {
             version: version.clone(),
-            files: files.clone(),
+            files,
             direction: Direction::AtOrBefore,
             ttl,
             cut,
@@ -244,7 +242,6 @@ impl Serving {
         let found = winners(&snapshot.files, &lookup, &order).await?;
         Ok(Winners {
             version,
-            files,
             sequence: set.manifest.sequence,
             cut,
             ttl,

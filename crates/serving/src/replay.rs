@@ -8,7 +8,7 @@ use catalog::{Author, Intent};
 use engine::features::{self, Pinned, Resolved};
 use engine::point_in_time::{Cut, LookupReport};
 use engine::{Session, Snapshot};
-use feature::{BatchId, Sequence, TrainingSetId};
+use feature::{BatchId, FileId, Sequence, TrainingSetId};
 use lineage::Manifest;
 use lineage::manifest::{ColumnManifest, Knowledge, ReferenceManifest};
 use serde::Serialize;
@@ -109,13 +109,15 @@ impl Serving {
 
     /// Checks every file of every batch that counted, also where no cell came from: a proof rests on whole files.
     async fn check_files(&self, session: &Session, manifest: &Manifest) -> Result<()> {
-        let batches: BTreeSet<BatchId> =
-            manifest.views.iter().flat_map(|view| view.batches.iter().copied()).collect();
-        for id in batches {
-            // One that is not in the log is named by the comparison.
-            let Some(batch) = session.snapshot().state.batch(id) else { continue };
-            for file in self.catalog().batch_files(batch).await?.iter() {
-                whole_files::check(self.catalog(), file).await?;
+        let snapshot = session.snapshot();
+        let mut checked: BTreeSet<FileId> = BTreeSet::new();
+        for view in &manifest.views {
+            // One that is not in the log, as a batch that is not, is named by the comparison.
+            let Some(version) = snapshot.state.view_version(view.version) else { continue };
+            for visible in snapshot.visible_files(version).await? {
+                if checked.insert(visible.file.id) {
+                    whole_files::check(self.catalog(), &visible.file).await?;
+                }
             }
         }
         Ok(())

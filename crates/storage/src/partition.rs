@@ -5,6 +5,9 @@ mod arrange;
 mod encode;
 mod encodings;
 mod layout;
+mod merge;
+mod pieces;
+mod places;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 pub use agreement::disagreements;
 pub use layout::{Compression, Layout};
+pub use merge::{Merged, write_merged};
+pub use pieces::{piece_of_rows, reproduces};
+pub use places::{Place, places};
 
 use crate::manifest::DataFile;
 use crate::{Error, Result};
@@ -54,6 +60,8 @@ pub(crate) const VALID_AT: &str = "valid_at";
 pub(crate) const KNOWN_AT: &str = "known_at";
 /// The name of the column that marks retractions.
 pub(crate) const RETRACTED: &str = "_retracted";
+/// The name of the column that says which batch a row is of, in files of several.
+pub const BATCH: &str = "_batch";
 
 /// Writes the rows, which stand in the order of their arrival, as files under `data/{view}/v{version}/`, and gives
 /// the files in the order of the manifest: by partition, then by bucket.

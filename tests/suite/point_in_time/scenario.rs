@@ -108,6 +108,8 @@ pub struct Batch {
     pub layout: u8,
     /// Where the rows are cut into record batches.
     pub cuts: Vec<u8>,
+    /// The layout in which all batches of the store are merged once it has come, if they are.
+    pub compacted: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,14 +270,16 @@ fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
 
 pub fn batch() -> impl Strategy<Value = Batch> {
     let rows = prop_oneof![3 => rows(12), 1 => rows(60)];
-    (rows, 0..5u8, any::<bool>(), any::<bool>(), 0..8u8, vec(any::<u8>(), 0..3)).prop_map(
-        |(rows, later, correction, retractions, layout, cuts)| Batch {
+    let compacted = option::weighted(0.7, 0..8u8);
+    (rows, 0..5u8, any::<bool>(), any::<bool>(), 0..8u8, vec(any::<u8>(), 0..3), compacted).prop_map(
+        |(rows, later, correction, retractions, layout, cuts, compacted)| Batch {
             rows,
             later,
             correction,
             retractions,
             layout,
             cuts,
+            compacted,
         },
     )
 }

@@ -38,6 +38,8 @@ pub fn all() -> Vec<String> {
         "a batch with keys of an earlier one",
         "a batch that corrects",
         "a batch that fills back",
+        "batches that were merged",
+        "a run of several files",
         "known at the row's own time",
         "known by an instant",
         "known without limit",

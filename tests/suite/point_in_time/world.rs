@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use catalog::compaction::Eagerness;
 use catalog::ingest::Claim;
 use feature::{Timestamp, TrainingSetId};
-use serving::{RollbackRequest, Serving};
+use serving::{CompactRequest, RollbackRequest, Serving};
 use storage::environment::TestClock;
 use storage::partition::{Compression, Layout};
 
@@ -411,6 +412,21 @@ impl World {
         self.coverage.saw_if(claim == Some(Claim::Correction), "a batch that corrects");
         self.coverage.saw_if(claim == Some(Claim::BackFill), "a batch that fills back");
         known.observations.extend(written);
+        if let Some(layout) = batch.compacted {
+            self.compact(layout).await;
+        }
+    }
+
+    /// Merges whatever can be, into files that are cut in one of the ways that batches are.
+    pub async fn compact(&mut self, cut: u8) {
+        let eagerness = Eagerness::Everything;
+        let request = CompactRequest { view: None, eagerness, layout: layout(cut) };
+        let done = self.serving.compact(&request, &author()).await.unwrap();
+        assert!(done.iter().all(|merge| merge.sequence.is_some()));
+        self.coverage.saw_if(!done.is_empty(), "batches that were merged");
+        self.coverage
+            .saw_if(done.iter().any(|merge| merge.of.runs < merge.of.batches), "a run that was merged again");
+        self.coverage.saw_if(done.iter().any(|merge| merge.files > 1), "a run of several files");
     }
 
     /// Withdraws one of the batches that count, or restores one that does not.
@@ -487,7 +503,7 @@ fn key_of(known: &Known, row: &Row) -> Vec<Value> {
 }
 
 /// Mostly layouts so small that a handful of rows makes several partitions, buckets and pages.
-fn layout(code: u8) -> Layout {
+pub fn layout(code: u8) -> Layout {
     let usual = Layout::default();
     match code {
         0 | 1 => usual,

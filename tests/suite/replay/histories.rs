@@ -22,7 +22,7 @@ use super::super::stores::{author, spine};
 const WRITERS: usize = 3;
 
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub enum Step {
     Ingest(u8, Batch),
     Define(u8, Version),
     /// One of the batches is withdrawn, or restored where it is.
@@ -33,16 +33,16 @@ pub(super) enum Step {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct History {
+pub struct History {
     /// In a folder, where each commit waits for the disk; else in memory.
     on_disk: bool,
     unit: u8,
-    views: Vec<View>,
+    pub views: Vec<View>,
     /// Who does it, and what.
-    steps: Vec<(usize, Step)>,
+    pub steps: Vec<(usize, Step)>,
 }
 
-pub(super) fn history() -> impl Strategy<Value = History> {
+pub fn history() -> impl Strategy<Value = History> {
     let recorded = || ask(Just(How::Call { record: true }).boxed());
     let step = prop_oneof![
         3 => recorded().prop_map(Step::Record),
@@ -62,11 +62,7 @@ pub(super) fn history() -> impl Strategy<Value = History> {
 }
 
 /// What a history leaves, where these programs write to one store.
-pub(super) async fn lived(
-    history: &History,
-    writers: &[Serving],
-    clock: &TestClock,
-) -> Result<World, String> {
+pub async fn lived(history: &History, writers: &[Serving], clock: &TestClock) -> Result<World, String> {
     let mut world = World::over(writers[0].clone(), clock.clone(), history.unit, &history.views).await;
     for (writer, step) in &history.steps {
         world.serving = writers[writer % writers.len()].clone();
@@ -173,6 +169,7 @@ fn recorded_sets_are_made_again_whatever_came_after() {
             "a back-fill",
             "a retraction",
             "a batch that is withdrawn",
+            "batches that were merged",
         ],
     );
 }

@@ -2,5 +2,5 @@
 
 mod altered_bytes;
 mod causes;
-mod histories;
+pub mod histories;
 mod retention;

@@ -35,6 +35,7 @@ fn answers(state: &State) -> String {
             let in_force = state.view("default", name, None, Sequence(at)).map(|version| version.version);
             say(format!("in force at {at}: {in_force:?}"));
         }
+        say(format!("{:?} {:?}", state.runs_of_line(version.line), state.last_compaction(version.view)));
     }
     for batch in state.batches() {
         assert_eq!(state.batch(batch.record.batch).map(|found| &found.record), Some(&batch.record));
@@ -61,6 +62,7 @@ fn answers(state: &State) -> String {
         say(format!("{refused:?} {:?}", known.collect::<Vec<_>>()));
     }
     say(format!("{:?} {:?}", state.verifications(), state.reads()));
+    state.compactions().for_each(|compaction| say(format!("{compaction:?}")));
     let registry = state.registry();
     say(format!("{:?} {:?} {:?}", registry.links(), registry.aliases(), registry.uses()));
     say(format!("{:?} {:?}", registry.passes(), registry.measured()));

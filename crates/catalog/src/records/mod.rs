@@ -31,8 +31,10 @@
 //! | 48 | [`UseRecorded`] | 0.1 |
 //! | 49 | [`Reconciled`] | 0.1 |
 //! | 50 | [`DeploymentMeasured`] | 0.1 |
+//! | 60 | [`Compacted`] | 0.2 |
 
 mod batches;
+mod compactions;
 mod definitions;
 mod objects;
 mod registry;
@@ -40,6 +42,7 @@ mod retrievals;
 mod withdrawals;
 
 pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Parent, SourceFile};
+pub use compactions::Compacted;
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
 pub use objects::Named;
 pub use registry::{
@@ -147,4 +150,5 @@ records! {
     48 UseRecorded "use_recorded";
     49 Reconciled "reconciled";
     50 DeploymentMeasured "deployment_measured";
+    60 Compacted "compacted";
 }

@@ -2,13 +2,15 @@
 
 use feature::BatchId;
 
-use super::{BatchCommitted, BatchRefused, Object, ReadsRecorded, Record, TrainingSetRecorded};
+use super::{BatchCommitted, BatchRefused, Compacted, Object, ReadsRecorded, Record, TrainingSetRecorded};
 
 /// What an object is to the record that names it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Named<'a> {
     /// The files of a batch.
     Manifest(&'a BatchCommitted),
+    /// The files that several batches were written anew to.
+    Compaction(&'a Compacted),
     /// The rejected rows of a batch, of which there are so many.
     Quarantine { batch: BatchId, rejected: u64 },
     /// What the writer of a batch said of it.
@@ -29,6 +31,7 @@ impl Record {
         match self {
             Self::BatchCommitted(record) => committed(record),
             Self::BatchRefused(record) => refused(record),
+            Self::Compacted(record) => vec![(Named::Compaction(record), &record.manifest)],
             Self::TrainingSetRecorded(record) => vec![(Named::TrainingSet(record), &record.manifest)],
             Self::ReadsRecorded(record) => vec![(Named::Reads(record), &record.object)],
             Self::ExperimentObserved(record) => observation(record.body.as_ref()),

@@ -15,6 +15,7 @@ use feature::digest::{Digest, HashAlgorithm};
 use feature::{BatchId, Sequence, StoreId, Timestamp, TrainingSetId, VersionId};
 use uuid::Uuid;
 
+use super::compactions::Compactions;
 use super::registry::Registry;
 use super::tables::{Table, Tables, known_at_text};
 use super::{
@@ -22,7 +23,7 @@ use super::{
     Request, ServiceVersion, State, TrainingSet, Verification, ViewVersion, Withdrawals,
 };
 use crate::records::{
-    BatchCommitted, BatchHit, Derivation, KnownAtSource, Object, Record, Selected, SourceFile,
+    BatchCommitted, BatchHit, Compacted, Derivation, KnownAtSource, Object, Record, Selected, SourceFile,
     TrainingSetRecorded,
 };
 
@@ -43,6 +44,14 @@ impl State {
             .map(|row| (id(&version, row), Digest::new(hash, bytes(&digest, row))))
             .collect();
         let told = Told::read(tables.of(Table::Records), &entries)?;
+        let mut compactions = Compactions::default();
+        for (record, by) in &told.compacted {
+            let version = definitions.view_version(record.version);
+            let line = version
+                .ok_or_else(|| format!("it compacts version {}, which it lacks", record.version))?
+                .line;
+            compactions.take(record, line, by)?;
+        }
         // Held as values from here on.
         for table in [Table::Records, Table::Definitions, Table::RefusedSources] {
             tables.set(table, RecordBatch::new_empty(table.schema()));
@@ -62,6 +71,7 @@ impl State {
             verifications: Arc::new(told.verifications),
             reads: Arc::new(told.reads),
             withdrawals: Arc::new(told.withdrawals),
+            compactions: Arc::new(compactions),
             ..Self::bare(store, hash, head)
         })
     }
@@ -511,6 +521,7 @@ struct Told {
     withdrawals: Withdrawals,
     /// Records of withdrawals, until they are in order.
     withdrawn: Vec<(Record, Arc<Provenance>)>,
+    compacted: Vec<(Compacted, Arc<Provenance>)>,
 }
 
 impl Told {
@@ -557,6 +568,10 @@ impl Told {
             }
             Record::Verified(record) => {
                 self.verifications.push(Verification { record, by: by.clone() });
+                Ok(())
+            }
+            Record::Compacted(record) => {
+                self.compacted.push((record, by.clone()));
                 Ok(())
             }
             Record::AuthorityAliased(body) => {

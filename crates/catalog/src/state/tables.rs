@@ -142,7 +142,9 @@ impl State {
         let refused = self.refused.iter().map(|refused| (&refused.by, Record::from(refused.record.clone())));
         let reads = self.reads.iter().map(|reads| (&reads.by, Record::from(reads.record.clone())));
         let verified = self.verifications.iter().map(|noted| (&noted.by, Record::from(noted.record.clone())));
-        let noted = refused.chain(reads).chain(verified).filter(|(by, _)| Some(by.sequence) > after);
+        let compacted = self.compactions().map(|one| (&one.by, Record::from(one.record.clone())));
+        let noted =
+            refused.chain(reads).chain(verified).chain(compacted).filter(|(by, _)| Some(by.sequence) > after);
         records.extend(noted.map(|(by, record)| (by.sequence, record)));
         records.extend(self.withdrawals.records_after(after));
         records.extend(self.registry.records_after(after));

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, new_null_array};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use catalog::VisibleFile;
-use catalog::state::ViewVersion;
+use catalog::state::{Batch, ViewVersion};
 use datafusion::common::{Result, exec_err};
 use feature::Timestamp;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use super::SpineOrder;
 use super::matching::offset_of;
 use crate::data_files::DataFiles;
+use crate::row_batches::CountedRows;
 
 /// Files that are read at once. They are small where they are many, and then the store's answers are what takes time.
 const FILES_AT_ONCE: usize = 16;
@@ -25,6 +26,7 @@ pub struct CandidateRow {
     pub file: usize,
     /// Row in the file.
     pub row: u64,
+    pub batch: Arc<Batch>,
     pub valid_at: Timestamp,
     pub known_at: Timestamp,
     pub retracted: bool,
@@ -64,7 +66,9 @@ async fn rows_of(
     let mut names = keys.clone();
     names.extend(["valid_at", "known_at", "_retracted", feature]);
     let pages = spine.key_pages(&data.footer(&file.file).await?, version.keys())?;
-    let columns = data.columns(file, &names, pages.as_ref().map(|pages| pages.selection())).await?;
+    let selection = pages.as_ref().map(|pages| pages.selection());
+    let counted = CountedRows::read(data, file, &names, selection, true).await?;
+    let columns = &counted.columns;
     let mut key_columns = Vec::with_capacity(keys.len());
     for (name, key) in keys.iter().zip(version.keys()) {
         let Some(column) = columns.column_by_name(name) else {
@@ -91,12 +95,16 @@ async fn rows_of(
             let value = if values.is_null(row) { None } else { Some(text.value(row).try_to_string()?) };
             found.push(CandidateRow {
                 file: index,
-                row: pages.as_ref().map_or(row as u64, |pages| u64::from(pages.row(row))),
+                row: match (&pages, counted.place(row)) {
+                    (Some(pages), place) => u64::from(pages.row(place)),
+                    (None, place) => place as u64,
+                },
+                batch: counted.batch(file, row).clone(),
                 valid_at: Timestamp(valid_at.value(row)),
                 known_at: match (known_at, offset) {
                     (Some(known), _) => Timestamp(known.value(row)),
                     (None, Some(offset)) => Timestamp(valid_at.value(row).saturating_add(offset)),
-                    (None, None) => file.batch.by.committed_at,
+                    (None, None) => file.first().by.committed_at,
                 },
                 retracted: retracted.is_some_and(|retracted| retracted.value(row)),
                 value,

@@ -14,7 +14,7 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, interleave, take};
 use arrow::datatypes::{ArrowPrimitiveType, DataType};
-use catalog::VisibleFile;
+use catalog::{FileBatches, VisibleFile};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use feature::FeatureType;
@@ -29,6 +29,7 @@ use super::pages::{self, PageSelection};
 use super::working_memory::WorkingMemory;
 use super::{FeatureReport, Found, Lookup, LookupReport, NullReason, Output};
 use crate::data_files::{DataFiles, chunk_bytes, unreadable};
+use crate::row_batches::batches_of;
 
 /// Below this share of pages hit, reading only those costs less than decoding the columns whole (docs/performance.md).
 const SELECT_BELOW: f64 = 0.5;
@@ -76,10 +77,19 @@ pub async fn gather(
     }
     let mut report = LookupReport { version: lookup.version.label(), ..LookupReport::default() };
     let mut batches: BTreeMap<_, u64> = BTreeMap::new();
-    for (file, hits) in lookup.files.iter().zip(&hits) {
-        if !hits.rows.is_empty() {
-            *batches.entry(file.batch.record.batch).or_default() += hits.rows.len() as u64;
-            report.matched += hits.rows.len() as u64;
+    for (file, hits) in lookup.files.iter().zip(&hits).filter(|(_, hits)| !hits.rows.is_empty()) {
+        report.matched += hits.rows.len() as u64;
+        let FileBatches::Several(_) = &file.batches else {
+            *batches.entry(file.first().record.batch).or_default() += hits.rows.len() as u64;
+            continue;
+        };
+        let mut counts = vec![0; file.batches().len()];
+        for place in batches_of(files, file, &hits.rows).await? {
+            let count = counts.get_mut(place as usize);
+            *count.ok_or_else(|| internal_datafusion_err!("a row that does not count was matched"))? += 1;
+        }
+        for (batch, count) in file.batches().iter().zip(counts).filter(|(_, count)| *count > 0) {
+            *batches.entry(batch.record.batch).or_default() += count;
         }
     }
     report.hits = batches.into_iter().collect();

@@ -4,6 +4,7 @@
 //! kept. Manifests rule files out by bucket and by the bounds of their keys. Files are read ahead side by side, and met from the newest to
 //! the oldest: spine rows that found an observation which nothing older can beat are done. Many files of overlapping times are merged first.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,8 +15,10 @@ use arrow::compute::{SortColumn, cast, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use catalog::VisibleFile;
 use catalog::records::KnownAtSource;
-use catalog::state::ViewVersion;
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_err};
+use catalog::state::{Batch, ViewVersion};
+use datafusion::common::{
+    DataFusionError, Result, exec_datafusion_err, internal_datafusion_err, internal_err,
+};
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use feature::Timestamp;
@@ -32,6 +35,7 @@ use super::spine::Entry;
 use super::working_memory::WorkingMemory;
 use super::{Cut, Direction, Lookup, NullReason, SpineOrder};
 use crate::data_files::DataFiles;
+use crate::row_batches::{CountedRows, batches_of};
 
 /// What a spine found in the files of a view.
 #[derive(Debug)]
@@ -72,29 +76,59 @@ pub async fn winners(
     let meters = Meters::new(&ExecutionPlanMetricsSet::new());
     let matchings = matching(files, lookup, spine, &meters, &WorkingMemory::free(), 1).await?;
     let oldest = oldest(lookup.direction, lookup.ttl.map(feature::Span::micros));
-    let mut winners: Vec<Result<Winner, NullReason>> =
+    let mut found: Vec<Result<Best, NullReason>> =
         (0..spine.rows()).map(|row| Err(spine.without_group(row))).collect();
     for matching in matchings {
         matching.each_entry(|entry, at, row, seen| {
-            winners[row as usize] = matching.answer(entry, at, seen, &oldest).map(|best| Winner {
-                file: best.file as usize,
-                row: u64::from(best.row),
-                valid_at: Timestamp(best.valid_at),
-                known_at: Timestamp(best.known_at),
-                retracted: best.retracted,
-            });
+            found[row as usize] = matching.answer(entry, at, seen, &oldest);
         });
     }
-    Ok(winners)
+    let batches = batches_of_winners(files, &lookup.files, &found).await?;
+    let winner = |(best, batch): (Best, Option<Arc<Batch>>)| {
+        let batch = batch.ok_or_else(|| internal_datafusion_err!("a winner is of no batch"))?;
+        Ok::<_, DataFusionError>(Winner {
+            batch,
+            valid_at: Timestamp(best.valid_at),
+            known_at: Timestamp(best.known_at),
+            retracted: best.retracted,
+        })
+    };
+    let winners = found.into_iter().zip(batches);
+    winners
+        .map(|(found, batch)| {
+            found.map(|best| winner((best, batch))).map_or_else(|why| Ok(Err(why)), |won| won.map(Ok))
+        })
+        .collect()
 }
 
-/// A row of a file that answers a spine row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// By spine row, the batch of what it found.
+async fn batches_of_winners(
+    data: &DataFiles,
+    files: &[VisibleFile],
+    found: &[Result<Best, NullReason>],
+) -> Result<Vec<Option<Arc<Batch>>>> {
+    let mut of_files: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
+    for (place, best) in found.iter().enumerate() {
+        if let Ok(best) = best {
+            of_files.entry(best.file).or_default().push((best.row, place));
+        }
+    }
+    let mut batches = vec![None; found.len()];
+    for (file, mut hits) in of_files {
+        let Some(visible) = files.get(file as usize) else { continue };
+        hits.sort_unstable();
+        let rows: Vec<u32> = hits.iter().map(|(row, _)| *row).collect();
+        for ((_, place), batch) in hits.iter().zip(batches_of(data, visible, &rows).await?) {
+            batches[*place] = visible.batches().get(batch as usize).cloned();
+        }
+    }
+    Ok(batches)
+}
+
+/// An observation that answers a spine row. Of one key and batch, its times tell it from all others that can win.
+#[derive(Clone, Debug)]
 pub struct Winner {
-    /// Position in the lookup's files.
-    pub file: usize,
-    /// Row in the file; the first is 0.
-    pub row: u64,
+    pub batch: Arc<Batch>,
     pub valid_at: Timestamp,
     pub known_at: Timestamp,
     pub retracted: bool,
@@ -280,7 +314,8 @@ async fn side_of(
     }
     let pages = spine.key_pages(&files.footer(&visible.file).await?, lookup.version.keys())?;
     let selection = pages.as_ref().map(PageSelection::selection);
-    let columns = files.columns(visible, &names, selection).await?;
+    let counted = CountedRows::read(files, visible, &names, selection, false).await?;
+    let columns = &counted.columns;
     let held = memory.hold(columns.get_array_memory_size());
     let key_columns = keys
         .iter()
@@ -300,11 +335,15 @@ async fn side_of(
     let known = match (offset, times("known_at")) {
         (Some(offset), _) => Known::Offset(offset),
         (None, Some(column)) => Known::Column(KnownTimes::new(column.values().clone())),
-        (None, None) => Known::Arrival(visible.batch.by.committed_at.micros()),
+        (None, None) => Known::Arrival(visible.first().by.committed_at.micros()),
     };
     let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt()).cloned();
     let runs = spine.keys().runs(&key_columns, valid_at.len())?;
     let rows = match pages {
+        pages if counted.lacks_some() => {
+            let row = |row| pages.as_ref().map_or(row as u32, |pages| pages.row(row));
+            Origin::Several((0..valid_at.len()).map(|at| (file as u32, row(counted.place(at)))).collect())
+        }
         Some(pages) => Origin::Pages(file, pages),
         None => Origin::Whole(file),
     };
@@ -321,11 +360,12 @@ async fn side_of(
 /// How long after valid_at the rows of a file became known, where that follows from a rule and need not be read. All batches of a
 /// line have one rule, for a version with another starts a line.
 pub(super) fn offset_of(version: &ViewVersion, file: &VisibleFile) -> Option<i64> {
-    match (file.batch.record.known_at, &version.definition.time.known_at) {
-        (KnownAtSource::Assumed, KnownAt::Assumed) => Some(0),
-        (KnownAtSource::Delay, KnownAt::Delay(delay)) => Some(delay.micros()),
-        _ => None,
-    }
+    let (source, offset) = match &version.definition.time.known_at {
+        KnownAt::Assumed => (KnownAtSource::Assumed, 0),
+        KnownAt::Delay(delay) => (KnownAtSource::Delay, delay.micros()),
+        _ => return None,
+    };
+    file.batches().iter().all(|batch| batch.record.known_at == source).then_some(offset)
 }
 
 fn lacks(file: &VisibleFile, column: &str) -> DataFusionError {

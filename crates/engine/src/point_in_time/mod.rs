@@ -21,7 +21,7 @@ mod merging;
 mod meters;
 mod nearest;
 mod observed;
-mod page_values;
+pub(crate) mod page_values;
 mod pages;
 pub mod plan;
 mod run;

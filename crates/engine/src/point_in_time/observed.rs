@@ -20,6 +20,7 @@ use super::cores::cores;
 use super::matching::offset_of;
 use super::{SpineOrder, equal_bytes};
 use crate::data_files::DataFiles;
+use crate::row_batches::CountedRows;
 
 /// A row of a file that has a value that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Observation {
     pub known_at: Timestamp,
     /// Position in the files that were given.
     pub file: usize,
+    /// Position in the file's batches.
+    pub batch: u32,
     /// Row in the file; the first is 0.
     pub row: u64,
 }
@@ -217,7 +220,8 @@ impl Question {
         names.extend(["valid_at", "known_at", "_retracted", &self.feature]);
         let pages = self.spine.key_pages(&self.data.footer(&self.file.file).await?, self.version.keys())?;
         let selection = pages.as_ref().map(|pages| pages.selection());
-        let columns = self.data.columns(&self.file, &names, selection).await?;
+        let counted = CountedRows::read(&self.data, &self.file, &names, selection, true).await?;
+        let columns = &counted.columns;
         let lacks = |name: &str| {
             exec_datafusion_err!(
                 "data file `{}` has no column `{name}` of the right type",
@@ -256,13 +260,15 @@ impl Question {
                 let known = match (offset, known_at) {
                     (Some(offset), _) => valid.saturating_add(offset),
                     (None, Some(known)) => known.value(row),
-                    (None, None) => self.file.batch.by.committed_at.micros(),
+                    (None, None) => self.file.first().by.committed_at.micros(),
                 };
-                let place = pages.as_ref().map_or(row as u64, |pages| u64::from(pages.row(row)));
+                let read = counted.place(row);
+                let place = pages.as_ref().map_or(read as u64, |pages| u64::from(pages.row(read)));
                 let observation = Observation {
                     valid_at: Timestamp(valid),
                     known_at: Timestamp(known),
                     file: self.index,
+                    batch: counted.batch_place(row),
                     row: place,
                 };
                 found.push((*number, observation));
@@ -286,7 +292,7 @@ mod tests {
         ) {
             let at = Timestamp(at);
             let row = |(place, (valid, known)): (usize, &(i64, i64))| Observation {
-                valid_at: Timestamp(*valid), known_at: Timestamp(*known), file: 0, row: place as u64,
+                valid_at: Timestamp(*valid), known_at: Timestamp(*known), file: 0, batch: 0, row: place as u64,
             };
             let mut times = Times { rows: rows.iter().enumerate().map(row).collect(), ..Times::default() };
             times.sort();

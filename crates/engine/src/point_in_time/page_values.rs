@@ -7,10 +7,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, PrimitiveArray, StringViewArray, StringViewBuilder, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, PrimitiveArray, StringViewArray, StringViewBuilder,
+    UInt32Array,
+};
 use arrow::buffer::NullBuffer;
 use arrow::compute::take;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type};
 use bytes::{Buf, Bytes};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use datafusion::parquet::basic::{Encoding, Type};
@@ -61,6 +64,7 @@ pub fn has_direct_values(footer: &ArrowReaderMetadata, column: usize) -> bool {
                 (Type::DOUBLE, DataType::Float64)
                     | (Type::FLOAT, DataType::Float32)
                     | (Type::BYTE_ARRAY, DataType::Utf8View)
+                    | (Type::FIXED_LEN_BYTE_ARRAY, DataType::FixedSizeBinary(16))
             );
             physical
                 && description.max_rep_level() == 0
@@ -153,8 +157,19 @@ impl<'a> ColumnRows<'a> {
             DataType::Float64 => self.fixed::<Float64Type, 8>(bytes, f64::from_le_bytes),
             DataType::Float32 => self.fixed::<Float32Type, 4>(bytes, f32::from_le_bytes),
             DataType::Utf8View => self.text(bytes),
+            DataType::FixedSizeBinary(16) => self.ids(bytes),
             _ => Ok(None),
         }
+    }
+
+    /// Sixteen bytes each.
+    fn ids(&self, bytes: Vec<(u64, Bytes)>) -> Result<Option<ArrayRef>, ParquetError> {
+        let numbers = self.fixed::<Decimal128Type, 16>(bytes, i128::from_le_bytes)?;
+        Ok(numbers.map(|numbers| -> ArrayRef {
+            let numbers = numbers.as_primitive::<Decimal128Type>();
+            let bytes: Vec<u8> = numbers.values().iter().flat_map(|number| number.to_le_bytes()).collect();
+            Arc::new(FixedSizeBinaryArray::new(16, bytes.into(), numbers.nulls().cloned()))
+        }))
     }
 
     fn fixed<T: ArrowPrimitiveType, const WIDTH: usize>(

@@ -8,6 +8,7 @@ use datafusion::physical_expr::utils::collect_columns;
 
 use super::predicate::Predicate;
 use super::pruning::{Bounds, Containers, pruning};
+use super::rows::BATCH;
 use crate::point_in_time::{PageBounds, bounds_of_pages};
 
 /// Stretches of rows that the predicate may be true of, ascending and apart; none where that may be all of them.
@@ -24,7 +25,7 @@ pub fn may_be_true(footer: &ArrowReaderMetadata, predicate: &Predicate) -> Resul
         let (Some(column), None) = (columns.next(), columns.next()) else { continue };
         let kind = predicate.schema().field(column.index()).data_type();
         // Bounds of pages leave NaN out, and do not say whether there is one.
-        if kind.is_floating() {
+        if kind.is_floating() || says_otherwise(footer, column.name()) {
             continue;
         }
         let Some(PageBounds { rows: pages, least, greatest }) = bounds_of_pages(footer, column.name(), kind)?
@@ -39,6 +40,12 @@ pub fn may_be_true(footer: &ArrowReaderMetadata, predicate: &Predicate) -> Resul
         left = common(&left, &kept.collect::<Vec<_>>());
     }
     Ok((left.iter().map(|rows| rows.end - rows.start).sum::<u64>() < rows).then_some(left))
+}
+
+/// Whether a column is stored as something else than what is shown of it: batches are ids, and times that are null are those of batches.
+fn says_otherwise(footer: &ArrowReaderMetadata, column: &str) -> bool {
+    let Ok(place) = footer.schema().index_of(column) else { return false };
+    column == BATCH || column == "known_at" && footer.schema().field(place).is_nullable()
 }
 
 /// Rows that are in both, each ascending and apart. Stretches that touch become one.

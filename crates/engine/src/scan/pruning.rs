@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, BooleanArray, StringArray, TimestampMicrosecondArra
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, SchemaRef};
 use catalog::VisibleFile;
-use catalog::state::ViewVersion;
+use catalog::state::{Batch, ViewVersion};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
@@ -20,6 +20,7 @@ use feature::key::statistic::statistics_array;
 
 use super::predicate::Predicate;
 use super::rows::{BATCH, FILE, RETRACTED, ROW, SEQUENCE};
+use crate::row_batches::has_arrivals;
 
 /// Lists up to this length are compared with the bounds value by value in one expression; longer ones by [`Containers::contained`].
 const LISTED: usize = 20;
@@ -105,22 +106,37 @@ fn keys(version: &ViewVersion, guaranteed: &HashMap<String, LiteralGuarantee>) -
 
 /// What manifests and the log say of a column of the history in each file; none where that is nothing.
 fn bounds_of_files(files: &[VisibleFile], column: &str, kind: &DataType) -> Option<Bounds> {
-    let constant = |values: ArrayRef| {
+    let between = |least: ArrayRef, greatest: ArrayRef| {
         let nulls: ArrayRef = Arc::new(UInt64Array::from_value(0, files.len()));
-        Some(Bounds { least: values.clone(), greatest: values, nulls: Some(nulls) })
+        Some(Bounds { least, greatest, nulls: Some(nulls) })
     };
     match column {
         SEQUENCE => {
-            let sequences = files.iter().map(|visible| visible.batch.by.sequence.0);
-            return constant(Arc::new(UInt64Array::from_iter_values(sequences)));
+            let least = files.iter().map(|visible| visible.first().by.sequence.0);
+            let greatest = files.iter().map(|visible| visible.last().by.sequence.0);
+            return between(
+                Arc::new(UInt64Array::from_iter_values(least)),
+                Arc::new(UInt64Array::from_iter_values(greatest)),
+            );
         }
         BATCH => {
-            let batches = files.iter().map(|visible| visible.batch.record.batch.to_string());
-            return constant(Arc::new(StringArray::from_iter_values(batches)));
+            let ids = |visible: &VisibleFile| {
+                let ids = visible.batches().iter().map(|batch| batch.record.batch);
+                let first = visible.first().record.batch;
+                let (least, greatest) =
+                    ids.fold((first, first), |(least, greatest), id| (least.min(id), greatest.max(id)));
+                (least.to_string(), greatest.to_string())
+            };
+            let (least, greatest): (Vec<String>, Vec<String>) = files.iter().map(ids).unzip();
+            return between(
+                Arc::new(StringArray::from_iter_values(least)),
+                Arc::new(StringArray::from_iter_values(greatest)),
+            );
         }
         FILE => {
             let paths = files.iter().map(|visible| visible.file.path.as_str());
-            return constant(Arc::new(StringArray::from_iter_values(paths)));
+            let paths: ArrayRef = Arc::new(StringArray::from_iter_values(paths));
+            return between(paths.clone(), paths);
         }
         ROW => {
             let last = files.iter().map(|visible| visible.file.rows.saturating_sub(1));
@@ -135,7 +151,9 @@ fn bounds_of_files(files: &[VisibleFile], column: &str, kind: &DataType) -> Opti
     }
     let (mut least, mut greatest, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
     for visible in files {
-        let statistics = visible.file.column(column);
+        // What is null of this was known when its batch came.
+        let arrives = column == "known_at" && !visible.is_of_one() && has_arrivals(visible);
+        let statistics = visible.file.column(column).filter(|_| !arrives);
         // NaN is beyond the bounds, and ranks above all.
         let bounded = statistics.filter(|statistics| statistics.nans == 0);
         least.push(bounded.and_then(|statistics| statistics.least.as_deref()));
@@ -148,20 +166,28 @@ fn bounds_of_files(files: &[VisibleFile], column: &str, kind: &DataType) -> Opti
         nulls: Some(Arc::new(UInt64Array::from(nulls))),
     };
     // What all rows of a file have that lacks the column.
-    let absent: Option<ArrayRef> = match column {
+    let absent: Option<(ArrayRef, ArrayRef)> = match column {
         "known_at" => {
-            let arrivals = files.iter().map(|visible| visible.batch.by.committed_at.micros());
-            Some(Arc::new(TimestampMicrosecondArray::from_iter_values(arrivals).with_timezone("UTC")))
+            let arrival = |batch: &Batch| batch.by.committed_at.micros();
+            let times = |batches: Vec<i64>| -> ArrayRef {
+                Arc::new(TimestampMicrosecondArray::from(batches).with_timezone("UTC"))
+            };
+            let least = files.iter().map(|visible| arrival(visible.first()));
+            let greatest = files.iter().map(|visible| arrival(visible.last()));
+            Some((times(least.collect()), times(greatest.collect())))
         }
-        RETRACTED => Some(Arc::new(BooleanArray::from(vec![false; files.len()]))),
+        RETRACTED => {
+            let none: ArrayRef = Arc::new(BooleanArray::from(vec![false; files.len()]));
+            Some((none.clone(), none))
+        }
         _ => None,
     };
-    if let Some(absent) = absent {
+    if let Some((least, greatest)) = absent {
         let lacks = |visible: &VisibleFile| usize::from(visible.file.column(column).is_none());
         let places = files.iter().enumerate().map(|(place, visible)| (lacks(visible), place));
         let places: Vec<(usize, usize)> = places.collect();
-        bounds.least = interleave(&[bounds.least.as_ref(), absent.as_ref()], &places).ok()?;
-        bounds.greatest = interleave(&[bounds.greatest.as_ref(), absent.as_ref()], &places).ok()?;
+        bounds.least = interleave(&[bounds.least.as_ref(), least.as_ref()], &places).ok()?;
+        bounds.greatest = interleave(&[bounds.greatest.as_ref(), greatest.as_ref()], &places).ok()?;
     }
     Some(bounds)
 }

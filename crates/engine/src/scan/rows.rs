@@ -7,9 +7,9 @@ use arrow::array::{
     ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray,
     UInt64Array, new_null_array,
 };
-use arrow::compute::cast;
+use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
-use catalog::VisibleFile;
+use catalog::{FileBatches, VisibleFile};
 use datafusion::common::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
@@ -23,6 +23,7 @@ use super::pages;
 use super::predicate::{Predicate, RowCondition};
 use crate::data_files::{DataFiles, chunk_bytes};
 use crate::point_in_time::working_memory::WorkingMemory;
+use crate::row_batches::{counted, known_at, needs_batches, places};
 
 /// Columns that only the log knows, under names that no key and no feature can have.
 pub const RETRACTED: &str = "_retracted";
@@ -147,7 +148,10 @@ impl FileRows {
         });
         let mut numbers = RowNumbers::new(stretches.unwrap_or_else(|| std::iter::once(0..all).collect()));
         meters.rows_pruned.add(usize::try_from(all.saturating_sub(numbers.left())).unwrap_or(0));
-        let names: Vec<&str> = self.read.fields().iter().map(|field| field.name().as_str()).collect();
+        let mut names: Vec<&str> = self.read.fields().iter().map(|field| field.name().as_str()).collect();
+        if (names.contains(&SEQUENCE) || needs_batches(&file, &names)) && !names.contains(&BATCH) {
+            names.push(BATCH);
+        }
         let share = numbers.left() as f64 / all.max(1) as f64;
         let held = memory.hold((chunk_bytes(&footer, &names) as f64 * share) as usize);
         let stored = self.data.stream(&file, &names, selection, batch_rows).await?;
@@ -206,16 +210,32 @@ fn with_log(
     let text = |value: String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)))
     };
+    let several = match &file.batches {
+        FileBatches::Several(several) if stored.column_by_name(BATCH).is_some() => Some(several),
+        _ => None,
+    };
+    let places = match several {
+        Some(several) => places(file, several, stored)?,
+        None => Vec::new(),
+    };
+    let counted = several.and_then(|several| counted(several, &places));
+    let of_rows =
+        || places.iter().map(|place| file.batches().get(*place as usize).unwrap_or_else(|| file.first()));
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let column: ArrayRef = match (field.name().as_str(), stored.column_by_name(field.name())) {
             (RETRACTED, None) => Arc::new(BooleanArray::from(vec![false; rows])),
-            (SEQUENCE, _) => Arc::new(UInt64Array::from_value(file.batch.by.sequence.0, rows)),
-            (BATCH, _) => text(file.batch.record.batch.to_string()),
+            (SEQUENCE, _) if several.is_some() => {
+                Arc::new(UInt64Array::from_iter_values(of_rows().map(|batch| batch.by.sequence.0)))
+            }
+            (SEQUENCE, _) => Arc::new(UInt64Array::from_value(file.first().by.sequence.0, rows)),
+            (BATCH, _) if several.is_some() => Arc::new(ids_of(file, &places)),
+            (BATCH, _) => text(file.first().record.batch.to_string()),
             (FILE, _) => text(file.file.path.clone()),
             (ROW, _) => Arc::new(UInt64Array::from(numbers.take(rows))),
+            ("known_at", known) if several.is_some() => Arc::new(known_at(file, known, &places)),
             ("known_at", None) => {
-                let arrival = file.batch.by.committed_at.micros();
+                let arrival = file.first().by.committed_at.micros();
                 Arc::new(TimestampMicrosecondArray::from_value(arrival, rows).with_timezone("UTC"))
             }
             (_, Some(column)) => cast(column, field.data_type())?,
@@ -225,7 +245,19 @@ fn with_log(
         columns.push(column);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+    let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
+    Ok(match counted {
+        Some(counted) => filter_record_batch(&batch, &counted)?,
+        None => batch,
+    })
+}
+
+/// The batch of each row as text.
+fn ids_of(file: &VisibleFile, places: &[u32]) -> StringArray {
+    let texts: Vec<String> = file.batches().iter().map(|batch| batch.record.batch.to_string()).collect();
+    StringArray::from_iter_values(
+        places.iter().map(|place| texts.get(*place as usize).map_or("", String::as_str)),
+    )
 }
 
 #[cfg(test)]

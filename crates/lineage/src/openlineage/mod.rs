@@ -174,7 +174,9 @@ impl Telling<'_> {
             | Record::ModelObserved(_)
             | Record::AliasObserved(_)
             | Record::Reconciled(_)
-            | Record::DeploymentMeasured(_) => {}
+            | Record::DeploymentMeasured(_)
+            // The same rows elsewhere.
+            | Record::Compacted(_) => {}
         }
     }
 

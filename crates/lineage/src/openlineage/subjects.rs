@@ -37,6 +37,7 @@ pub fn subjects(record: &Record) -> Vec<Node> {
         | Record::ModelObserved(_)
         | Record::AliasObserved(_)
         | Record::Reconciled(_)
-        | Record::DeploymentMeasured(_) => Vec::new(),
+        | Record::DeploymentMeasured(_)
+        | Record::Compacted(_) => Vec::new(),
     }
 }

@@ -358,6 +358,7 @@ async fn a_pass_over_the_store_is_in_the_status() {
     // On a schedule it comes by itself.
     let options = ServeOptions {
         reconcile_every: Some(std::time::Duration::from_millis(20)),
+        compact_every: None,
         ..options("127.0.0.1:0")
     };
     let mut server = Running::over(empty_store().await, options).await;

@@ -77,6 +77,7 @@ pub fn options(address: &str) -> ServeOptions {
         admission: crate::AdmissionLimits::default(),
         http: None,
         access: AccessOptions::default(),
+        compact_every: None,
     }
 }
 

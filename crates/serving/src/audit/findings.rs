@@ -11,7 +11,6 @@ use arrow::array::{
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use catalog::VisibleFile;
 use feature::{BatchId, Sequence, Timestamp};
 use serde::Serialize;
 
@@ -106,8 +105,9 @@ pub struct AuditExample {
 pub struct Evidence {
     pub valid_at: Timestamp,
     pub known_at: Timestamp,
-    /// Position in the view's files.
-    pub file: usize,
+    pub batch: BatchId,
+    /// Of the batch.
+    pub sequence: Sequence,
 }
 
 pub struct Finding {
@@ -124,15 +124,8 @@ pub struct Audited {
     pub values: ArrayRef,
     /// What was knowable.
     pub answer: ArrayRef,
-    pub files: Arc<Vec<VisibleFile>>,
     /// Ascending by row.
     pub findings: Vec<Finding>,
-}
-
-impl Audited {
-    fn file(&self, evidence: Option<Evidence>) -> Option<&VisibleFile> {
-        evidence.and_then(|evidence| self.files.get(evidence.file))
-    }
 }
 
 /// How long after a row's time an observation was true and known.
@@ -149,8 +142,8 @@ pub fn summed(subject: &Subject, column: &Audited, examples: usize) -> Result<Co
     leads.sort_unstable();
     let mut batches: BTreeMap<(Sequence, BatchId), u64> = BTreeMap::new();
     for finding in column.findings.iter().filter(|finding| finding.class == AuditClass::Leaked) {
-        if let Some(file) = column.file(finding.evidence) {
-            *batches.entry((file.batch.by.sequence, file.batch.record.batch)).or_default() += 1;
+        if let Some(evidence) = finding.evidence {
+            *batches.entry((evidence.sequence, evidence.batch)).or_default() += 1;
         }
     }
     let mut batches: Vec<AuditBatch> =
@@ -205,7 +198,7 @@ fn example(subject: &Subject, column: &Audited, finding: &Finding) -> Result<Aud
         valid_at: finding.evidence.map(|evidence| evidence.valid_at.to_string()),
         known_at: finding.evidence.map(|evidence| evidence.known_at.to_string()),
         lead: lead(subject, finding),
-        batch: column.file(finding.evidence).map(|file| file.batch.record.batch),
+        batch: finding.evidence.map(|evidence| evidence.batch),
     })
 }
 
@@ -310,9 +303,8 @@ fn batch(
         times[0].append_option(finding.evidence.map(|evidence| evidence.valid_at.micros()));
         times[1].append_option(finding.evidence.map(|evidence| evidence.known_at.micros()));
         leads.append_option(lead(subject, finding));
-        let file = column.file(finding.evidence);
-        texts[5].append_option(file.map(|file| file.batch.record.batch.to_string()));
-        sequences.append_option(file.map(|file| file.batch.by.sequence.0));
+        texts[5].append_option(finding.evidence.map(|evidence| evidence.batch.to_string()));
+        sequences.append_option(finding.evidence.map(|evidence| evidence.sequence.0));
     }
     let [names, references, classes, given, knowable, batches] = &mut texts;
     for text in [names, references, classes, given, knowable] {

@@ -203,7 +203,8 @@ impl Serving {
                         evidence: winner.map(|winner| Evidence {
                             valid_at: winner.valid_at,
                             known_at: winner.known_at,
-                            file: winner.file,
+                            batch: winner.batch.record.batch,
+                            sequence: winner.batch.by.sequence,
                         }),
                     });
                 }
@@ -214,7 +215,6 @@ impl Serving {
                         reference: reference.resolved.clone(),
                         values,
                         answer,
-                        files: winners.files.clone(),
                         findings,
                     },
                 ));
@@ -398,10 +398,14 @@ impl Serving {
                 row,
                 class,
                 ambiguous: unknown.is_some() && knowable.is_some_and(|found| alive(found.valid_at)),
-                evidence: unknown.map(|found| Evidence {
-                    valid_at: found.valid_at,
-                    known_at: found.known_at,
-                    file: found.file,
+                evidence: unknown.and_then(|found| {
+                    let batch = files.get(found.file)?.batches().get(found.batch as usize)?;
+                    Some(Evidence {
+                        valid_at: found.valid_at,
+                        known_at: found.known_at,
+                        batch: batch.record.batch,
+                        sequence: batch.by.sequence,
+                    })
                 }),
             }
         });
@@ -410,7 +414,6 @@ impl Serving {
             reference: feature.reference.clone(),
             values: values.clone(),
             answer: answer.clone(),
-            files: files.clone(),
             findings: findings.collect(),
         })
     }

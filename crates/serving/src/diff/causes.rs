@@ -74,14 +74,14 @@ pub fn told(state: &State, a: &Winners, b: &Winners, place: usize) -> Told {
     let at = a.at.get(place).copied().flatten();
     match (one, other) {
         (None, None) => return Cause::Definition.alone(),
-        (Some(one), Some(other)) if place_of(a, one) == place_of(b, other) => {
+        (Some(one), Some(other)) if is_same(one, other) => {
             return Cause::Definition.alone();
         }
         _ => {}
     }
-    for (seen, from, winner, rival) in [(a, b, other, one), (b, a, one, other)] {
+    for (seen, winner, rival) in [(a, other, one), (b, one, other)] {
         let Some(winner) = winner else { continue };
-        let Some(batch) = from.files.get(winner.file).map(|file| &file.batch) else { continue };
+        let batch = &winner.batch;
         if let Some(cause) = excludes(state, seen, batch, winner, rival, at) {
             return Told { cause, by: Some((batch.by.sequence, batch.record.batch)) };
         }
@@ -89,9 +89,10 @@ pub fn told(state: &State, a: &Winners, b: &Winners, place: usize) -> Told {
     Cause::Unexplained.alone()
 }
 
-/// File and row of a winner.
-fn place_of<'a>(winners: &'a Winners, winner: &Winner) -> Option<(&'a str, u64)> {
-    winners.files.get(winner.file).map(|file| (file.file.path.as_str(), winner.row))
+/// Whether two winners of one key are one observation: of those of a batch with equal times, only the last can win.
+fn is_same(one: &Winner, other: &Winner) -> bool {
+    let told = |winner: &Winner| (winner.batch.record.batch, winner.valid_at, winner.known_at);
+    told(one) == told(other)
 }
 
 /// The first reason for which a set could not take an observation that another took.

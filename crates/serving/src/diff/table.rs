@@ -13,7 +13,7 @@ use engine::point_in_time::Winner;
 
 use super::{Column, Comparison, unshown};
 use crate::error::{Error, Result};
-use crate::recorded::{RecordedSet, Winners, column};
+use crate::recorded::{RecordedSet, column};
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 65_536;
@@ -121,8 +121,8 @@ fn batch(
         let [of_a, of_b] = &mut winners;
         match index {
             Some((sides, index)) => {
-                of_a.append(&sides.a, sides.a.found.get(index).and_then(|found| found.as_ref().ok()));
-                of_b.append(&sides.b, sides.b.found.get(index).and_then(|found| found.as_ref().ok()));
+                of_a.append(sides.a.found.get(index).and_then(|found| found.as_ref().ok()));
+                of_b.append(sides.b.found.get(index).and_then(|found| found.as_ref().ok()));
             }
             None => {
                 of_a.append_none();
@@ -147,11 +147,10 @@ struct WinnerColumns {
 }
 
 impl WinnerColumns {
-    fn append(&mut self, winners: &Winners, winner: Option<&Winner>) {
-        let found = winner.and_then(|winner| Some((winner, winners.files.get(winner.file)?)));
-        let Some((winner, file)) = found else { return self.append_none() };
-        self.batch.append_value(file.batch.record.batch.to_string());
-        self.sequence.append_value(file.batch.by.sequence.0);
+    fn append(&mut self, winner: Option<&Winner>) {
+        let Some(winner) = winner else { return self.append_none() };
+        self.batch.append_value(winner.batch.record.batch.to_string());
+        self.sequence.append_value(winner.batch.by.sequence.0);
         self.valid_at.append_value(winner.valid_at.micros());
         self.known_at.append_value(winner.known_at.micros());
     }

@@ -354,6 +354,9 @@ impl<'a> Walk<'a> {
                 Named::Manifest(record) => {
                     Role::Manifest { record: Box::new(record.clone()), keys: keys(record.version) }
                 }
+                Named::Compaction(record) => {
+                    Role::Compaction { record: Box::new(record.clone()), keys: keys(record.version) }
+                }
                 Named::Quarantine { batch, rejected } => Role::Quarantine { batch, rejected },
                 Named::BatchBody(batch) => Role::BatchBody(batch),
                 Named::TrainingSet(record) => Role::TrainingSet(Box::new(record.clone())),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use catalog::records::{BatchCommitted, Object, TrainingSetRecorded};
+use catalog::records::{BatchCommitted, Compacted, Object, TrainingSetRecorded};
 use feature::digest::{Digest, HashAlgorithm, TableDigest, hash};
 use feature::{BatchId, Sequence};
 use futures::{StreamExt, TryStreamExt};
@@ -38,6 +38,11 @@ pub(super) enum Role {
         record: Box<BatchCommitted>,
         keys: Option<Vec<String>>,
     },
+    /// As of a manifest; its files hold rows of several batches.
+    Compaction {
+        record: Box<Compacted>,
+        keys: Option<Vec<String>>,
+    },
     Quarantine {
         batch: BatchId,
         rejected: u64,
@@ -50,10 +55,11 @@ pub(super) enum Role {
     Observation,
 }
 
-/// A data file that the manifest of a batch names.
+/// A data file that a manifest names.
 pub(super) struct FileOf {
     sequence: Sequence,
-    batch: BatchId,
+    /// That have rows in it.
+    batches: Vec<BatchId>,
     keys: Option<Arc<[String]>>,
     file: DataFile,
 }
@@ -63,6 +69,16 @@ pub(super) struct FileOf {
 pub(super) struct Found {
     pub faults: Vec<Fault>,
     pub files: Vec<FileOf>,
+}
+
+impl Found {
+    fn name_files(&mut self, sequence: Sequence, files: Vec<DataFile>, keys: Option<Vec<String>>) {
+        let keys: Option<Arc<[String]>> = keys.map(Into::into);
+        self.files.extend(files.into_iter().map(|file| {
+            let batches: BTreeSet<BatchId> = file.pieces.iter().map(|piece| piece.batch).collect();
+            FileOf { sequence, batches: batches.into_iter().collect(), keys: keys.clone(), file }
+        }));
+    }
 }
 
 /// Looks at objects.
@@ -168,6 +184,13 @@ impl Checker {
                 let harm = Harm::Batch { batch: record.batch };
                 found.faults.extend(wrong.map(|why| fault(why).harming(harm)));
             }
+            Role::Compaction { record, keys } => {
+                let wrong = self.compaction(sequence, &object, &record, keys, &mut found).await?;
+                // Its files say which batches lie between the first and the last.
+                let harms = [record.first, record.last].map(|batch| Harm::Batch { batch });
+                let harmed = |why| harms.into_iter().fold(fault(why), Fault::harming);
+                found.faults.extend(wrong.map(harmed));
+            }
             Role::TrainingSet(record) => {
                 let harm = Harm::TrainingSet { training_set: record.training_set };
                 let wrong = self.training_set(sequence, &object, &record, &mut found).await?;
@@ -220,16 +243,9 @@ impl Checker {
         keys: Option<Vec<String>>,
         found: &mut Found,
     ) -> Result<Option<String>> {
-        let bytes = match self.metadata(&object.path, object.bytes, object.digest).await? {
-            Ok(bytes) => bytes,
-            Err(why) => return Ok(Some(why)),
-        };
-        let files = match manifest::decode(&object.path, &bytes) {
+        let files = match self.manifest(object).await? {
             Ok(files) => files,
-            Err(storage::Error::Corrupt { why, .. } | storage::Error::Newer { why, .. }) => {
-                return Ok(Some(why));
-            }
-            Err(error) => return Err(catalog::Error::from(error).into()),
+            Err(why) => return Ok(Some(why)),
         };
         let rows: u64 = files.iter().map(|file| file.rows).sum();
         let pieces = partition::batch_digest(record.digest.algorithm(), &files);
@@ -240,20 +256,46 @@ impl Checker {
         } else {
             None
         };
-        let keys: Option<Arc<[String]>> = keys.map(Into::into);
-        let batch = record.batch;
-        found.files.extend(files.into_iter().map(|file| FileOf {
-            sequence,
-            batch,
-            keys: keys.clone(),
-            file,
-        }));
+        found.name_files(sequence, files, keys);
         Ok(wrong)
+    }
+
+    /// What is wrong with the manifest of a compaction; its files are to be looked at after it.
+    async fn compaction(
+        &self,
+        sequence: Sequence,
+        object: &Object,
+        record: &Compacted,
+        keys: Option<Vec<String>>,
+        found: &mut Found,
+    ) -> Result<Option<String>> {
+        let files = match self.manifest(object).await? {
+            Ok(files) => files,
+            Err(why) => return Ok(Some(why)),
+        };
+        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        let wrong = (rows != record.rows)
+            .then(|| format!("its files have {rows} rows, and the log says {}", record.rows));
+        found.name_files(sequence, files, keys);
+        Ok(wrong)
+    }
+
+    /// The files of a manifest; else what is wrong with it.
+    async fn manifest(&self, object: &Object) -> Result<Result<Vec<DataFile>, String>> {
+        let bytes = match self.metadata(&object.path, object.bytes, object.digest).await? {
+            Ok(bytes) => bytes,
+            Err(why) => return Ok(Err(why)),
+        };
+        match manifest::decode(&object.path, &bytes) {
+            Ok(files) => Ok(Ok(files)),
+            Err(storage::Error::Corrupt { why, .. } | storage::Error::Newer { why, .. }) => Ok(Err(why)),
+            Err(error) => Err(catalog::Error::from(error).into()),
+        }
     }
 
     /// What is wrong with a data file.
     pub async fn data_file(&self, named: FileOf) -> Result<Vec<Fault>> {
-        let FileOf { sequence, batch, keys, file } = named;
+        let FileOf { sequence, batches, keys, file } = named;
         self.count();
         let path = file.path.clone();
         let wrong = match self.inventory.size(&self.store, &path, Some(file.bytes)).await? {
@@ -265,9 +307,10 @@ impl Checker {
             Some(_) => self.contents(file, keys).await?,
         };
         let fault = |why| {
-            Fault::new(&path, why)
-                .at(sequence)
-                .harming(Harm::Batch { batch })
+            let fault = Fault::new(&path, why).at(sequence);
+            let harms = batches.iter().map(|batch| Harm::Batch { batch: *batch });
+            harms
+                .fold(fault, Fault::harming)
                 .advising("restore it from a copy of the store; until then its rows cannot be read")
         };
         Ok(wrong.into_iter().map(fault).collect())

@@ -9,7 +9,7 @@ use feature::key::bucket_of_rows;
 use feature::key::statistic::{Bounds, StatisticValue, bounds_of};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{KNOWN_AT, VALID_AT};
+use super::{BATCH, KNOWN_AT, VALID_AT};
 use crate::manifest::{ColumnStatistics, DataFile};
 
 /// Rows that are decoded at a time.
@@ -179,7 +179,10 @@ impl Order {
     fn new(schema: &SchemaRef, keys: &[String]) -> Result<Self, String> {
         let mut columns = keys.to_vec();
         columns.push(VALID_AT.to_owned());
-        columns.extend(schema.column_with_name(KNOWN_AT).map(|_| KNOWN_AT.to_owned()));
+        // In a file of several batches it may be null for the arrival of a row's batch, which the file does not say.
+        if schema.column_with_name(BATCH).is_none() {
+            columns.extend(schema.column_with_name(KNOWN_AT).map(|_| KNOWN_AT.to_owned()));
+        }
         let mut fields = Vec::with_capacity(columns.len());
         for name in &columns {
             let field = schema.field_with_name(name).map_err(|_| format!("it has no column `{name}`"))?;

@@ -6,9 +6,9 @@ use arrow::datatypes::TimestampMicrosecondType;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
-use feature::FileId;
 use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
 use feature::key::statistic::{StatisticError, bounds_of};
+use feature::{FileId, ViewId};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
@@ -34,16 +34,11 @@ pub(super) fn encode(
     })?;
     let content = digest_batches(target.hash, rows.schema_ref(), [&rows])
         .map_err(|error| invalid(what, error.to_string()))?;
-    let bytes = parquet(arranged, &rows, layout).map_err(|error| invalid(what, error.to_string()))?;
+    let bytes = parquet(&rows, &arranged.sort, layout).map_err(|error| invalid(what, error.to_string()))?;
 
     let Group { partition, bucket, buckets, rows: taken } = group;
     let time = partition_time(arranged, group);
-    let path = format!(
-        "data/{}/v{}/{}/{bucket}-of-{buckets}/{id}.parquet",
-        target.view,
-        target.version,
-        arranged.granularity.name(time),
-    );
+    let path = path(target.view, target.version, &arranged.granularity.name(time), (*bucket, *buckets), id);
     let piece = Piece {
         batch: target.batch,
         from: partition.from,
@@ -72,7 +67,19 @@ pub(super) fn encode(
     Ok((file, bytes))
 }
 
-fn blocks(algorithm: HashAlgorithm, bytes: &[u8]) -> Vec<Digest> {
+/// Where a file lies. `time` is for people.
+pub(super) fn path(
+    view: ViewId,
+    version: u32,
+    time: &str,
+    (bucket, buckets): (u32, u32),
+    id: FileId,
+) -> String {
+    format!("data/{view}/v{version}/{time}/{bucket}-of-{buckets}/{id}.parquet")
+}
+
+/// The digest of each block of a file's bytes.
+pub(super) fn blocks(algorithm: HashAlgorithm, bytes: &[u8]) -> Vec<Digest> {
     bytes.chunks(BLOCK_BYTES as usize).map(|block| hash(algorithm, block)).collect()
 }
 
@@ -107,7 +114,7 @@ fn sorted(arranged: &Arranged, group: &Group) -> Result<RecordBatch, ArrowError>
 }
 
 /// The places of the rows in sorted order.
-fn order(columns: &[ArrayRef], fields: Vec<SortField>) -> Result<Vec<u32>, ArrowError> {
+pub(super) fn order(columns: &[ArrayRef], fields: Vec<SortField>) -> Result<Vec<u32>, ArrowError> {
     let values = RowConverter::new(fields)?.convert_columns(columns)?;
     // The first bytes of each row are compared where they are moved; the rest, far away, only decides between equals.
     let mut rows = Vec::with_capacity(values.num_rows());
@@ -128,7 +135,7 @@ fn order(columns: &[ArrayRef], fields: Vec<SortField>) -> Result<Vec<u32>, Arrow
     Ok(rows.into_iter().map(|(_, place)| place).collect())
 }
 
-fn statistics(rows: &RecordBatch) -> Result<Vec<ColumnStatistics>, (String, StatisticError)> {
+pub(super) fn statistics(rows: &RecordBatch) -> Result<Vec<ColumnStatistics>, (String, StatisticError)> {
     let mut statistics = Vec::with_capacity(rows.num_columns());
     for (field, array) in rows.schema_ref().fields().iter().zip(rows.columns()) {
         let bounds = bounds_of(array).map_err(|error| (field.name().clone(), error))?;
@@ -137,11 +144,12 @@ fn statistics(rows: &RecordBatch) -> Result<Vec<ColumnStatistics>, (String, Stat
     Ok(statistics)
 }
 
-fn parquet(arranged: &Arranged, rows: &RecordBatch, layout: &Layout) -> Result<Bytes, ParquetError> {
+/// `sort` holds the positions of the columns that the rows are sorted by.
+pub(super) fn parquet(rows: &RecordBatch, sort: &[usize], layout: &Layout) -> Result<Bytes, ParquetError> {
     // The types of Arrow are not embedded: what Parquet says of a column is all that a reader needs, and the files
     // then do not depend on how a writer held its text.
     let options = ArrowWriterOptions::new()
-        .with_properties(encodings::choose(rows, &arranged.sort, layout)?)
+        .with_properties(encodings::choose(rows, sort, layout)?)
         .with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(Vec::new(), rows.schema(), options)?;
     writer.write(rows)?;

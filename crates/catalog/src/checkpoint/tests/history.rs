@@ -17,7 +17,7 @@ use crate::state::{State, Withdrawable};
 pub type Choice = (u8, u32);
 
 pub fn choices(most: usize) -> impl Strategy<Value = Vec<Vec<Choice>>> {
-    let records = proptest::collection::vec((0..26u8, any::<u32>()), 1..5);
+    let records = proptest::collection::vec((0..27u8, any::<u32>()), 1..5);
     proptest::collection::vec(records, 1..most)
 }
 
@@ -130,6 +130,11 @@ struct Writer {
     deployments: Vec<feature::DeploymentId>,
     /// Whether a batch or version is withdrawn, and the entry that moved it last.
     moved: HashMap<Withdrawable, (bool, usize)>,
+    /// Batches in the order of the log: view, line and version of each.
+    written: Vec<(usize, VersionId, VersionId, feature::BatchId)>,
+    /// View, line, and the batches of the line from one to before another.
+    compacted: Vec<(usize, VersionId, std::ops::Range<usize>, feature::CompactionId)>,
+    last_compaction: BTreeMap<usize, Sequence>,
 }
 
 /// A feature view and its versions.
@@ -217,6 +222,8 @@ impl Writer {
         let parent = pick(&self.batches, choice / 3).filter(|_| choice.is_multiple_of(11));
         let batch = self.mint(choice);
         self.batches.push(batch);
+        let line = self.views.iter().flat_map(|view| &view.versions).find(|one| one.0 == version)?.1;
+        self.written.push((name, line, version, batch));
         let known_at =
             [KnownAtSource::Column, KnownAtSource::Delay, KnownAtSource::Arrival, KnownAtSource::Assumed];
         let sources = (0..choice % 4).map(|source| SourceFile {
@@ -250,6 +257,41 @@ impl Writer {
             }),
         };
         Some(committed.into())
+    }
+
+    /// All neighbours of a batch that are of its version.
+    fn compaction(&mut self, choice: u32) -> Option<Record> {
+        let (name, line, _, _) = *self.written.get(choice as usize % self.written.len().max(1))?;
+        let of_line: Vec<_> = self.written.iter().filter(|written| written.1 == line).copied().collect();
+        let at = choice as usize / 7 % of_line.len();
+        let version = of_line[at].2;
+        let from =
+            of_line[..at].iter().rposition(|written| written.2 != version).map_or(0, |place| place + 1);
+        let until = of_line[at..].iter().position(|written| written.2 != version);
+        let until = until.map_or(of_line.len(), |place| at + place);
+        let mut replaced: Vec<_> = self
+            .compacted
+            .extract_if(.., |one| one.1 == line && one.2.start < until && from < one.2.end)
+            .collect();
+        replaced.sort_by_key(|one| one.2.start);
+        let compaction = self.mint(choice);
+        self.compacted.push((name, line, from..until, compaction));
+        let now = Sequence(self.entries.len() as u64);
+        let after = self.last_compaction.insert(name, now);
+        let body = Compacted {
+            compaction,
+            view: id(50, name),
+            version,
+            first: of_line[from].3,
+            last: of_line[until - 1].3,
+            batches: (until - from) as u64,
+            place: from as u64,
+            replaces: replaced.into_iter().map(|one| one.3).collect(),
+            after,
+            rows: u64::from(choice),
+            manifest: object(format!("manifests/compacted-{choice}.parquet")),
+        };
+        Some(body.into())
     }
 
     fn set(&mut self, choice: u32) -> Record {
@@ -451,6 +493,7 @@ impl Writer {
                 self.moved.insert(of, (!withdrawn, entry));
                 of.record(!withdrawn, format!("because of {choice}"))
             }
+            26 => self.compaction(choice)?,
             _ => match choice % 3 {
                 0 => UseRecorded {
                     training_set: pick(&self.sets, choice)?,

@@ -1,0 +1,5 @@
+//! Small files become large ones, and nothing that can be asked has another answer.
+
+mod files;
+mod races;
+mod twins;
