@@ -35,8 +35,11 @@ struct Run {
     violations: Vec<String>,
     trace: Vec<String>,
     faults: Vec<(&'static str, Fault)>,
-    outcomes: BTreeMap<&'static str, u64>,
+    outcomes: Outcomes,
 }
+
+/// How many operations ended so.
+type Outcomes = BTreeMap<&'static str, u64>;
 
 impl Run {
     fn digest(&self) -> String {
@@ -150,7 +153,8 @@ async fn check(objects: &Arc<Objects>, history: &History) {
         Err(error) => return objects.violated(format!("the log does not fold: {error}")),
     };
     let digest = catalog::checkpoint::state_digest(&folded.state()).unwrap();
-    for (serving, connection) in history.open.lock().unwrap().drain(..) {
+    let open = std::mem::take(&mut *history.open.lock().unwrap());
+    for (serving, connection) in open {
         connection.calm();
         match serving.catalog().refresh().await {
             Ok(state) if catalog::checkpoint::state_digest(&state).unwrap() == digest => {}
@@ -161,8 +165,9 @@ async fn check(objects: &Arc<Objects>, history: &History) {
         }
     }
     let serving = Serving::new(folded);
-    for id in history.training_sets.lock().unwrap().iter() {
-        match serving.replay(*id, &processes::author("replay")).await {
+    let training_sets = history.training_sets.lock().unwrap().clone();
+    for id in training_sets {
+        match serving.replay(id, &processes::author("replay")).await {
             Ok((report, _)) if report.verdict == Verdict::Equal => {}
             Ok((report, _)) => objects.violated(format!("{id} is rebuilt otherwise: {report:?}")),
             Err(error) => objects.violated(format!("{id} cannot be rebuilt: {error}")),
@@ -182,7 +187,7 @@ fn asked_for() -> (u64, u64) {
 fn every_history_of_processes_that_fail_is_right() {
     let (from, until) = asked_for();
     let next = AtomicU64::new(from);
-    let totals: Mutex<(BTreeMap<(&str, Fault), u64>, BTreeMap<&str, u64>)> = Mutex::default();
+    let totals: Mutex<(BTreeMap<(&str, Fault), u64>, Outcomes)> = Mutex::default();
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
