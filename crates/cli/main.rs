@@ -87,7 +87,7 @@ enum Verb {
     Reconcile(reconcile::Arguments),
     Checkpoint(checkpoint::Arguments),
     Emit(emit::Arguments),
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     Token(token::Arguments),
 }
 
@@ -132,7 +132,7 @@ fn main() -> ExitCode {
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,
-            Verb::Serve(arguments) => serve::run(&place, arguments).await,
+            Verb::Serve(arguments) => serve::run(&place, *arguments).await,
             Verb::Token(arguments) => token::run(arguments),
         };
         place.close().await;
