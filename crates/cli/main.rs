@@ -91,7 +91,7 @@ enum Verb {
     Checkpoint(checkpoint::Arguments),
     Compact(compact::Arguments),
     Emit(emit::Arguments),
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     Token(token::Arguments),
 }
 
@@ -138,7 +138,7 @@ fn main() -> ExitCode {
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
             Verb::Compact(arguments) => compact::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,
-            Verb::Serve(arguments) => serve::run(&place, arguments).await,
+            Verb::Serve(arguments) => serve::run(&place, *arguments).await,
             Verb::Token(arguments) => token::run(arguments),
         };
         place.close().await;
