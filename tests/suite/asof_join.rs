@@ -30,7 +30,7 @@ fn feature_views_are_joined_by_their_whole_rule() {
     let coverage = property("asof join of views", VIEWS, (0..4u8).prop_map(How::Join));
     let reasons = ["null_key_or_time", "unknown_entity", "later", "not_yet_known", "retracted", "found"];
     for reason in reasons {
-        coverage.require(10, OPERATORS.map(|operator| format!("{operator} {reason}")));
+        coverage.require(5, OPERATORS.map(|operator| format!("{operator} {reason}")));
     }
     coverage.require(10, [">= expired", "> expired"]);
 }

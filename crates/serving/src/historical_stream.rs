@@ -18,7 +18,7 @@ use engine::{Prepared, Session};
 use feature::digest::{TableDigest, TableDigestResult};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lineage::manifest::SpineManifest;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::column_edges::SPINE;
@@ -28,9 +28,6 @@ use crate::historical::{
 };
 use crate::reads::{Place, Read, ReadKind};
 use crate::retrieve::{Emit, Serving, async_stream};
-
-/// Batches that may wait to be digested.
-const BATCHES_AHEAD: usize = 8;
 
 /// A retrieval on its way out: the spine's columns as they came, then the features, in the spine's order.
 pub struct HistoricalStream {
@@ -189,11 +186,16 @@ impl Serving {
 impl Planned {
     /// Sends the rows off, and records what they were. None where the reader left before the end.
     async fn run(self, table: TableDigest, emit: &mut Emit) -> Result<Option<HistoricalReport>> {
-        let (to_digest, digested) = digesting(table);
+        let mut digesting = Digesting::begin(table);
         let mut rows = self.session.run(self.physical.clone())?;
         let mut sent = 0;
-        let mut left = false;
-        while let Some(batch) = rows.next().await {
+        let mut left = true;
+        // Also what has not given a row yet ends where nobody waits for it any more.
+        while let Some(next) = emit.unless_left(rows.next()).await {
+            let Some(batch) = next else {
+                left = false;
+                break;
+            };
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => {
@@ -203,19 +205,17 @@ impl Planned {
                 }
             };
             sent += batch.num_rows() as u64;
-            // One that ended early says why when it is waited for.
-            let digesting = to_digest.send(batch.clone()).await.is_ok();
-            left = !emit.send(Ok(batch)).await;
-            if left || !digesting {
+            digesting.add(batch.clone()).await?;
+            if !emit.send(Ok(batch)).await {
                 break;
             }
         }
-        drop((rows, to_digest));
-        let digest = digested.await.map_err(|error| Error::internal("digesting stopped", error))??;
+        drop(rows);
         if left {
             self.read(sent, None);
             return Ok(None);
         }
+        let digest = digesting.finish().await?;
         let reports = exec::find(&self.physical).map(exec::PointInTimeExec::reports).unwrap_or_default();
         let found = LookedUp {
             schema: self.physical.schema(),
@@ -272,16 +272,30 @@ impl Planned {
     }
 }
 
-/// Digests what is sent to it, on a thread of its own.
-fn digesting(mut table: TableDigest) -> (mpsc::Sender<RecordBatch>, JoinHandle<Result<TableDigestResult>>) {
-    let (sender, mut batches) = mpsc::channel::<RecordBatch>(BATCHES_AHEAD);
-    let digested = tokio::task::spawn_blocking(move || {
-        while let Some(batch) = batches.blocking_recv() {
-            table.update(&batch).map_err(|error| {
-                Error::new(Kind::Invalid, format!("the rows cannot be digested: {error}"))
-            })?;
-        }
-        Ok(table.finish())
-    });
-    (sender, digested)
+/// Digests batches in their order, a batch at a time beside what else is done. No thread waits for the next one, for that may be
+/// as long in coming as its reader likes.
+struct Digesting(JoinHandle<Result<TableDigest>>);
+
+impl Digesting {
+    fn begin(table: TableDigest) -> Self {
+        Self(tokio::spawn(std::future::ready(Ok(table))))
+    }
+
+    /// Begins to digest a batch once the one before it is done.
+    async fn add(&mut self, batch: RecordBatch) -> Result<()> {
+        let mut table = self.done().await?;
+        self.0 = tokio::task::spawn_blocking(move || match table.update(&batch) {
+            Ok(()) => Ok(table),
+            Err(error) => Err(Error::new(Kind::Invalid, format!("the rows cannot be digested: {error}"))),
+        });
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<TableDigestResult> {
+        Ok(self.done().await?.finish())
+    }
+
+    async fn done(&mut self) -> Result<TableDigest> {
+        (&mut self.0).await.map_err(|error| Error::internal("digesting stopped", error))?
+    }
 }

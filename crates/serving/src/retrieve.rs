@@ -277,7 +277,7 @@ impl Emit {
     }
 
     /// What the work gives; none where the reader has left before, and the work is dropped.
-    async fn unless_left<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn unless_left<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             () = self.0.closed() => None,

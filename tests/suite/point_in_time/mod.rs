@@ -61,7 +61,7 @@ fn law(part: &str) {
         1 => Just(How::Tables),
     ];
     let coverage = property(part, CASES / 4, how);
-    coverage.require(10, situations::all());
+    coverage.require(5, situations::all());
     coverage.require(3, situations::keys());
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use catalog::Catalog;
 use catalog::records::{How, Role, Verdict};
 use catalog::registry::{Deployment, Observations, SeenModelVersion};
+use catalog::state::Run;
 use feature::TrainingSetId;
 use lineage::graph::Node;
 use lineage::{Blocks, Retention};
@@ -104,6 +105,15 @@ async fn live(history: &History) -> Result<Coverage, String> {
         }
         world.coverage.saw_if(keepers.is_empty(), "a batch that nothing needs");
         // Without one of its files, those that need it are made again no more, and all others are.
+        // Files of several batches are needed by whoever needs one of these.
+        let merged = |run: &Run<'_>| {
+            matches!(run, Run::Compacted(..))
+                && run.batches().iter().any(|other| other.record.batch == batch.record.batch)
+        };
+        if state.runs_of_line(batch.line).iter().any(merged) {
+            world.coverage.saw("a batch whose rows lie in a file of several");
+            continue;
+        }
         let files = world.serving.catalog().batch_files(batch).await.unwrap();
         let Some(file) = files.first() else { continue };
         let rest = objects.fork();
