@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
 use arrow_flight::encode::DictionaryHandling;
-use arrow_flight::{Criteria, Empty, FlightDescriptor};
+use arrow_flight::{Criteria, Empty, FlightDescriptor, FlightInfo};
 use futures::TryStreamExt;
 use serde_json::json;
 use tonic::Code;
@@ -266,7 +266,13 @@ async fn views_are_listed() {
     refused(server.client.list_flights(some).await, Code::InvalidArgument, &["criteria"]);
     let polled = server.client.poll_flight_info(path("weather")).await.unwrap().into_inner();
     assert_eq!((polled.progress, polled.flight_descriptor), (Some(1.0), None));
-    assert_eq!(polled.info, Some(server.client.get_flight_info(path("weather")).await.unwrap().into_inner()));
+    // A ticket is sealed anew each time.
+    let unsealed = |mut info: FlightInfo| {
+        let tickets: Vec<_> = info.endpoint.drain(..).map(|endpoint| endpoint.ticket.is_some()).collect();
+        (info, tickets)
+    };
+    let info = server.client.get_flight_info(path("weather")).await.unwrap().into_inner();
+    assert_eq!(polled.info.map(unsealed), Some(unsealed(info)));
     let wrong = server.client.poll_flight_info(path("wether")).await;
     refused(wrong, Code::NotFound, &["did you mean `weather`"]);
 }
