@@ -15,7 +15,7 @@ import pyarrow.flight as flight
 from .errors import Damaged, Error
 from .progress import Progress
 
-#: Streams that are read at once; more bring nothing over one connection.
+#: Streams that are read at once.
 READERS = 4
 
 

@@ -42,13 +42,11 @@ def test_duckdb(connection):
     assert means == [("a", 1.75), ("b", 5.0)]
 
 
-def test_duckdb_features_of_its_own_rows(connection):
+def test_duckdb_features_of_its_own_rows(connection, readings_client):
     """What DuckDB has becomes the spine, and the features come back to it."""
     with connection.cursor() as cursor, duckdb.connect() as database:
-        labels = readings.spine()
-        [count] = database.execute("SELECT count(*) FROM labels").fetchone()
-        assert count == labels.num_rows
-        spine = "SELECT 'a' AS sensor, TIMESTAMP '2024-01-01T11:45:00Z' AS at"
-        cursor.execute(f"SELECT * FROM historical_features(({spine}), features => ['reading.value'])")
+        database.execute("CREATE TABLE labels AS SELECT 'a' AS sensor, TIMESTAMPTZ '2024-01-01 11:45:00+00' AS at, 7 AS label")
+        spine = readings_client.keep_spine(database.execute("SELECT * FROM labels").to_arrow_table())
+        cursor.execute(f"SELECT * FROM historical_features(spine => '{spine.digest}', features => ['reading.value'])")
         features = cursor.fetch_record_batch()
-        assert database.execute("SELECT value FROM features").fetchall() == [(2.0,)]
+        assert database.execute("SELECT label, value FROM features").fetchall() == [(7, 2.0)]
