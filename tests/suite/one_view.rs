@@ -320,7 +320,7 @@ impl World {
             });
         }
         // By what was given, so that a case is the same each time.
-        if given.len() % 3 == 0 {
+        if given.len().is_multiple_of(3) {
             self.serving.compact(&CompactRequest::all(None), &author()).await.unwrap();
         }
     }

@@ -24,7 +24,7 @@ use crate::suite::point_in_time::scenario::{Ask, How, ask};
 use crate::suite::point_in_time::world::{World, beginning, layout};
 use crate::suite::replay::histories::{History, Step, history, lived};
 use crate::suite::stores::{author, spine};
-use crate::suite::values::read;
+use crate::suite::values::{Value, read};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -110,13 +110,13 @@ async fn keys(engine: &Engine, names: &[String], label: &str) -> Result<Vec<BTre
     let mut found = Vec::new();
     for batch in &batches {
         let columns: Vec<_> = batch.columns().iter().map(read).collect();
-        for row in 0..batch.num_rows() {
-            let part = |column: usize| match &columns[column][row] {
-                Some(crate::suite::values::Value::Text(text)) => json!(text),
+        found.extend((0..batch.num_rows()).map(|row| {
+            let part = |column: &Vec<Option<Value>>| match &column[row] {
+                Some(Value::Text(text)) => json!(text),
                 _ => Json::Null,
             };
-            found.push(names.iter().cloned().enumerate().map(|(place, name)| (name, part(place))).collect());
-        }
+            names.iter().cloned().zip(columns.iter().map(part)).collect()
+        }));
     }
     found.sort_by_key(|key: &BTreeMap<String, Json>| format!("{key:?}"));
     found.truncate(2);

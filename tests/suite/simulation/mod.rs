@@ -40,6 +40,8 @@ struct Run {
 
 /// How many operations ended so.
 type Outcomes = BTreeMap<&'static str, u64>;
+/// How often each fault befell each kind of object.
+type Faults = BTreeMap<(&'static str, Fault), u64>;
 
 impl Run {
     fn digest(&self) -> String {
@@ -187,7 +189,7 @@ fn asked_for() -> (u64, u64) {
 fn every_history_of_processes_that_fail_is_right() {
     let (from, until) = asked_for();
     let next = AtomicU64::new(from);
-    let totals: Mutex<(BTreeMap<(&str, Fault), u64>, Outcomes)> = Mutex::default();
+    let totals: Mutex<(Faults, Outcomes)> = Mutex::default();
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
