@@ -1,5 +1,7 @@
 //! Whether a data file is what its manifest says of it: bytes, rows, order, statistics, place and content digest.
 
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{OwnedRow, RowConverter, SortField};
@@ -58,7 +60,12 @@ fn contents(file: &DataFile, keys: Option<&[String]>, bytes: &Bytes) -> Result<V
     let unreadable = |error: &dyn std::fmt::Display| format!("it is not a readable Parquet file ({error})");
     let builder =
         ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).map_err(|error| unreadable(&error))?;
-    let schema = builder.schema().clone();
+    // Which batch a row is of stands beside the columns that the batches had.
+    let of_one = builder.schema().column_with_name(BATCH).is_none();
+    let own: Vec<usize> = (0..builder.schema().fields().len())
+        .filter(|column| builder.schema().field(*column).name() != BATCH)
+        .collect();
+    let schema: SchemaRef = Arc::new(builder.schema().project(&own).map_err(|error| unreadable(&error))?);
     let mut wrong = Vec::new();
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let stated: Vec<&str> = file.statistics.iter().map(|column| column.column.as_str()).collect();
@@ -70,7 +77,7 @@ fn contents(file: &DataFile, keys: Option<&[String]>, bytes: &Bytes) -> Result<V
         ));
         return Ok(wrong);
     }
-    let mut order = keys.map(|keys| Order::new(&schema, keys)).transpose()?;
+    let mut order = keys.map(|keys| Order::new(&schema, keys, of_one)).transpose()?;
     let mut digest =
         TableDigest::new(file.digest.algorithm(), &schema).map_err(|error| unreadable(&error))?;
     let mut merged: Vec<Merged> =
@@ -78,6 +85,7 @@ fn contents(file: &DataFile, keys: Option<&[String]>, bytes: &Bytes) -> Result<V
     let (mut rows, mut outside) = (0u64, 0u64);
     let reader = builder.with_batch_size(ROWS).build().map_err(|error| unreadable(&error))?;
     for batch in reader {
+        let batch = batch.and_then(|batch| batch.project(&own));
         let batch = batch.map_err(|error| format!("it cannot be decoded ({error})"))?;
         digest.update(&batch).map_err(|error| unreadable(&error))?;
         for (merged, column) in merged.iter_mut().zip(batch.columns()) {
@@ -103,12 +111,13 @@ fn contents(file: &DataFile, keys: Option<&[String]>, bytes: &Bytes) -> Result<V
             wrong.push(format!("its column `{}` has other statistics than its manifest says", stated.column));
         }
     }
-    // A file with rows of several pieces, or of a part of one, does not have them in the order of the digest.
-    if let [piece] = file.pieces.as_slice() {
+    // A file with rows of several pieces, or of a part of one, does not have them in the order of the digest; one that was written
+    // anew may have columns of its neighbours.
+    if let ([piece], true) = (file.pieces.as_slice(), of_one) {
         let place = (piece.from, piece.until, piece.bucket, piece.buckets);
-        let own = place == (file.from, file.until, file.bucket, file.buckets);
+        let whole = place == (file.from, file.until, file.bucket, file.buckets);
         let content = digest.finish().digest;
-        if own && piece.rows == file.rows && content != piece.digest {
+        if whole && piece.rows == file.rows && content != piece.digest {
             wrong.push(format!("its content digest is {content}, and its manifest says {}", piece.digest));
         }
     }
@@ -176,11 +185,11 @@ struct Order {
 }
 
 impl Order {
-    fn new(schema: &SchemaRef, keys: &[String]) -> Result<Self, String> {
+    fn new(schema: &SchemaRef, keys: &[String], of_one: bool) -> Result<Self, String> {
         let mut columns = keys.to_vec();
         columns.push(VALID_AT.to_owned());
         // In a file of several batches it may be null for the arrival of a row's batch, which the file does not say.
-        if schema.column_with_name(BATCH).is_none() {
+        if of_one {
             columns.extend(schema.column_with_name(KNOWN_AT).map(|_| KNOWN_AT.to_owned()));
         }
         let mut fields = Vec::with_capacity(columns.len());
