@@ -14,8 +14,8 @@ use serde_json::json;
 use tonic::Code;
 
 use super::fixture::{
-    AIRPORT, Running, WEATHER, batch, command, empty_store, options, path, refused, times, upload, weather,
-    weather_from, with_header,
+    AIRPORT, Running, WEATHER, all, batch, command, empty_store, options, path, refused, times, upload,
+    weather, weather_from, with_header,
 };
 use crate::ServeOptions;
 
@@ -247,15 +247,7 @@ async fn an_error_amid_the_rows_is_a_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn views_are_listed() {
     let mut server = Running::with_weather().await;
-    let flights: Vec<_> = server
-        .client
-        .list_flights(Criteria::default())
-        .await
-        .unwrap()
-        .into_inner()
-        .try_collect()
-        .await
-        .unwrap();
+    let flights = all(server.client.list_flights(Criteria::default()).await).await;
     assert_eq!(flights.len(), 1);
     assert_eq!(flights[0].flight_descriptor.as_ref().unwrap().path, ["weather"]);
     let ticket = flights[0].endpoint[0].ticket.clone().unwrap();

@@ -19,7 +19,7 @@ use storage::environment::Clock;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::{AccessOptions, Result, ServeOptions, Server};
 
@@ -270,6 +270,11 @@ pub fn weather_from(first: i64, hours: i64) -> RecordBatch {
             Arc::new(Int32Array::from_iter_values(both().map(|(_, hour)| ((hour * 10) % 360) as i32))),
         ),
     ])
+}
+
+/// All messages of an answer.
+pub async fn all<T>(answer: Result<Response<Streaming<T>>, Status>) -> Vec<T> {
+    answer.unwrap().into_inner().try_collect().await.unwrap()
 }
 
 #[track_caller]

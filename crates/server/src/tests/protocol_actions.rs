@@ -8,12 +8,11 @@ use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, FlightDescriptor, FlightEndpoint, FlightInfo,
     RenewFlightEndpointRequest, Ticket,
 };
-use futures::TryStreamExt;
 use prost::Message;
 use serde_json::json;
 use tonic::{Code, Request, Status};
 
-use super::fixture::{Running, command, refused, upload, weather};
+use super::fixture::{Running, all, command, refused, upload, weather};
 use crate::flight_sql::session::{CloseResult, OptionValue, SetOptions, SetOptionsResult, Value};
 
 async fn act(
@@ -139,15 +138,7 @@ async fn a_session_speaks_for_its_calls_and_names_temporary_tables() {
     let mut foreign = Request::new(Action::new("lineament.status", "{}"));
     foreign.metadata_mut().insert("cookie", "lineament-session=forged".parse().unwrap());
     refused(server.client.do_action(foreign).await, Code::InvalidArgument, &["lineament-session"]);
-    let listed: Vec<_> = server
-        .client
-        .list_actions(arrow_flight::Empty {})
-        .await
-        .unwrap()
-        .into_inner()
-        .try_collect()
-        .await
-        .unwrap();
+    let listed = all(server.client.list_actions(arrow_flight::Empty {}).await).await;
     for name in
         ["CancelFlightInfo", "RenewFlightEndpoint", "SetSessionOptions", "GetSessionOptions", "CloseSession"]
     {

@@ -16,7 +16,7 @@ use storage::environment::{Clock, TestClock};
 use tonic::Code;
 
 use super::callers::{bearing, by_tokens, token};
-use super::fixture::{Running, command, empty_store, options, path, read, refused, weather};
+use super::fixture::{Running, all, command, empty_store, options, path, read, refused, weather};
 use crate::{AccessOptions, ServeOptions};
 
 const SQL: &str = "SELECT temp FROM weather";
@@ -46,14 +46,7 @@ async fn a_ticket_is_for_its_caller() {
         let rows = ada.do_get(ticket).await.unwrap().into_inner();
         assert_eq!(read(rows).await.unwrap().rows(), 24);
     }
-    let listed: Vec<_> = ada
-        .list_flights(arrow_flight::Criteria::default())
-        .await
-        .unwrap()
-        .into_inner()
-        .try_collect()
-        .await
-        .unwrap();
+    let listed = all(ada.list_flights(arrow_flight::Criteria::default()).await).await;
     let ticket = listed[0].endpoint[0].ticket.clone().unwrap();
     refused(bob.do_get(ticket).await.map(drop), Code::PermissionDenied, &["another caller"]);
 
