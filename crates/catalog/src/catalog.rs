@@ -466,16 +466,8 @@ impl Catalog {
     ) -> Result<Vec<VisibleFile>> {
         let mut files = Vec::new();
         for run in state.runs_of_line(version.line) {
-            let batches = run.batches();
-            // All batches of a run are of one version.
-            if !batches
-                .first()
-                .is_some_and(|first| first.by.sequence <= at && state.counts_for(first, version))
-            {
-                continue;
-            }
-            let counts = |batch: &&Arc<Batch>| batch.by.sequence <= at && state.counts_at(batch, at);
-            let counted: Vec<Arc<Batch>> = batches.iter().filter(counts).cloned().collect();
+            let counts = |batch: &&Arc<Batch>| state.counts(batch, version, at);
+            let counted: Vec<Arc<Batch>> = run.batches().iter().filter(counts).cloned().collect();
             if !counted.is_empty() {
                 files.extend(self.run_files(run, &counted).await?);
             }

@@ -712,13 +712,13 @@ impl State {
     /// of its line; for one that is earlier than its own only if it has all of that one's features. One that is withdrawn at that
     /// sequence does not.
     pub fn batches_of(&self, version: &ViewVersion, at: Sequence) -> Vec<Arc<Batch>> {
-        let mut counted = Vec::new();
-        for batch in self.batches_of_line(version.line).iter().filter(|batch| batch.by.sequence <= at) {
-            if self.counts_for(batch, version) && self.counts_at(batch, at) {
-                counted.push(batch.clone());
-            }
-        }
-        counted
+        let of_line = self.batches_of_line(version.line).iter();
+        of_line.filter(|batch| self.counts(batch, version, at)).cloned().collect()
+    }
+
+    /// Whether a batch counts for a version at a sequence.
+    pub fn counts(&self, batch: &Batch, version: &ViewVersion, at: Sequence) -> bool {
+        batch.by.sequence <= at && self.counts_for(batch, version) && self.counts_at(batch, at)
     }
 
     /// Whether a batch is not withdrawn at a sequence.
