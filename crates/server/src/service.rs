@@ -10,11 +10,10 @@ use arrow_flight::{
     HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use catalog::Author;
-use catalog::records::Verdict;
 use feature::Name;
 use futures::{Stream, StreamExt};
 use serving::{Query, Serving};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::actions;
 use crate::admission::{Admission, action_is_work, ticket_is_work};
@@ -112,9 +111,9 @@ impl Flight {
         Ok(Planned::whole(schema, request::ticket(&query)))
     }
 
+    /// The rows of a ticket that was opened.
     async fn rows(&self, ticket: &[u8], author: &Author, session: &Session) -> Result<Answer, Status> {
-        let ticket = sealed_statements::open_ticket(&self.seals, &author.principal, ticket)?;
-        let query = match request::command(&ticket)? {
+        let query = match request::command(ticket)? {
             Wanted::FlightSql(command) => {
                 return flight_sql::rows(&self.serving, *command, author, session).await;
             }
@@ -123,17 +122,8 @@ impl Flight {
                 request::Ticket::TrainingSet(id) => {
                     let (report, set) =
                         self.serving.replay(id, author).await.map_err(|error| status::of(&error))?;
-                    if report.verdict != Verdict::Equal {
-                        let columns: Vec<&str> =
-                            report.differences.iter().map(|difference| difference.column.as_str()).collect();
-                        return Err(status::status(
-                            Code::DataLoss,
-                            format!(
-                                "the training set {id} cannot be rebuilt as it was (columns that differ: {}), so its rows are not given; the action `lineament.replay` reports on it",
-                                columns.join(", ")
-                            ),
-                        ));
-                    }
+                    let then = "its rows are not given; the action `lineament.replay` reports on it";
+                    report.require_equal(then).map_err(|error| status::of(&error))?;
                     reads_at(set.report.sequence, Some(id));
                     let held = Arc::new(self.serving.memory().reserve("training set"));
                     return Answer::batches(set.schema, set.batches).holding(held)?.with_report(&report);
@@ -275,14 +265,15 @@ impl FlightService for Flight {
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let call = self.call("DoGet", &request)?;
         let (ticket, session) = (request.into_inner().ticket, call.session.clone());
-        // A ticket that does not open is refused by what follows.
         let opened = sealed_statements::open_ticket(&self.seals, &call.author.principal, &ticket);
+        // One that does not open is refused in its turn, as the call that it is.
         let is_work = opened.as_ref().map_or(true, |opened| ticket_is_work(opened));
         let call = call.admitted(&self.admission, is_work).await?;
         let rows = call
             .stream(async |author: &Author, counted: &Rows| {
                 let running = self.running.begin(&author.principal, &ticket);
-                let answer = running.or_stopped(self.rows(&ticket, author, &session)).await?;
+                let opened = opened?;
+                let answer = running.or_stopped(self.rows(&opened, author, &session)).await?;
                 Ok(running.until_stopped(answer.encode(counted.clone())))
             })
             .await?;

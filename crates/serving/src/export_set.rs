@@ -12,7 +12,6 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use catalog::Author;
-use catalog::records::Verdict;
 use feature::TrainingSetId;
 use feature::digest::{HashAlgorithm, TableDigest};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -58,17 +57,7 @@ impl Serving {
     ) -> Result<ExportReport> {
         let rows_per_file = rows_per_file.max(1);
         let (replayed, set) = self.replay(id, author).await?;
-        if replayed.verdict != Verdict::Equal {
-            let columns: Vec<&str> =
-                replayed.differences.iter().map(|difference| difference.column.as_str()).collect();
-            return Err(Error::new(
-                Kind::Damaged,
-                format!(
-                    "the training set {id} cannot be rebuilt as it was (columns that differ: {}), so it is not exported; `lineament replay {id}` reports on it",
-                    columns.join(", ")
-                ),
-            ));
-        }
+        replayed.require_equal(format_args!("it is not exported; `lineament replay {id}` reports on it"))?;
         let total = usize::try_from(replayed.rows).unwrap_or(usize::MAX);
         let count = total.div_ceil(rows_per_file).max(1);
         fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;

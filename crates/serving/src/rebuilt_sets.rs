@@ -7,12 +7,11 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::Author;
-use catalog::records::Verdict;
 use engine::{Memory, Reserved};
 use feature::TrainingSetId;
 use tokio::sync::OnceCell;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::retrieve::Serving;
 use crate::stretches::bytes_of;
 
@@ -110,17 +109,7 @@ impl RebuiltSets {
 async fn rebuild(serving: &Serving, id: TrainingSetId, author: &Author) -> Result<RebuiltSet> {
     let held = serving.memory().reserve("training set");
     let (report, set) = serving.replay(id, author).await?;
-    if report.verdict != Verdict::Equal {
-        let columns: Vec<&str> =
-            report.differences.iter().map(|difference| difference.column.as_str()).collect();
-        return Err(Error::new(
-            Kind::Damaged,
-            format!(
-                "the training set {id} cannot be rebuilt as it was (columns that differ: {}), so its rows are not given; `lineament replay {id}` reports on it",
-                columns.join(", ")
-            ),
-        ));
-    }
+    report.require_equal(format_args!("its rows are not given; `lineament replay {id}` reports on it"))?;
     let bytes = bytes_of(&set.batches);
     held.grow(bytes)?;
     Ok(RebuiltSet { schema: set.schema, batches: set.batches, bytes, _held: held })

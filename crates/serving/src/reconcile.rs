@@ -307,18 +307,26 @@ impl<'a> Pass<'a> {
             if let Some(body) = &record.body {
                 self.need_object("body", body, owners.clone());
             }
-            match files {
-                Ok(files) => {
-                    for file in files {
-                        let path = file.path.clone();
-                        self.need("data_file", &path, What::File(file), owners.clone());
-                    }
-                }
-                Err(error) => {
-                    let problem = damage(error.into())?;
-                    self.is_wrong("manifest", &record.manifest.path, &owners, problem);
+            self.need_files(&record.manifest, files, &owners)?;
+        }
+        Ok(())
+    }
+
+    /// The files that a manifest names, if it can be read.
+    fn need_files(
+        &mut self,
+        manifest: &Object,
+        files: catalog::Result<Vec<DataFile>>,
+        owners: &BTreeSet<Node>,
+    ) -> Result<()> {
+        match files {
+            Ok(files) => {
+                for file in files {
+                    let path = file.path.clone();
+                    self.need("data_file", &path, What::File(file), owners.clone());
                 }
             }
+            Err(error) => self.is_wrong("manifest", &manifest.path, owners, damage(error.into())?),
         }
         Ok(())
     }
@@ -342,18 +350,8 @@ impl<'a> Pass<'a> {
             self.objects += 1;
             self.bytes += manifest.bytes;
             let bytes = catalog.object(manifest).await;
-            match bytes.and_then(|bytes| Ok(storage::manifest::decode(&manifest.path, &bytes)?)) {
-                Ok(files) => {
-                    for file in files {
-                        let path = file.path.clone();
-                        self.need("data_file", &path, What::File(file), owners.clone());
-                    }
-                }
-                Err(error) => {
-                    let problem = damage(error.into())?;
-                    self.is_wrong("manifest", &manifest.path, &owners, problem);
-                }
-            }
+            let files = bytes.and_then(|bytes| Ok(storage::manifest::decode(&manifest.path, &bytes)?));
+            self.need_files(manifest, files, &owners)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Replay: a training set made again from its id, and proved.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::time::Instant;
 
 use catalog::records::{Record, Verdict, Verified};
@@ -13,7 +14,7 @@ use lineage::Manifest;
 use lineage::manifest::{ColumnManifest, Knowledge, ReferenceManifest};
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::historical::{LookedUp, TrainingSet, columns, report, target};
 use crate::retrieve::Serving;
 use crate::whole_files;
@@ -37,6 +38,28 @@ pub struct ReplayReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     pub seconds: f64,
+}
+
+impl ReplayReport {
+    /// Refuses to go on with a set that is not what was recorded; `then` says what is not done for it, and where more is told.
+    ///
+    /// # Errors
+    /// `Damaged`, with the columns that differ.
+    pub fn require_equal(&self, then: impl fmt::Display) -> Result<()> {
+        if self.verdict == Verdict::Equal {
+            return Ok(());
+        }
+        let columns: Vec<&str> =
+            self.differences.iter().map(|difference| difference.column.as_str()).collect();
+        Err(Error::new(
+            Kind::Damaged,
+            format!(
+                "the training set {} cannot be rebuilt as it was (columns that differ: {}), so {then}",
+                self.training_set,
+                columns.join(", ")
+            ),
+        ))
+    }
 }
 
 /// An entry of the log that made a set differ from what was recorded of it.

@@ -55,6 +55,14 @@ pub(super) enum Role {
     Observation,
 }
 
+/// What the log says of the files of a manifest.
+struct Said {
+    rows: u64,
+    /// Of the pieces, where they are those of one batch.
+    digest: Option<Digest>,
+    keys: Option<Vec<String>>,
+}
+
 /// A data file that a manifest names.
 pub(super) struct FileOf {
     sequence: Sequence,
@@ -180,12 +188,14 @@ impl Checker {
         let mut found = Found::default();
         match role {
             Role::Manifest { record, keys } => {
-                let wrong = self.batch(sequence, &object, &record, keys, &mut found).await?;
+                let said = Said { rows: record.rows, digest: Some(record.digest), keys };
+                let wrong = self.manifest(sequence, &object, said, &mut found).await?;
                 let harm = Harm::Batch { batch: record.batch };
                 found.faults.extend(wrong.map(|why| fault(why).harming(harm)));
             }
             Role::Compaction { record, keys } => {
-                let wrong = self.compaction(sequence, &object, &record, keys, &mut found).await?;
+                let said = Said { rows: record.rows, digest: None, keys };
+                let wrong = self.manifest(sequence, &object, said, &mut found).await?;
                 // Its files say which batches lie between the first and the last.
                 let harms = [record.first, record.last].map(|batch| Harm::Batch { batch });
                 let harmed = |why| harms.into_iter().fold(fault(why), Fault::harming);
@@ -234,63 +244,38 @@ impl Checker {
         })
     }
 
-    /// What is wrong with the manifest of a batch; its files are to be looked at after it.
-    async fn batch(
+    /// What is wrong with a manifest; its files are to be looked at after it.
+    async fn manifest(
         &self,
         sequence: Sequence,
         object: &Object,
-        record: &BatchCommitted,
-        keys: Option<Vec<String>>,
+        said: Said,
         found: &mut Found,
     ) -> Result<Option<String>> {
-        let files = match self.manifest(object).await? {
-            Ok(files) => files,
-            Err(why) => return Ok(Some(why)),
-        };
-        let rows: u64 = files.iter().map(|file| file.rows).sum();
-        let pieces = partition::batch_digest(record.digest.algorithm(), &files);
-        let wrong = if rows != record.rows {
-            Some(format!("its files have {rows} rows, and the log says {}", record.rows))
-        } else if pieces != record.digest {
-            Some(format!("its pieces give {pieces}, and the log says {}", record.digest))
-        } else {
-            None
-        };
-        found.name_files(sequence, files, keys);
-        Ok(wrong)
-    }
-
-    /// What is wrong with the manifest of a compaction; its files are to be looked at after it.
-    async fn compaction(
-        &self,
-        sequence: Sequence,
-        object: &Object,
-        record: &Compacted,
-        keys: Option<Vec<String>>,
-        found: &mut Found,
-    ) -> Result<Option<String>> {
-        let files = match self.manifest(object).await? {
-            Ok(files) => files,
-            Err(why) => return Ok(Some(why)),
-        };
-        let rows: u64 = files.iter().map(|file| file.rows).sum();
-        let wrong = (rows != record.rows)
-            .then(|| format!("its files have {rows} rows, and the log says {}", record.rows));
-        found.name_files(sequence, files, keys);
-        Ok(wrong)
-    }
-
-    /// The files of a manifest; else what is wrong with it.
-    async fn manifest(&self, object: &Object) -> Result<Result<Vec<DataFile>, String>> {
         let bytes = match self.metadata(&object.path, object.bytes, object.digest).await? {
             Ok(bytes) => bytes,
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return Ok(Some(why)),
         };
-        match manifest::decode(&object.path, &bytes) {
-            Ok(files) => Ok(Ok(files)),
-            Err(storage::Error::Corrupt { why, .. } | storage::Error::Newer { why, .. }) => Ok(Err(why)),
-            Err(error) => Err(catalog::Error::from(error).into()),
-        }
+        let files = match manifest::decode(&object.path, &bytes) {
+            Ok(files) => files,
+            Err(storage::Error::Corrupt { why, .. } | storage::Error::Newer { why, .. }) => {
+                return Ok(Some(why));
+            }
+            Err(error) => return Err(catalog::Error::from(error).into()),
+        };
+        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        let pieces = said.digest.map(|said| (partition::batch_digest(said.algorithm(), &files), said));
+        let wrong = match pieces {
+            _ if rows != said.rows => {
+                Some(format!("its files have {rows} rows, and the log says {}", said.rows))
+            }
+            Some((pieces, said)) if pieces != said => {
+                Some(format!("its pieces give {pieces}, and the log says {said}"))
+            }
+            _ => None,
+        };
+        found.name_files(sequence, files, said.keys);
+        Ok(wrong)
     }
 
     /// What is wrong with a data file.
