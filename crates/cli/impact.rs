@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
-use serving::{Error, ImpactReport, Kind, Result};
+use clap::Args;
+use serving::{ImpactReport, Result};
 
+use crate::report::{self, Format};
 use crate::session::Place;
 use crate::table::{aligned, grouped};
 
@@ -17,22 +18,9 @@ pub struct Arguments {
     format: Format,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let report = place.open().await?.impact(&arguments.node).await?;
-    match arguments.format {
-        Format::Text => print(&report),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&report)
-                .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-            println!("{json}");
-        }
-    }
+    report::print(&report, arguments.format, print)?;
     Ok(ExitCode::SUCCESS)
 }
 

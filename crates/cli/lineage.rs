@@ -7,6 +7,7 @@ use serving::{
     Error, KeptReport, KeptStep, Kind, LineageReport, LineageRequest, LineageStep, Result, Serving,
 };
 
+use crate::report;
 use crate::session::Place;
 use crate::table::grouped;
 
@@ -109,9 +110,7 @@ fn print_kept_by(report: &KeptReport, format: Format, shown: usize) -> Result<Ex
     match format {
         Format::Tree => {}
         Format::Json => {
-            let json = serde_json::to_string_pretty(report)
-                .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-            println!("{json}");
+            report::json(report)?;
             return Ok(ExitCode::SUCCESS);
         }
         Format::Dot | Format::Openlineage => {

@@ -27,6 +27,7 @@ mod progress;
 mod reconcile;
 mod refresh;
 mod replay;
+mod report;
 mod retrieve;
 mod rollback;
 mod run;

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
-use serving::{Error, Kind, Problem, ReconcileReport, Result};
+use clap::Args;
+use serving::{Problem, ReconcileReport, Result};
 
+use crate::report::{self, Format};
 use crate::session::Place;
 use crate::table::{aligned, grouped};
 
@@ -18,22 +19,9 @@ pub struct Arguments {
     format: Format,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let report = place.open().await?.reconcile(arguments.deep).await?;
-    match arguments.format {
-        Format::Text => print(&report),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&report)
-                .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-            println!("{json}");
-        }
-    }
+    report::print(&report, arguments.format, print)?;
     // A model in use that stands on something wrong is a failure; a run without a training set is a hint.
     let grave = report.broken > 0 || report.deployed() > 0;
     Ok(if grave { ExitCode::FAILURE } else { ExitCode::SUCCESS })

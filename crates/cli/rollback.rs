@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
-use serving::{Error, Kind, Result, RollbackReport, RollbackRequest, RolledBack};
+use clap::Args;
+use serving::{Result, RollbackReport, RollbackRequest, RolledBack};
 
 use crate::impact;
+use crate::report::{self, Format};
 use crate::session::Place;
 use crate::table::grouped;
 
@@ -28,24 +29,11 @@ pub struct Arguments {
     format: Format,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let Arguments { node, reason, undo, derived, format } = arguments;
     let request = RollbackRequest { node, undo, derived, reason };
     let report = place.open().await?.rollback(&request, &place.author()).await?;
-    match format {
-        Format::Text => print(&report),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&report)
-                .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-            println!("{json}");
-        }
-    }
+    report::print(&report, format, print)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,9 +6,10 @@ mod store;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serving::Result;
 
+use crate::report::Format;
 use crate::session::Place;
 
 /// As of all damage.
@@ -30,12 +31,6 @@ pub struct Arguments {
     mend: bool,
     #[arg(long, value_enum, default_value_t = Format::Text, conflicts_with = "folder")]
     format: Format,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {

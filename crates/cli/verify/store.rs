@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use feature::Span;
-use serving::{Error, Fault, Kind, Result, StoreVerification, VerifyRequest, verify_store};
+use serving::{Fault, Result, StoreVerification, VerifyRequest, verify_store};
 
-use super::{Arguments, DAMAGED, Format};
+use super::{Arguments, DAMAGED};
 use crate::progress;
+use crate::report;
 use crate::session::Place;
 use crate::table::grouped;
 
@@ -16,18 +17,11 @@ const SHOWN: usize = 20;
 pub async fn run(place: &Place, arguments: &Arguments) -> Result<ExitCode> {
     let store = place.unopened()?;
     let request = VerifyRequest { full: arguments.full, mend: arguments.mend };
-    let (bar, report) = progress::objects("verifying");
-    let found = verify_store(&store, request, report).await;
+    let (bar, looked_at) = progress::objects("verifying");
+    let found = verify_store(&store, request, looked_at).await;
     bar.finish_and_clear();
     let found = found?;
-    match arguments.format {
-        Format::Json => {
-            let text = serde_json::to_string_pretty(&found)
-                .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-            println!("{text}");
-        }
-        Format::Text => print(&found),
-    }
+    report::print(&found, arguments.format, print)?;
     Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 
