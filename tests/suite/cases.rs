@@ -1,6 +1,8 @@
 //! Random cases: how many, from which seed, and what is told of one that fails.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -19,6 +21,17 @@ fn number(variable: &str) -> Option<usize> {
 /// How many cases a test runs that has so many by itself.
 fn asked_for(usual: usize) -> usize {
     number("LINEAMENT_CASES").map_or(usual, |cases| usual.max(usual * cases / CASES))
+}
+
+/// Does work on all cores at once: each asks for the next number of the range until there is none.
+pub fn on_all_cores(numbers: Range<u64>, work: impl Fn(&dyn Fn() -> Option<u64>) + Sync) {
+    let next = AtomicU64::new(numbers.start);
+    let next = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < numbers.end);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| work(&next));
+        }
+    });
 }
 
 /// Tries values of a strategy until there were enough cases; `test` says how many a value made. The seeds are fixed;

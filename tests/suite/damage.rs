@@ -9,7 +9,6 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use catalog::Catalog;
 use futures::FutureExt;
@@ -18,6 +17,7 @@ use object_store::{ObjectStoreExt, path::Path as ObjectPath};
 use serving::{Kind, Serving};
 use storage::Store;
 
+use super::cases::on_all_cores;
 use super::fixture::{self, Fixture, Question, copy_in_memory};
 use super::stores::author;
 
@@ -273,26 +273,20 @@ fn flips(objects: &BTreeMap<String, Vec<u8>>) -> Vec<Case> {
 
 /// Runs cases on all cores.
 fn run(world: &World, cases: &[Case]) -> Result<Vec<(Verdict, Vec<usize>)>, String> {
-    let next = AtomicUsize::new(0);
     let results = Mutex::new(vec![None; cases.len()]);
     let wrong = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async {
-                    let base = copy_in_memory(&world.objects).await;
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(case) = cases.get(index) else { break };
-                        match in_memory(world, &base, case).await {
-                            Ok(result) => results.lock().unwrap()[index] = Some(result),
-                            Err(why) => wrong.lock().unwrap().push(why),
-                        }
-                    }
-                });
-            });
-        }
+    on_all_cores(0..cases.len() as u64, |next| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let base = copy_in_memory(&world.objects).await;
+            while let Some(index) = next() {
+                let index = index as usize;
+                match in_memory(world, &base, &cases[index]).await {
+                    Ok(result) => results.lock().unwrap()[index] = Some(result),
+                    Err(why) => wrong.lock().unwrap().push(why),
+                }
+            }
+        });
     });
     let wrong = wrong.into_inner().unwrap();
     if !wrong.is_empty() {

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use catalog::Catalog;
@@ -13,6 +12,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use serving::{Harm, Serving, StoreVerification, VerifyRequest, verify_store};
 
+use super::cases::on_all_cores;
 use super::fixture::{self, Fixture, copy_in_memory};
 
 type Objects = BTreeMap<String, Vec<u8>>;
@@ -189,23 +189,19 @@ fn every_damage_is_found_and_named() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (_, objects) = runtime.block_on(store());
     let cases = damages(&objects);
-    let next = AtomicUsize::new(0);
     let wrong = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async {
-                    let base = copy_in_memory(&objects).await;
-                    while let Some((object, damage)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let found = verify(damaged(&base, &objects, object, damage).await, FULL).await;
-                        if let Some(why) = missed(&found, object, damage) {
-                            wrong.lock().unwrap().push(format!("{object}, {damage:?}: {why}"));
-                        }
-                    }
-                });
-            });
-        }
+    on_all_cores(0..cases.len() as u64, |next| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let base = copy_in_memory(&objects).await;
+            while let Some(case) = next() {
+                let (object, damage) = &cases[case as usize];
+                let found = verify(damaged(&base, &objects, object, damage).await, FULL).await;
+                if let Some(why) = missed(&found, object, damage) {
+                    wrong.lock().unwrap().push(format!("{object}, {damage:?}: {why}"));
+                }
+            }
+        });
     });
     let wrong = wrong.into_inner().unwrap();
     println!("{} cases over {} objects", cases.len(), objects.len());

@@ -12,6 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use feature::{Id, Span, Timestamp};
 use uuid::{Builder, Uuid};
 
+use crate::splitmix::SplitMix;
+
 /// A source of the present instant; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
@@ -82,8 +84,8 @@ pub fn random<I: Id>() -> I {
 }
 
 thread_local! {
-    /// How many ids this thread made of a seed, and the seed.
-    static SEEDED: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    /// How many ids this thread made of a seed, and the chance that goes on from there.
+    static SEEDED: Cell<Option<(u64, SplitMix)>> = const { Cell::new(None) };
 }
 
 /// For as long as this lives, ids that this thread makes come from a seed and increase: for tests whose histories must
@@ -93,18 +95,15 @@ pub struct SeededIds(());
 
 impl SeededIds {
     pub fn new(seed: u64) -> Self {
-        SEEDED.set(Some((0, seed)));
+        SEEDED.set(Some((0, SplitMix::new(seed))));
         Self(())
     }
 
     fn next() -> Option<(u64, u64)> {
-        let (number, seed) = SEEDED.get()?;
-        SEEDED.set(Some((number + 1, seed)));
-        // The finaliser of SplitMix64: bits that differ in about half of their places from one number to the next.
-        let mut bits = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Some((number + 1, bits ^ (bits >> 31)))
+        let (number, mut chance) = SEEDED.get()?;
+        let bits = chance.next();
+        SEEDED.set(Some((number + 1, chance)));
+        Some((number + 1, bits))
     }
 }
 

@@ -17,11 +17,11 @@ pub mod manifest;
 pub mod partition;
 pub mod store;
 
-#[cfg(test)]
 mod splitmix;
 
 pub use checkpoint::Checkpoint;
 pub use durable_local::DurableLocal;
 pub use environment::Clock;
 pub use error::{Error, Result};
+pub use splitmix::SplitMix;
 pub use store::Store;

@@ -1,13 +1,15 @@
-//! Chance that can be had again: the generator SplitMix64, for tests that are named by their seed.
+//! Chance that can be had again, for tests that are named by their seed.
 
-#[derive(Clone, Debug)]
-pub(crate) struct SplitMix(u64);
+/// Steele, Lea and Flood, *Fast splittable pseudorandom number generators* (2014).
+#[derive(Clone, Copy, Debug)]
+pub struct SplitMix(u64);
 
 impl SplitMix {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    #[allow(clippy::should_implement_trait, reason = "it has no end")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;

@@ -17,10 +17,10 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use storage::SplitMix;
 use storage::entry::Entry;
 use tokio::time::Instant;
 
-use super::chance::Chance;
 use super::planted::Plant;
 
 /// What can happen on the way.
@@ -149,7 +149,7 @@ pub struct Connection {
     objects: Arc<Objects>,
     process: u64,
     life: u64,
-    chance: Arc<Mutex<Chance>>,
+    chance: Arc<Mutex<SplitMix>>,
     dead: Arc<AtomicBool>,
     /// Without faults and delays.
     calm: Arc<AtomicBool>,
@@ -175,7 +175,7 @@ impl Connection {
             objects,
             process,
             life,
-            chance: Arc::new(Mutex::new(Chance::new(seed))),
+            chance: Arc::new(Mutex::new(SplitMix::new(seed))),
             dead: Arc::default(),
             calm: Arc::default(),
             rough,

@@ -3,13 +3,11 @@
 //!
 //! `LINEAMENT_CASES` asks for more seeds; `LINEAMENT_SEED` for one alone, with its trace.
 
-mod chance;
 mod faulty_store;
 mod planted;
 mod processes;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +24,8 @@ use storage::environment::SeededIds;
 use faulty_store::{Fault, Objects};
 use planted::{PLANTS, Plant};
 use processes::{History, Outcome};
+
+use crate::suite::cases::on_all_cores;
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2_000;
@@ -188,30 +188,21 @@ fn asked_for() -> (u64, u64) {
 #[test]
 fn every_history_of_processes_that_fail_is_right() {
     let (from, until) = asked_for();
-    let next = AtomicU64::new(from);
     let totals: Mutex<(Faults, Outcomes)> = Mutex::default();
     let wrong = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= until {
-                        break;
-                    }
-                    let run = run(seed, None);
-                    let mut totals = totals.lock().unwrap();
-                    for fault in &run.faults {
-                        *totals.0.entry(*fault).or_default() += 1;
-                    }
-                    for (outcome, count) in &run.outcomes {
-                        *totals.1.entry(outcome).or_default() += count;
-                    }
-                    if !run.violations.is_empty() {
-                        wrong.lock().unwrap().push((seed, run.text()));
-                    }
-                }
-            });
+    on_all_cores(from..until, |next| {
+        while let Some(seed) = next() {
+            let run = run(seed, None);
+            let mut totals = totals.lock().unwrap();
+            for fault in &run.faults {
+                *totals.0.entry(*fault).or_default() += 1;
+            }
+            for (outcome, count) in &run.outcomes {
+                *totals.1.entry(outcome).or_default() += count;
+            }
+            if !run.violations.is_empty() {
+                wrong.lock().unwrap().push((seed, run.text()));
+            }
         }
     });
     let wrong = wrong.into_inner().unwrap();

@@ -9,10 +9,9 @@ use catalog::{Author, Catalog};
 use feature::digest::Digest;
 use feature::{Sequence, Timestamp, TrainingSetId};
 use serving::{HistoricalRequest, Kind, Serving};
-use storage::Store;
 use storage::environment::TestClock;
+use storage::{SplitMix, Store};
 
-use super::chance::Chance;
 use super::faulty_store::{BEGINNER, Connection, Objects};
 use super::planted::Plant;
 use crate::suite::stores::{files, spine};
@@ -95,7 +94,7 @@ pub async fn begin(objects: &Arc<Objects>) {
 
 /// One process and all its lives.
 pub async fn run(objects: Arc<Objects>, history: Arc<History>, seed: u64, process: u64, rough: u64) {
-    let mut chance = Chance::new(seed ^ (process + 1) << 32);
+    let mut chance = SplitMix::new(seed ^ (process + 1) << 32);
     let clock = clock();
     let (mut life, mut number) = (0, 0);
     let mut serving: Option<(Serving, Connection)> = None;
@@ -150,7 +149,7 @@ pub async fn run(objects: Arc<Objects>, history: Arc<History>, seed: u64, proces
 }
 
 /// Clocks go forward, seldom back, and seldom by more than others bear.
-fn jump(clock: &TestClock, chance: &mut Chance) {
+fn jump(clock: &TestClock, chance: &mut SplitMix) {
     let span = match chance.below(20) {
         0 => "4m",
         1 => "10m",
