@@ -25,7 +25,7 @@ from .audit import Audit
 from .definition import DefinedView, read_definitions
 from .diff import Diff
 from .errors import Damaged, Error, InvalidRequest, NotFound, translated, without_action
-from .endpoints import read_training_set
+from .endpoints import read_batches, read_training_set
 from .explanation import Explanation
 from .exports import Export, export
 from .feature_view import FeatureView, feature_view
@@ -318,16 +318,10 @@ class Client(Registry, Snapshots):
         # All rows are at hand before the first is sent, and the server is told how many. For whatever ends a put, Ctrl-C
         # too, looks to the server like the end of the rows, and pyarrow cannot cancel one.
         table = without_views(to_table(df))
-        descriptor = flight.FlightDescriptor.for_command(_json({"ingest": request}))
-        with translated(self._url):
-            writer, answers = self._connection.do_put(descriptor, table.schema, self._sending(table))
-            with _closing(writer), self._progress("ingesting", table) as progress:
-                _write(writer, table, progress)
-                writer.done_writing()
-                answer = answers.read()
+        answer = self._put({"ingest": request}, table, "ingesting")
         if answer is None:
             raise Error("the server ended the ingest without an answer; send the rows again with the same key")
-        return IngestReport.of(_parsed(answer))
+        return IngestReport.of(answer)
 
     def push(self, view: str, df: Any) -> IngestReport:
         """Sends rows into a feature view, by Feast's name: `ingest(view, df)`, with no more to say. They are seen by what is asked
@@ -412,16 +406,9 @@ class Client(Registry, Snapshots):
         'temp'
         """
         rows = without_views(self._spine(entity_df))
-        descriptor = flight.FlightDescriptor.for_command(_json({"spine": {}}))
-        with translated(self._url):
-            writer, answers = self._connection.do_put(descriptor, rows.schema, self._sending(rows))
-            with _closing(writer), self._progress("sending the spine", rows) as progress:
-                _write(writer, rows, progress)
-                writer.done_writing()
-                answer = answers.read()
-        if answer is None:
+        told = self._put({"spine": {}}, rows, "sending the spine")
+        if told is None:
             raise Error("the server did not say what it kept; ask again")
-        told = _parsed(answer)
         return KeptSpine(told["spine"], told["rows"], told["columns"], told["repeated"])
 
     def _retrieve_kept(self, spine: KeptSpine, request: dict[str, Any], split: Split | None) -> TrainingSet:
@@ -855,6 +842,17 @@ class Client(Registry, Snapshots):
             raise Error(f"the server gave {len(results)} answers to {name}, where one is due")
         return _parsed(results[0].body)
 
+    def _put(self, command: Mapping[str, Any], rows: pyarrow.Table, what: str) -> dict[str, Any] | None:
+        """Sends rows up; what the server says of them, and None where it ends without a word."""
+        descriptor = flight.FlightDescriptor.for_command(_json(command))
+        with translated(self._url):
+            writer, answers = self._connection.do_put(descriptor, rows.schema, self._sending(rows))
+            with _closing(writer), self._progress(what, rows) as progress:
+                _write(writer, rows, progress)
+                writer.done_writing()
+                answer = answers.read()
+        return None if answer is None else _parsed(answer)
+
     def _exchange(self, command: Mapping[str, Any], rows: pyarrow.Table) -> tuple[pyarrow.Table, dict[str, Any] | None]:
         descriptor = flight.FlightDescriptor.for_command(_json(command))
         with translated(self._url):
@@ -939,17 +937,7 @@ def _write(writer: flight.FlightStreamWriter, rows: pyarrow.Table, progress: Pro
 
 def _read(reader: flight.FlightStreamReader, progress: Progress) -> tuple[pyarrow.Table, dict[str, Any] | None]:
     """The rows of a stream, and what its last message says of them."""
-    batches: list[pyarrow.RecordBatch] = []
-    last = None
-    while True:
-        try:
-            chunk = reader.read_chunk()
-        except StopIteration:
-            break
-        if chunk.data is not None and chunk.data.num_rows:
-            batches.append(chunk.data)
-            progress.add(chunk.data.num_rows)
-        last = chunk.app_metadata
+    batches, last = read_batches(reader, progress.add)
     table = pyarrow.Table.from_batches(batches, reader.schema)
     return table, None if last is None else _parsed(last)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +17,23 @@ from .progress import Progress
 
 #: Streams that are read at once.
 READERS = 4
+
+
+def read_batches(
+    reader: flight.FlightStreamReader, came: Callable[[int], None]
+) -> tuple[list[pyarrow.RecordBatch], pyarrow.Buffer | None]:
+    """The batches of a stream that have rows, and the metadata of its last message. `came` is told of their rows."""
+    batches: list[pyarrow.RecordBatch] = []
+    last = None
+    while True:
+        try:
+            chunk = reader.read_chunk()
+        except StopIteration:
+            return batches, last
+        if chunk.data is not None and chunk.data.num_rows:
+            batches.append(chunk.data)
+            came(chunk.data.num_rows)
+        last = chunk.app_metadata
 
 
 def read_training_set(
@@ -32,20 +49,12 @@ def read_training_set(
     with Progress("retrieving", info.total_records, shown=shown) as progress:
         counting = threading.Lock()
 
+        def came(rows: int) -> None:
+            with counting:
+                progress.add(rows)
+
         def read(endpoint: flight.FlightEndpoint) -> tuple[list[pyarrow.RecordBatch], dict[str, Any]]:
-            reader = connection.do_get(endpoint.ticket, options)
-            batches: list[pyarrow.RecordBatch] = []
-            last = None
-            while True:
-                try:
-                    chunk = reader.read_chunk()
-                except StopIteration:
-                    break
-                last = chunk.app_metadata
-                if chunk.data is not None and chunk.data.num_rows:
-                    batches.append(chunk.data)
-                    with counting:
-                        progress.add(chunk.data.num_rows)
+            batches, last = read_batches(connection.do_get(endpoint.ticket, options), came)
             if last is None:
                 raise Error("the rows came without their report, so they may not be all; ask again")
             return batches, json.loads(last.to_pybytes())
