@@ -94,7 +94,10 @@ async fn rows_that_were_announced_must_come() {
         let exchange = with_header(upload(to_features(), vec![spine()]), "lineament-rows", said);
         let exchange = match server.client.do_exchange(exchange).await {
             // What is not read to its end is no training set.
-            Ok(answer) => Ok(drop(all(Ok(answer)).await)),
+            Ok(answer) => {
+                all(Ok(answer)).await;
+                Ok(())
+            }
             Err(status) => Err(status),
         };
         for answer in [put, exchange] {
