@@ -1,0 +1,1 @@
+//! Who may see what: policies, and the decisions that they give.
