@@ -1,7 +1,8 @@
 //! Reading data files: only the columns and pages that are asked for, and never a byte that was changed.
 //!
-//! Every block that is touched is checked against the manifest once per process. The page index is loaded
-//! with the footer and both are kept, since files never change: only then does a row selection save any reading.
+//! Every block that is touched is checked against the manifest: in a folder of this machine once per process, elsewhere
+//! each time, since what comes over a network may be altered on any way. The page index is loaded with the footer and
+//! both are kept, since files never change: only then does a row selection save any reading.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -26,6 +27,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
+use storage::Store;
 use storage::manifest::DataFile;
 
 /// How many footers are kept; a footer with its page index takes some ten to hundred KiB.
@@ -39,13 +41,15 @@ pub struct DataFiles {
     objects: Arc<dyn ObjectStore>,
     known: Arc<Mutex<Known>>,
     asked: Arc<Questions>,
+    /// Whether a block that was compared once may be read without.
+    once: bool,
 }
 
 #[derive(Default)]
 struct Known {
     footers: HashMap<FileId, ArrowReaderMetadata>,
     footer_bytes: u64,
-    /// Blocks whose bytes were compared with the manifest.
+    /// Blocks whose bytes were compared with the manifest, where once is enough.
     checked: HashMap<FileId, HashSet<u64>>,
 }
 
@@ -56,8 +60,9 @@ impl std::fmt::Debug for DataFiles {
 }
 
 impl DataFiles {
-    pub fn new(objects: Arc<dyn ObjectStore>) -> Self {
-        Self { objects, known: Arc::default(), asked: Arc::default() }
+    pub fn new(store: &Store) -> Self {
+        let (known, asked) = Default::default();
+        Self { objects: store.objects(), known, asked, once: store.is_local() }
     }
 
     /// The footer of a file, with its page index.
@@ -174,7 +179,7 @@ fn viewed(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// Reads whole blocks, compares each with the manifest the first time, and hands out the part that was asked for.
+/// Reads whole blocks, compares each with the manifest, and hands out the part that was asked for.
 struct CheckedReader {
     files: DataFiles,
     file: Arc<DataFile>,
@@ -222,7 +227,7 @@ impl CheckedReader {
             let from = (range.start - whole.start) as usize;
             parts.push(bytes.slice(from..from + (range.end - range.start) as usize));
         }
-        if !compared.is_empty() {
+        if self.files.once && !compared.is_empty() {
             self.files.known().checked.entry(self.file.id).or_default().extend(compared);
         }
         Ok(parts)

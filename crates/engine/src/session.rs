@@ -54,7 +54,7 @@ pub struct Engine {
 impl Engine {
     /// Queries may take half of the machine's memory.
     pub fn new(catalog: Catalog) -> Self {
-        let files = DataFiles::new(catalog.store().objects());
+        let files = DataFiles::new(catalog.store());
         let planning = Arc::new(Semaphore::new(PLANNED_AT_ONCE));
         Self { catalog, files, memory: Memory::default(), planning, lineage: None }
     }

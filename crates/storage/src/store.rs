@@ -93,6 +93,11 @@ impl Store {
         self.objects.clone()
     }
 
+    /// Whether the objects are files of this machine, which nobody hands on.
+    pub fn is_local(&self) -> bool {
+        self.local.is_some()
+    }
+
     pub fn log(&self) -> &Log {
         &self.log
     }
