@@ -19,7 +19,7 @@ fn number(variable: &str) -> Option<usize> {
 }
 
 /// How many cases a test runs that has so many by itself.
-fn asked_for(usual: usize) -> usize {
+pub fn asked_for(usual: usize) -> usize {
     number("LINEAMENT_CASES").map_or(usual, |cases| usual.max(usual * cases / CASES))
 }
 

@@ -11,6 +11,7 @@ mod diff;
 mod evidence;
 mod explain;
 mod fixture;
+mod fuzzing;
 mod golden;
 mod hypothesis;
 mod lineage;

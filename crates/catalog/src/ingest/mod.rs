@@ -4,6 +4,7 @@
 //! files, those that do not go to quarantine with their reasons, and one entry makes all of it visible at once. A
 //! crash before that entry leaves nothing visible; the same request sent again gives the first answer.
 
+pub mod arrow_messages;
 mod checking;
 mod knowledge;
 mod quarantine;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use feature::definition::{FileFormat, Source};
 use feature::digest::{HashAlgorithm, hash};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::arrow_messages;
 use crate::error::{Error, Result};
 use crate::records::SourceFile;
 
@@ -85,11 +87,14 @@ pub fn decode(
         Some(format) => format,
         None => format_by_ending(path)?,
     };
-    let decoded = match format {
+    // Of bytes that were changed the decoders of Parquet and Arrow may think what cannot be, and give up.
+    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
         FileFormat::Parquet => parquet(bytes),
         FileFormat::Csv => csv(bytes, csv_types),
         FileFormat::Arrow => ipc(bytes),
-    };
+    }));
+    let decoded =
+        decoded.unwrap_or_else(|_| Err("its bytes contradict each other: it is damaged".to_owned()));
     let (schema, batches) = decoded.map_err(|why| {
         Error::Invalid(format!(
             "`{}` cannot be read as {}: {why}; nothing of it was taken",
@@ -209,7 +214,8 @@ fn says_its_zone(time: &str) -> bool {
 
 /// An IPC file, which begins with a magic word, or a stream, which does not.
 fn ipc(bytes: Bytes) -> Decoded {
-    let is_file = bytes.starts_with(b"ARROW1");
+    arrow_messages::check_file(&bytes).map_err(|refused| refused.to_string())?;
+    let is_file = bytes.starts_with(arrow_messages::MAGIC);
     let cursor = Cursor::new(bytes);
     if is_file {
         let reader = FileReader::try_new(cursor, None).map_err(|error| error.to_string())?;

@@ -174,7 +174,7 @@ fn an_lz4_frame_that_unfolds_further_than_it_claims_is_refused_undecoded() {
     let body = &great.last().unwrap().data_body;
     let at = body.windows(8).position(|window| window == honest.to_le_bytes()).unwrap();
     let frame = &body[at + 8..];
-    assert!(crate::upload::lz4_bound(frame).unwrap() >= honest as u64);
+    assert!(catalog::ingest::arrow_messages::lz4_bound(frame).unwrap() >= honest as u64);
 
     // The blocks of that frame, five times over, behind one header.
     let first = 7 + usize::from(frame[4] & 0b1000 != 0) * 8;

@@ -1,11 +1,5 @@
 //! Rows that a client sends: checked message by message before they are decoded.
 
-mod layout;
-mod limits;
-mod lz4;
-mod message;
-mod schema;
-
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,23 +8,25 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::{FlightData, FlightDescriptor};
+use catalog::ingest::arrow_messages::{self, Limits, MessageCheck};
 use futures::{Stream, StreamExt};
 use serving::{Memory, Reserved};
 use tonic::Status;
 
 use crate::call::Rows;
 use crate::status;
-use message::MessageCheck;
 
-#[cfg(test)]
-pub use lz4::bound as lz4_bound;
+/// Bytes of all decoded rows of one upload, which are held in memory.
+const UPLOAD_BYTES: u64 = 4 << 30;
 
 /// Why an upload was refused. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// Its messages are not what they must be.
-    #[error("{0}")]
-    Messages(String),
+    #[error(transparent)]
+    Messages(#[from] arrow_messages::Refused),
+    #[error("the upload has more than {} GiB; send it in several, or ingest files with `lineament ingest`", UPLOAD_BYTES >> 30)]
+    TooMuch,
     /// There is no memory for it.
     #[error("{0}")]
     Memory(serving::Error),
@@ -39,7 +35,7 @@ pub enum Refused {
 impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Messages(why) => status::invalid(why),
+            Refused::Messages(_) | Refused::TooMuch => status::invalid(refused.to_string()),
             Refused::Memory(error) => status::of(&error),
         }
     }
@@ -106,7 +102,11 @@ impl Upload {
     /// there is no memory for them.
     pub async fn receive(self, counted: &Rows, memory: &Memory) -> Result<Received, Status> {
         let held = Arc::new(memory.reserve("upload"));
-        let check = Arc::new(Mutex::new(MessageCheck::new(held.clone())));
+        let check = Arc::new(Mutex::new(Checked {
+            messages: MessageCheck::new(Limits::SENT),
+            bytes: 0,
+            held: held.clone(),
+        }));
         let checked = self.messages.filter_map(move |message| {
             let checked = check_message(&check, message);
             async move { checked.transpose() }
@@ -136,9 +136,29 @@ impl Upload {
     }
 }
 
+/// What was admitted of an upload.
+struct Checked {
+    messages: MessageCheck,
+    /// Bytes of it, decoded.
+    bytes: u64,
+    /// The memory for them.
+    held: Arc<Reserved>,
+}
+
+impl Checked {
+    fn admit(&mut self, data: &FlightData) -> Result<(), Refused> {
+        let bytes = self.messages.admit(&data.data_header, &data.data_body)?;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > UPLOAD_BYTES {
+            return Err(Refused::TooMuch);
+        }
+        self.held.grow(bytes).map_err(|error| Refused::Memory(serving::Error::from(error)))
+    }
+}
+
 /// The message to be decoded; none for those without data (clients send a descriptor or metadata alone).
 fn check_message(
-    check: &Mutex<MessageCheck>,
+    check: &Mutex<Checked>,
     message: Result<FlightData, Status>,
 ) -> Result<Option<FlightData>, FlightError> {
     let message = message?;

@@ -1,45 +1,53 @@
-//! One message of an upload, before it is decoded.
+//! Arrow IPC messages from outside, before they are decoded.
 //!
 //! The decoder trusts much of what a message says of itself: it reserves the lengths that compressed buffers claim, slices the
 //! body where buffers are said to lie, and stops the process where that fails. So all of it is checked here first, against the
 //! schema and the bytes that are really there.
 
+mod files;
+mod layout;
+mod limits;
+mod lz4;
+mod schema;
+
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::{MessageHeader, MetadataVersion, root_as_message};
-use arrow_flight::FlightData;
-use serving::Reserved;
 
-use super::Refused;
-use super::layout::Layout;
-use super::limits::{ROWS, UPLOAD_BYTES};
-use super::schema;
+pub use files::{MAGIC, check as check_file};
+use layout::Layout;
+pub use limits::Limits;
+pub use lz4::bound as lz4_bound;
 
-/// Checks the messages of one upload, in their order.
+/// Why a message was refused. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+/// Checks the messages of one stream of rows, in their order.
+#[derive(Debug)]
 pub struct MessageCheck {
+    limits: Limits,
     schema: Option<Schema>,
     /// Dictionaries that have come.
     dictionaries: HashSet<i64>,
-    /// Bytes of what was admitted, decoded.
-    bytes: u64,
-    /// The memory for them.
-    held: Arc<Reserved>,
 }
 
 impl MessageCheck {
-    pub fn new(held: Arc<Reserved>) -> Self {
-        Self { schema: None, dictionaries: HashSet::new(), bytes: 0, held }
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, schema: None, dictionaries: HashSet::new() }
     }
 
-    /// Whether a message can be decoded without harm.
-    pub fn admit(&mut self, data: &FlightData) -> Result<(), Refused> {
-        let refuse = |why: &str| Err(Refused::Messages(why.to_owned()));
-        let message = root_as_message(&data.data_header).map_err(|error| {
-            Refused::Messages(format!("a message's header is not Arrow IPC metadata: {error}"))
-        })?;
+    /// Whether a message can be decoded without harm; how much memory its rows then take, in bytes.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to send instead.
+    pub fn admit(&mut self, header: &[u8], body: &[u8]) -> Result<u64, Refused> {
+        let refuse = |why: &str| Err(Refused(why.to_owned()));
+        let message = root_as_message(header)
+            .map_err(|error| Refused(format!("a message's header is not Arrow IPC metadata: {error}")))?;
         if !matches!(message.version(), MetadataVersion::V4 | MetadataVersion::V5) {
             return refuse("a message has an old or unknown format; send Arrow IPC metadata version 5");
         }
@@ -49,39 +57,44 @@ impl MessageCheck {
                     return refuse("a schema message has no schema");
                 };
                 if self.schema.is_some() {
-                    return refuse("a second schema was sent; all rows of an upload have one schema");
+                    return refuse("a second schema was sent; all rows of a stream have one schema");
                 }
-                schema::verify(header)?;
-                self.schema = Some(fb_to_schema(header));
-                Ok(())
+                self.begin(header)?;
+                Ok(0)
             }
             MessageHeader::RecordBatch => {
                 let Some(schema) = &self.schema else { return refuse("rows were sent before their schema") };
                 let Some(batch) = message.header_as_record_batch() else {
                     return refuse("a record batch message has no record batch");
                 };
-                let mut layout = Layout::of(batch, &data.data_body)?;
+                let mut layout = Layout::of(batch, body, self.limits)?;
                 for field in schema.fields() {
                     layout.column(field)?;
                 }
                 let (rows, bytes) = layout.finish()?;
                 // Rows cost something even where they have no bytes, as columns of nulls.
-                self.count(bytes + 8 * rows)
+                Ok(bytes.saturating_add(8 * rows))
             }
-            MessageHeader::DictionaryBatch => self.dictionary(message.header_as_dictionary_batch(), data),
-            other => Err(Refused::Messages(format!(
+            MessageHeader::DictionaryBatch => self.dictionary(message.header_as_dictionary_batch(), body),
+            other => Err(Refused(format!(
                 "a message of kind {} cannot be sent here; send a schema, dictionaries and record batches",
                 other.variant_name().unwrap_or("unknown")
             ))),
         }
     }
 
+    fn begin(&mut self, header: arrow::ipc::Schema<'_>) -> Result<(), Refused> {
+        schema::verify(header)?;
+        self.schema = Some(fb_to_schema(header));
+        Ok(())
+    }
+
     fn dictionary(
         &mut self,
         header: Option<arrow::ipc::DictionaryBatch<'_>>,
-        data: &FlightData,
-    ) -> Result<(), Refused> {
-        let refuse = |why: &str| Err(Refused::Messages(why.to_owned()));
+        body: &[u8],
+    ) -> Result<u64, Refused> {
+        let refuse = |why: &str| Err(Refused(why.to_owned()));
         let Some(schema) = &self.schema else { return refuse("a dictionary was sent before the schema") };
         let Some((id, values, delta)) =
             header.and_then(|header| Some((header.id(), header.data()?, header.isDelta())))
@@ -92,29 +105,16 @@ impl MessageCheck {
             return refuse("a dictionary was to be extended that has not come yet");
         }
         let Some(value) = dictionary_values(schema, id) else {
-            return Err(Refused::Messages(format!(
-                "a dictionary has the id {id}, which no column of the schema has"
-            )));
+            return Err(Refused(format!("a dictionary has the id {id}, which no column of the schema has")));
         };
-        let mut layout = Layout::of(values, &data.data_body)?;
+        let mut layout = Layout::of(values, body, self.limits)?;
         layout.column(&value)?;
         let (rows, bytes) = layout.finish()?;
-        if rows > ROWS {
+        if rows > self.limits.rows {
             return refuse("a dictionary has too many values");
         }
         self.dictionaries.insert(id);
-        self.count(bytes + 8 * rows)
-    }
-
-    fn count(&mut self, bytes: u64) -> Result<(), Refused> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > UPLOAD_BYTES {
-            return Err(Refused::Messages(format!(
-                "the upload has more than {} GiB; send it in several, or ingest files with `lineament ingest`",
-                UPLOAD_BYTES >> 30
-            )));
-        }
-        self.held.grow(bytes).map_err(|error| Refused::Memory(serving::Error::from(error)))
+        Ok(bytes.saturating_add(8 * rows))
     }
 }
 

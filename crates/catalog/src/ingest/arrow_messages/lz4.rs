@@ -12,7 +12,7 @@ const UNCOMPRESSED: u32 = 1 << 31;
 /// # Errors
 /// Where it is not one LZ4 frame of the current format.
 pub fn bound(frame: &[u8]) -> Result<u64, Refused> {
-    let broken = || Refused::Messages("a buffer is said to be an LZ4 frame and is not one".to_owned());
+    let broken = || Refused("a buffer is said to be an LZ4 frame and is not one".to_owned());
     let rest = frame.strip_prefix(&MAGIC).ok_or_else(broken)?;
     let [flags, sizes, rest @ ..] = rest else { return Err(broken()) };
     let block_bytes: u64 = match (sizes >> 4) & 7 {

@@ -1,4 +1,4 @@
-//! The schema of an upload: checked as a message, because turning a bad one into a schema stops the process.
+//! The schema of rows to come: checked as a message, because turning a bad one into a schema stops the process.
 
 use arrow::ipc;
 
@@ -22,7 +22,7 @@ pub fn verify(schema: ipc::Schema<'_>) -> Result<(), Refused> {
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused::Messages(why.into()))
+    Err(Refused(why.into()))
 }
 
 #[derive(Default)]

@@ -3,11 +3,12 @@
 use arrow::datatypes::{DataType, Field};
 use arrow::ipc::{self, CompressionType};
 
-use super::limits::{ROWS, UNFOLDED_BYTES, UNFOLDED_FLOOR, UNFOLDED_RATIO};
+use super::limits::{Limits, UNFOLDED_FLOOR, UNFOLDED_RATIO};
 use super::{Refused, lz4};
 
 /// A record batch that is being checked, column by column, in the order in which it will be decoded.
 pub struct Layout<'a> {
+    limits: Limits,
     body: &'a [u8],
     rows: u64,
     nodes: Vec<ipc::FieldNode>,
@@ -28,7 +29,7 @@ pub struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    pub fn of(batch: ipc::RecordBatch<'_>, body: &'a [u8]) -> Result<Self, Refused> {
+    pub fn of(batch: ipc::RecordBatch<'_>, body: &'a [u8], limits: Limits) -> Result<Self, Refused> {
         let (Some(nodes), Some(buffers)) = (batch.nodes(), batch.buffers()) else {
             return refuse("a record batch has no nodes or no buffers");
         };
@@ -43,8 +44,9 @@ impl<'a> Layout<'a> {
             },
         };
         Ok(Self {
+            limits,
             body,
-            rows: length(batch.length())?,
+            rows: length(batch.length(), limits)?,
             nodes: nodes.iter().copied().collect(),
             buffers: buffers.iter().copied().collect(),
             variadic: batch.variadicBufferCounts().into_iter().flatten().collect(),
@@ -63,7 +65,7 @@ impl<'a> Layout<'a> {
     pub fn column(&mut self, field: &Field) -> Result<(), Refused> {
         let values = self.field(field)?;
         if values != self.rows {
-            return Err(Refused::Messages(format!(
+            return Err(Refused(format!(
                 "column `{}` has {values} values in a batch of {} rows",
                 field.name(),
                 self.rows
@@ -78,11 +80,11 @@ impl<'a> Layout<'a> {
             return refuse("a record batch has more counts of text buffers than columns that need them");
         }
         let wire = self.body.len() as u64;
-        let allowed = UNFOLDED_BYTES.min(UNFOLDED_FLOOR.max(wire.saturating_mul(UNFOLDED_RATIO)));
+        let allowed = self.limits.unfolded_bytes.min(UNFOLDED_FLOOR.max(wire.saturating_mul(UNFOLDED_RATIO)));
         // A frame is told to the block, and so a little more than it really holds.
-        let allowed_bound = 2 * UNFOLDED_BYTES;
+        let allowed_bound = 2 * self.limits.unfolded_bytes;
         if self.claimed > allowed || self.bound > allowed_bound {
-            return Err(Refused::Messages(format!(
+            return Err(Refused(format!(
                 "a message of {wire} bytes unfolds to {} bytes; at most {allowed} are allowed: send smaller batches, or do not compress",
                 self.claimed.max(self.bound)
             )));
@@ -95,8 +97,8 @@ impl<'a> Layout<'a> {
             return refuse("a record batch has fewer nodes than its schema needs");
         };
         self.next_node += 1;
-        let values = length(node.length())?;
-        let nulls = length(node.null_count())?;
+        let values = length(node.length(), self.limits)?;
+        let nulls = length(node.null_count(), self.limits)?;
         if nulls > values {
             return refuse("a column has more nulls than values");
         }
@@ -201,15 +203,16 @@ impl<'a> Layout<'a> {
             -1 => return Ok(rest.len() as u64),
             0 => return Ok(0),
             claim => u64::try_from(claim)
-                .map_err(|_| Refused::Messages("a compressed buffer claims a negative length".to_owned()))?,
+                .map_err(|_| Refused("a compressed buffer claims a negative length".to_owned()))?,
         };
         self.claimed = self.claimed.saturating_add(claim);
         if codec == CompressionType::LZ4_FRAME {
             self.bound = self.bound.saturating_add(lz4::bound(rest)?);
         }
-        if self.claimed > UNFOLDED_BYTES {
-            return Err(Refused::Messages(format!(
-                "a message unfolds to {} bytes; at most {UNFOLDED_BYTES} are allowed: send smaller batches",
+        let most = self.limits.unfolded_bytes;
+        if self.claimed > most {
+            return Err(Refused(format!(
+                "a message unfolds to {} bytes; at most {most} are allowed: send smaller batches",
                 self.claimed
             )));
         }
@@ -217,15 +220,16 @@ impl<'a> Layout<'a> {
     }
 }
 
-fn length(length: i64) -> Result<u64, Refused> {
+fn length(length: i64, limits: Limits) -> Result<u64, Refused> {
     match u64::try_from(length) {
-        Ok(length) if length <= ROWS => Ok(length),
-        _ => Err(Refused::Messages(format!(
-            "a message states a length of {length}; batches have at most {ROWS} rows"
+        Ok(length) if length <= limits.rows => Ok(length),
+        _ => Err(Refused(format!(
+            "a message states a length of {length}; batches have at most {} rows",
+            limits.rows
         ))),
     }
 }
 
 fn refuse<T>(why: &str) -> Result<T, Refused> {
-    Err(Refused::Messages(why.to_owned()))
+    Err(Refused(why.to_owned()))
 }
