@@ -76,6 +76,20 @@ impl MessageCheck {
         }
     }
 
+    /// As [`Self::admit`], for an upload without end: the memory of rows is held apart from that of what lasts.
+    pub fn admit_part(&mut self, data: &FlightData, rows: &Arc<Reserved>) -> Result<(), Refused> {
+        let is_rows = root_as_message(&data.data_header)
+            .is_ok_and(|message| message.header_type() == MessageHeader::RecordBatch);
+        if !is_rows {
+            return self.admit(data);
+        }
+        let (held, bytes) =
+            (std::mem::replace(&mut self.held, rows.clone()), std::mem::take(&mut self.bytes));
+        let admitted = self.admit(data);
+        (self.held, self.bytes) = (held, bytes);
+        admitted
+    }
+
     fn dictionary(
         &mut self,
         header: Option<arrow::ipc::DictionaryBatch<'_>>,

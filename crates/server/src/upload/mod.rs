@@ -20,7 +20,7 @@ use tonic::Status;
 
 use crate::call::Rows;
 use crate::status;
-use message::MessageCheck;
+pub use message::MessageCheck;
 
 #[cfg(test)]
 pub use lz4::bound as lz4_bound;
@@ -45,7 +45,7 @@ impl From<Refused> for Status {
     }
 }
 
-type Messages = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
+pub type Messages = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 
 /// An upload whose first message has been read, for what it says of the rest.
 pub struct Upload {
@@ -82,6 +82,11 @@ impl Upload {
         };
         let messages = Box::pin(futures::stream::iter([Ok(first)]).chain(messages));
         Ok(Self { descriptor, messages, announced })
+    }
+
+    /// Its messages from the first on, which nobody has checked.
+    pub fn into_messages(self) -> Messages {
+        self.messages
     }
 
     /// Reads to the end of an upload that must have no rows; a schema may come.
