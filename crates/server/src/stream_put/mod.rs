@@ -4,7 +4,6 @@
 mod parts;
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use arrow_flight::{FlightDescriptor, PutResult};
 use catalog::Author;
@@ -14,7 +13,7 @@ use feature::Name;
 use futures::Stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serving::{Reserved, Serving};
+use serving::Serving;
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -32,8 +31,8 @@ type Results = Pin<Box<dyn Stream<Item = Result<PutResult, Status>> + Send>>;
 
 /// What the reader of a stream hands on to whoever answers it.
 enum Read {
-    /// A part that waits for its commit, and the memory of its rows.
-    Part(Pending, Arc<Reserved>),
+    /// A part that waits for its commit.
+    Part(Pending),
     /// The stream cannot go on.
     Failed(Status),
 }
@@ -78,9 +77,8 @@ pub async fn open(
     Ok(Box::pin(futures::stream::unfold(Some(receiver), |receiver| async move {
         let mut receiver = receiver?;
         let answer = match receiver.recv().await? {
-            Read::Part(pending, held) => {
+            Read::Part(pending) => {
                 let acknowledged = pending.acknowledged().await;
-                drop(held);
                 acknowledged.map_err(|error| status::of(&serving::Error::from(error))).and_then(result)
             }
             Read::Failed(status) => Err(status),

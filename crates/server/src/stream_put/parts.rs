@@ -73,7 +73,7 @@ impl Reader {
             };
             let Some(message) = message else { return };
             let part = match message {
-                Ok(message) => part(&stream, message, &checked, &counted).await,
+                Ok(message) => part(&stream, message, &checked, &memory, &counted).await,
                 Err(error) => Err(status::decoding(error)),
             };
             match part {
@@ -114,6 +114,7 @@ async fn part(
     stream: &ProducerStream,
     message: DecodedFlightData,
     checked: &Mutex<Checked>,
+    memory: &Memory,
     counted: &Rows,
 ) -> Result<Option<Read>, Status> {
     let of = |error: catalog::Error| status::of(&serving::Error::from(error));
@@ -125,7 +126,11 @@ async fn part(
         }
         DecodedPayload::RecordBatch(rows) => rows,
     };
-    let held = checked.lock().unwrap_or_else(PoisonError::into_inner).rows.clone();
+    let held = {
+        let mut checked = checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = Arc::new(memory.reserve("stream rows"));
+        std::mem::replace(&mut checked.rows, none)
+    };
     let said = &message.inner.app_metadata;
     if said.is_empty() {
         return Err(status::invalid(
@@ -134,6 +139,7 @@ async fn part(
     }
     let Said { epoch, number } = request::json("the metadata of a batch", said)?;
     counted.received(rows.num_rows());
-    let pending = stream.send(Place { epoch, number }, rows).await.map_err(of)?;
-    Ok(Some(Read::Part(pending, held)))
+    // Their memory is held until they are committed, whether or not the client reads its results.
+    let pending = stream.send_holding(Place { epoch, number }, rows, held).await.map_err(of)?;
+    Ok(Some(Read::Part(pending)))
 }

@@ -5,21 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use feature::{BatchId, ViewId};
-use storage::environment;
-use storage::partition::Layout;
+use feature::ViewId;
 
-use super::super::knowledge::Knowledge;
-use super::super::{Claim, Progress, resolve, stage, write_body};
-use super::Acknowledged;
-use super::checked_parts::{Offered, Verdict, check_parts};
+use super::super::resolve;
 use super::first_answers::FirstAnswers;
+use super::part_records::records;
 use super::queue::Queued;
-use crate::author::Author;
+use super::staging::{ForVersion, StagedVersion, Staging, stage_version};
 use crate::catalog::{Catalog, Intent, Outcome};
 use crate::conditions::Conditions;
-use crate::error::{Error, Result};
-use crate::records::{BatchCommitted, BatchRefused, PartRun, Record, StreamPart, StreamPartsCommitted};
+use crate::error::Error;
 use crate::state::producers::{LastPart, Place, Standing, follows};
 use crate::state::{State, ViewVersion};
 
@@ -94,13 +89,6 @@ async fn sort(
         }
     }
     (due, later)
-}
-
-/// Parts for one version under one claim.
-struct ForVersion {
-    version: ViewVersion,
-    claim: Option<Claim>,
-    parts: Vec<Queued>,
 }
 
 /// Stages and commits parts that are due. Those that are to be sorted again come back; where it was a failure, with it.
@@ -207,155 +195,6 @@ fn by_version(state: &State, due: Vec<Queued>) -> Vec<ForVersion> {
     groups
 }
 
-/// Parts of one version whose files are written.
-struct StagedVersion {
-    version: ViewVersion,
-    parts: Vec<(Queued, Verdict)>,
-    committed: Option<BatchCommitted>,
-    refused: Option<BatchRefused>,
-}
-
-enum Staging {
-    Ready(StagedVersion),
-    /// Some parts cannot be taken and were answered; the others are to be sorted again.
-    Faulty(Vec<Queued>),
-    Failed(Vec<Queued>, Error),
-}
-
-impl StagedVersion {
-    fn into_parts(self) -> impl Iterator<Item = Queued> {
-        self.parts.into_iter().map(|(part, _)| part)
-    }
-
-    /// The batch that holds a part: of those that were taken, or of those that were refused.
-    fn batch_of(&self, verdict: &Verdict) -> Option<BatchId> {
-        match verdict.refused {
-            true => self.refused.as_ref().map(|refused| refused.batch),
-            false => self.committed.as_ref().map(|committed| committed.batch),
-        }
-    }
-
-    fn acknowledge(self, sequence: feature::Sequence) {
-        let label = self.version.label();
-        let (committed, refused) = (
-            self.committed.as_ref().map(|committed| committed.batch),
-            self.refused.as_ref().map(|refused| refused.batch),
-        );
-        for (part, verdict) in self.parts {
-            let batch = if verdict.refused { refused } else { committed };
-            let Some(batch) = batch else { continue };
-            let answer = Acknowledged {
-                place: part.place,
-                version: label.clone(),
-                sequence,
-                batch,
-                rows: verdict.rows,
-                rejected: verdict.rejected,
-                refused: verdict.refused,
-                repeated: false,
-                examples: verdict.examples,
-            };
-            part.answer(Ok(answer));
-        }
-    }
-}
-
-async fn stage_version(
-    catalog: &Catalog,
-    conditions: &Arc<dyn Conditions>,
-    author: &Author,
-    group: ForVersion,
-) -> Staging {
-    let ForVersion { version, claim, parts } = group;
-    let offered: Vec<Offered> =
-        parts.iter().map(|part| Offered { origin: part.origin(), rows: part.rows.clone() }).collect();
-    let checked = {
-        let (version, conditions) = (version.clone(), conditions.clone());
-        tokio::task::spawn_blocking(move || check_parts(&version, &offered, conditions.as_ref())).await
-    };
-    let checked = match checked.map_err(|error| Error::internal("validation stopped", error)) {
-        Ok(Ok(checked)) => checked,
-        Ok(Err(error)) | Err(error) => return Staging::Failed(parts, error),
-    };
-    if checked.verdicts.iter().any(Result::is_err) {
-        let mut rest = Vec::new();
-        for (part, verdict) in parts.into_iter().zip(checked.verdicts) {
-            match verdict {
-                Ok(_) => rest.push(part),
-                Err(error) => part.answer(Err(error)),
-            }
-        }
-        return Staging::Faulty(rest);
-    }
-    let verdicts: Vec<Verdict> = checked.verdicts.into_iter().flatten().collect();
-    let mut producers: Vec<String> =
-        parts.iter().map(|part| format!("producer `{}`", part.target.producer)).collect();
-    producers.sort();
-    producers.dedup();
-    let sum = |refused: bool, of: fn(&Verdict) -> u64| -> u64 {
-        verdicts.iter().filter(|verdict| verdict.refused == refused).map(of).sum()
-    };
-    let written = async {
-        let body = write_body(catalog, author, &producers, None).await?;
-        let mut refused = None;
-        if let Some(bytes) = checked.refused {
-            let batch: BatchId = environment::mint();
-            let quarantine =
-                catalog.put_object(format!("quarantine/{batch}/rejected.parquet"), bytes).await?;
-            let offered = parts.iter().zip(&verdicts).filter(|(_, verdict)| verdict.refused);
-            refused = Some(BatchRefused {
-                batch,
-                view: version.view,
-                version: version.version,
-                rows: offered.map(|(part, _)| part.rows.num_rows() as u64).sum(),
-                rejected: sum(true, |verdict| verdict.rejected),
-                quarantine,
-                sources: Vec::new(),
-                // An object is named by one record.
-                body: if checked.rows.num_rows() == 0 { body.clone() } else { None },
-            });
-        }
-        if checked.rows.num_rows() == 0 {
-            return Ok::<_, Error>((None, refused));
-        }
-        let batch: BatchId = environment::mint();
-        let quarantine = match checked.quarantine {
-            Some(bytes) => {
-                Some(catalog.put_object(format!("quarantine/{batch}/rejected.parquet"), bytes).await?)
-            }
-            None => None,
-        };
-        // What a stream brings is known from its arrival, where no column says when and nobody claims another thing.
-        let knowledge = Knowledge::of(&version, Some(claim.unwrap_or(Claim::Correction)));
-        let rows = knowledge.date(checked.rows);
-        let count = rows.num_rows() as u64;
-        let staged =
-            stage(catalog, &version, batch, rows, &Layout::default(), &|_: Progress| (), count).await?;
-        let committed = BatchCommitted {
-            batch,
-            view: version.view,
-            version: version.version,
-            rows: count,
-            rejected: sum(false, |verdict| verdict.rejected),
-            known_at: knowledge.source,
-            manifest: staged.manifest,
-            digest: staged.digest,
-            quarantine,
-            sources: Vec::new(),
-            body,
-            derivation: None,
-        };
-        Ok((Some(committed), refused))
-    };
-    match written.await {
-        Ok((committed, refused)) => {
-            let parts = parts.into_iter().zip(verdicts).collect();
-            Staging::Ready(StagedVersion { version, parts, committed, refused })
-        }
-        Err(error) => Staging::Failed(parts, error),
-    }
-}
-
 /// What each producer had committed when its parts were found to be due.
 fn lasts(state: &State, staged: &[StagedVersion]) -> Vec<(ViewId, String, Option<LastPart>)> {
     let mut lasts = BTreeMap::new();
@@ -365,80 +204,4 @@ fn lasts(state: &State, staged: &[StagedVersion]) -> Vec<(ViewId, String, Option
         lasts.entry((part.view, producer.clone())).or_insert_with(last);
     }
     lasts.into_iter().map(|((view, producer), last)| (view, producer, last)).collect()
-}
-
-/// The records of one entry: batches, and then what parts they hold. A producer whose parts went into several batches has
-/// several records, in the order of its numbers.
-fn records(staged: &[StagedVersion]) -> Vec<Record> {
-    let mut records: Vec<Record> = Vec::new();
-    for one in staged {
-        records.extend(one.committed.clone().map(Record::from));
-        records.extend(one.refused.clone().map(Record::from));
-    }
-    let mut order: Vec<(ViewId, &str, Place, usize, usize)> = Vec::new();
-    for (group, one) in staged.iter().enumerate() {
-        for (index, (part, _)) in one.parts.iter().enumerate() {
-            order.push((part.view, part.target.producer.as_str(), part.place, group, index));
-        }
-    }
-    order.sort_unstable();
-    // How often the batch has changed along a producer's parts.
-    let mut turns: HashMap<(usize, usize), usize> = HashMap::new();
-    let mut before: Option<(ViewId, &str, Option<BatchId>, usize)> = None;
-    for (view, producer, _, group, index) in order {
-        let batch = staged[group].batch_of(&staged[group].parts[index].1);
-        let turn = match before {
-            Some((was, who, into, turn)) if (was, who) == (view, producer) => {
-                turn + usize::from(into != batch)
-            }
-            _ => 0,
-        };
-        turns.insert((group, index), turn);
-        before = Some((view, producer, batch, turn));
-    }
-    let mut held: BTreeMap<(usize, usize, BatchId), StreamPartsCommitted> = BTreeMap::new();
-    for (group, one) in staged.iter().enumerate() {
-        for (index, (part, verdict)) in one.parts.iter().enumerate() {
-            let Some(batch) = one.batch_of(verdict) else { continue };
-            let turn = turns.get(&(group, index)).copied().unwrap_or_default();
-            let view = one.version.view;
-            let record = held.entry((turn, group, batch)).or_insert_with(|| StreamPartsCommitted {
-                batch,
-                view,
-                runs: Vec::new(),
-            });
-            add(&mut record.runs, part, verdict);
-        }
-    }
-    records.extend(held.into_values().map(Record::from));
-    records
-}
-
-/// Adds a part to the run that it goes on with, or begins another.
-fn add(runs: &mut Vec<PartRun>, part: &Queued, verdict: &Verdict) {
-    let single = StreamPart { digest: part.digest, rows: verdict.rows, rejected: verdict.rejected };
-    let goes_on = |run: &&mut PartRun| {
-        run.producer == part.target.producer
-            && run.epoch == part.place.epoch
-            && run.last + 1 == part.place.number
-    };
-    match runs.last_mut().filter(goes_on) {
-        Some(run) => {
-            run.last = part.place.number;
-            run.rows += single.rows;
-            run.rejected += single.rejected;
-            run.digest = single.digest;
-            run.parts.push(single);
-        }
-        None => runs.push(PartRun {
-            producer: part.target.producer.clone(),
-            epoch: part.place.epoch,
-            first: part.place.number,
-            last: part.place.number,
-            rows: single.rows,
-            rejected: single.rejected,
-            digest: single.digest,
-            parts: vec![single],
-        }),
-    }
 }

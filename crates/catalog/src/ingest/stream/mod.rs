@@ -8,7 +8,9 @@
 mod checked_parts;
 mod first_answers;
 mod group;
+mod part_records;
 mod queue;
+mod staging;
 #[cfg(test)]
 mod tests;
 
