@@ -125,7 +125,7 @@ pub async fn run(objects: Arc<Objects>, history: Arc<History>, seed: u64, proces
         number += 1;
         jump(&clock, &mut chance);
         let name = format!("p{process} operation {number}");
-        let kind = chance.below(11);
+        let kind = chance.below(10);
         let dies = (chance.below(6) == 0).then(|| chance.below(3_000));
         let work = operation(&objects, &history, &open, &connection, kind, &name, chance.next());
         let outcome = match dies {
@@ -141,7 +141,7 @@ pub async fn run(objects: Arc<Objects>, history: Arc<History>, seed: u64, proces
         let head = open.catalog().state().head.clone();
         history.heads.lock().unwrap().push((format!("p{process}.{life}"), head.sequence, head.digest));
         // What a stream appends is looked for part by part.
-        let appends = !matches!(kind, 8..=10);
+        let appends = !matches!(kind, 8 | 9);
         let ended = outcome.clone().unwrap_or(Outcome::Unknown);
         objects.note(format!("p{process}.{life} {name} ({kind}): {ended:?}"));
         history.operations.lock().unwrap().push(Operation { name, appends, outcome: ended });
@@ -233,7 +233,7 @@ async fn operation(
             let _ = serving.catalog().checkpoint().await;
             Outcome::Done
         }
-        10 => {
+        9 if bits.is_multiple_of(2) => {
             stream(objects, history, serving, connection, name, bits).await;
             Outcome::Done
         }
@@ -255,13 +255,13 @@ async fn stream(
 ) {
     // Its entries may be several.
     let author = author(&format!("stream of {name}"));
-    let ignored = objects.plant == Some(Plant::KeyIgnored);
+    let forgotten = objects.plant == Some(Plant::PartTakenAgain);
     let mut rounds = if bits.is_multiple_of(3) { 2 } else { 1 };
     for repeat in 0..REPEATS {
         let target = Target {
             project: Name::default_project(),
             view: "weather".to_owned(),
-            producer: if ignored { format!("{name}, {repeat}") } else { name.to_owned() },
+            producer: if forgotten { format!("{name}, {repeat}") } else { name.to_owned() },
             claim: None,
         };
         let stream = match serving.open_stream(target, &author).await {

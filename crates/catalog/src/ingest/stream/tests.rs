@@ -271,6 +271,33 @@ async fn a_version_that_comes_meanwhile_takes_what_was_not_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parts_of_two_claims_keep_their_order() {
+    let catalog = catalog().await;
+    let streams = streams(&catalog, 100);
+    let arriving = open(&streams, "v", "one").await;
+    let target = Target { claim: Some(Claim::BackFill), ..(*arriving.target).clone() };
+    let filling = streams.open(target, Author::default()).await.unwrap();
+    let mut pending = Vec::new();
+    for (number, stream) in (1..).zip([&arriving, &filling, &arriving, &filling]) {
+        pending.push(stream.send(place(1, number), rows(&[number as f64])).await.unwrap());
+    }
+    let mut told = Vec::new();
+    for one in pending {
+        told.push(one.acknowledged().await.unwrap());
+    }
+    assert!(told.iter().all(|one| one.sequence == told[0].sequence), "{told:?}");
+    assert_eq!((told[0].batch, told[1].batch), (told[2].batch, told[3].batch));
+    let state = catalog.state();
+    let known: Vec<_> = state.batches().map(|batch| (batch.record.rows, batch.record.known_at)).collect();
+    assert_eq!(known, [(2, KnownAtSource::Arrival), (2, KnownAtSource::Delay)]);
+    let whole = Catalog::open_from_log(catalog.store().clone()).await.unwrap();
+    assert_eq!(state_digest(&whole.state()).unwrap(), state_digest(&state).unwrap());
+    // One number is one content, and what it claims is part of that.
+    let other = filling.send(place(1, 3), rows(&[3.0])).await.unwrap().acknowledged().await;
+    assert!(other.unwrap_err().to_string().contains("with other content"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_sends_more_than_may_wait_waits() {
     let catalog = catalog().await;
     let settings = StreamSettings {
