@@ -170,7 +170,7 @@ class ProducerStream:
         """Waits until something holds; where the call ends meanwhile, another takes its place."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: holds() or (self._call is not None and self._call.ended))
+                self._changed.wait_for(lambda: holds() or self._call is None or self._call.ended)
                 if holds():
                     return
             self._again()
@@ -212,8 +212,8 @@ class ProducerStream:
                 self._failed = error
                 raise error
             if time.monotonic() > until:
-                self._failed = error or Unavailable("the server ended the stream again and again; send the rows again")
-                raise self._failed
+                # It may be back later: whoever flushes again goes on.
+                raise error or Unavailable("the server ended the stream again and again; flush once more")
             if error is not None:
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

@@ -258,6 +258,38 @@ def test_the_server_killed_in_the_middle(tmp_path, seed):
     print(f"{kills} kills, {len(parts)} parts, {landed} of them had landed unacknowledged and were told so")
 
 
+def test_a_server_that_is_away_for_longer_than_the_patience(tmp_path):
+    """`flush` gives up, says so, and goes on where it is asked again once the server is back."""
+    store = tmp_path / "store"
+    server = Server(store)
+    port = int(server.url.rpartition(":")[2])
+    with lineament.connect(server.url) as client:
+        client.apply(DEFINITIONS)
+        stream = client.stream("tick", producer="patient", patience=0.5)
+        stream.send(part(1))
+        receipts = stream.flush()
+        server.kill()
+        stream_error = None
+        try:
+            stream.send(part(2))
+            stream.flush()
+        except lineament.Unavailable as error:
+            stream_error = error
+        assert stream_error is not None and "no server answers" in str(stream_error)
+        with Server(store, port=port):
+            deadline = time.monotonic() + 30
+            while len(receipts) < 2:
+                try:
+                    receipts.extend(stream.flush())
+                except lineament.Unavailable:
+                    assert time.monotonic() < deadline
+            stream.send(part(3))
+            receipts.extend(stream.flush())
+            assert [receipt.number for receipt in receipts] == [1, 2, 3]
+            check(client, range(1, 4), receipts)
+            stream.close()
+
+
 def check(client: lineament.Client, parts: range, receipts: list[lineament.Receipt]) -> None:
     assert counts(client, parts) == {number: ROWS - 1 for number in parts}
     where = client.sql("SELECT DISTINCT part, batch, sequence FROM history('tick')").to_arrow().to_pylist()

@@ -59,17 +59,15 @@ impl Reader {
         });
         let mut decoded = FlightDataDecoder::new(messages);
         loop {
+            if admission.is_closed() {
+                let _ = read.send(Read::Failed(stopping())).await;
+                return;
+            }
             let message = tokio::select! {
                 biased;
                 () = read.closed() => return,
                 message = decoded.next() => message,
-                () = tokio::time::sleep(LOOK_EVERY) => {
-                    if admission.is_closed() {
-                        let _ = read.send(Read::Failed(stopping())).await;
-                        return;
-                    }
-                    continue;
-                }
+                () = tokio::time::sleep(LOOK_EVERY) => continue,
             };
             let Some(message) = message else { return };
             let part = match message {
