@@ -34,6 +34,7 @@ mod run;
 mod serve;
 mod session;
 mod sql;
+mod stream_groups;
 mod table;
 mod test_definitions;
 mod token;

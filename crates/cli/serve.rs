@@ -17,6 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer, filter::Targets};
 use crate::access::Access;
 use crate::emit::Told;
 use crate::session::{PROGRAM, Place};
+use crate::stream_groups::StreamGroups;
 
 /// Serve the store over Arrow Flight
 #[derive(Args)]
@@ -45,6 +46,8 @@ pub struct Arguments {
     compact_every: Schedule,
     #[command(flatten, next_help_heading = "Queue")]
     queue: Queue,
+    #[command(flatten, next_help_heading = "Streams")]
+    streams: StreamGroups,
     #[command(flatten, next_help_heading = "Metrics and health")]
     watched: Watched,
     /// Serve until standard input ends, as well as until told to stop: a program that started the server and is gone, however it
@@ -178,7 +181,7 @@ fn deployed(text: &str) -> std::result::Result<(String, String), String> {
 }
 
 /// A size: a whole number of bytes, or of K, M, G or T of 1024 each.
-fn bytes(text: &str) -> std::result::Result<u64, String> {
+pub fn bytes(text: &str) -> std::result::Result<u64, String> {
     let wrong = || format!("`{text}` is not a size; write a whole number with K, M, G or T, as 512M or 4G");
     let text = text.trim().trim_end_matches(['B', 'b']).trim_end_matches('i');
     let (number, unit) = match text.char_indices().last() {
@@ -209,6 +212,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
     tracing_subscriber::registry().with(spans).with(log).init();
     let serving = place.open_or_create().await?.with_opaque_reads(arguments.opaque_reads.into());
+    let serving = serving.with_stream_settings(arguments.streams.settings());
     let address = SocketAddr::new(arguments.host, arguments.port);
     let emitter = match &arguments.openlineage {
         Some(to) => {

@@ -31,6 +31,7 @@ from .feature_view import FeatureDescription, FeatureView
 from .kept_spine import KeptSpine
 from .loader import Loader
 from .online import OnlineResponse
+from .producer import ProducerStream, Receipt
 from .registry import Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
 from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
 from .rows import Rows
@@ -76,7 +77,9 @@ __all__ = [
     "OnlineResponse",
     "Parts",
     "Plan",
+    "ProducerStream",
     "Reached",
+    "Receipt",
     "Refreshed",
     "Rollback",
     "RolledBack",

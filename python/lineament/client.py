@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 import pyarrow
 import pyarrow.flight as flight
@@ -33,6 +33,7 @@ from .frames import check_same, named_index, rows_a_message, to_table, without_v
 from .instants import instant
 from .kept_spine import KeptSpine
 from .loader import Loader
+from .producer import ProducerStream
 from .progress import Progress
 from .quoting import literal
 from .registry import Registry
@@ -463,6 +464,19 @@ class Client(Registry, Snapshots):
             recipe.check(training_set)
         return training_set
 
+    @overload
+    def stream(
+        self,
+        entity_df: str,
+        *,
+        producer: str,
+        epoch: int | Literal["new"] | None = None,
+        resume: bool = False,
+        claim: Literal["back_fill", "correction"] | None = None,
+        patience: float = 60.0,
+    ) -> ProducerStream: ...
+
+    @overload
     def stream(
         self,
         entity_df: Any,
@@ -475,7 +489,26 @@ class Client(Registry, Snapshots):
         name: str | None = None,
         record: bool = True,
         split: Split | None = None,
-    ) -> BatchStream:
+    ) -> BatchStream: ...
+
+    def stream(
+        self,
+        entity_df: Any,
+        features: str | Sequence[str] | None = None,
+        full_feature_names: bool = False,
+        *,
+        producer: str | None = None,
+        epoch: int | Literal["new"] | None = None,
+        resume: bool = False,
+        claim: Literal["back_fill", "correction"] | None = None,
+        patience: float = 60.0,
+        at: str | None = None,
+        ttl: Mapping[str, str | timedelta] | None = None,
+        known_by: str | datetime | None = None,
+        name: str | None = None,
+        record: bool = True,
+        split: Split | None = None,
+    ) -> BatchStream | ProducerStream:
         """The rows of a training set batch by batch, so that it need not fit into memory here.
 
         With `features`, as `get_historical_features`: the spine is held and sent, what comes back is not. Without them,
@@ -486,7 +519,27 @@ class Client(Registry, Snapshots):
         1000
         >>> stream.report["training_set"] == stream.id
         True
+
+        With a `producer` the stream goes the other way: rows that are sent into the feature view that is named, in numbered parts
+        that are committed in groups and acknowledged after that. Sending everything again from the first part on changes nothing.
+
+        - `epoch`: parts are numbered from 1 in each. The one that the producer is in where left out; `"new"` begins the next, after
+          which other instances that are still in an earlier one are refused.
+        - `resume`: numbers go on after the last part that is committed, for a producer that does not send everything again.
+        - `claim`: what the rows are, as of `ingest`. Left out, they are known from their arrival.
+        - `patience`: for how many seconds the server may be out of reach before `send` and `flush` give up.
+
+        >>> with client.stream("weather", producer="station-8", claim="back_fill") as stream:
+        ...     number = stream.send(frame.head(10))
+        ...     stream.flush()[0].rows
+        10
         """
+        if producer is not None:
+            if not isinstance(entity_df, str):
+                raise InvalidRequest("a producer's stream goes into a feature view; give its name first")
+            return ProducerStream(
+                self, entity_df, producer, epoch=epoch, resume=resume, claim=claim, patience=patience
+            )
         if features is None:
             id = _id(entity_df)
             with translated(self._url):

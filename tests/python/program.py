@@ -38,14 +38,14 @@ def fails(store: Path, *arguments: object) -> str:
 
 
 class Server:
-    """`lineament serve` on a port of its own choice."""
+    """`lineament serve`, on a port of its own choice where none is given."""
 
-    def __init__(self, store: Path, *arguments: object) -> None:
+    def __init__(self, store: Path, *arguments: object, port: int = 0) -> None:
         self.store = store
         # Where metrics and health are asked for, with `--http`.
         self.http: str | None = None
         self.process = subprocess.Popen(
-            command(store, "serve", "--port", 0, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command(store, "serve", "--port", port, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         lines: queue.Queue[str] = queue.Queue()
         self._said: list[str] = []

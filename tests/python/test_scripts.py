@@ -45,6 +45,13 @@ def test_a_first_training_set(tmp_path):
     ]
 
 
+def test_a_station_sends_everything_twice(tmp_path):
+    said = run("station_stream.py", tmp_path)
+    assert "sent: 40 parts, 1,000 rows; 0 parts" in said, said
+    assert "sent again: 40 parts, 1,000 rows; 40 parts" in said, said
+    assert "1000" in said.splitlines()[-1]
+
+
 def test_what_a_leak_costs(tmp_path):
     said = run("leak_audit.py", tmp_path)
     assert re.search(r"[1-9][\d,]+ of 327,346 rows leak", said), said

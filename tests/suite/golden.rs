@@ -10,9 +10,9 @@ use catalog::records::{
     AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, BatchRestored, BatchWithdrawn,
     Compacted, DeploymentChanged, DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved,
     ExternalLinked, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object,
-    ReadsRecorded, Reconciled, Record, RecordError, Role, RunObserved, Selected, ServiceDefined, SourceFile,
-    StoreCreated, Subject, TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored,
-    VersionWithdrawn, ViewVersionDefined,
+    PartRun, ReadsRecorded, Reconciled, Record, RecordError, Role, RunObserved, Selected, ServiceDefined,
+    SourceFile, StoreCreated, StreamPart, StreamPartsCommitted, Subject, TrainingSetRecorded, UseRecorded,
+    Verdict, Verified, VersionRestored, VersionWithdrawn, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, canonical, parse_files};
@@ -98,30 +98,6 @@ fn records() -> Vec<Vec<Record>> {
         entity_version: id(10),
         digest: canonical::digest(view),
         definition: view_json(None),
-    };
-    let batch = |number: u32, known_at| BatchCommitted {
-        batch: id(number),
-        view: id(2),
-        version: id(11),
-        rows: 26_114,
-        rejected: 0,
-        known_at,
-        manifest: object(&format!("manifests/{number}.parquet")),
-        digest: digest_of(&format!("batch {number}")),
-        quarantine: None,
-        sources: Vec::new(),
-        body: None,
-        derivation: None,
-    };
-    let refused = |number: u32| BatchRefused {
-        batch: id(number),
-        view: id(2),
-        version: id(11),
-        rows: 100,
-        rejected: 40,
-        quarantine: object(&format!("quarantine/{number}/rejected.parquet")),
-        sources: Vec::new(),
-        body: None,
     };
     let source = SourceFile { digest: digest_of("weather.parquet"), bytes: 155_686 };
     let verified = |verdict, digest: &str| Verified {
@@ -431,7 +407,76 @@ fn registry() -> Vec<Vec<Record>> {
             }
             .into(),
         ],
+        vec![
+            batch(24, KnownAtSource::Arrival).into(),
+            refused(32).into(),
+            StreamPartsCommitted {
+                batch: id(24),
+                view: id(2),
+                runs: vec![
+                    parts("station-7", 1, &[(26_000, 2), (100, 0)]),
+                    parts("station-8", 1, &[(14, 1)]),
+                ],
+            }
+            .into(),
+            StreamPartsCommitted {
+                batch: id(32),
+                view: id(2),
+                runs: vec![parts("station-7", 3, &[(0, 40)])],
+            }
+            .into(),
+        ],
     ]
+}
+
+fn batch(number: u32, known_at: KnownAtSource) -> BatchCommitted {
+    BatchCommitted {
+        batch: id(number),
+        view: id(2),
+        version: id(11),
+        rows: 26_114,
+        rejected: 0,
+        known_at,
+        manifest: object(&format!("manifests/{number}.parquet")),
+        digest: digest_of(&format!("batch {number}")),
+        quarantine: None,
+        sources: Vec::new(),
+        body: None,
+        derivation: None,
+    }
+}
+
+fn refused(number: u32) -> BatchRefused {
+    BatchRefused {
+        batch: id(number),
+        view: id(2),
+        version: id(11),
+        rows: 100,
+        rejected: 40,
+        quarantine: object(&format!("quarantine/{number}/rejected.parquet")),
+        sources: Vec::new(),
+        body: None,
+    }
+}
+
+/// Parts of a producer's first epoch from a number on, by their accepted and rejected rows.
+fn parts(producer: &str, first: u64, rows: &[(u64, u64)]) -> PartRun {
+    let part = |(number, (rows, rejected)): (u64, &(u64, u64))| StreamPart {
+        digest: digest_of(&format!("{producer} {number}")),
+        rows: *rows,
+        rejected: *rejected,
+    };
+    let parts: Vec<StreamPart> = (first..).zip(rows).map(part).collect();
+    PartRun {
+        producer: producer.to_owned(),
+        epoch: 1,
+        first,
+        last: first + parts.len() as u64 - 1,
+        rows: parts.iter().map(|part| part.rows).sum(),
+        rejected: parts.iter().map(|part| part.rejected).sum(),
+        digest: parts[parts.len() - 1].digest,
+        parts,
+    }
 }
 
 /// The records as a log: whatever an entry may leave out is in one entry alone.
@@ -523,21 +568,24 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 23
+store 01890a5d-ac96-774b-bcce-000000000000 at 24
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
   counts 21 of sequence 6: 26114 rows, 0 rejected, Column
   counts 22 of sequence 6: 26114 rows, 0 rejected, Arrival
   counts 23 of sequence 6: 26114 rows, 0 rejected, Assumed
+  counts 24 of sequence 24: 26114 rows, 0 rejected, Arrival
 view weather@2 by 2: temp float64, described None
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
   counts 21 of sequence 6: 26114 rows, 0 rejected, Column
   counts 22 of sequence 6: 26114 rows, 0 rejected, Arrival
   counts 23 of sequence 6: 26114 rows, 0 rejected, Assumed
+  counts 24 of sequence 24: 26114 rows, 0 rejected, Arrival
 service delay 1 by 3: weather@1.temp
 refused 30: 40 of 100
 refused 31: 40 of 100
+refused 32: 40 of 100
 training set 40 of sequence 7 by 8: 336776 rows
 training set 41 of sequence 10 by 11: 3 rows
 verified 40 Equal
@@ -566,8 +614,10 @@ withdrawn batch 21 by 20: a sensor read °C
 withdrawn version 12 by 20: too wide a range
 restored batch 21 by 21: it was °F
 restored version 12 by 21: it was right
+producer station-7 of view 2 committed epoch 1, number 3
+producer station-8 of view 2 committed epoch 1, number 1
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed
 ";
 
 fn summary(state: &State) -> String {
@@ -675,6 +725,10 @@ fn summary(state: &State) -> String {
         let what = if noted.withdrawn { "withdrawn" } else { "restored" };
         let id = number(noted.of.to_string());
         lines.push(format!("{what} {} {id} by {}: {}", noted.of.kind(), noted.by.sequence, noted.reason));
+    }
+    for (view, producer, last) in state.producers() {
+        let view = number(view.to_string());
+        lines.push(format!("producer {producer} of view {view} committed {}", last.place));
     }
     lines.push(format!(
         "request load-2013 at {:?}",

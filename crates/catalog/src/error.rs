@@ -1,5 +1,7 @@
 //! What can go wrong in the catalog, by what the caller can do about it.
 
+use std::sync::Arc;
+
 use feature::Sequence;
 
 use crate::records::RecordError;
@@ -27,6 +29,9 @@ pub enum Error {
     /// The store's log holds something that cannot be.
     #[error("the log is damaged at sequence {sequence}: {why}")]
     Damaged { sequence: Sequence, why: String },
+    /// One error that several waited for.
+    #[error("{0}")]
+    Shared(Arc<Error>),
     #[error(transparent)]
     Storage(#[from] storage::Error),
 }

@@ -4,7 +4,9 @@
 //! prefix of the log holds the same state. Nothing is forgotten when something newer comes: everything carries the
 //! sequence at which it appeared, and so one state answers for every sequence up to its head.
 
+mod chunked;
 mod compactions;
+pub mod producers;
 pub mod registry;
 mod stored;
 mod tables;
@@ -25,6 +27,7 @@ use crate::records::{
     VersionRestored, VersionWithdrawn, ViewVersionDefined,
 };
 use crate::state::compactions::Compactions;
+use crate::state::producers::Producers;
 use crate::state::registry::Registry;
 use crate::state::stored::Stored;
 
@@ -188,6 +191,8 @@ pub enum ApplyError {
     Compaction { sequence: Sequence, why: String },
     #[error("entry {sequence} holds a definition that this program cannot read: {why}")]
     Definition { sequence: Sequence, why: String },
+    #[error("entry {sequence} holds parts of streams that cannot be: {why}")]
+    Stream { sequence: Sequence, why: String },
 }
 
 /// Lines of the log, in order.
@@ -225,6 +230,7 @@ pub struct State {
     reads: Arc<Vec<RecordedReads>>,
     withdrawals: Arc<Withdrawals>,
     compactions: Arc<Compactions>,
+    producers: Producers,
     // What came since the checkpoint.
     /// In the order of the log.
     admitted: Vec<Arc<Batch>>,
@@ -296,6 +302,7 @@ impl State {
             reads: Arc::default(),
             withdrawals: Arc::default(),
             compactions: Arc::default(),
+            producers: Producers::default(),
             admitted: Vec::new(),
             lines: HashMap::new(),
             batches: HashMap::new(),
@@ -367,6 +374,7 @@ impl State {
                 Ok(())
             }
             Record::Compacted(body) => self.compact(body, by),
+            Record::StreamPartsCommitted(body) => self.commit_parts(body, by),
             Record::Verified(body) => {
                 if self.training_set(body.training_set).is_none() {
                     return Err(unresolved(by, "training set", body.training_set.to_string()));

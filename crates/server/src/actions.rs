@@ -26,13 +26,14 @@ use crate::request;
 use crate::running::RunningQueries;
 use crate::sealed::Seals;
 use crate::status;
+use crate::stream_put;
 
 pub const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const RENEW: &str = "RenewFlightEndpoint";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 25] = [
+const ACTIONS: [(&str, &str); 26] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
@@ -55,6 +56,10 @@ const ACTIONS: [(&str, &str); 25] = [
     (
         "lineament.refresh",
         "brings derived feature views up to date; body: {\"view\": \"celsius\", \"full\": false}, all of them without a view",
+    ),
+    (
+        "lineament.last_part",
+        "the last part that a producer committed into a view; body: {\"view\": \"weather\", \"producer\": \"station-7\"}",
     ),
     (
         "lineament.rollback",
@@ -227,6 +232,7 @@ async fn act(
             let views = serving.refresh(&wanted, author).await.map_err(failed)?;
             reports::json(&serde_json::json!({ "views": views }))
         }
+        "lineament.last_part" => stream_put::last_part(serving, body).await,
         "lineament.rollback" => {
             let wanted: RollbackRequest = request::json("the body of `lineament.rollback`", body)?;
             reports::json(&serving.rollback(&wanted, author).await.map_err(failed)?)

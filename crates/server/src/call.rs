@@ -167,6 +167,20 @@ impl Call {
         }
     }
 
+    /// Does what is to be done before it is known what the call is, within its span.
+    pub async fn before<T>(
+        mut self,
+        work: impl AsyncFnOnce(&Author, &Rows) -> Result<T, Status>,
+    ) -> Result<(Self, T), Status> {
+        match self.work(work).await {
+            Ok(done) => Ok((self, done)),
+            Err(status) => {
+                self.outcome = Some(status.code());
+                Err(status)
+            }
+        }
+    }
+
     /// Does the work of a call that answers at once, within its span.
     pub async fn answer<T>(
         mut self,

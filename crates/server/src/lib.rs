@@ -28,6 +28,7 @@ mod sealed_statements;
 mod server;
 mod service;
 mod status;
+mod stream_put;
 mod telemetry;
 #[cfg(test)]
 mod tests;

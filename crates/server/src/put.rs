@@ -40,6 +40,9 @@ pub async fn put(
                 let result = PutResult { app_metadata: reports::json(&report)?.into() };
                 return Ok((result, Change::None));
             }
+            Put::Stream(_) => {
+                return Err(status::internal("the upload was not told apart", "it is a stream"));
+            }
         },
         Wanted::Sql(_) => {
             return Err(status::invalid(

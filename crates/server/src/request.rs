@@ -64,6 +64,17 @@ pub enum Put {
     Ingest(Ingest),
     /// A spine, to be asked for by its digest.
     Spine(KeptSpine),
+    /// Parts of a producer, each committed and acknowledged, until the client ends.
+    Stream(StreamOf),
+}
+
+/// A producer's stream into a view.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamOf {
+    pub view: String,
+    pub producer: String,
+    pub claim: Option<Claim>,
 }
 
 #[derive(Debug, Deserialize)]

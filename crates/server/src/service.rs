@@ -31,6 +31,7 @@ use crate::running::RunningQueries;
 use crate::sealed::Seals;
 use crate::sealed_statements;
 use crate::status;
+use crate::stream_put;
 use crate::upload::Upload;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -287,10 +288,21 @@ impl FlightService for Flight {
         let call = self.call("DoPut", &request)?;
         let announced = announced_rows(request.metadata())?;
         let (messages, session) = (request.into_inner(), call.session.clone());
+        let (call, mut upload) =
+            call.before(async |_: &Author, _: &Rows| Upload::begin(messages, announced).await).await?;
+        // It lasts as long as its client does, so that it takes no place among what ends.
+        if let Some(wanted) = stream_put::wanted(&upload.descriptor) {
+            let admission = self.admission.clone();
+            let results = call
+                .stream(async |author: &Author, counted: &Rows| {
+                    stream_put::open(&self.serving, wanted?, upload, author, counted, admission).await
+                })
+                .await?;
+            return Ok(Response::new(results));
+        }
         let call = call.admitted(&self.admission, true).await?;
         let (result, change) = call
             .answer(async |author: &Author, counted: &Rows| {
-                let mut upload = Upload::begin(messages, announced).await?;
                 let opened =
                     sealed_statements::open_descriptor(&self.seals, &author.principal, &upload.descriptor)?;
                 let Cow::Owned(statement) = opened else {

@@ -61,6 +61,7 @@ impl From<&catalog::Error> for Error {
             catalog::Error::Contended(_) => Kind::Unavailable,
             catalog::Error::Internal(_) => Kind::Internal,
             catalog::Error::Damaged { .. } => Kind::Damaged,
+            catalog::Error::Shared(error) => return Self::from(&**error),
             catalog::Error::Storage(error) => return storage(error),
         };
         Self::new(kind, error.to_string())

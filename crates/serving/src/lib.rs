@@ -31,6 +31,7 @@ mod retention;
 mod retrieve;
 mod rollback;
 mod spines;
+mod streams;
 mod stretches;
 mod verification;
 mod whole_files;

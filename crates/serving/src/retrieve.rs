@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use catalog::ingest::stream::{StreamSettings, Streams};
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, CacheUse, Catalog};
 use engine::column_lineage::Traced;
@@ -33,6 +34,7 @@ pub struct Serving {
     pub(crate) reconciled: Arc<Mutex<Option<LastReconciliation>>>,
     pub(crate) tracked: Arc<Mutex<Option<LastTrackingPass>>>,
     pub(crate) rebuilt_sets: RebuiltSets,
+    pub(crate) streams: Streams,
     opaque: OpaqueReads,
 }
 
@@ -111,6 +113,7 @@ impl Retrieval {
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
         let graphs = Arc::new(Graphs::default());
+        let streams = Streams::new(catalog.clone(), Arc::new(SqlConditions), StreamSettings::default());
         Self {
             engine: Engine::new(catalog).with_lineage(graphs.clone()),
             reads: Arc::default(),
@@ -119,6 +122,7 @@ impl Serving {
             reconciled: Arc::default(),
             tracked: Arc::default(),
             rebuilt_sets: RebuiltSets::default(),
+            streams,
             opaque: OpaqueReads::default(),
         }
     }

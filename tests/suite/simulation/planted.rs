@@ -27,13 +27,15 @@ pub enum Plant {
     StaleAfterLoss,
     /// What was asked under a key is not looked up: a repeat is done again.
     KeyIgnored,
+    /// What a producer has committed is not looked up: a part that is sent again is taken again.
+    PartTakenAgain,
     /// An entry in the middle of the log is rewritten.
     Rewritten,
     /// A checkpoint names another state than the log gives.
     WrongCheckpoint,
 }
 
-pub const PLANTS: [Plant; 12] = [
+pub const PLANTS: [Plant; 13] = [
     Plant::Overwrites,
     Plant::ExistsTakenAsLost,
     Plant::NoReadBack,
@@ -44,6 +46,7 @@ pub const PLANTS: [Plant; 12] = [
     Plant::NumberReused,
     Plant::StaleAfterLoss,
     Plant::KeyIgnored,
+    Plant::PartTakenAgain,
     Plant::Rewritten,
     Plant::WrongCheckpoint,
 ];

@@ -4,10 +4,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use catalog::ingest::stream::Target;
 use catalog::ingest::{Claim, Input, Request, Rows};
+use catalog::state::producers::{CommittedPart, Place};
 use catalog::{Author, Catalog};
 use feature::digest::Digest;
-use feature::{Sequence, Timestamp, TrainingSetId};
+use feature::{Name, Sequence, Timestamp, TrainingSetId};
 use serving::{HistoricalRequest, Kind, Serving};
 use storage::environment::TestClock;
 use storage::{SplitMix, Store};
@@ -49,6 +52,8 @@ pub struct History {
     /// Heads as each life of a process saw them, in its order.
     pub heads: Mutex<Vec<(String, Sequence, Digest)>>,
     pub training_sets: Mutex<Vec<TrainingSetId>>,
+    /// Parts that were acknowledged: the operation that sent them, their numbers, and where they were said to be.
+    pub parts: Mutex<Vec<(String, u64, CommittedPart)>>,
     /// Handles that were open when all ended.
     pub open: Mutex<Vec<(Serving, Connection)>>,
 }
@@ -135,6 +140,7 @@ pub async fn run(objects: Arc<Objects>, history: Arc<History>, seed: u64, proces
         };
         let head = open.catalog().state().head.clone();
         history.heads.lock().unwrap().push((format!("p{process}.{life}"), head.sequence, head.digest));
+        // What a stream appends is looked for part by part.
         let appends = !matches!(kind, 8 | 9);
         let ended = outcome.clone().unwrap_or(Outcome::Unknown);
         objects.note(format!("p{process}.{life} {name} ({kind}): {ended:?}"));
@@ -184,7 +190,7 @@ async fn operation(
                 request.key =
                     keyed.then(|| if ignored { format!("{name}, {repeat}") } else { name.to_owned() });
                 let done = serving.ingest(request.clone(), &author, Arc::new(|_| ())).await.map(drop);
-                outcome = told(objects, name, outcome, done);
+                outcome = tell(objects, name, outcome, done);
                 // Without a key a repeat would be another request.
                 if outcome == Outcome::Done || !keyed {
                     break;
@@ -197,7 +203,7 @@ async fn operation(
                     request.key = Some(format!("{name}, again"));
                 }
                 let again = serving.ingest(request, &author, Arc::new(|_| ())).await.map(drop);
-                told(objects, name, Outcome::Done, again);
+                tell(objects, name, Outcome::Done, again);
             }
             outcome
         }
@@ -208,7 +214,7 @@ async fn operation(
                 name.replace(' ', "_")
             );
             let done = serving.apply(files(&[("view.toml", &text)]), &author).await.map(drop);
-            told(objects, name, Outcome::Failed, done)
+            tell(objects, name, Outcome::Failed, done)
         }
         7 => {
             let asked = "
@@ -221,10 +227,14 @@ async fn operation(
             if let Ok(made) = &made {
                 history.training_sets.lock().unwrap().extend(made.report.training_set);
             }
-            told(objects, name, Outcome::Failed, made.map(drop))
+            tell(objects, name, Outcome::Failed, made.map(drop))
         }
         8 => {
             let _ = serving.catalog().checkpoint().await;
+            Outcome::Done
+        }
+        9 if bits.is_multiple_of(2) => {
+            stream(objects, history, serving, connection, name, bits).await;
             Outcome::Done
         }
         _ => {
@@ -234,8 +244,66 @@ async fn operation(
     }
 }
 
+/// Two parts of a producer of its own, sent again from the first on until both are acknowledged, and some once more.
+async fn stream(
+    objects: &Objects,
+    history: &History,
+    serving: &Serving,
+    connection: &Connection,
+    name: &str,
+    bits: u64,
+) {
+    // Its entries may be several.
+    let author = author(&format!("stream of {name}"));
+    let forgotten = objects.plant == Some(Plant::PartTakenAgain);
+    let mut rounds = if bits.is_multiple_of(3) { 2 } else { 1 };
+    for repeat in 0..REPEATS {
+        let target = Target {
+            project: Name::default_project(),
+            view: "weather".to_owned(),
+            producer: if forgotten { format!("{name}, {repeat}") } else { name.to_owned() },
+            claim: None,
+        };
+        let stream = match serving.open_stream(target, &author).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                objects.note(format!("{name}: {:?}: {error}", error.kind()));
+                connection.wait(200).await;
+                continue;
+            }
+        };
+        let mut pending = Vec::new();
+        for number in 1..=2 {
+            let part = batch(bits / number);
+            pending.push((number, stream.send(Place { epoch: 1, number }, part).await));
+        }
+        let mut all = true;
+        for (number, sent) in pending {
+            let told = match sent {
+                Ok(pending) => pending.acknowledged().await,
+                Err(error) => Err(error),
+            };
+            match told {
+                Ok(told) => {
+                    let at = CommittedPart { sequence: told.sequence, batch: told.batch };
+                    history.parts.lock().unwrap().push((name.to_owned(), number, at));
+                }
+                Err(error) => {
+                    all = false;
+                    tell(objects, name, Outcome::Unknown, Err(error.into()));
+                }
+            }
+        }
+        rounds -= u64::from(all);
+        if rounds == 0 {
+            return;
+        }
+        connection.wait(200).await;
+    }
+}
+
 /// Two rows at times that others may have brought too.
-fn rows(bits: u64, claim: Claim) -> Request {
+fn batch(bits: u64) -> RecordBatch {
     let (day, hour) = (1 + bits % 28, bits / 100 % 24);
     let text = format!(
         "origin string | time_hour timestamp | temp float64
@@ -244,7 +312,11 @@ fn rows(bits: u64, claim: Claim) -> Request {
         bits % 130,
         bits / 7 % 130
     );
-    let batch = table(&text);
+    table(&text)
+}
+
+fn rows(bits: u64, claim: Claim) -> Request {
+    let batch = batch(bits);
     let input = Input::Rows(Rows::from_batches("station", batch.schema(), vec![batch]));
     let mut request = Request::new("weather", input);
     request.claim = Some(claim);
@@ -252,7 +324,7 @@ fn rows(bits: u64, claim: Claim) -> Request {
 }
 
 /// What an answer means for who asked. Once unknown, only an acknowledgement says more.
-fn told(objects: &Objects, name: &str, before: Outcome, answer: serving::Result<()>) -> Outcome {
+fn tell(objects: &Objects, name: &str, before: Outcome, answer: serving::Result<()>) -> Outcome {
     let Err(error) = answer else { return Outcome::Done };
     objects.note(format!("{name}: {:?}: {error}", error.kind()));
     if error.kind() == Kind::Internal {

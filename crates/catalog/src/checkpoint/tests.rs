@@ -16,6 +16,7 @@ use storage::log::Appended;
 use super::*;
 use crate::catalog::fold;
 use crate::state::ViewVersion;
+use crate::state::producers::{Place, Standing};
 use history::{History, choices, created, entry_after, id};
 
 /// Everything that a state answers, as text.
@@ -63,6 +64,12 @@ fn answers(state: &State) -> String {
     }
     say(format!("{:?} {:?}", state.verifications(), state.reads()));
     state.compactions().for_each(|compaction| say(format!("{compaction:?}")));
+    for (view, producer, last) in state.producers() {
+        let standing =
+            |number| state.part_standing(view, producer, Place { epoch: last.place.epoch, number });
+        let standings: Vec<Standing> = (1..=last.place.number + 2).map(standing).collect();
+        say(format!("{view} {producer} {last:?} {standings:?}"));
+    }
     let registry = state.registry();
     say(format!("{:?} {:?} {:?}", registry.links(), registry.aliases(), registry.uses()));
     say(format!("{:?} {:?}", registry.passes(), registry.measured()));

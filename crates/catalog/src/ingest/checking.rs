@@ -8,7 +8,7 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use feature::BatchId;
-use feature::validation::{Reason, Rejection, Validator};
+use feature::validation::{Reason, Rejection, Split, Validator};
 
 use super::quarantine::Quarantine;
 use super::{EXAMPLES, OnProgress, Progress, Report, Rows, Skipped, Stage, nothing_new, row_schema};
@@ -76,16 +76,7 @@ pub fn check_rows(
         };
         let output = validator.output_schema();
         if checks.as_ref().is_none_or(|(known, _)| *known != output) {
-            let compiled = view
-                .checks
-                .iter()
-                .map(|check| {
-                    conditions.compile(&check.sql, &output).map_err(|why| {
-                        Error::Invalid(format!("check `{}` of `{}`: {why}", check.name, version.label()))
-                    })
-                })
-                .collect::<Result<Vec<_>>>()?;
-            checks = Some((output.clone(), compiled));
+            checks = Some((output.clone(), compile_checks(version, conditions, &output)?));
         }
         if let Some(schema) = &schema
             && *schema != output
@@ -109,18 +100,8 @@ pub fn check_rows(
                 }
                 None => (batch.clone(), None),
             };
-            let mut validated =
-                validator.validate(&kept, first_row).map_err(|error| Error::Invalid(error.to_string()))?;
-            if let Some((_, compiled)) = &checks {
-                for (check, condition) in view.checks.iter().zip(compiled) {
-                    let passes = condition.evaluate(validated.rows()).map_err(Error::Invalid)?;
-                    validated
-                        .check(check, &passes)
-                        .map_err(|error| Error::internal("a check gave a wrong answer", error))?;
-                }
-            }
-            let mut split =
-                validated.split().map_err(|error| Error::internal("splitting accepted rows", error))?;
+            let compiled = checks.as_ref().map_or(&[][..], |(_, compiled)| compiled.as_slice());
+            let mut split = split(version, &validator, compiled, &kept, first_row)?;
             if !split.rejections.is_empty() {
                 quarantine
                     .add(&rows.origin, &kept, &mut split.rejections, keep.as_ref(), first_row)
@@ -142,6 +123,39 @@ pub fn check_rows(
         checked.quarantine = Some(bytes);
     }
     Ok(checked)
+}
+
+/// The checks of a version, for rows of these columns.
+pub fn compile_checks(
+    version: &ViewVersion,
+    conditions: &dyn Conditions,
+    output: &SchemaRef,
+) -> Result<Vec<Arc<dyn Condition>>> {
+    let compiled = version.definition.checks.iter().map(|check| {
+        conditions
+            .compile(&check.sql, output)
+            .map_err(|why| Error::Invalid(format!("check `{}` of `{}`: {why}", check.name, version.label())))
+    });
+    compiled.collect()
+}
+
+/// The rows of a batch that pass, and the rejections of the others.
+pub fn split(
+    version: &ViewVersion,
+    validator: &Validator,
+    checks: &[Arc<dyn Condition>],
+    rows: &RecordBatch,
+    first_row: u64,
+) -> Result<Split> {
+    let mut validated =
+        validator.validate(rows, first_row).map_err(|error| Error::Invalid(error.to_string()))?;
+    for (check, condition) in version.definition.checks.iter().zip(checks) {
+        let passes = condition.evaluate(validated.rows()).map_err(Error::Invalid)?;
+        validated
+            .check(check, &passes)
+            .map_err(|error| Error::internal("a check gave a wrong answer", error))?;
+    }
+    validated.split().map_err(|error| Error::internal("splitting accepted rows", error))
 }
 
 /// A validator for these rows.

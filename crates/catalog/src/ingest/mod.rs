@@ -9,6 +9,7 @@ mod checking;
 mod knowledge;
 mod quarantine;
 mod sources;
+pub mod stream;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -248,7 +249,7 @@ async fn attempt(
     progress: &Arc<OnProgress>,
 ) -> Result<Attempt> {
     let mut state = catalog.refresh().await?;
-    let version = resolve(&state, request)?;
+    let version = resolve(&state, &request.project, &request.view)?;
     verify_origin(&version, request)?;
     let (rows, skipped) = read_input(&state, &version, request, progress).await?;
     let binding = bind(&state, &version, request, &rows)?;
@@ -357,7 +358,7 @@ async fn attempt(
                 if only_new && sources.iter().any(|source| state.has_source(version.line, source.digest)) {
                     return Ok(Intent::Done(Superseded::SourcesTaken));
                 }
-                if resolve(state, request)?.version != version.version {
+                if resolve(state, &request.project, &request.view)?.version != version.version {
                     return Ok(Intent::Done(Superseded::VersionChanged));
                 }
                 let newest = state.batches_of_line(version.line).last().map(|batch| batch.by.sequence);
@@ -413,10 +414,10 @@ fn verify_origin(version: &ViewVersion, request: &Request) -> Result<()> {
     }
 }
 
-fn resolve(state: &State, request: &Request) -> Result<ViewVersion> {
-    let (project, name) = match request.view.split_once('.') {
+fn resolve(state: &State, project: &Name, view: &str) -> Result<ViewVersion> {
+    let (project, name) = match view.split_once('.') {
         Some((project, name)) => (project, name),
-        None => (request.project.as_str(), request.view.as_str()),
+        None => (project.as_str(), view),
     };
     if name.contains('@') {
         return Err(Error::Invalid(format!(

@@ -13,6 +13,7 @@
 //! | 13 | [`Described`] | 0.1 |
 //! | 14 | [`VersionWithdrawn`] | 0.1 |
 //! | 15 | [`VersionRestored`] | 0.1 |
+//! | 16 | [`StreamPartsCommitted`] | 0.2 |
 //! | 20 | [`BatchCommitted`] | 0.1 |
 //! | 21 | [`BatchRefused`] | 0.1 |
 //! | 24 | [`BatchWithdrawn`] | 0.1 |
@@ -39,6 +40,7 @@ mod definitions;
 mod objects;
 mod registry;
 mod retrievals;
+mod streams;
 mod withdrawals;
 
 pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Parent, SourceFile};
@@ -51,6 +53,7 @@ pub use registry::{
     UseRecorded,
 };
 pub use retrievals::{BatchHit, ReadsRecorded, Selected, TrainingSetRecorded, Verdict, Verified};
+pub use streams::{PartRun, StreamPart, StreamPartsCommitted};
 pub use withdrawals::{BatchRestored, BatchWithdrawn, VersionRestored, VersionWithdrawn};
 
 use feature::digest::Digest;
@@ -132,6 +135,7 @@ records! {
     13 Described "described";
     14 VersionWithdrawn "version_withdrawn";
     15 VersionRestored "version_restored";
+    16 StreamPartsCommitted "stream_parts_committed";
     20 BatchCommitted "batch_committed";
     21 BatchRefused "batch_refused";
     24 BatchWithdrawn "batch_withdrawn";

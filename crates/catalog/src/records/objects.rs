@@ -47,6 +47,7 @@ impl Record {
             | Self::VersionRestored(_)
             | Self::BatchWithdrawn(_)
             | Self::BatchRestored(_)
+            | Self::StreamPartsCommitted(_)
             | Self::Verified(_)
             | Self::ExternalLinked(_)
             | Self::AuthorityAliased(_)

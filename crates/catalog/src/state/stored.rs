@@ -16,6 +16,7 @@ use feature::{BatchId, Sequence, StoreId, Timestamp, TrainingSetId, VersionId};
 use uuid::Uuid;
 
 use super::compactions::Compactions;
+use super::producers::Producers;
 use super::registry::Registry;
 use super::tables::{Table, Tables, known_at_text};
 use super::{
@@ -72,6 +73,7 @@ impl State {
             reads: Arc::new(told.reads),
             withdrawals: Arc::new(told.withdrawals),
             compactions: Arc::new(compactions),
+            producers: told.producers,
             ..Self::bare(store, hash, head)
         })
     }
@@ -522,6 +524,7 @@ struct Told {
     /// Records of withdrawals, until they are in order.
     withdrawn: Vec<(Record, Arc<Provenance>)>,
     compacted: Vec<(Compacted, Arc<Provenance>)>,
+    producers: Producers,
 }
 
 impl Told {
@@ -574,6 +577,7 @@ impl Told {
                 self.compacted.push((record, by.clone()));
                 Ok(())
             }
+            Record::StreamPartsCommitted(record) => return self.producers.take(&record, by),
             Record::AuthorityAliased(body) => {
                 registry.alias_authority(&body, by);
                 Ok(())

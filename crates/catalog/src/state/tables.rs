@@ -146,6 +146,8 @@ impl State {
         let noted =
             refused.chain(reads).chain(verified).chain(compacted).filter(|(by, _)| Some(by.sequence) > after);
         records.extend(noted.map(|(by, record)| (by.sequence, record)));
+        let parts = self.producers.records_after(after);
+        records.extend(parts.map(|(sequence, record)| (sequence, Record::from(record))));
         records.extend(self.withdrawals.records_after(after));
         records.extend(self.registry.records_after(after));
         tables.set(Table::Records, record_rows(records)?);

@@ -176,7 +176,8 @@ impl Telling<'_> {
             | Record::Reconciled(_)
             | Record::DeploymentMeasured(_)
             // The same rows elsewhere.
-            | Record::Compacted(_) => {}
+            | Record::Compacted(_)
+            | Record::StreamPartsCommitted(_) => {}
         }
     }
 

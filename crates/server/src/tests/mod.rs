@@ -17,6 +17,7 @@ mod protocol_actions;
 mod sealed_tickets;
 mod spines;
 mod sql_corpus;
+mod stream_put;
 mod stretches;
 mod token_issuer;
 mod training_sets;

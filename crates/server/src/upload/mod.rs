@@ -1,5 +1,7 @@
 //! Rows that a client sends: checked message by message before they are decoded.
 
+mod message;
+
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,13 +10,14 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::{FlightData, FlightDescriptor};
-use catalog::ingest::arrow_messages::{self, Limits, MessageCheck};
+use catalog::ingest::arrow_messages;
 use futures::{Stream, StreamExt};
 use serving::{Memory, Reserved};
 use tonic::Status;
 
 use crate::call::Rows;
 use crate::status;
+pub use message::MessageCheck;
 
 /// Bytes of all decoded rows of one upload, which are held in memory.
 const UPLOAD_BYTES: u64 = 4 << 30;
@@ -41,7 +44,7 @@ impl From<Refused> for Status {
     }
 }
 
-type Messages = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
+pub type Messages = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 
 /// An upload whose first message has been read, for what it says of the rest.
 pub struct Upload {
@@ -80,6 +83,11 @@ impl Upload {
         Ok(Self { descriptor, messages, announced })
     }
 
+    /// Its messages from the first on, which nobody has checked.
+    pub fn into_messages(self) -> Messages {
+        self.messages
+    }
+
     /// Reads to the end of an upload that must have no rows; a schema may come.
     ///
     /// # Errors
@@ -102,11 +110,7 @@ impl Upload {
     /// there is no memory for them.
     pub async fn receive(self, counted: &Rows, memory: &Memory) -> Result<Received, Status> {
         let held = Arc::new(memory.reserve("upload"));
-        let check = Arc::new(Mutex::new(Checked {
-            messages: MessageCheck::new(Limits::SENT),
-            bytes: 0,
-            held: held.clone(),
-        }));
+        let check = Arc::new(Mutex::new(MessageCheck::new(held.clone())));
         let checked = self.messages.filter_map(move |message| {
             let checked = check_message(&check, message);
             async move { checked.transpose() }
@@ -136,29 +140,9 @@ impl Upload {
     }
 }
 
-/// What was admitted of an upload.
-struct Checked {
-    messages: MessageCheck,
-    /// Bytes of it, decoded.
-    bytes: u64,
-    /// The memory for them.
-    held: Arc<Reserved>,
-}
-
-impl Checked {
-    fn admit(&mut self, data: &FlightData) -> Result<(), Refused> {
-        let bytes = self.messages.admit(&data.data_header, &data.data_body)?;
-        self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > UPLOAD_BYTES {
-            return Err(Refused::TooMuch);
-        }
-        self.held.grow(bytes).map_err(|error| Refused::Memory(serving::Error::from(error)))
-    }
-}
-
 /// The message to be decoded; none for those without data (clients send a descriptor or metadata alone).
 fn check_message(
-    check: &Mutex<Checked>,
+    check: &Mutex<MessageCheck>,
     message: Result<FlightData, Status>,
 ) -> Result<Option<FlightData>, FlightError> {
     let message = message?;

@@ -36,6 +36,9 @@ impl History {
                 .first()
                 .filter(|(_, number)| number.is_multiple_of(3))
                 .map(|_| format!("key {}", log.entries.len()));
+            let mut records = records;
+            let parts = log.parts(&records);
+            records.extend(parts);
             log.append(records, key);
         }
         Self { entries: log.entries }
@@ -135,6 +138,8 @@ struct Writer {
     /// View, line, and the batches of the line from one to before another.
     compacted: Vec<(usize, VersionId, std::ops::Range<usize>, feature::CompactionId)>,
     last_compaction: BTreeMap<usize, Sequence>,
+    /// What producers committed last, by view: epoch and number.
+    producers: HashMap<(feature::ViewId, u64), (u64, u64)>,
 }
 
 /// A feature view and its versions.
@@ -257,6 +262,46 @@ impl Writer {
             }),
         };
         Some(committed.into())
+    }
+
+    /// Parts of streams that some of an entry's batches hold, committed or refused.
+    fn parts(&mut self, records: &[Record]) -> Vec<Record> {
+        let mut parts = Vec::new();
+        for record in records {
+            let (batch, view, number) = match record {
+                Record::BatchCommitted(body) => (body.batch, body.view, body.rows / 1_000),
+                Record::BatchRefused(body) => (body.batch, body.view, self.minted as u64),
+                _ => continue,
+            };
+            let runs = (0..number % 4).map(|producer| self.run(view, producer, number));
+            let runs: Vec<PartRun> = runs.collect();
+            parts.extend((!runs.is_empty()).then(|| StreamPartsCommitted { batch, view, runs }.into()));
+        }
+        parts
+    }
+
+    /// What a producer commits next; seldom of another epoch.
+    fn run(&mut self, view: feature::ViewId, producer: u64, number: u64) -> PartRun {
+        let last = self.producers.entry((view, producer)).or_insert((1, 0));
+        *last = if number.is_multiple_of(7) { (last.0 + 1 + number % 3, 0) } else { *last };
+        let (epoch, first) = (last.0, last.1 + 1);
+        last.1 += 1 + number % 5;
+        let part = |place: u64| StreamPart {
+            digest: text_digest(&format!("part {epoch} {place}")),
+            rows: place,
+            rejected: number % 3,
+        };
+        let parts: Vec<StreamPart> = (first..=last.1).map(part).collect();
+        PartRun {
+            producer: format!("producer {producer}"),
+            epoch,
+            first,
+            last: last.1,
+            rows: parts.iter().map(|part| part.rows).sum(),
+            rejected: parts.iter().map(|part| part.rejected).sum(),
+            digest: parts[parts.len() - 1].digest,
+            parts,
+        }
     }
 
     /// All neighbours of a batch that are of its version.

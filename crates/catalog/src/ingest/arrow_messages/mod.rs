@@ -26,6 +26,14 @@ pub use lz4::bound as lz4_bound;
 #[error("{0}")]
 pub struct Refused(String);
 
+/// A message that can be decoded without harm, and the bytes that it takes in memory then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    Schema,
+    Dictionary(u64),
+    Rows(u64),
+}
+
 /// Checks the messages of one stream of rows, in their order.
 #[derive(Debug)]
 pub struct MessageCheck {
@@ -40,11 +48,11 @@ impl MessageCheck {
         Self { limits, schema: None, dictionaries: HashSet::new() }
     }
 
-    /// Whether a message can be decoded without harm; how much memory its rows then take, in bytes.
+    /// Whether a message can be decoded without harm.
     ///
     /// # Errors
     /// What is wrong with it, and what to send instead.
-    pub fn admit(&mut self, header: &[u8], body: &[u8]) -> Result<u64, Refused> {
+    pub fn admit(&mut self, header: &[u8], body: &[u8]) -> Result<Admitted, Refused> {
         let refuse = |why: &str| Err(Refused(why.to_owned()));
         let message = root_as_message(header)
             .map_err(|error| Refused(format!("a message's header is not Arrow IPC metadata: {error}")))?;
@@ -60,7 +68,7 @@ impl MessageCheck {
                     return refuse("a second schema was sent; all rows of a stream have one schema");
                 }
                 self.begin(header)?;
-                Ok(0)
+                Ok(Admitted::Schema)
             }
             MessageHeader::RecordBatch => {
                 let Some(schema) = &self.schema else { return refuse("rows were sent before their schema") };
@@ -73,7 +81,7 @@ impl MessageCheck {
                 }
                 let (rows, bytes) = layout.finish()?;
                 // Rows cost something even where they have no bytes, as columns of nulls.
-                Ok(bytes.saturating_add(8 * rows))
+                Ok(Admitted::Rows(bytes.saturating_add(8 * rows)))
             }
             MessageHeader::DictionaryBatch => self.dictionary(message.header_as_dictionary_batch(), body),
             other => Err(Refused(format!(
@@ -93,7 +101,7 @@ impl MessageCheck {
         &mut self,
         header: Option<arrow::ipc::DictionaryBatch<'_>>,
         body: &[u8],
-    ) -> Result<u64, Refused> {
+    ) -> Result<Admitted, Refused> {
         let refuse = |why: &str| Err(Refused(why.to_owned()));
         let Some(schema) = &self.schema else { return refuse("a dictionary was sent before the schema") };
         let Some((id, values, delta)) =
@@ -114,7 +122,7 @@ impl MessageCheck {
             return refuse("a dictionary has too many values");
         }
         self.dictionaries.insert(id);
-        Ok(bytes.saturating_add(8 * rows))
+        Ok(Admitted::Dictionary(bytes.saturating_add(8 * rows)))
     }
 }
 

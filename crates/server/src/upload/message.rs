@@ -1,0 +1,53 @@
+//! One message of an upload: checked before it is decoded, and its memory taken.
+
+use std::sync::Arc;
+
+use arrow_flight::FlightData;
+use catalog::ingest::arrow_messages::{self, Admitted, Limits};
+use serving::Reserved;
+
+use super::{Refused, UPLOAD_BYTES};
+
+/// Checks the messages of one upload, in their order.
+pub struct MessageCheck {
+    messages: arrow_messages::MessageCheck,
+    /// Bytes of what was admitted, decoded.
+    bytes: u64,
+    /// The memory for them.
+    held: Arc<Reserved>,
+}
+
+impl MessageCheck {
+    pub fn new(held: Arc<Reserved>) -> Self {
+        Self { messages: arrow_messages::MessageCheck::new(Limits::SENT), bytes: 0, held }
+    }
+
+    /// Whether a message can be decoded without harm, and there is room for it.
+    pub fn admit(&mut self, data: &FlightData) -> Result<(), Refused> {
+        match self.messages.admit(&data.data_header, &data.data_body)? {
+            Admitted::Schema => Ok(()),
+            Admitted::Dictionary(bytes) | Admitted::Rows(bytes) => self.count(bytes),
+        }
+    }
+
+    /// As [`Self::admit`], for an upload without end: the memory of rows is held apart from that of what lasts.
+    pub fn admit_part(&mut self, data: &FlightData, rows: &Reserved) -> Result<(), Refused> {
+        match self.messages.admit(&data.data_header, &data.data_body)? {
+            Admitted::Schema => Ok(()),
+            Admitted::Dictionary(bytes) => self.count(bytes),
+            Admitted::Rows(bytes) => grow(rows, bytes),
+        }
+    }
+
+    fn count(&mut self, bytes: u64) -> Result<(), Refused> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > UPLOAD_BYTES {
+            return Err(Refused::TooMuch);
+        }
+        grow(&self.held, bytes)
+    }
+}
+
+fn grow(held: &Reserved, bytes: u64) -> Result<(), Refused> {
+    held.grow(bytes).map_err(|error| Refused::Memory(serving::Error::from(error)))
+}
