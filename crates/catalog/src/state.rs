@@ -5,8 +5,10 @@
 //! sequence at which it appeared, and so one state answers for every sequence up to its head.
 
 mod compactions;
+mod holds;
 pub mod registry;
 mod stored;
+pub(crate) mod sweeps;
 mod tables;
 mod withdrawals;
 
@@ -29,6 +31,8 @@ use crate::state::registry::Registry;
 use crate::state::stored::Stored;
 
 pub use compactions::{Compaction, Run};
+pub use holds::{Hold, Holds};
+pub use sweeps::{Setting, Sweep, Sweeps};
 pub(crate) use tables::{Table, Tables};
 pub use withdrawals::{Withdrawable, Withdrawal, Withdrawals};
 
@@ -186,6 +190,10 @@ pub enum ApplyError {
     Repeated { sequence: Sequence, what: &'static str, id: String },
     #[error("entry {sequence} compacts what cannot be: {why}")]
     Compaction { sequence: Sequence, why: String },
+    #[error("entry {sequence} sweeps what it may not: {why}")]
+    Sweep { sequence: Sequence, why: String },
+    #[error("entry {sequence} is behind a fence: {why}")]
+    Fenced { sequence: Sequence, why: String },
     #[error("entry {sequence} holds a definition that this program cannot read: {why}")]
     Definition { sequence: Sequence, why: String },
 }
@@ -225,6 +233,8 @@ pub struct State {
     reads: Arc<Vec<RecordedReads>>,
     withdrawals: Arc<Withdrawals>,
     compactions: Arc<Compactions>,
+    sweeps: Arc<Sweeps>,
+    holds: Arc<Holds>,
     // What came since the checkpoint.
     /// In the order of the log.
     admitted: Vec<Arc<Batch>>,
@@ -296,6 +306,8 @@ impl State {
             reads: Arc::default(),
             withdrawals: Arc::default(),
             compactions: Arc::default(),
+            sweeps: Arc::default(),
+            holds: Arc::default(),
             admitted: Vec::new(),
             lines: HashMap::new(),
             batches: HashMap::new(),
@@ -337,6 +349,9 @@ impl State {
 
     /// One record of an entry.
     pub fn apply(&mut self, record: &Record, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        if let Some(why) = self.fenced(record) {
+            return Err(ApplyError::Fenced { sequence: by.sequence, why });
+        }
         match record {
             Record::StoreCreated(_) => Err(ApplyError::CreatedTwice(by.sequence)),
             Record::EntityDefined(body) => self.define_entity(body, by),
@@ -367,6 +382,10 @@ impl State {
                 Ok(())
             }
             Record::Compacted(body) => self.compact(body, by),
+            Record::Swept(body) => Arc::make_mut(&mut self.sweeps).sweep(body, by),
+            Record::RetentionSet(body) => Arc::make_mut(&mut self.sweeps).set(body, by),
+            Record::HoldPlaced(body) => self.place_hold(body, by),
+            Record::HoldLifted(body) => Arc::make_mut(&mut self.holds).lift(body, by),
             Record::Verified(body) => {
                 if self.training_set(body.training_set).is_none() {
                     return Err(unresolved(by, "training set", body.training_set.to_string()));

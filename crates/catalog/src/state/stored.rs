@@ -16,7 +16,9 @@ use feature::{BatchId, Sequence, StoreId, Timestamp, TrainingSetId, VersionId};
 use uuid::Uuid;
 
 use super::compactions::Compactions;
+use super::holds::Holds;
 use super::registry::Registry;
+use super::sweeps::Sweeps;
 use super::tables::{Table, Tables, known_at_text};
 use super::{
     Batch, BatchOrigin, Definitions, EntityVersion, Head, LogLine, Provenance, RecordedReads, RefusedBatch,
@@ -72,6 +74,8 @@ impl State {
             reads: Arc::new(told.reads),
             withdrawals: Arc::new(told.withdrawals),
             compactions: Arc::new(compactions),
+            sweeps: Arc::new(told.sweeps),
+            holds: Arc::new(told.holds),
             ..Self::bare(store, hash, head)
         })
     }
@@ -522,6 +526,8 @@ struct Told {
     /// Records of withdrawals, until they are in order.
     withdrawn: Vec<(Record, Arc<Provenance>)>,
     compacted: Vec<(Compacted, Arc<Provenance>)>,
+    sweeps: Sweeps,
+    holds: Holds,
 }
 
 impl Told {
@@ -574,6 +580,10 @@ impl Told {
                 self.compacted.push((record, by.clone()));
                 Ok(())
             }
+            Record::Swept(record) => self.sweeps.recorded(record, by),
+            Record::RetentionSet(record) => self.sweeps.set(&record, by),
+            Record::HoldPlaced(record) => self.holds.place(&record, by),
+            Record::HoldLifted(record) => self.holds.lift(&record, by),
             Record::AuthorityAliased(body) => {
                 registry.alias_authority(&body, by);
                 Ok(())

@@ -176,7 +176,11 @@ impl Telling<'_> {
             | Record::Reconciled(_)
             | Record::DeploymentMeasured(_)
             // The same rows elsewhere.
-            | Record::Compacted(_) => {}
+            | Record::Compacted(_)
+            | Record::Swept(_)
+            | Record::RetentionSet(_)
+            | Record::HoldPlaced(_)
+            | Record::HoldLifted(_) => {}
         }
     }
 

@@ -38,6 +38,10 @@ pub fn subjects(record: &Record) -> Vec<Node> {
         | Record::AliasObserved(_)
         | Record::Reconciled(_)
         | Record::DeploymentMeasured(_)
-        | Record::Compacted(_) => Vec::new(),
+        | Record::Compacted(_)
+        | Record::Swept(_)
+        | Record::RetentionSet(_)
+        | Record::HoldPlaced(_)
+        | Record::HoldLifted(_) => Vec::new(),
     }
 }
