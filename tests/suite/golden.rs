@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use catalog::records::{
     AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, BatchRestored, BatchWithdrawn,
     Compacted, DeploymentChanged, DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved,
-    ExternalLinked, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object,
-    ReadsRecorded, Reconciled, Record, RecordError, Role, RunObserved, Selected, ServiceDefined, SourceFile,
-    StoreCreated, Subject, TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored,
-    VersionWithdrawn, ViewVersionDefined,
+    ExternalLinked, Found, HeldKind, HoldLifted, HoldPlaced, How, Kind, KnownAtSource, Lifecycle,
+    ModelObserved, ModelVersionObserved, Object, ReadsRecorded, Reconciled, Record, RecordError,
+    RetentionSet, Role, RunObserved, Selected, ServiceDefined, SourceFile, StoreCreated, Subject, Swept,
+    TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored, VersionWithdrawn,
+    ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, canonical, parse_files};
@@ -221,6 +222,7 @@ fn records() -> Vec<Vec<Record>> {
     ]
     .into_iter()
     .chain(registry())
+    .chain(kept())
     .collect()
 }
 
@@ -434,6 +436,32 @@ fn registry() -> Vec<Vec<Record>> {
     ]
 }
 
+/// What is swept and what is held.
+fn kept() -> Vec<Vec<Record>> {
+    let (week, day) = ("7d".parse().unwrap(), "1d".parse().unwrap());
+    let found = vec![Found { kind: "data".to_owned(), objects: 4, bytes: 9_000 }];
+    let held = |hold, kind, of| HoldPlaced {
+        hold: id(hold),
+        kind,
+        id: id::<RunId>(of).uuid(),
+        reason: "an audit".to_owned(),
+    };
+    vec![
+        vec![
+            Swept { before: id(1), compacted: Some(Sequence(22)), grace: week, found }.into(),
+            Swept { before: id(2), compacted: None, grace: day, found: Vec::new() }.into(),
+        ],
+        vec![RetentionSet { grace: week, longest_read: day }.into()],
+        vec![
+            held(90, HeldKind::Batch, 20).into(),
+            held(91, HeldKind::Version, 11).into(),
+            held(92, HeldKind::TrainingSet, 40).into(),
+            held(93, HeldKind::ModelVersion, 64).into(),
+        ],
+        vec![HoldLifted { hold: id(91), reason: "it is over".to_owned() }.into()],
+    ]
+}
+
 /// The records as a log: whatever an entry may leave out is in one entry alone.
 fn entries() -> Vec<Entry> {
     let mut entries = Vec::new();
@@ -523,7 +551,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 23
+store 01890a5d-ac96-774b-bcce-000000000000 at 27
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -566,8 +594,15 @@ withdrawn batch 21 by 20: a sensor read °C
 withdrawn version 12 by 20: too wide a range
 restored batch 21 by 21: it was °F
 restored version 12 by 21: it was right
+swept before 1, compacted Some(Sequence(22)), after 1w: 4 objects
+swept before 2, compacted None, after 1d: 0 objects
+kept for 1w, read for 1d
+hold on batch 20: an audit, lifted None
+hold on version 11: an audit, lifted Some(\"it is over\")
+hold on training_set 40: an audit, lifted None
+hold on model_version 64: an audit, lifted None
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted
 ";
 
 fn summary(state: &State) -> String {
@@ -675,6 +710,21 @@ fn summary(state: &State) -> String {
         let what = if noted.withdrawn { "withdrawn" } else { "restored" };
         let id = number(noted.of.to_string());
         lines.push(format!("{what} {} {id} by {}: {}", noted.of.kind(), noted.by.sequence, noted.reason));
+    }
+    for sweep in state.sweeps().all() {
+        let Swept { before, compacted, grace, found } = &sweep.record;
+        let (before, objects) =
+            (number(before.to_string()), found.iter().map(|found| found.objects).sum::<u64>());
+        lines.push(format!(
+            "swept before {before}, compacted {compacted:?}, after {grace}: {objects} objects"
+        ));
+    }
+    let retention = state.sweeps().retention();
+    lines.push(format!("kept for {}, read for {}", retention.grace, retention.longest_read));
+    for hold in state.holds().all() {
+        let (record, lifted) = (&hold.record, hold.lifted.as_ref().map(|(lifted, _)| &lifted.reason));
+        let (kind, of) = (record.kind.name(), number(record.id.to_string()));
+        lines.push(format!("hold on {kind} {of}: {}, lifted {lifted:?}", record.reason));
     }
     lines.push(format!(
         "request load-2013 at {:?}",
