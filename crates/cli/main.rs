@@ -17,6 +17,7 @@ mod evidence_key;
 mod experiment;
 mod explain;
 mod export;
+mod hold;
 mod impact;
 mod ingest;
 mod init;
@@ -35,6 +36,7 @@ mod serve;
 mod session;
 mod sql;
 mod stream_groups;
+mod sweep;
 mod table;
 mod test_definitions;
 mod token;
@@ -92,6 +94,8 @@ enum Verb {
     Rollback(rollback::Arguments),
     Checkpoint(checkpoint::Arguments),
     Compact(compact::Arguments),
+    Sweep(sweep::Arguments),
+    Hold(hold::Arguments),
     Emit(emit::Arguments),
     Serve(Box<serve::Arguments>),
     Token(token::Arguments),
@@ -139,6 +143,8 @@ fn main() -> ExitCode {
             Verb::Rollback(arguments) => rollback::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
             Verb::Compact(arguments) => compact::run(&place, arguments).await,
+            Verb::Sweep(arguments) => sweep::run(&place, arguments).await,
+            Verb::Hold(arguments) => hold::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, *arguments).await,
             Verb::Token(arguments) => token::run(arguments),

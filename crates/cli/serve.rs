@@ -44,6 +44,9 @@ pub struct Arguments {
     /// How often to look whether small files are worth merging, as 5m or 1h; `never` to leave it to `lineament compact`
     #[arg(long, env = "LINEAMENT_COMPACT_EVERY", default_value = "10m", value_parser = schedule)]
     compact_every: Schedule,
+    /// How often to delete what nobody needs any more, as 1h or 1d; `never` to leave it to `lineament sweep`
+    #[arg(long, env = "LINEAMENT_SWEEP_EVERY", default_value = "1d", value_parser = schedule)]
+    sweep_every: Schedule,
     #[command(flatten, next_help_heading = "Queue")]
     queue: Queue,
     #[command(flatten, next_help_heading = "Streams")]
@@ -229,6 +232,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         memory_limit: arguments.memory_limit,
         reconcile_every: arguments.reconcile_every.0,
         compact_every: arguments.compact_every.0,
+        sweep_every: arguments.sweep_every.0,
         admission: arguments.queue.limits(),
         http: arguments.watched.options(),
         access: arguments.access.options(),
@@ -275,6 +279,7 @@ pub fn options(place: &Place, address: SocketAddr) -> ServeOptions {
         memory_limit: None,
         reconcile_every: None,
         compact_every: None,
+        sweep_every: None,
         admission: AdmissionLimits::default(),
         http: None,
         access: AccessOptions::default(),

@@ -293,3 +293,63 @@ def test_compaction(tmp_path, seed):
         f"{kills} kills of a merge that takes {usual:.3f} s; {merged} merges are in the log but for the last, and {orphaned} more "
         "were written and not committed"
     )
+
+
+@pytest.mark.parametrize("seed", [5])
+def test_sweep(tmp_path, seed):
+    """Killed while it sweeps: what its entry condemns is gone or goes with the next, and nothing else ever is."""
+    folder, store = tmp_path / "features", tmp_path / "store"
+    folder.mkdir()
+    for name, text in DEFINITIONS.items():
+        (folder / name).write_text(text.partition("\n[source]")[0])
+    run(store, "apply", folder)
+    moments = random.Random(seed)
+    delivered: set[int] = set()
+
+    def waste() -> None:
+        """Files that a compaction replaces, one that nobody names, and one that never became an object."""
+        with Server(store, "--compact-every", "never") as server, lineament.connect(server.url) as client:
+            for number in range(len(delivered), len(delivered) + 3):
+                client.ingest("tick", delivery(number), key=f"delivery-{number}")
+                delivered.add(number)
+        run(store, "compact", "--everything")
+        (store / "bodies" / f"01890a5d-ac96-774b-bcce-{len(delivered):012}.json").write_text("{}")
+        (store / "bodies" / f"body.json#{len(delivered)}").write_text("{")
+
+    def swept() -> tuple[str, ...]:
+        # Only a sweep may go by so short a time: reads take longer.
+        run(store, "sweep", "--set-grace", "1ms", "--set-longest-read", "1ms")
+        return ("sweep",)
+
+    def restored() -> None:
+        run(store, "sweep", "--set-grace", "7d", "--set-longest-read", "1d")
+
+    waste()
+    verb = swept()
+    started = time.monotonic()
+    run(store, *verb)
+    usual = time.monotonic() - started
+    restored()
+    kills = ended = 0
+    while kills < 16:
+        waste()
+        verb = swept()
+        process = subprocess.Popen(command(store, *verb), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(moments.uniform(0, 1.2 * usual))
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.communicate(timeout=60)
+        ended += process.returncode == 0
+        restored()
+        assert check(store, delivered, delivered) == delivered
+        run(store, "compact", "--check")
+    run(store, *swept())
+    restored()
+    assert check(store, delivered, delivered) == delivered
+    # Nothing is left but what is read.
+    assert len(list((store / "data").rglob("*.parquet"))) == 1
+    assert not list(store.rglob("*#*"))
+    found = json.loads(run(store, "verify", "--full", "--format", "json"))
+    assert (found["faults"], found["orphan_objects"]) == ([], 0)
+    print(f"{kills} kills of a sweep that takes {usual:.3f} s; {ended} of them had ended before")

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use catalog::records::{
     AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, BatchRestored, BatchWithdrawn,
     Compacted, DeploymentChanged, DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved,
-    ExternalLinked, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object,
-    PartRun, ReadsRecorded, Reconciled, Record, RecordError, Role, RunObserved, Selected, ServiceDefined,
-    SourceFile, StoreCreated, StreamPart, StreamPartsCommitted, Subject, TrainingSetRecorded, UseRecorded,
-    Verdict, Verified, VersionRestored, VersionWithdrawn, ViewVersionDefined,
+    ExternalLinked, Found, HeldKind, HoldLifted, HoldPlaced, How, Kind, KnownAtSource, Lifecycle,
+    ModelObserved, ModelVersionObserved, Object, PartRun, ReadsRecorded, Reconciled, Record, RecordError,
+    RetentionSet, Role, RunObserved, Selected, ServiceDefined, SourceFile, StoreCreated, StreamPart,
+    StreamPartsCommitted, Subject, Swept, TrainingSetRecorded, UseRecorded, Verdict, Verified,
+    VersionRestored, VersionWithdrawn, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, canonical, parse_files};
@@ -197,6 +198,7 @@ fn records() -> Vec<Vec<Record>> {
     ]
     .into_iter()
     .chain(registry())
+    .chain(kept())
     .collect()
 }
 
@@ -479,6 +481,32 @@ fn parts(producer: &str, first: u64, rows: &[(u64, u64)]) -> PartRun {
     }
 }
 
+/// What is swept and what is held.
+fn kept() -> Vec<Vec<Record>> {
+    let (week, day) = ("7d".parse().unwrap(), "1d".parse().unwrap());
+    let found = vec![Found { kind: "data".to_owned(), objects: 4, bytes: 9_000 }];
+    let held = |hold, kind, of| HoldPlaced {
+        hold: id(hold),
+        kind,
+        id: id::<RunId>(of).uuid(),
+        reason: "an audit".to_owned(),
+    };
+    vec![
+        vec![
+            Swept { before: id(1), compacted: Some(Sequence(22)), grace: week, found }.into(),
+            Swept { before: id(2), compacted: None, grace: day, found: Vec::new() }.into(),
+        ],
+        vec![RetentionSet { grace: week, longest_read: day }.into()],
+        vec![
+            held(90, HeldKind::Batch, 20).into(),
+            held(91, HeldKind::Version, 11).into(),
+            held(92, HeldKind::TrainingSet, 40).into(),
+            held(93, HeldKind::ModelVersion, 64).into(),
+        ],
+        vec![HoldLifted { hold: id(91), reason: "it is over".to_owned() }.into()],
+    ]
+}
+
 /// The records as a log: whatever an entry may leave out is in one entry alone.
 fn entries() -> Vec<Entry> {
     let mut entries = Vec::new();
@@ -568,7 +596,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 24
+store 01890a5d-ac96-774b-bcce-000000000000 at 28
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -616,8 +644,15 @@ restored batch 21 by 21: it was °F
 restored version 12 by 21: it was right
 producer station-7 of view 2 committed epoch 1, number 3
 producer station-8 of view 2 committed epoch 1, number 1
+swept before 1, compacted Some(Sequence(22)), after 1w: 4 objects
+swept before 2, compacted None, after 1d: 0 objects
+kept for 1w, read for 1d
+hold on batch 20: an audit, lifted None
+hold on version 11: an audit, lifted Some(\"it is over\")
+hold on training_set 40: an audit, lifted None
+hold on model_version 64: an audit, lifted None
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted
 ";
 
 fn summary(state: &State) -> String {
@@ -729,6 +764,21 @@ fn summary(state: &State) -> String {
     for (view, producer, last) in state.producers() {
         let view = number(view.to_string());
         lines.push(format!("producer {producer} of view {view} committed {}", last.place));
+    }
+    for sweep in state.sweeps().all() {
+        let Swept { before, compacted, grace, found } = &sweep.record;
+        let (before, objects) =
+            (number(before.to_string()), found.iter().map(|found| found.objects).sum::<u64>());
+        lines.push(format!(
+            "swept before {before}, compacted {compacted:?}, after {grace}: {objects} objects"
+        ));
+    }
+    let retention = state.sweeps().retention();
+    lines.push(format!("kept for {}, read for {}", retention.grace, retention.longest_read));
+    for hold in state.holds().all() {
+        let (record, lifted) = (&hold.record, hold.lifted.as_ref().map(|(lifted, _)| &lifted.reason));
+        let (kind, of) = (record.kind.name(), number(record.id.to_string()));
+        lines.push(format!("hold on {kind} {of}: {}, lifted {lifted:?}", record.reason));
     }
     lines.push(format!(
         "request load-2013 at {:?}",

@@ -23,6 +23,7 @@ mod replay;
 mod simulation;
 mod slt;
 mod stores;
+mod sweep;
 mod table_filters;
 mod tables;
 mod values;

@@ -11,9 +11,10 @@ use arrow::datatypes::{DataType, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use catalog::Author;
+use catalog::compaction::Eagerness;
 use catalog::ingest::{Claim, Input, Request, read_file};
 use catalog::records::{How, Role};
-use serving::{HistoricalRequest, RefreshRequest, RollbackRequest, Serving, Spine};
+use serving::{CompactRequest, HistoricalRequest, RefreshRequest, RollbackRequest, Serving, Spine};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
 use storage::environment::TestClock;
 
@@ -54,6 +55,7 @@ specification![
     reads,
     rollback,
     rollback_version,
+    sweep,
     system_views,
     table_filters,
     time_travel,
@@ -143,7 +145,7 @@ async fn connect(root: Option<&Path>) -> Connection {
         Some(root) => stores::folder(root, &clock).await,
     };
     let author = Arc::new(Mutex::new(stores::author()));
-    Connection { serving, clock, author, training_set: Arc::default() }
+    Connection { serving, clock, author, training_set: Arc::default(), hold: Arc::default() }
 }
 
 /// A store and its clock.
@@ -154,6 +156,8 @@ struct Connection {
     author: Arc<Mutex<Author>>,
     /// The last one recorded.
     training_set: Arc<Mutex<Option<feature::TrainingSetId>>>,
+    /// The last one placed.
+    hold: Arc<Mutex<Option<feature::HoldId>>>,
 }
 
 #[derive(Debug)]
@@ -191,6 +195,27 @@ impl AsyncDB for Connection {
                 self.serving.refresh(&request, &self.author()).await?;
             }
             [verb @ ("rollback" | "undo"), of @ ..] => self.roll_back(*verb == "undo", of).await?,
+            ["compact"] => {
+                let request =
+                    CompactRequest { eagerness: Eagerness::Everything, ..CompactRequest::all(None) };
+                self.serving.compact(&request, &stores::author()).await?;
+            }
+            ["sweep"] => {
+                self.serving.sweep(&super::sweep::at_once(&self.serving), &stores::author()).await?;
+            }
+            ["hold", of @ ..] => {
+                let node = match of {
+                    [] => self.recorded()?.to_string(),
+                    of => self.named(of).await?,
+                };
+                let placed = self.serving.place_hold(&node, "an audit", &self.author()).await?;
+                *self.hold.lock().unwrap() = Some(placed.hold);
+            }
+            ["lift"] => {
+                let hold = *self.hold.lock().unwrap();
+                let hold = hold.ok_or_else(|| Failure("nothing is held yet".to_owned()))?;
+                self.serving.lift_hold(hold, "it is over", &self.author()).await?;
+            }
             ["replay"] => self.replay().await?,
             ["run", run @ ..] => self.author.lock().unwrap().run = run.first().map(|run| (*run).to_owned()),
             ["experiment", name @ ..] => {
@@ -250,7 +275,15 @@ impl Connection {
             [of @ .., "derived"] => (of, true),
             of => (of, false),
         };
-        let node = match of {
+        let node = self.named(of).await?;
+        let request = RollbackRequest { node, undo, derived, reason: Some("a bad sensor".to_owned()) };
+        self.serving.rollback(&request, &self.author()).await?;
+        Ok(())
+    }
+
+    /// `weather@2` is a version, `weather 2` the second batch of a view.
+    async fn named(&self, of: &[&str]) -> Result<String, Failure> {
+        Ok(match of {
             [version] => (*version).to_owned(),
             [view, number] => {
                 let number: usize = number.parse().map_err(|_| Failure(format!("{number} is no number")))?;
@@ -266,11 +299,8 @@ impl Connection {
                     batches.get(number - 1).ok_or_else(|| Failure("there is no such batch".to_owned()))?;
                 batch.record.batch.to_string()
             }
-            other => return Err(Failure(format!("{other:?} is nothing to roll back"))),
-        };
-        let request = RollbackRequest { node, undo, derived, reason: Some("a bad sensor".to_owned()) };
-        self.serving.rollback(&request, &self.author()).await?;
-        Ok(())
+            other => return Err(Failure(format!("{other:?} names no batch and no version"))),
+        })
     }
 
     async fn record(&self, features: &[&str], spine: &str) -> Result<(), Failure> {

@@ -398,6 +398,10 @@ impl Catalog {
                 Intent::Append(records) => records,
                 Intent::Done(answer) => return Ok(Outcome::Done(answer)),
             };
+            // Whoever was too slow is told so; that the entry would not fold would tell nobody what to do.
+            if let Some(why) = records.iter().find_map(|record| state.fenced(record)) {
+                return Err(Error::Contended(why));
+            }
             let entry = self.next_entry(&state, author, request, &records)?;
             let bytes = entry.encode()?;
             let next = folded(&state, &entry, storage::entry::digest(state.hash, &bytes))?;

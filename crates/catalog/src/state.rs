@@ -6,9 +6,11 @@
 
 mod chunked;
 mod compactions;
+mod holds;
 pub mod producers;
 pub mod registry;
 mod stored;
+pub(crate) mod sweeps;
 mod tables;
 mod withdrawals;
 
@@ -32,6 +34,8 @@ use crate::state::registry::Registry;
 use crate::state::stored::Stored;
 
 pub use compactions::{Compaction, Run};
+pub use holds::{Hold, Holds};
+pub use sweeps::{Setting, Sweep, Sweeps};
 pub(crate) use tables::{Table, Tables};
 pub use withdrawals::{Withdrawable, Withdrawal, Withdrawals};
 
@@ -189,6 +193,10 @@ pub enum ApplyError {
     Repeated { sequence: Sequence, what: &'static str, id: String },
     #[error("entry {sequence} compacts what cannot be: {why}")]
     Compaction { sequence: Sequence, why: String },
+    #[error("entry {sequence} sweeps what it may not: {why}")]
+    Sweep { sequence: Sequence, why: String },
+    #[error("entry {sequence} is behind a fence: {why}")]
+    Fenced { sequence: Sequence, why: String },
     #[error("entry {sequence} holds a definition that this program cannot read: {why}")]
     Definition { sequence: Sequence, why: String },
     #[error("entry {sequence} holds parts of streams that cannot be: {why}")]
@@ -231,6 +239,8 @@ pub struct State {
     withdrawals: Arc<Withdrawals>,
     compactions: Arc<Compactions>,
     producers: Producers,
+    sweeps: Arc<Sweeps>,
+    holds: Arc<Holds>,
     // What came since the checkpoint.
     /// In the order of the log.
     admitted: Vec<Arc<Batch>>,
@@ -303,6 +313,8 @@ impl State {
             withdrawals: Arc::default(),
             compactions: Arc::default(),
             producers: Producers::default(),
+            sweeps: Arc::default(),
+            holds: Arc::default(),
             admitted: Vec::new(),
             lines: HashMap::new(),
             batches: HashMap::new(),
@@ -344,6 +356,9 @@ impl State {
 
     /// One record of an entry.
     pub fn apply(&mut self, record: &Record, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        if let Some(why) = self.fenced(record) {
+            return Err(ApplyError::Fenced { sequence: by.sequence, why });
+        }
         match record {
             Record::StoreCreated(_) => Err(ApplyError::CreatedTwice(by.sequence)),
             Record::EntityDefined(body) => self.define_entity(body, by),
@@ -375,6 +390,10 @@ impl State {
             }
             Record::Compacted(body) => self.compact(body, by),
             Record::StreamPartsCommitted(body) => self.commit_parts(body, by),
+            Record::Swept(body) => Arc::make_mut(&mut self.sweeps).sweep(body, by),
+            Record::RetentionSet(body) => Arc::make_mut(&mut self.sweeps).set(body, by),
+            Record::HoldPlaced(body) => self.place_hold(body, by),
+            Record::HoldLifted(body) => Arc::make_mut(&mut self.holds).lift(body, by),
             Record::Verified(body) => {
                 if self.training_set(body.training_set).is_none() {
                     return Err(unresolved(by, "training set", body.training_set.to_string()));

@@ -16,6 +16,7 @@ pub mod spines;
 pub mod sql;
 
 mod key_files;
+mod longest_read;
 mod memory;
 mod recorded_reads;
 mod row_batches;

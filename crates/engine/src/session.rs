@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use crate::Memory;
 use crate::column_lineage::{Traced, trace};
 use crate::data_files::DataFiles;
+use crate::longest_read::LongestRead;
 use crate::point_in_time::any_order::AnyOrder;
 use crate::snapshot::{LineageRelations, Snapshot, split_name, table_name};
 use crate::sql::{self, LineamentQueryPlanner, TableFunctions};
@@ -133,6 +134,7 @@ pub struct Session {
     snapshot: Snapshot,
     temporary: Arc<MemorySchemaProvider>,
     planning: Arc<Semaphore>,
+    longest: LongestRead,
 }
 
 impl Session {
@@ -164,7 +166,8 @@ impl Session {
         let mut state = sql::bound_functions(builder.build())?;
         // now() and its kin are bound once, when the session begins.
         state.mark_start_execution();
-        Ok(Self { state, snapshot, temporary, planning: engine.planning.clone() })
+        let longest = LongestRead::beginning(&snapshot.state);
+        Ok(Self { state, snapshot, temporary, planning: engine.planning.clone(), longest })
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -289,8 +292,9 @@ impl Session {
         Ok((traced.held_against(&optimised), optimised))
     }
 
+    /// Runs a plan. Its rows end with an error where they take longer than the store allows a read to last.
     pub fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {
-        execute_stream(plan, Arc::new(TaskContext::from(&self.state)))
+        Ok(self.longest.bound(execute_stream(plan, Arc::new(TaskContext::from(&self.state)))?))
     }
 }
 

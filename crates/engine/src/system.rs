@@ -3,6 +3,7 @@
 //! Each is a file in `sql/` over the relations that this module makes of the folded state. Those are not reachable by
 //! themselves, so that they may change; the views are what users rely on.
 
+mod kept;
 mod registry;
 
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 31] = [
+const VIEWS: [(&str, &str); 33] = [
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
     ("dangling", include_str!("../../../sql/dangling.sql")),
@@ -42,6 +43,7 @@ const VIEWS: [(&str, &str); 31] = [
     ("feature_versions_by_run", include_str!("../../../sql/feature_versions_by_run.sql")),
     ("feature_views", include_str!("../../../sql/feature_views.sql")),
     ("features", include_str!("../../../sql/features.sql")),
+    ("holds", include_str!("../../../sql/holds.sql")),
     ("log", include_str!("../../../sql/log.sql")),
     ("model_versions", include_str!("../../../sql/model_versions.sql")),
     ("models", include_str!("../../../sql/models.sql")),
@@ -53,6 +55,7 @@ const VIEWS: [(&str, &str); 31] = [
     ("run_metrics", include_str!("../../../sql/run_metrics.sql")),
     ("run_params", include_str!("../../../sql/run_params.sql")),
     ("runs", include_str!("../../../sql/runs.sql")),
+    ("sweeps", include_str!("../../../sql/sweeps.sql")),
     ("training_set_hits", include_str!("../../../sql/training_set_hits.sql")),
     ("training_sets", include_str!("../../../sql/training_sets.sql")),
     ("untraced", include_str!("../../../sql/untraced.sql")),
@@ -167,6 +170,11 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
         && let Some(lineage) = &snapshot.lineage
     {
         found.push(("state_retention", held(lineage.retention(snapshot).await?)?));
+    }
+    for name in kept::RELATIONS.into_iter().filter(|name| uses(name)) {
+        if let Some(rows) = kept::relation(snapshot, name)? {
+            found.push((name, held(rows)?));
+        }
     }
     for name in registry::RELATIONS.into_iter().filter(|name| uses(name)) {
         if let Some(rows) = registry::relation(snapshot, name).await? {

@@ -108,6 +108,10 @@ ids! {
     ModelVersionId;
     /// A place where a model serves.
     DeploymentId;
+    /// A bound between ids: it names nothing itself, and what a lesser id names was begun before it.
+    Horizon;
+    /// A reason for which something is kept.
+    HoldId;
 }
 
 /// The position of an entry in the log; the state at a sequence is a snapshot.

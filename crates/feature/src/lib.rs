@@ -20,8 +20,9 @@ pub mod validation;
 pub use datatype::FeatureType;
 pub use definition::Definition;
 pub use id::{
-    BatchId, BodyId, CommitId, CompactionId, DeploymentId, EntityId, ExperimentId, FileId, Id, ModelId,
-    ModelVersionId, ReadId, RunId, Sequence, ServiceId, SpineId, StoreId, TrainingSetId, VersionId, ViewId,
+    BatchId, BodyId, CommitId, CompactionId, DeploymentId, EntityId, ExperimentId, FileId, HoldId, Horizon,
+    Id, ModelId, ModelVersionId, ReadId, RunId, Sequence, ServiceId, SpineId, StoreId, TrainingSetId,
+    VersionId, ViewId,
 };
 pub use influence::Influence;
 pub use name::Name;

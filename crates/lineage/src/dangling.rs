@@ -14,6 +14,8 @@ use crate::graph::{Graph, Node, Relation};
 /// What stands on a thing; the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Blocks {
+    /// Somebody said that it must stay. Told of retention alone.
+    Hold,
     /// A deployment in force.
     Deployment,
     ModelVersion,
@@ -23,6 +25,7 @@ pub enum Blocks {
 impl fmt::Display for Blocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Hold => "hold",
             Self::Deployment => "deployment",
             Self::ModelVersion => "model_version",
             Self::TrainingSet => "training_set",

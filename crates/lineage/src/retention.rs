@@ -8,8 +8,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use catalog::State;
+use catalog::records::HeldKind;
 use catalog::state::{Batch, ViewVersion};
-use feature::VersionId;
+use feature::{HoldId, Id, VersionId};
+use uuid::Uuid;
 
 use crate::dangling::Blocks;
 use crate::graph::{Graph, Node, Relation, Used};
@@ -17,10 +19,12 @@ use crate::graph::{Graph, Node, Relation, Used};
 /// Something that is kept and needs a thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keeper {
-    /// What it is: a deployment in force, a model version that none serves, or a training set of which no model is known.
+    /// What it is: a hold, a deployment in force, a model version that none serves, or a training set of which no model is known.
     pub kept_for: Blocks,
-    /// From the thing to what is kept, as places in the graph: batch, training set, run, model version, deployment.
+    /// From the thing to what is kept, as places in the graph: batch, training set, run, model version, deployment. To what is held, where
+    /// it is a hold that keeps it: a batch, a version, a training set, a model version; the thing itself, or what needs it.
     pub path: Vec<u32>,
+    pub hold: Option<HoldId>,
 }
 
 /// What needs what, at a graph's sequence.
@@ -29,6 +33,8 @@ pub struct Retention<'a> {
     graph: &'a Graph,
     /// Versions that read the same batches, by the first of them.
     lines: HashMap<VersionId, Vec<&'a ViewVersion>>,
+    /// Holds in force, by what they hold.
+    holds: HashMap<(HeldKind, Uuid), Vec<HoldId>>,
 }
 
 impl<'a> Retention<'a> {
@@ -38,10 +44,14 @@ impl<'a> Retention<'a> {
         for version in state.views().filter(|version| version.by.sequence <= graph.sequence()) {
             lines.entry(version.line).or_default().push(version);
         }
-        Self { state, graph, lines }
+        let mut holds: HashMap<(HeldKind, Uuid), Vec<HoldId>> = HashMap::new();
+        for hold in state.holds().all().iter().filter(|hold| hold.is_in_force(graph.sequence())) {
+            holds.entry((hold.record.kind, hold.record.id)).or_default().push(hold.record.hold);
+        }
+        Self { state, graph, lines, holds }
     }
 
-    /// What is kept and needs this, deployments in force first, by the shortest way. None: nothing that is kept needs it.
+    /// What is kept and needs this, holds first, then deployments in force, by the shortest way. None: nothing that is kept needs it.
     /// A feature is kept with its version, and a source file is needed no more once its rows are in a batch.
     pub fn kept_by(&self, place: u32) -> Vec<Keeper> {
         let mut keepers = match self.graph.node(place) {
@@ -62,12 +72,64 @@ impl<'a> Retention<'a> {
             | Node::Model(_)
             | Node::Deployment(_) => Vec::new(),
         };
+        keepers.extend(self.held(place));
         let labels = |keeper: &Keeper| -> Vec<String> {
             keeper.path.iter().map(|place| self.graph.label(*place).into_owned()).collect()
         };
-        keepers.sort_by_cached_key(|keeper| (keeper.kept_for, keeper.path.len(), labels(keeper)));
+        keepers
+            .sort_by_cached_key(|keeper| (keeper.kept_for, keeper.path.len(), labels(keeper), keeper.hold));
         keepers.dedup();
         keepers
+    }
+
+    /// The holds that keep a thing: on itself, or on what needs it.
+    fn held(&self, place: u32) -> Vec<Keeper> {
+        if self.holds.is_empty() {
+            return Vec::new();
+        }
+        let mut paths = vec![vec![place]];
+        let of_version = match self.graph.node(place) {
+            Node::Batch(id) => self.state.batch(*id).map(|batch| batch.record.version),
+            Node::Feature(version, _) => Some(*version),
+            _ => None,
+        };
+        let of_version = of_version.and_then(|version| self.graph.place(&Node::ViewVersion(version)));
+        paths.extend(of_version.map(|version| vec![place, version]));
+        let sets: Vec<Vec<u32>> = match self.graph.node(place) {
+            Node::TrainingSet(_) => vec![vec![place]],
+            _ => self.sets_of(place).into_iter().map(|set| vec![place, set]).collect(),
+        };
+        for set in sets {
+            let last = set.last().copied().unwrap_or(place);
+            for Used { run, model_version, .. } in self.graph.used_by(last) {
+                if let (Some(run), Some(model_version)) = (run, model_version) {
+                    paths.push(set.iter().copied().chain([run, model_version]).collect());
+                }
+            }
+            paths.push(set);
+        }
+        if let Node::Run(_) = self.graph.node(place) {
+            let made = self.graph.made_by(place).into_iter();
+            paths.extend(made.map(|(model_version, _)| vec![place, model_version]));
+        }
+        let keeper = |path: &Vec<u32>, hold: &HoldId| Keeper {
+            kept_for: Blocks::Hold,
+            path: path.clone(),
+            hold: Some(*hold),
+        };
+        let held = paths.iter().filter_map(|path| Some((path, self.holds_on(*path.last()?)?)));
+        held.flat_map(|(path, holds)| holds.iter().map(move |hold| keeper(path, hold))).collect()
+    }
+
+    fn holds_on(&self, place: u32) -> Option<&Vec<HoldId>> {
+        let held = match self.graph.node(place) {
+            Node::Batch(id) => (HeldKind::Batch, id.uuid()),
+            Node::ViewVersion(id) => (HeldKind::Version, id.uuid()),
+            Node::TrainingSet(id) => (HeldKind::TrainingSet, id.uuid()),
+            Node::ModelVersion(id) => (HeldKind::ModelVersion, id.uuid()),
+            _ => return None,
+        };
+        self.holds.get(&held)
     }
 
     /// The training sets that are made again of a batch, or of some batch of a version, or by its definition.
@@ -124,7 +186,7 @@ impl<'a> Retention<'a> {
             }
         }
         if let Some(needed) = needed.filter(|_| keepers.is_empty()) {
-            keepers.push(Keeper { kept_for: Blocks::TrainingSet, path: vec![needed, set] });
+            keepers.push(Keeper { kept_for: Blocks::TrainingSet, path: vec![needed, set], hold: None });
         }
         keepers
     }
@@ -133,7 +195,7 @@ impl<'a> Retention<'a> {
         let keeper = |(model_version, deployment): (u32, Option<u32>)| {
             let path = before.iter().copied().chain([model_version]).chain(deployment).collect();
             let kept_for = if deployment.is_some() { Blocks::Deployment } else { Blocks::ModelVersion };
-            Keeper { kept_for, path }
+            Keeper { kept_for, path, hold: None }
         };
         models.into_iter().map(keeper).collect()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use catalog::Author;
 use futures::Stream;
-use serving::{CompactRequest, Memory, Serving};
+use serving::{CompactRequest, Memory, Serving, SweepRequest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -59,6 +59,8 @@ pub struct ServeOptions {
     pub reconcile_every: Option<Duration>,
     /// How often small files are merged where that is worth it; never, for none.
     pub compact_every: Option<Duration>,
+    /// How often what nobody needs is deleted; never, for none.
+    pub sweep_every: Option<Duration>,
     /// How many queries may run and wait.
     pub admission: AdmissionLimits,
     /// Where metrics and health are asked for; nowhere where there is none.
@@ -141,6 +143,9 @@ impl Server {
         let compactor = options
             .compact_every
             .map(|every| tokio::spawn(compact_now_and_then(compacting.0, compacting.1, every)));
+        let sweeping = (serving.clone(), author.clone());
+        let sweeper =
+            options.sweep_every.map(|every| tokio::spawn(sweep_now_and_then(sweeping.0, sweeping.1, every)));
         let flight =
             Flight::new(serving.clone(), author.clone(), access.seals, admission.clone(), metrics.clone());
         let flight = FlightServiceServer::new(flight).max_decoding_message_size(MESSAGE_BYTES);
@@ -198,6 +203,10 @@ impl Server {
         // What it has written and not committed is nobody's.
         if let Some(compactor) = compactor {
             compactor.abort();
+        }
+        // What it has condemned and not deleted is deleted by the next.
+        if let Some(sweeper) = sweeper {
+            sweeper.abort();
         }
         // A flush that runs must end by itself: cut off, it would forget the reads that it holds.
         last_flush.notify_one();
@@ -283,6 +292,24 @@ async fn compact_now_and_then(serving: Serving, author: Author, every: Duration)
                 }
             }
             Err(error) => tracing::warn!(%error, "files could not be merged; it is tried again"),
+        }
+    }
+}
+
+async fn sweep_now_and_then(serving: Serving, author: Author, every: Duration) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match serving.sweep(&SweepRequest::default(), &author).await {
+            Ok(report) => {
+                let (objects, bytes) = report.total();
+                if objects > 0 {
+                    let sequence = report.sequence.map(|sequence| sequence.0);
+                    tracing::info!(objects, bytes, sequence, "what nobody needs was swept");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the store could not be swept; it is tried again"),
         }
     }
 }

@@ -205,9 +205,11 @@ impl Serving {
         Ok(LookedUp { schema, batches, digest, reports, plan })
     }
 
+    /// `id` was minted before the first object of the set was written: a sweep goes by it.
     #[allow(clippy::too_many_arguments)]
     pub(crate) async fn record(
         &self,
+        id: TrainingSetId,
         session: &Session,
         spine: &Spine,
         kept: SpineManifest,
@@ -216,7 +218,6 @@ impl Serving {
         found: &LookedUp,
         author: &Author,
     ) -> Result<TrainingSetId> {
-        let id: TrainingSetId = environment::mint();
         let snapshot = session.snapshot();
         let manifest = Manifest {
             format: manifest::FORMAT,

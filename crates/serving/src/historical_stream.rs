@@ -18,6 +18,7 @@ use engine::{Prepared, Session};
 use feature::digest::{TableDigest, TableDigestResult};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lineage::manifest::SpineManifest;
+use storage::environment;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -237,6 +238,8 @@ impl Planned {
             self.read(found.digest.rows, None);
             return Ok(None);
         };
+        // Before its first object, so that no sweep takes that for nobody's and lets the set pass.
+        let id: feature::TrainingSetId = environment::mint();
         let kept = match keeping {
             SpineKeeping::Encoding(encoded) => {
                 self.serving.keep_spine(encoded, self.spine.rows(), &self.at).await?
@@ -249,8 +252,16 @@ impl Planned {
             },
         };
         let (serving, session) = (&self.serving, &self.session);
-        let recorded =
-            serving.record(session, &self.spine, kept, &self.request, &self.resolved, &found, &self.author);
+        let recorded = serving.record(
+            id,
+            session,
+            &self.spine,
+            kept,
+            &self.request,
+            &self.resolved,
+            &found,
+            &self.author,
+        );
         recorded.await.map(Some)
     }
 

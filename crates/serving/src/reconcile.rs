@@ -285,7 +285,7 @@ impl<'a> Pass<'a> {
                 batches.push(((**batch).clone(), BTreeSet::from([Node::Run(run)])));
             }
         }
-        self.runs(&batches).await?;
+        let moved = self.runs(&batches).await?;
         let catalog = self.serving.catalog().clone();
         let mut read = futures::stream::iter(batches)
             .map(|(batch, owners)| {
@@ -307,6 +307,8 @@ impl<'a> Pass<'a> {
             if let Some(body) = &record.body {
                 self.need_object("body", body, owners.clone());
             }
+            // What was first written may be swept where its rows lie in other files; what tells of it stays.
+            let files = if moved.contains(&record.batch) { files.map(|_| Vec::new()) } else { files };
             self.need_files(&record.manifest, files, &owners)?;
         }
         Ok(())
@@ -331,8 +333,9 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// The files that some of these batches were written into since.
-    async fn runs(&mut self, batches: &[(Batch, BTreeSet<Node>)]) -> Result<()> {
+    /// The files that some of these batches were written into since; gives those.
+    async fn runs(&mut self, batches: &[(Batch, BTreeSet<Node>)]) -> Result<BTreeSet<BatchId>> {
+        let mut moved = BTreeSet::new();
         let wanted: BTreeMap<BatchId, &BTreeSet<Node>> =
             batches.iter().map(|(batch, owners)| (batch.record.batch, owners)).collect();
         let catalog = self.serving.catalog().clone();
@@ -341,6 +344,7 @@ impl<'a> Pass<'a> {
         for run in lines.into_iter().flat_map(|line| state.runs_of_line(line)) {
             let Run::Compacted(compaction, held) = run else { continue };
             let held = held.iter().map(|batch| batch.record.batch).filter(|batch| wanted.contains_key(batch));
+            moved.extend(held.clone());
             let owners: BTreeSet<Node> =
                 held.flat_map(|batch| wanted[&batch].iter().cloned().chain([Node::Batch(batch)])).collect();
             if owners.is_empty() {
@@ -353,7 +357,7 @@ impl<'a> Pass<'a> {
             let files = bytes.and_then(|bytes| Ok(storage::manifest::decode(&manifest.path, &bytes)?));
             self.need_files(manifest, files, &owners)?;
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// Asks for every object that is needed.

@@ -20,14 +20,14 @@ pub struct KeptReport {
     pub node: String,
     pub kind: &'static str,
     pub sequence: Sequence,
-    /// Deployments in force first, then model versions that none serves, then training sets of no model. None: nothing
+    /// Holds first, then deployments in force, then model versions that none serves, then training sets of no model. None: nothing
     /// that is kept needs it.
     pub kept_by: Vec<Kept>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Kept {
-    /// `deployment`, `model_version` or `training_set`.
+    /// `hold`, `deployment`, `model_version` or `training_set`.
     pub kept_for: String,
     /// From what was asked for to what is kept.
     pub path: Vec<KeptStep>,
@@ -52,9 +52,14 @@ impl Serving {
             let node = graph.node(*place);
             KeptStep { kind: node.kind(), id: node.to_string(), label: graph.label(*place).into_owned() }
         };
+        let held = |keeper: &Keeper| {
+            let hold = state.holds().find(keeper.hold?)?;
+            let (id, label) = (hold.record.hold.to_string(), hold.record.reason.clone());
+            Some(KeptStep { kind: "hold", id, label })
+        };
         let kept = |keeper: Keeper| Kept {
             kept_for: keeper.kept_for.to_string(),
-            path: keeper.path.iter().map(step).collect(),
+            path: keeper.path.iter().map(step).chain(held(&keeper)).collect(),
         };
         Ok(KeptReport {
             node: graph.label(start).into_owned(),
@@ -65,8 +70,10 @@ impl Serving {
     }
 }
 
-fn labels(graph: &Graph, path: &[u32]) -> String {
-    let labels: Vec<_> = path.iter().map(|place| graph.label(*place)).collect();
+fn labels(state: &State, graph: &Graph, keeper: &Keeper) -> String {
+    let mut labels: Vec<_> = keeper.path.iter().map(|place| graph.label(*place)).collect();
+    let hold = keeper.hold.and_then(|hold| state.holds().find(hold));
+    labels.extend(hold.map(|hold| format!("hold: {}", hold.record.reason).into()));
     labels.join(" > ")
 }
 
@@ -87,7 +94,8 @@ pub(crate) fn kept_by(state: &State, graph: &Graph, start: u32) -> Result<Record
         ("run", of_kind("run")),
         ("model_version", of_kind("model_version")),
         ("deployment", of_kind("deployment")),
-        ("path", texts(all().map(|keeper| Some(labels(graph, &keeper.path))))),
+        ("path", texts(all().map(|keeper| Some(labels(state, graph, keeper))))),
+        ("hold", texts(all().map(|keeper| keeper.hold.map(|hold| hold.to_string())))),
     ])
 }
 
@@ -95,14 +103,14 @@ pub(crate) fn kept_by(state: &State, graph: &Graph, start: u32) -> Result<Record
 pub(crate) fn batches(state: &State, graph: &Graph) -> Result<RecordBatch, DataFusionError> {
     let retention = Retention::of(state, graph);
     let places = (0..graph.nodes().len()).filter_map(|place| u32::try_from(place).ok());
-    let kinds = [Blocks::Deployment, Blocks::ModelVersion, Blocks::TrainingSet];
+    let kinds = [Blocks::Deployment, Blocks::ModelVersion, Blocks::TrainingSet, Blocks::Hold];
     // Of each batch the worst and the numbers: all ways of all batches would be very many.
     let of_batch = |place: u32| {
         let kept = retention.kept_by(place);
         let counts = kinds.map(|kind| kept.iter().filter(|keeper| keeper.kept_for == kind).count() as u64);
         (place, kept.into_iter().next(), counts)
     };
-    let all: Vec<(u32, Option<Keeper>, [u64; 3])> =
+    let all: Vec<(u32, Option<Keeper>, [u64; 4])> =
         places.filter(|place| matches!(graph.node(*place), Node::Batch(_))).map(of_batch).collect();
     let first =
         |of: &dyn Fn(&Keeper) -> String| texts(all.iter().map(|(_, worst, _)| worst.as_ref().map(of)));
@@ -115,6 +123,7 @@ pub(crate) fn batches(state: &State, graph: &Graph) -> Result<RecordBatch, DataF
         ("deployments", count(0)),
         ("model_versions", count(1)),
         ("training_sets", count(2)),
-        ("path", first(&|keeper| labels(graph, &keeper.path))),
+        ("path", first(&|keeper| labels(state, graph, keeper))),
+        ("holds", count(3)),
     ])
 }

@@ -2,6 +2,7 @@
 
 mod file_system;
 mod ranges;
+mod unfinished;
 mod upload;
 mod writer;
 
@@ -28,6 +29,8 @@ use object_store::{
 use file_system::Real;
 use upload::Upload;
 use writer::{Failure, Writer};
+
+pub use unfinished::Unfinished;
 
 const NAME: &str = "local files";
 
@@ -61,6 +64,24 @@ impl DurableLocal {
     pub async fn settle(&self, directory: &Path) -> Result<()> {
         let directory = self.file_path(directory)?;
         self.write(move |writer| writer.settle(&directory)).await
+    }
+
+    /// Files that never became objects.
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>> {
+        self.write(|writer| {
+            let root = writer.root();
+            unfinished::find(root).map_err(writer::failed("look through", root))
+        })
+        .await
+    }
+
+    /// Removes files that never became objects.
+    pub async fn remove_unfinished(&self, files: Vec<Unfinished>) -> Result<()> {
+        self.write(move |writer| {
+            writer.intact()?;
+            unfinished::remove(&files).map_err(writer::failed("remove what was left in", writer.root()))
+        })
+        .await
     }
 
     async fn write<T: Send + 'static>(
@@ -106,12 +127,8 @@ impl DurableLocal {
 
     /// The file of an object that is to be written; names of staged files are refused.
     fn object_path(&self, location: &Path) -> Result<PathBuf> {
-        let staged = |name: &str| match name.split_once('#') {
-            Some((_, digits)) => !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()),
-            None => false,
-        };
         match location.filename() {
-            Some(name) if !staged(name) => self.file_path(location),
+            Some(name) if !unfinished::is_staged(name) => self.file_path(location),
             _ => Err(Failure::Refused(format!("`{location}` cannot be the name of an object")).into()),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use feature::{Id, Span, Timestamp};
+use feature::{Horizon, Id, Span, Timestamp};
 use uuid::{Builder, Uuid};
 
 use crate::splitmix::SplitMix;
@@ -74,6 +74,12 @@ pub fn mint<I: Id>() -> I {
         random[2..].copy_from_slice(&bits.to_be_bytes());
         Builder::from_unix_timestamp_millis(number, &random).into_uuid()
     }))
+}
+
+/// The bound below which ids are that were minted before this instant, by the clock of whoever minted them.
+pub fn horizon(at: Timestamp) -> Horizon {
+    let millis = u64::try_from(at.micros() / 1_000).unwrap_or(0);
+    Horizon::from(Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
 }
 
 /// A random id: a UUID of version 4, for commits, which must be told apart and have no order.
@@ -147,6 +153,16 @@ mod tests {
         let (one, other): (CommitId, CommitId) = (random(), random());
         assert_eq!(one.uuid().get_version_num(), 4);
         assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_horizon_parts_what_was_minted_before_it_from_what_comes_after() {
+        let before: FileId = mint();
+        let bound = horizon(Timestamp(Clock::System.now().micros() + 5_000));
+        assert!(before.uuid() < bound.uuid());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(mint::<FileId>().uuid() > bound.uuid());
+        assert_eq!(horizon(Timestamp(-1)), horizon(Timestamp(0)));
     }
 
     #[test]

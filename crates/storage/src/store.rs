@@ -16,6 +16,7 @@ use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
 
 use crate::durable_local::DurableLocal;
+pub use crate::durable_local::Unfinished;
 use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::log::{self, Log};
@@ -104,6 +105,28 @@ impl Store {
 
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Local files that never became objects; none in other storage.
+    ///
+    /// # Errors
+    /// `Unavailable` where the folder cannot be read.
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>> {
+        match &self.local {
+            Some(local) => Ok(local.unfinished().await?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Removes local files that never became objects. A writer that is at work on one fails.
+    ///
+    /// # Errors
+    /// `Unavailable` where one cannot be removed.
+    pub async fn remove_unfinished(&self, files: Vec<Unfinished>) -> Result<()> {
+        match &self.local {
+            Some(local) => Ok(local.remove_unfinished(files).await?),
+            None => Ok(()),
+        }
     }
 
     /// Whether the log has begun.

@@ -1,5 +1,5 @@
 //! Small files become large ones, and nothing that can be asked has another answer.
 
-mod files;
+pub mod files;
 mod races;
 mod twins;

@@ -24,33 +24,39 @@ use crate::suite::point_in_time::scenario::{Ask, How, ask};
 use crate::suite::point_in_time::world::{World, beginning, layout};
 use crate::suite::replay::histories::{History, Step, history, lived};
 use crate::suite::stores::{author, spine};
+use crate::suite::sweep::at_once;
 use crate::suite::values::{Value, read};
 
 #[derive(Clone, Debug)]
 struct Case {
     history: History,
-    /// How the other store is merged, one after the other: the cut of the files, and whether levels alone are.
-    merges: Vec<(u8, bool)>,
+    /// How the other store is merged, one after the other: the cut of the files, whether levels alone are, and whether what was
+    /// replaced is swept.
+    merges: Vec<(u8, bool, bool)>,
     /// What is recorded in both at the end.
     asks: Vec<Ask>,
 }
 
 fn case() -> impl Strategy<Value = Case> {
     let recorded = || ask(Just(How::Call { record: true }).boxed());
-    (history(), vec((0..8u8, prop::bool::weighted(0.2)), 1..3), vec(recorded(), 1..3)).prop_map(
-        |(mut history, merges, asks)| {
+    (
+        history(),
+        vec((0..8u8, prop::bool::weighted(0.2), prop::bool::weighted(0.7)), 1..3),
+        vec(recorded(), 1..3),
+    )
+        .prop_map(|(mut history, merges, asks)| {
             // One store stays as it was written.
             for view in &mut history.views {
                 view.first.compacted = None;
             }
             for (_, step) in &mut history.steps {
-                if let Step::Ingest(_, batch) | Step::Race(_, _, batch) = step {
+                if let Step::Ingest(_, batch) | Step::Race(_, _, batch) | Step::SweepRace(_, _, batch) = step
+                {
                     batch.compacted = None;
                 }
             }
             Case { history, merges, asks }
-        },
-    )
+        })
 }
 
 /// A store of the same objects.
@@ -147,11 +153,16 @@ async fn compare(case: &Case) -> Result<Coverage, String> {
     let other = Serving::new(Catalog::open(twin(&store).await).await.unwrap());
     let head = other.catalog().state().head.sequence;
     let mut merged = 0;
-    for (cut, levels) in &case.merges {
+    for (cut, levels, swept) in &case.merges {
         let eagerness = if *levels { Eagerness::Levels } else { Eagerness::Everything };
         let request = CompactRequest { view: None, eagerness, layout: layout(*cut) };
         let done = other.compact(&request, &author()).await.map_err(|error| error.to_string())?;
         merged += done.len();
+        if *swept {
+            let report = other.sweep(&at_once(&other), &author()).await.map_err(|error| error.to_string())?;
+            coverage
+                .saw_if(report.gone.iter().any(|gone| gone.kind == "data"), "replaced files that are swept");
+        }
         coverage.saw_if(done.iter().any(|merge| merge.files > 1), "a run of several files");
         coverage
             .saw_if(done.iter().any(|merge| merge.of.runs < merge.of.batches), "a run that was merged again");
@@ -283,6 +294,7 @@ fn nothing_that_can_be_asked_has_another_answer() {
             "a run that was proved again",
             "a recorded set that is made again from merged files",
             "rows by batch of a set",
+            "replaced files that are swept",
         ],
     );
 }

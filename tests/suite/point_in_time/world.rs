@@ -362,7 +362,16 @@ impl World {
         if let Some(claim) = claim {
             request = claimed(request, claim);
         }
-        let report = ingest(&self.serving, request).await.unwrap();
+        let report = loop {
+            match ingest(&self.serving, request.clone()).await {
+                Ok(report) => break report,
+                // A sweep took what was staged before it was committed.
+                Err(error) if error.to_string().contains("send it again") => {
+                    self.coverage.saw("a writer that a sweep overtook");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
         assert_eq!((report.rows, report.rejected), (batch.rows.len() as u64, 0));
         let sequence = report.sequence.unwrap();
         let state = self.serving.catalog().state();

@@ -4,10 +4,12 @@
 //! ttl or another rule, and ingests that race with retrievals. Sets are recorded at random moments, and in the end a program
 //! that has just opened the store makes all of them again.
 
+use std::sync::Arc;
+
 use catalog::Catalog;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use serving::Serving;
+use serving::{Serving, VerifyRequest, verify_store};
 use storage::Store;
 use storage::environment::TestClock;
 
@@ -17,6 +19,7 @@ use super::super::point_in_time::checks::{self, Asked, request};
 use super::super::point_in_time::scenario::{Ask, Batch, How, Version, View, ask, batch, version, view};
 use super::super::point_in_time::world::{Recorded, World, beginning};
 use super::super::stores::{author, spine};
+use super::super::sweep::at_once;
 
 /// Programs that write to the same store.
 const WRITERS: usize = 3;
@@ -30,6 +33,10 @@ pub enum Step {
     Record(Ask),
     /// A set is recorded by one program while another ingests.
     Race(Ask, u8, Batch),
+    /// All that nobody needs is swept, without a grace.
+    Sweep,
+    /// One program sweeps, a little later or earlier, while another ingests.
+    SweepRace(u8, u8, Batch),
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +57,9 @@ pub fn history() -> impl Strategy<Value = History> {
         2 => (any::<u8>(), version()).prop_map(|(view, version)| Step::Define(view, version)),
         1 => any::<u8>().prop_map(Step::Move),
         2 => (recorded(), any::<u8>(), batch()).prop_map(|(ask, view, batch)| Step::Race(ask, view, batch)),
+        2 => Just(Step::Sweep),
+        1 => (0..40u8, any::<u8>(), batch())
+            .prop_map(|(moment, view, batch)| Step::SweepRace(moment, view, batch)),
     ];
     let on_disk = prop::bool::weighted(0.2);
     (on_disk, 0..4u8, vec(view(), 1..3), recorded(), vec((0..WRITERS, step), 1..10)).prop_map(
@@ -59,6 +69,14 @@ pub fn history() -> impl Strategy<Value = History> {
             History { on_disk, unit, views, steps }
         },
     )
+}
+
+/// Sweeps what nobody needs.
+async fn swept(world: &mut World, sweeper: &Serving) -> Result<(), String> {
+    sweeper.catalog().refresh().await.unwrap();
+    let report = sweeper.sweep(&at_once(sweeper), &author()).await.map_err(|error| error.to_string())?;
+    world.coverage.saw_if(report.total().0 > 0, "something that is swept");
+    Ok(())
 }
 
 /// What a history leaves, where these programs write to one store.
@@ -83,6 +101,20 @@ pub async fn lived(history: &History, writers: &[Serving], clock: &TestClock) ->
                 let set = set.map_err(|error| format!("{step:?}: {error}"))?;
                 let id = set.report.training_set.unwrap();
                 world.recorded.push(Recorded { id, digest: set.report.digest, batches: set.batches });
+            }
+            Step::Sweep => swept(&mut world, &writers[writer % writers.len()]).await?,
+            Step::SweepRace(moment, view, batch) => {
+                let other = writers[(writer + 1) % writers.len()].clone();
+                let sweeping = async {
+                    for _ in 0..*moment {
+                        tokio::task::yield_now().await;
+                    }
+                    other.catalog().refresh().await.unwrap();
+                    other.sweep(&at_once(&other), &author()).await.map(|report| report.total().0)
+                };
+                let (gone, ()) = tokio::join!(sweeping, world.ingest(usize::from(*view), batch));
+                let gone = gone.map_err(|error| format!("{step:?}: {error}"))?;
+                world.coverage.saw_if(gone > 0, "something that is swept");
             }
         }
     }
@@ -110,6 +142,12 @@ async fn live(history: &History) -> Result<Coverage, String> {
     let mut world = lived(history, &writers, &clock).await?;
     world.serving = open().await;
     checks::replay_all(&mut world).await?;
+    let request = VerifyRequest { full: true, mend: false };
+    let verified = verify_store(world.serving.catalog().store(), request, Arc::new(|_| ())).await;
+    let faults = verified.map_err(|error| error.to_string())?.faults;
+    if !faults.is_empty() {
+        return Err(format!("the store is not whole: {faults:#?}"));
+    }
     let mut coverage = std::mem::take(&mut world.coverage);
     let state = world.serving.catalog().state();
     let last = state.training_sets().map(|set| set.by.sequence).max().unwrap();
@@ -131,8 +169,8 @@ async fn live(history: &History) -> Result<Coverage, String> {
     coverage.saw_if(last < state.head.sequence, "something after the last set");
     let rows = || {
         history.steps.iter().filter_map(|(_, step)| match step {
-            Step::Ingest(_, batch) | Step::Race(_, _, batch) => Some(batch),
-            Step::Define(..) | Step::Move(_) | Step::Record(_) => None,
+            Step::Ingest(_, batch) | Step::Race(_, _, batch) | Step::SweepRace(_, _, batch) => Some(batch),
+            Step::Define(..) | Step::Move(_) | Step::Record(_) | Step::Sweep => None,
         })
     };
     coverage.saw_if(rows().any(|batch| batch.correction), "a correction");
@@ -170,6 +208,8 @@ fn recorded_sets_are_made_again_whatever_came_after() {
             "a retraction",
             "a batch that is withdrawn",
             "batches that were merged",
+            "something that is swept",
+            "a writer that a sweep overtook",
         ],
     );
 }

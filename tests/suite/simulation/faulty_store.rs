@@ -56,6 +56,7 @@ const PUTS: [Fault; 6] = [
     Fault::Slow,
 ];
 const GETS: [Fault; 4] = [Fault::BeforeEffect, Fault::Slow, Fault::Cut, Fault::Flipped];
+const DELETES: [Fault; 3] = [Fault::BeforeEffect, Fault::AfterEffect, Fault::Slow];
 const LISTS: [Fault; 3] = [Fault::BeforeEffect, Fault::Slow, Fault::Lagging];
 
 /// The one storage, and all that happened to it.
@@ -396,7 +397,20 @@ impl ObjectStore for Connection {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.objects.inner.delete_stream(locations)
+        let connection = self.clone();
+        let deleted = locations.then(move |location| {
+            let connection = connection.clone();
+            async move {
+                let location = location?;
+                let (fault, _) = connection.draw("delete", location.as_ref(), &DELETES).await;
+                if fault == Fault::BeforeEffect {
+                    return Err(broken());
+                }
+                connection.objects.inner.delete(&location).await?;
+                if fault == Fault::AfterEffect { Err(broken()) } else { Ok(location) }
+            }
+        });
+        deleted.boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

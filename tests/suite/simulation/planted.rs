@@ -1,6 +1,7 @@
 //! Faults that are planted on purpose, each one that some system had: a checker that never fails proves nothing.
 
 use bytes::Bytes;
+use catalog::records::Swept;
 use feature::digest::{HashAlgorithm, hash};
 use object_store::path::Path;
 
@@ -33,9 +34,13 @@ pub enum Plant {
     Rewritten,
     /// A checkpoint names another state than the log gives.
     WrongCheckpoint,
+    /// The fold does not refuse what a sweep took from a slow writer: its entry sets no fence.
+    FenceUnchecked,
+    /// What a compaction replaced is deleted, and no entry says that it may.
+    SweptUnsaid,
 }
 
-pub const PLANTS: [Plant; 13] = [
+pub const PLANTS: [Plant; 15] = [
     Plant::Overwrites,
     Plant::ExistsTakenAsLost,
     Plant::NoReadBack,
@@ -49,6 +54,8 @@ pub const PLANTS: [Plant; 13] = [
     Plant::PartTakenAgain,
     Plant::Rewritten,
     Plant::WrongCheckpoint,
+    Plant::FenceUnchecked,
+    Plant::SweptUnsaid,
 ];
 
 /// A description with another digest of its state, under the name that its bytes give; none for other objects.
@@ -59,6 +66,17 @@ pub fn wrong_checkpoint(location: &Path, bytes: &Bytes) -> Option<(Bytes, Path)>
     let (folder, _) = location.as_ref().rsplit_once('/')?;
     let digest = hash(HashAlgorithm::Blake3, &forged);
     Some((forged, Path::from(format!("{folder}/{}.json", digest.hex()))))
+}
+
+/// What the entry of a sweep does not say, though it goes by it.
+pub fn spoiled(plant: Option<Plant>, record: &mut Swept) {
+    match plant {
+        Some(Plant::FenceUnchecked) => {
+            record.before = "00000000-0000-0000-0000-000000000000".parse().unwrap();
+        }
+        Some(Plant::SweptUnsaid) => record.compacted = None,
+        _ => {}
+    }
 }
 
 /// Makes an entry one of another commit.

@@ -5,18 +5,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use catalog::compaction::Eagerness;
 use catalog::ingest::stream::Target;
 use catalog::ingest::{Claim, Input, Request, Rows};
 use catalog::state::producers::{CommittedPart, Place};
 use catalog::{Author, Catalog};
 use feature::digest::Digest;
-use feature::{Name, Sequence, Timestamp, TrainingSetId};
-use serving::{HistoricalRequest, Kind, Serving};
+use feature::{Horizon, Name, Sequence, Timestamp, TrainingSetId};
+use serving::{Bounds, CompactRequest, HistoricalRequest, Kind, Serving, SweepRequest};
 use storage::environment::TestClock;
 use storage::{SplitMix, Store};
 
 use super::faulty_store::{BEGINNER, Connection, Objects};
-use super::planted::Plant;
+use super::planted::{Plant, spoiled};
 use crate::suite::stores::{files, spine};
 use crate::suite::tables::table;
 
@@ -54,6 +55,8 @@ pub struct History {
     pub training_sets: Mutex<Vec<TrainingSetId>>,
     /// Parts that were acknowledged: the operation that sent them, their numbers, and where they were said to be.
     pub parts: Mutex<Vec<(String, u64, CommittedPart)>>,
+    /// Where sweeps began.
+    pub horizons: Mutex<Vec<Horizon>>,
     /// Handles that were open when all ended.
     pub open: Mutex<Vec<(Serving, Connection)>>,
 }
@@ -125,7 +128,7 @@ pub async fn run(objects: Arc<Objects>, history: Arc<History>, seed: u64, proces
         number += 1;
         jump(&clock, &mut chance);
         let name = format!("p{process} operation {number}");
-        let kind = chance.below(10);
+        let kind = chance.below(14);
         let dies = (chance.below(6) == 0).then(|| chance.below(3_000));
         let work = operation(&objects, &history, &open, &connection, kind, &name, chance.next());
         let outcome = match dies {
@@ -140,8 +143,8 @@ pub async fn run(objects: Arc<Objects>, history: Arc<History>, seed: u64, proces
         };
         let head = open.catalog().state().head.clone();
         history.heads.lock().unwrap().push((format!("p{process}.{life}"), head.sequence, head.digest));
-        // What a stream appends is looked for part by part.
-        let appends = !matches!(kind, 8 | 9);
+        // What cleans up, or streams, does it in a name of its own.
+        let appends = kind < 8;
         let ended = outcome.clone().unwrap_or(Outcome::Unknown);
         objects.note(format!("p{process}.{life} {name} ({kind}): {ended:?}"));
         history.operations.lock().unwrap().push(Operation { name, appends, outcome: ended });
@@ -233,7 +236,17 @@ async fn operation(
             let _ = serving.catalog().checkpoint().await;
             Outcome::Done
         }
-        9 if bits.is_multiple_of(2) => {
+        9 => {
+            let author = self::author(&format!("{name}, merging"));
+            let request = CompactRequest { eagerness: Eagerness::Everything, ..CompactRequest::all(None) };
+            told(objects, name, Outcome::Failed, serving.compact(&request, &author).await.map(drop))
+        }
+        10 | 11 => {
+            let author = self::author(&format!("{name}, sweeping"));
+            let swept = sweep(objects, history, serving, bits, &author).await;
+            told(objects, name, Outcome::Failed, swept)
+        }
+        12 => {
             stream(objects, history, serving, connection, name, bits).await;
             Outcome::Done
         }
@@ -300,6 +313,29 @@ async fn stream(
         }
         connection.wait(200).await;
     }
+}
+
+/// Sweeps without a grace what was begun before now, or before an earlier sweep: whatever is under way is slower than that.
+async fn sweep(
+    objects: &Objects,
+    history: &History,
+    serving: &Serving,
+    bits: u64,
+    author: &Author,
+) -> serving::Result<()> {
+    let state = serving.catalog().refresh().await?;
+    let before = {
+        let mut horizons = history.horizons.lock().unwrap();
+        horizons.push(storage::environment::mint());
+        let last = horizons.len() - 1;
+        horizons[if bits.is_multiple_of(3) { last / 2 } else { last }]
+    };
+    let compacted = state.compactions().map(|one| one.by.sequence).max();
+    let request = SweepRequest { bounds: Some(Bounds { before, compacted }), ..SweepRequest::default() };
+    let plant = objects.plant;
+    let report = serving.sweep_planted(&request, author, &|record| spoiled(plant, record)).await?;
+    objects.note(format!("swept: {:?}", report.gone));
+    Ok(())
 }
 
 /// Two rows at times that others may have brought too.

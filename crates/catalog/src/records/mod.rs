@@ -33,19 +33,26 @@
 //! | 49 | [`Reconciled`] | 0.1 |
 //! | 50 | [`DeploymentMeasured`] | 0.1 |
 //! | 60 | [`Compacted`] | 0.2 |
+//! | 61 | [`Swept`] | 0.2 |
+//! | 62 | [`RetentionSet`] | 0.2 |
+//! | 63 | [`HoldPlaced`] | 0.2 |
+//! | 64 | [`HoldLifted`] | 0.2 |
 
 mod batches;
 mod compactions;
 mod definitions;
+mod holds;
 mod objects;
 mod registry;
 mod retrievals;
 mod streams;
+mod sweeps;
 mod withdrawals;
 
 pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Parent, SourceFile};
 pub use compactions::Compacted;
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
+pub use holds::{HeldKind, HoldLifted, HoldPlaced};
 pub use objects::Named;
 pub use registry::{
     AliasObserved, AuthorityAliased, DeploymentChanged, DeploymentMeasured, Evidence, ExperimentObserved,
@@ -54,6 +61,7 @@ pub use registry::{
 };
 pub use retrievals::{BatchHit, ReadsRecorded, Selected, TrainingSetRecorded, Verdict, Verified};
 pub use streams::{PartRun, StreamPart, StreamPartsCommitted};
+pub use sweeps::{Found, RetentionSet, Swept};
 pub use withdrawals::{BatchRestored, BatchWithdrawn, VersionRestored, VersionWithdrawn};
 
 use feature::digest::Digest;
@@ -155,4 +163,8 @@ records! {
     49 Reconciled "reconciled";
     50 DeploymentMeasured "deployment_measured";
     60 Compacted "compacted";
+    61 Swept "swept";
+    62 RetentionSet "retention_set";
+    63 HoldPlaced "hold_placed";
+    64 HoldLifted "hold_lifted";
 }

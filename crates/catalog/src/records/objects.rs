@@ -1,6 +1,7 @@
 //! The objects beside the log that a record names: what must be there for as long as the record is.
 
-use feature::BatchId;
+use feature::{BatchId, Id};
+use uuid::Uuid;
 
 use super::{BatchCommitted, BatchRefused, Compacted, Object, ReadsRecorded, Record, TrainingSetRecorded};
 
@@ -55,8 +56,35 @@ impl Record {
             | Self::AliasObserved(_)
             | Self::DeploymentChanged(_)
             | Self::UseRecorded(_)
-            | Self::Reconciled(_) => Vec::new(),
+            | Self::Reconciled(_)
+            | Self::Swept(_)
+            | Self::RetentionSet(_)
+            | Self::HoldPlaced(_)
+            | Self::HoldLifted(_) => Vec::new(),
         }
+    }
+}
+
+impl Record {
+    /// The id that was minted before the first object that the record brings was written, so that all of its objects have greater
+    /// ids; none of a record that brings none. What it names and an earlier record brought does not count.
+    pub fn minted(&self) -> Option<Uuid> {
+        match self {
+            Self::BatchCommitted(record) => Some(record.batch.uuid()),
+            Self::BatchRefused(record) => Some(record.batch.uuid()),
+            Self::Compacted(record) => Some(record.compaction.uuid()),
+            Self::TrainingSetRecorded(record) => Some(record.training_set.uuid()),
+            // Of all others each object is one by itself, and its id is in its name.
+            _ => self.objects().into_iter().filter_map(|(_, object)| object.id()).min(),
+        }
+    }
+}
+
+impl Object {
+    /// The id in the object's name: of a file, or of the folder that it lies in.
+    pub fn id(&self) -> Option<Uuid> {
+        let named = |part: &str| Uuid::try_parse(part.split('.').next()?).ok();
+        self.path.rsplit('/').find_map(named)
     }
 }
 

@@ -249,6 +249,20 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Whether something that was said of an experiment, a run or a model version lies in this object.
+    pub(super) fn has_body(&self, path: &str) -> bool {
+        let is = |body: &Option<Object>| body.as_ref().is_some_and(|body| body.path == path);
+        self.experiments.values().flatten().any(|noted| is(&noted.record.body))
+            || self.runs.values().flatten().any(|noted| is(&noted.record.body))
+            || self.model_versions.values().flatten().any(|noted| is(&noted.record.body))
+    }
+
+    pub(super) fn has_model_version(&self, id: ModelVersionId) -> bool {
+        self.model_versions.contains_key(&id)
+    }
+}
+
 /// Adds what was noted after a sequence.
 pub(super) fn told<'a, T: Clone + Into<Record> + 'a>(
     records: &mut Vec<(Sequence, Record)>,

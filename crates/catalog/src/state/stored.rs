@@ -16,8 +16,10 @@ use feature::{BatchId, Sequence, StoreId, Timestamp, TrainingSetId, VersionId};
 use uuid::Uuid;
 
 use super::compactions::Compactions;
+use super::holds::Holds;
 use super::producers::Producers;
 use super::registry::Registry;
+use super::sweeps::Sweeps;
 use super::tables::{Table, Tables, known_at_text};
 use super::{
     Batch, BatchOrigin, Definitions, EntityVersion, Head, LogLine, Provenance, RecordedReads, RefusedBatch,
@@ -74,6 +76,8 @@ impl State {
             withdrawals: Arc::new(told.withdrawals),
             compactions: Arc::new(compactions),
             producers: told.producers,
+            sweeps: Arc::new(told.sweeps),
+            holds: Arc::new(told.holds),
             ..Self::bare(store, hash, head)
         })
     }
@@ -525,6 +529,8 @@ struct Told {
     withdrawn: Vec<(Record, Arc<Provenance>)>,
     compacted: Vec<(Compacted, Arc<Provenance>)>,
     producers: Producers,
+    sweeps: Sweeps,
+    holds: Holds,
 }
 
 impl Told {
@@ -578,6 +584,10 @@ impl Told {
                 Ok(())
             }
             Record::StreamPartsCommitted(record) => return self.producers.take(&record, by),
+            Record::Swept(record) => self.sweeps.recorded(record, by),
+            Record::RetentionSet(record) => self.sweeps.set(&record, by),
+            Record::HoldPlaced(record) => self.holds.place(&record, by),
+            Record::HoldLifted(record) => self.holds.lift(&record, by),
             Record::AuthorityAliased(body) => {
                 registry.alias_authority(&body, by);
                 Ok(())

@@ -149,6 +149,8 @@ impl State {
         let parts = self.producers.records_after(after);
         records.extend(parts.map(|(sequence, record)| (sequence, Record::from(record))));
         records.extend(self.withdrawals.records_after(after));
+        records.extend(self.sweeps.records_after(after));
+        records.extend(self.holds.records_after(after));
         records.extend(self.registry.records_after(after));
         tables.set(Table::Records, record_rows(records)?);
         tables.set(Table::Definitions, self.definition_rows()?);

@@ -177,7 +177,11 @@ impl Telling<'_> {
             | Record::DeploymentMeasured(_)
             // The same rows elsewhere.
             | Record::Compacted(_)
-            | Record::StreamPartsCommitted(_) => {}
+            | Record::StreamPartsCommitted(_)
+            | Record::Swept(_)
+            | Record::RetentionSet(_)
+            | Record::HoldPlaced(_)
+            | Record::HoldLifted(_) => {}
         }
     }
 

@@ -39,6 +39,10 @@ pub fn subjects(record: &Record) -> Vec<Node> {
         | Record::Reconciled(_)
         | Record::DeploymentMeasured(_)
         | Record::Compacted(_)
-        | Record::StreamPartsCommitted(_) => Vec::new(),
+        | Record::StreamPartsCommitted(_)
+        | Record::Swept(_)
+        | Record::RetentionSet(_)
+        | Record::HoldPlaced(_)
+        | Record::HoldLifted(_) => Vec::new(),
     }
 }

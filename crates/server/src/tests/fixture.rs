@@ -78,6 +78,7 @@ pub fn options(address: &str) -> ServeOptions {
         http: None,
         access: AccessOptions::default(),
         compact_every: None,
+        sweep_every: None,
     }
 }
 

@@ -12,6 +12,7 @@ use storage::Store;
 use storage::entry::Entry;
 
 use super::checkpoints::Descriptions;
+use super::condemned;
 use super::inventory::{Inventory, entry_object};
 use super::objects::{Reference, Role};
 use super::report::{Fault, Harm, StoreVerification};
@@ -40,6 +41,9 @@ pub(super) struct Walk<'a> {
     /// What the entries since the last call name.
     pub references: Vec<Reference>,
     pub training_sets: Vec<RecordedTrainingSet>,
+    /// The last compaction that a sweep condemned the replaced files of.
+    pub swept: Option<Sequence>,
+    pending_sweep: Option<Sequence>,
     /// What the last entry names, which counts once the next one vouches for it.
     pending: Vec<Reference>,
 }
@@ -70,6 +74,8 @@ impl<'a> Walk<'a> {
             fold: Some(Fold::default()),
             references: Vec::new(),
             training_sets: Vec::new(),
+            swept: None,
+            pending_sweep: None,
             pending: Vec::new(),
         }
     }
@@ -182,6 +188,7 @@ impl<'a> Walk<'a> {
         // What an altered entry names was never written.
         if self.last.as_ref().is_some_and(|last| altered(last.sequence)) {
             self.pending.clear();
+            self.pending_sweep = None;
         }
         let altered = altered(sequence);
         self.settle(report);
@@ -192,6 +199,7 @@ impl<'a> Walk<'a> {
         let records = self.records(&entry, digest, report);
         if !altered {
             self.pending = self.named_by(sequence, &records);
+            self.pending_sweep = condemned::bound(&records);
         }
         self.compare_states(sequence, report)
     }
@@ -329,6 +337,7 @@ impl<'a> Walk<'a> {
 
     /// What the last entry names counts.
     fn settle(&mut self, report: &mut StoreVerification) {
+        self.swept = self.swept.max(self.pending_sweep.take());
         for reference in std::mem::take(&mut self.pending) {
             match &reference.role {
                 Role::Manifest { .. } => report.batches += 1,

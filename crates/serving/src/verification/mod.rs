@@ -7,6 +7,7 @@
 
 mod chain;
 mod checkpoints;
+mod condemned;
 mod inventory;
 mod mending;
 mod objects;
@@ -22,8 +23,9 @@ pub use report::{Fault, Harm, Orphan, StoreVerification, VerifyProgress};
 use crate::error::{Error, Result};
 use chain::Walk;
 use checkpoints::Descriptions;
+use condemned::Absent;
 use inventory::Inventory;
-use objects::{Checker, FileOf, Reference};
+use objects::{Checker, FileOf, Looked, Reference};
 
 /// How a store is verified.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,15 +63,17 @@ pub async fn verify_store(
     report.notes.extend(descriptions.notes.iter().cloned());
 
     let mut walk = Walk::new(store, &inventory, &descriptions, request.full);
+    let mut absent = Absent::default();
     loop {
         let more = walk.entries(ENTRIES, &mut report).await?;
         let references = std::mem::take(&mut walk.references);
-        look_at(&checker, references, &mut report).await?;
+        look_at(&checker, references, &mut absent, &mut report).await?;
         if !more {
             break;
         }
     }
     walk.conclude(&mut report);
+    report.faults.extend(absent.faults(store, walk.swept, report.head).await?);
     checkpoints::verify_parts(&checker, &descriptions, &mut report).await?;
     if request.full {
         checkpoints::verify_states(store, &descriptions, &mut report).await?;
@@ -91,6 +95,7 @@ pub async fn verify_store(
 async fn look_at(
     checker: &Checker,
     references: Vec<Reference>,
+    absent: &mut Absent,
     report: &mut StoreVerification,
 ) -> Result<()> {
     let mut files: Vec<FileOf> = Vec::new();
@@ -100,13 +105,22 @@ async fn look_at(
     while let Some(found) = looked.try_next().await? {
         report.faults.extend(found.faults);
         files.extend(found.files);
+        if let Some(replacement) = found.replacement {
+            absent.replaced(replacement);
+        }
     }
     drop(looked);
     let mut looked = futures::stream::iter(files)
-        .map(|file| async move { checker.data_file(file).await })
+        .map(|file| async move {
+            let owner = file.owner;
+            Ok::<_, Error>((owner, checker.data_file(file).await?))
+        })
         .buffered(OBJECTS);
-    while let Some(faults) = looked.try_next().await? {
-        report.faults.extend(faults);
+    while let Some((owner, looked)) = looked.try_next().await? {
+        match looked {
+            Looked::Missing(fault) => absent.missing(owner, fault),
+            Looked::Found(faults) => report.faults.extend(faults),
+        }
     }
     Ok(())
 }

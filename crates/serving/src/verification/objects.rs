@@ -20,6 +20,7 @@ use storage::{Store, partition};
 use tokio::sync::Semaphore;
 
 use super::chain::RecordedTrainingSet;
+use super::condemned::{Owner, Replacement};
 use super::inventory::Inventory;
 use super::report::{Fault, Harm, StoreVerification, VerifyProgress};
 use super::unavailable;
@@ -57,6 +58,7 @@ pub(super) enum Role {
 
 /// What the log says of the files of a manifest.
 struct Said {
+    owner: Owner,
     rows: u64,
     /// Of the pieces, where they are those of one batch.
     digest: Option<Digest>,
@@ -65,6 +67,7 @@ struct Said {
 
 /// A data file that a manifest names.
 pub(super) struct FileOf {
+    pub owner: Owner,
     sequence: Sequence,
     /// That have rows in it.
     batches: Vec<BatchId>,
@@ -77,17 +80,35 @@ pub(super) struct FileOf {
 pub(super) struct Found {
     pub faults: Vec<Fault>,
     pub files: Vec<FileOf>,
+    /// What lies in other files since.
+    pub replacement: Option<Replacement>,
+}
+
+/// What came of looking at a data file.
+pub(super) enum Looked {
+    /// It is not there, which may be right.
+    Missing(Fault),
+    Found(Vec<Fault>),
 }
 
 impl Found {
-    fn name_files(&mut self, sequence: Sequence, files: Vec<DataFile>, keys: Option<Vec<String>>) {
+    fn name_files(
+        &mut self,
+        owner: Owner,
+        sequence: Sequence,
+        files: Vec<DataFile>,
+        keys: Option<Vec<String>>,
+    ) {
         let keys: Option<Arc<[String]>> = keys.map(Into::into);
         self.files.extend(files.into_iter().map(|file| {
             let batches: BTreeSet<BatchId> = file.pieces.iter().map(|piece| piece.batch).collect();
-            FileOf { sequence, batches: batches.into_iter().collect(), keys: keys.clone(), file }
+            FileOf { owner, sequence, batches: batches.into_iter().collect(), keys: keys.clone(), file }
         }));
     }
 }
+
+/// Why a data file is a fault that is not there.
+const MISSING: &str = "it is missing";
 
 /// Looks at objects.
 pub(super) struct Checker {
@@ -188,15 +209,19 @@ impl Checker {
         let mut found = Found::default();
         match role {
             Role::Manifest { record, keys } => {
-                let said = Said { rows: record.rows, digest: Some(record.digest), keys };
+                let owner = Owner::Batch(record.batch);
+                let said = Said { owner, rows: record.rows, digest: Some(record.digest), keys };
                 let wrong = self.manifest(sequence, &object, said, &mut found).await?;
                 let harm = Harm::Batch { batch: record.batch };
                 found.faults.extend(wrong.map(|why| fault(why).harming(harm)));
             }
             Role::Compaction { record, keys } => {
-                let said = Said { rows: record.rows, digest: None, keys };
+                let owner = Owner::Compaction(record.compaction);
+                let said = Said { owner, rows: record.rows, digest: None, keys };
                 let wrong = self.manifest(sequence, &object, said, &mut found).await?;
                 // Its files say which batches lie between the first and the last.
+                let held = found.files.iter().flat_map(|file| file.batches.iter().copied()).collect();
+                found.replacement = Some(Replacement::of(sequence, &record, held));
                 let harms = [record.first, record.last].map(|batch| Harm::Batch { batch });
                 let harmed = |why| harms.into_iter().fold(fault(why), Fault::harming);
                 found.faults.extend(wrong.map(harmed));
@@ -274,17 +299,18 @@ impl Checker {
             }
             _ => None,
         };
-        found.name_files(sequence, files, said.keys);
+        found.name_files(said.owner, sequence, files, said.keys);
         Ok(wrong)
     }
 
     /// What is wrong with a data file.
-    pub async fn data_file(&self, named: FileOf) -> Result<Vec<Fault>> {
-        let FileOf { sequence, batches, keys, file } = named;
+    pub async fn data_file(&self, named: FileOf) -> Result<Looked> {
+        let FileOf { sequence, batches, keys, file, .. } = named;
         self.count();
         let path = file.path.clone();
-        let wrong = match self.inventory.size(&self.store, &path, Some(file.bytes)).await? {
-            None => vec!["it is missing".to_owned()],
+        let found = self.inventory.size(&self.store, &path, Some(file.bytes)).await?;
+        let wrong = match found {
+            None => vec![MISSING.to_owned()],
             Some(size) if size != file.bytes => {
                 vec![format!("it has {size} bytes, and its manifest says {}", file.bytes)]
             }
@@ -298,14 +324,20 @@ impl Checker {
                 .fold(fault, Fault::harming)
                 .advising("restore it from a copy of the store; until then its rows cannot be read")
         };
-        Ok(wrong.into_iter().map(fault).collect())
+        // It may go while it is looked at, too.
+        if let [one] = wrong.as_slice()
+            && one == MISSING
+        {
+            return Ok(Looked::Missing(fault(MISSING.to_owned())));
+        }
+        Ok(Looked::Found(wrong.into_iter().map(fault).collect()))
     }
 
     async fn contents(&self, file: DataFile, keys: Option<Arc<[String]>>) -> Result<Vec<String>> {
         let _permit = self.large.acquire().await.map_err(|error| Error::internal("the store", error))?;
         let bytes = match self.store.objects().get(&Path::from(file.path.as_str())).await {
             Ok(found) => found.bytes().await.map_err(unavailable)?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(vec!["it is missing".to_owned()]),
+            Err(object_store::Error::NotFound { .. }) => return Ok(vec![MISSING.to_owned()]),
             Err(error) => return Err(unavailable(error)),
         };
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
