@@ -23,7 +23,10 @@ mod init;
 mod lineage;
 mod model;
 mod plan;
+mod profile;
 mod progress;
+mod quality;
+mod quarantine;
 mod reconcile;
 mod refresh;
 mod replay;
@@ -89,6 +92,9 @@ enum Verb {
     Verify(verify::Arguments),
     Reconcile(reconcile::Arguments),
     Rollback(rollback::Arguments),
+    Profile(profile::Arguments),
+    Quality(quality::Arguments),
+    Quarantine(quarantine::Arguments),
     Checkpoint(checkpoint::Arguments),
     Compact(compact::Arguments),
     Emit(emit::Arguments),
@@ -136,6 +142,9 @@ fn main() -> ExitCode {
             Verb::Verify(arguments) => verify::run(&place, arguments).await,
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
             Verb::Rollback(arguments) => rollback::run(&place, arguments).await,
+            Verb::Profile(arguments) => profile::run(&place, arguments).await,
+            Verb::Quality(arguments) => quality::run(&place, arguments).await,
+            Verb::Quarantine(arguments) => quarantine::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
             Verb::Compact(arguments) => compact::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,

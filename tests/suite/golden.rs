@@ -7,16 +7,17 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use catalog::records::{
-    AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, BatchRestored, BatchWithdrawn,
-    Compacted, DeploymentChanged, DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved,
-    ExternalLinked, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object,
-    ReadsRecorded, Reconciled, Record, RecordError, Role, RunObserved, Selected, ServiceDefined, SourceFile,
-    StoreCreated, Subject, TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored,
-    VersionWithdrawn, ViewVersionDefined,
+    AliasObserved, AuthorityAliased, BatchCommitted, BatchDropped, BatchHit, BatchQuarantined, BatchRefused,
+    BatchReleased, BatchRestored, BatchWithdrawn, Compacted, DeploymentChanged, DeploymentMeasured,
+    Described, EntityDefined, Evidence, ExperimentObserved, ExternalLinked, How, Kind, KnownAtSource,
+    Lifecycle, ModelObserved, ModelVersionObserved, Object, ReadsRecorded, Reconciled, Record, RecordError,
+    Role, RunObserved, Selected, ServiceDefined, SourceFile, StoreCreated, Subject, TrainingSetRecorded,
+    UseRecorded, Verdict, Verified, VersionRestored, VersionWithdrawn, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
-use feature::definition::{Definition, Definitions, canonical, parse_files};
+use feature::definition::{Definition, Definitions, Measure, canonical, parse_files};
 use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
+use feature::quality::{self, Finding, Judged};
 use feature::{Id, RunId, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -112,6 +113,8 @@ fn records() -> Vec<Vec<Record>> {
         sources: Vec::new(),
         body: None,
         derivation: None,
+        profile: None,
+        judged: None,
     };
     let refused = |number: u32| BatchRefused {
         batch: id(number),
@@ -431,7 +434,60 @@ fn registry() -> Vec<Vec<Record>> {
             }
             .into(),
         ],
+        vec![
+            BatchQuarantined {
+                batch: BatchCommitted {
+                    profile: Some(object("profiles/24.json")),
+                    judged: Some(judged(quality::Verdict::Fail)),
+                    ..batch(24, KnownAtSource::Delay)
+                },
+            }
+            .into(),
+            BatchQuarantined { batch: batch(25, KnownAtSource::Delay) }.into(),
+        ],
+        vec![
+            BatchReleased { batch: id(24), reason: "the sensor was right".to_owned() }.into(),
+            BatchDropped { batch: id(25), reason: "°C, not °F".to_owned() }.into(),
+            BatchCommitted {
+                profile: Some(object("profiles/26.json")),
+                judged: Some(Judged {
+                    drift: None,
+                    age_hours: None,
+                    findings: Vec::new(),
+                    ..judged(quality::Verdict::Pass)
+                }),
+                ..batch(26, KnownAtSource::Delay)
+            }
+            .into(),
+        ],
     ]
+}
+
+fn judged(verdict: quality::Verdict) -> Judged {
+    Judged {
+        verdict,
+        baseline_batches: 30,
+        baseline_rows: 2_160,
+        checks: 41,
+        drift: Some(7.25),
+        age_hours: Some(0.5),
+        findings: vec![
+            Finding {
+                measure: Measure::Psi,
+                feature: Some("temp".to_owned()),
+                verdict: quality::Verdict::Fail,
+                value: 7.25,
+                threshold: 1.0,
+            },
+            Finding {
+                measure: Measure::Volume,
+                feature: None,
+                verdict: quality::Verdict::Warn,
+                value: 2.5,
+                threshold: 2.0,
+            },
+        ],
+    }
 }
 
 /// The records as a log: whatever an entry may leave out is in one entry alone.
@@ -523,21 +579,27 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 23
+store 01890a5d-ac96-774b-bcce-000000000000 at 25
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
   counts 21 of sequence 6: 26114 rows, 0 rejected, Column
   counts 22 of sequence 6: 26114 rows, 0 rejected, Arrival
   counts 23 of sequence 6: 26114 rows, 0 rejected, Assumed
+  counts 24 of sequence 25: 26114 rows, 0 rejected, Delay
+  counts 26 of sequence 25: 26114 rows, 0 rejected, Delay
 view weather@2 by 2: temp float64, described None
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
   counts 21 of sequence 6: 26114 rows, 0 rejected, Column
   counts 22 of sequence 6: 26114 rows, 0 rejected, Arrival
   counts 23 of sequence 6: 26114 rows, 0 rejected, Assumed
+  counts 24 of sequence 25: 26114 rows, 0 rejected, Delay
+  counts 26 of sequence 25: 26114 rows, 0 rejected, Delay
 service delay 1 by 3: weather@1.temp
 refused 30: 40 of 100
 refused 31: 40 of 100
+kept back 24 by 24: released by 25: the sensor was right
+kept back 25 by 24: dropped by 25: °C, not °F
 training set 40 of sequence 7 by 8: 336776 rows
 training set 41 of sequence 10 by 11: 3 rows
 verified 40 Equal
@@ -567,7 +629,7 @@ withdrawn version 12 by 20: too wide a range
 restored batch 21 by 21: it was °F
 restored version 12 by 21: it was right
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_quarantined, batch_quarantined | batch_released, batch_dropped, batch_committed
 ";
 
 fn summary(state: &State) -> String {
@@ -613,6 +675,14 @@ fn summary(state: &State) -> String {
         let record = &refused.record;
         let batch = number(record.batch.to_string());
         lines.push(format!("refused {batch}: {} of {}", record.rejected, record.rows));
+    }
+    for held in state.quarantine().all() {
+        let (id, by) = (number(held.batch.record.batch.to_string()), held.batch.by.sequence);
+        let end = held.end.as_ref().map(|end| {
+            let what = if end.released { "released" } else { "dropped" };
+            format!("{what} by {}: {}", end.by.sequence, end.reason)
+        });
+        lines.push(format!("kept back {id} by {by}: {}", end.unwrap_or_default()));
     }
     for set in state.training_sets() {
         let (record, by) = (&set.record, set.by.sequence);

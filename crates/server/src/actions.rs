@@ -13,8 +13,8 @@ use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use serving::{
-    AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, LineageRequest, RefreshRequest,
-    RollbackRequest, Serving,
+    AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, LineageRequest, QuarantineRequest,
+    RefreshRequest, RollbackRequest, Serving,
 };
 use tonic::{Code, Status};
 
@@ -32,7 +32,7 @@ const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const RENEW: &str = "RenewFlightEndpoint";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 25] = [
+const ACTIONS: [(&str, &str); 26] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
@@ -59,6 +59,10 @@ const ACTIONS: [(&str, &str); 25] = [
     (
         "lineament.rollback",
         "takes back a batch or a version, or puts it back; body: {\"node\": \"weather@2\", \"reason\": \"…\", \"undo\": false, \"derived\": false}, without a reason only what it would touch",
+    ),
+    (
+        "lineament.quarantine",
+        "releases or drops a batch that was kept back; body: {\"batch\": \"<id>\", \"action\": \"release\", \"reason\": \"…\", \"back_fill\": false}",
     ),
     (
         "lineament.observe",
@@ -230,6 +234,10 @@ async fn act(
         "lineament.rollback" => {
             let wanted: RollbackRequest = request::json("the body of `lineament.rollback`", body)?;
             reports::json(&serving.rollback(&wanted, author).await.map_err(failed)?)
+        }
+        "lineament.quarantine" => {
+            let wanted: QuarantineRequest = request::json("the body of `lineament.quarantine`", body)?;
+            reports::json(&serving.end_quarantine(&wanted, author).await.map_err(failed)?)
         }
         "lineament.lineage" => {
             let wanted: LineageRequest = request::json("the body of `lineament.lineage`", body)?;

@@ -19,6 +19,7 @@ mod historical;
 mod historical_stream;
 mod judgement;
 mod looked_at;
+mod quarantine;
 mod read_rows;
 mod reads;
 mod rebuilt_sets;
@@ -57,6 +58,7 @@ pub use graph::{ImpactReport, ImpactRow, LineageReport, LineageRequest, LineageS
 pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
 pub use historical_stream::HistoricalStream;
 pub use lineage::{Manifest, Split};
+pub use quarantine::{QuarantineAction, QuarantineReport, QuarantineRequest, QuarantinedBatch};
 pub use reconcile::{LastReconciliation, Problem, ReconcileReport};
 pub use refresh::{RefreshReport, RefreshRequest};
 pub use registry::LastTrackingPass;

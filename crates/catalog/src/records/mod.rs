@@ -32,11 +32,15 @@
 //! | 49 | [`Reconciled`] | 0.1 |
 //! | 50 | [`DeploymentMeasured`] | 0.1 |
 //! | 60 | [`Compacted`] | 0.2 |
+//! | 70 | [`BatchQuarantined`] | 0.2 |
+//! | 71 | [`BatchReleased`] | 0.2 |
+//! | 72 | [`BatchDropped`] | 0.2 |
 
 mod batches;
 mod compactions;
 mod definitions;
 mod objects;
+mod quality;
 mod registry;
 mod retrievals;
 mod withdrawals;
@@ -45,6 +49,7 @@ pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Paren
 pub use compactions::Compacted;
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
 pub use objects::Named;
+pub use quality::{BatchDropped, BatchQuarantined, BatchReleased};
 pub use registry::{
     AliasObserved, AuthorityAliased, DeploymentChanged, DeploymentMeasured, Evidence, ExperimentObserved,
     ExternalLinked, How, Kind, Lifecycle, ModelObserved, ModelVersionObserved, Reconciled, Role, RunObserved,
@@ -151,4 +156,7 @@ records! {
     49 Reconciled "reconciled";
     50 DeploymentMeasured "deployment_measured";
     60 Compacted "compacted";
+    70 BatchQuarantined "batch_quarantined";
+    71 BatchReleased "batch_released";
+    72 BatchDropped "batch_dropped";
 }
