@@ -11,6 +11,7 @@ mod definitions_folder;
 mod demo;
 mod deploy;
 mod diff;
+mod drift;
 mod emit;
 mod evidence;
 mod evidence_key;
@@ -93,6 +94,7 @@ enum Verb {
     Reconcile(reconcile::Arguments),
     Rollback(rollback::Arguments),
     Profile(profile::Arguments),
+    Drift(drift::Arguments),
     Quality(quality::Arguments),
     Quarantine(quarantine::Arguments),
     Checkpoint(checkpoint::Arguments),
@@ -143,6 +145,7 @@ fn main() -> ExitCode {
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
             Verb::Rollback(arguments) => rollback::run(&place, arguments).await,
             Verb::Profile(arguments) => profile::run(&place, arguments).await,
+            Verb::Drift(arguments) => drift::run(&place, arguments).await,
             Verb::Quality(arguments) => quality::run(&place, arguments).await,
             Verb::Quarantine(arguments) => quarantine::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,

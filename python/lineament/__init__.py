@@ -31,7 +31,7 @@ from .feature_view import FeatureDescription, FeatureView
 from .kept_spine import KeptSpine
 from .loader import Loader
 from .online import OnlineResponse
-from .registry import Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
+from .registry import Ended, Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
 from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
 from .rows import Rows
 from .server import Server, serve
@@ -58,6 +58,7 @@ __all__ = [
     "DefinitionWarning",
     "Diff",
     "Difference",
+    "Ended",
     "Error",
     "Explanation",
     "Export",

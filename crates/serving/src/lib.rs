@@ -8,6 +8,7 @@ mod column_edges;
 mod compaction;
 mod derived_columns;
 mod diff;
+mod drift;
 pub mod emission;
 mod error;
 mod evidence;
@@ -46,6 +47,7 @@ pub use diff::{
     Cause, CellCount, CellExample, Class, ColumnChanges, Compared, Diff, DiffRequest, DiffSide, EntryCount,
     FullDiff, Retyped, RowChange, RowCounts, RowExample,
 };
+pub use drift::{DriftReport, DriftRequest, Measured};
 pub use engine::{Memory, Reserved, TEXT_BYTES as SQL_BYTES};
 pub use error::{Error, Kind, Result};
 pub use evidence::{

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use catalog::Catalog;
 use catalog::state::{Batch, ViewVersion};
 use datafusion::arrow::array::{Float64Array, Int64Array, RecordBatch};
 use datafusion::common::{DataFusionError, Result};
@@ -88,8 +89,10 @@ impl Columns {
 
 async fn profiles(snapshot: &Snapshot) -> Result<RecordBatch> {
     let batches = written(snapshot);
-    let read: Vec<Option<BatchProfile>> = futures::stream::iter(&batches)
-        .map(|(_, batch)| async move { catalog::quality::profile(&snapshot.catalog, batch).await })
+    let own: Vec<(Catalog, Arc<Batch>)> =
+        batches.iter().map(|(_, batch)| (snapshot.catalog.clone(), batch.clone())).collect();
+    let read: Vec<Option<BatchProfile>> = futures::stream::iter(own)
+        .map(|(catalog, batch)| async move { catalog::quality::profile(&catalog, &batch).await })
         .buffered(AT_A_TIME)
         .try_collect()
         .await
