@@ -100,22 +100,6 @@ fn records() -> Vec<Vec<Record>> {
         digest: canonical::digest(view),
         definition: view_json(None),
     };
-    let batch = |number: u32, known_at| BatchCommitted {
-        batch: id(number),
-        view: id(2),
-        version: id(11),
-        rows: 26_114,
-        rejected: 0,
-        known_at,
-        manifest: object(&format!("manifests/{number}.parquet")),
-        digest: digest_of(&format!("batch {number}")),
-        quarantine: None,
-        sources: Vec::new(),
-        body: None,
-        derivation: None,
-        profile: None,
-        judged: None,
-    };
     let refused = |number: u32| BatchRefused {
         batch: id(number),
         view: id(2),
@@ -461,6 +445,25 @@ fn registry() -> Vec<Vec<Record>> {
             .into(),
         ],
     ]
+}
+
+fn batch(number: u32, known_at: KnownAtSource) -> BatchCommitted {
+    BatchCommitted {
+        batch: id(number),
+        view: id(2),
+        version: id(11),
+        rows: 26_114,
+        rejected: 0,
+        known_at,
+        manifest: object(&format!("manifests/{number}.parquet")),
+        digest: digest_of(&format!("batch {number}")),
+        quarantine: None,
+        sources: Vec::new(),
+        body: None,
+        derivation: None,
+        profile: None,
+        judged: None,
+    }
 }
 
 fn judged(verdict: quality::Verdict) -> Judged {
