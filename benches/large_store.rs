@@ -113,6 +113,8 @@ impl LargeStore {
             sources: vec![SourceFile { digest: digest(format!("source {}", number / 3)), bytes: 1 }],
             body: None,
             derivation: None,
+            profile: None,
+            judged: None,
         }
     }
 

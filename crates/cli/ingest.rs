@@ -91,6 +91,12 @@ pub fn print(report: &Report) {
         grouped(report.rejected)
     );
     print_left_out(report);
+    if report.quarantined {
+        println!(
+            "  kept back: its rows count for nobody until `lineament quarantine release {batch} --reason \"why\"`"
+        );
+    }
+    crate::quality::findings(report.judged.as_ref());
     for (reason, column, count) in &report.reasons {
         println!("  {} × {reason} in `{column}`", grouped(*count));
     }

@@ -11,6 +11,7 @@ mod definitions_folder;
 mod demo;
 mod deploy;
 mod diff;
+mod drift;
 mod emit;
 mod evidence;
 mod evidence_key;
@@ -24,7 +25,10 @@ mod init;
 mod lineage;
 mod model;
 mod plan;
+mod profile;
 mod progress;
+mod quality;
+mod quarantine;
 mod reconcile;
 mod refresh;
 mod replay;
@@ -92,6 +96,10 @@ enum Verb {
     Verify(verify::Arguments),
     Reconcile(reconcile::Arguments),
     Rollback(rollback::Arguments),
+    Profile(profile::Arguments),
+    Drift(drift::Arguments),
+    Quality(quality::Arguments),
+    Quarantine(quarantine::Arguments),
     Checkpoint(checkpoint::Arguments),
     Compact(compact::Arguments),
     Sweep(sweep::Arguments),
@@ -141,6 +149,10 @@ fn main() -> ExitCode {
             Verb::Verify(arguments) => verify::run(&place, arguments).await,
             Verb::Reconcile(arguments) => reconcile::run(&place, arguments).await,
             Verb::Rollback(arguments) => rollback::run(&place, arguments).await,
+            Verb::Profile(arguments) => profile::run(&place, arguments).await,
+            Verb::Drift(arguments) => drift::run(&place, arguments).await,
+            Verb::Quality(arguments) => quality::run(&place, arguments).await,
+            Verb::Quarantine(arguments) => quarantine::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
             Verb::Compact(arguments) => compact::run(&place, arguments).await,
             Verb::Sweep(arguments) => sweep::run(&place, arguments).await,

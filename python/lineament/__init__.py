@@ -32,7 +32,7 @@ from .kept_spine import KeptSpine
 from .loader import Loader
 from .online import OnlineResponse
 from .producer import ProducerStream, Receipt
-from .registry import Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
+from .registry import Ended, Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
 from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
 from .rows import Rows
 from .server import Server, serve
@@ -59,6 +59,7 @@ __all__ = [
     "DefinitionWarning",
     "Diff",
     "Difference",
+    "Ended",
     "Error",
     "Explanation",
     "Export",

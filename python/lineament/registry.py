@@ -208,6 +208,23 @@ class Rollback:
         return f"{names} {done}: {repr(self.impact).partition(': ')[2]}"
 
 
+@dataclass(frozen=True, repr=False)
+class Ended:
+    """What became of a batch in quarantine."""
+
+    batch: str
+    #: `weather@2`
+    version: str
+    rows: int
+    #: `release` or `drop`.
+    action: str
+    sequence: int
+
+    def __repr__(self) -> str:
+        done = "released, and counts from here on" if self.action == "release" else "dropped, and will never count"
+        return f"batch {self.batch} of {self.version} ({counted(self.rows, 'row')}) {done} (sequence {self.sequence})"
+
+
 class Registry:
     """What a client tells of experiments and models, and asks of the graph."""
 
@@ -248,6 +265,34 @@ class Registry:
         if reason is not None:
             body["reason"] = reason
         return Rollback.of(self._action("lineament.rollback", body))
+
+    def release(self, batch: str, *, reason: str, back_fill: bool = False) -> Ended:
+        """Lets a batch that was kept back count, from here on: its place in the order of the log is that of this release.
+
+        `back_fill`: its rows could have been known when the view's rule says, although others of their time came since. Raises
+        `NotFound` for a batch that was never kept back, `InvalidRequest` for one that waits no more. See docs/quality.md.
+
+        >>> client.release("0198f3c1-0000-7000-8000-000000000000", reason="the sensor was right")
+        Traceback (most recent call last):
+        ...
+        lineament.errors.NotFound: there is no batch ... in quarantine; ...
+        """
+        return self._end_quarantine("release", batch, reason, back_fill)
+
+    def drop(self, batch: str, *, reason: str) -> Ended:
+        """Lets a batch that was kept back never count. Raises what `release` raises.
+
+        >>> client.drop("0198f3c1-0000-7000-8000-000000000000", reason="degrees Celsius")
+        Traceback (most recent call last):
+        ...
+        lineament.errors.NotFound: there is no batch ... in quarantine; ...
+        """
+        return self._end_quarantine("drop", batch, reason, False)
+
+    def _end_quarantine(self, action: str, batch: str, reason: str, back_fill: bool) -> Ended:
+        body = {"batch": str(batch), "action": action, "reason": reason, "back_fill": back_fill}
+        answer = self._action("lineament.quarantine", body)
+        return Ended(**known(Ended, answer))
 
     def log_experiment(self, name: str, *, hypothesis: str | None = None, owner: str | None = None) -> None:
         """Says what an experiment is to find out, and who owns it. What is left out stays as it was.

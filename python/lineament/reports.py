@@ -56,6 +56,10 @@ class IngestReport:
     reasons: list[Rejections] = field(default_factory=list)
     #: The first few rejections in words.
     examples: list[str] = field(default_factory=list)
+    #: The verdict of the view's checks and what was found, as docs/quality.md has it; None where it declares none.
+    judged: dict[str, Any] | None = None
+    #: Whether the batch was kept back: its rows count for nobody until it is released.
+    quarantined: bool = False
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
@@ -71,11 +75,22 @@ class IngestReport:
             text += f" (batch {self.batch}, sequence {self.sequence})"
         if self.repeated:
             text += "; the same request was answered before, so nothing was written now"
+        if self.quarantined:
+            text += "\n  kept back: its rows count for nobody until it is released"
+        for found in self._findings():
+            text += f"\n  {found}"
         for reason in self.reasons:
             text += f"\n  {reason.reason} in {reason.column}: {counted(reason.rows, 'row')}"
         for example in self.examples:
             text += f"\n  {example}"
         return text
+
+    def _findings(self) -> list[str]:
+        return [
+            f"{one['verdict']}: {one['measure']} of {one.get('feature') or 'the batch'} is {one['value']:.3f},"
+            f" above {one['threshold']:.3f}"
+            for one in (self.judged or {}).get("findings", [])
+        ]
 
     def _repr_html_(self) -> str:
         title = f"{counted(self.rows, 'row')} into {self.view_version}, {self.rejected:,} rejected"
@@ -85,9 +100,11 @@ class IngestReport:
         ]  # fmt: skip
         if self.repeated:
             said.append(("repeated", "the same request was answered before, so nothing was written now"))
+        if self.quarantined:
+            said.append(("kept back", "its rows count for nobody until it is released"))
         reasons = [[reason.reason, reason.column, f"{reason.rows:,}"] for reason in self.reasons]
         table = html.table(reasons, ["rejected for", "column", "rows"]) if reasons else ""
-        return html.heading(title) + html.facts(said) + table + html.listing(self.examples)
+        return html.heading(title) + html.facts(said) + table + html.listing([*self._findings(), *self.examples])
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,8 @@ async fn write_batch(
         sources: Vec::new(),
         body: None,
         derivation: None,
+        profile: None,
+        judged: None,
     }
 }
 

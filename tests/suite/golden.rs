@@ -7,17 +7,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use catalog::records::{
-    AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, BatchRestored, BatchWithdrawn,
-    Compacted, DeploymentChanged, DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved,
-    ExternalLinked, Found, HeldKind, HoldLifted, HoldPlaced, How, Kind, KnownAtSource, Lifecycle,
-    ModelObserved, ModelVersionObserved, Object, PartRun, ReadsRecorded, Reconciled, Record, RecordError,
-    RetentionSet, Role, RunObserved, Selected, ServiceDefined, SourceFile, StoreCreated, StreamPart,
-    StreamPartsCommitted, Subject, Swept, TrainingSetRecorded, UseRecorded, Verdict, Verified,
-    VersionRestored, VersionWithdrawn, ViewVersionDefined,
+    AliasObserved, AuthorityAliased, BatchCommitted, BatchDropped, BatchHit, BatchQuarantined, BatchRefused,
+    BatchReleased, BatchRestored, BatchWithdrawn, Compacted, DeploymentChanged, DeploymentMeasured,
+    Described, EntityDefined, Evidence, ExperimentObserved, ExternalLinked, Found, HeldKind, HoldLifted,
+    HoldPlaced, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, PartRun,
+    ReadsRecorded, Reconciled, Record, RecordError, RetentionSet, Role, RunObserved, Selected,
+    ServiceDefined, SourceFile, StoreCreated, StreamPart, StreamPartsCommitted, Subject, Swept,
+    TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored, VersionWithdrawn,
+    ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
-use feature::definition::{Definition, Definitions, canonical, parse_files};
+use feature::definition::{Definition, Definitions, Measure, canonical, parse_files};
 use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
+use feature::quality::{self, Finding, Judged};
 use feature::{Id, RunId, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -199,6 +201,7 @@ fn records() -> Vec<Vec<Record>> {
     .into_iter()
     .chain(registry())
     .chain(kept())
+    .chain(kept_back())
     .collect()
 }
 
@@ -431,23 +434,6 @@ fn registry() -> Vec<Vec<Record>> {
     ]
 }
 
-fn batch(number: u32, known_at: KnownAtSource) -> BatchCommitted {
-    BatchCommitted {
-        batch: id(number),
-        view: id(2),
-        version: id(11),
-        rows: 26_114,
-        rejected: 0,
-        known_at,
-        manifest: object(&format!("manifests/{number}.parquet")),
-        digest: digest_of(&format!("batch {number}")),
-        quarantine: None,
-        sources: Vec::new(),
-        body: None,
-        derivation: None,
-    }
-}
-
 fn refused(number: u32) -> BatchRefused {
     BatchRefused {
         batch: id(number),
@@ -505,6 +491,84 @@ fn kept() -> Vec<Vec<Record>> {
         ],
         vec![HoldLifted { hold: id(91), reason: "it is over".to_owned() }.into()],
     ]
+}
+
+/// Batches that are kept back, and what becomes of them.
+fn kept_back() -> Vec<Vec<Record>> {
+    vec![
+        vec![
+            BatchQuarantined {
+                batch: BatchCommitted {
+                    profile: Some(object("profiles/27.json")),
+                    judged: Some(judged(quality::Verdict::Fail)),
+                    ..batch(27, KnownAtSource::Delay)
+                },
+            }
+            .into(),
+            BatchQuarantined { batch: batch(28, KnownAtSource::Delay) }.into(),
+        ],
+        vec![
+            BatchReleased { batch: id(27), reason: "the sensor was right".to_owned() }.into(),
+            BatchDropped { batch: id(28), reason: "°C, not °F".to_owned() }.into(),
+            BatchCommitted {
+                profile: Some(object("profiles/29.json")),
+                judged: Some(Judged {
+                    drift: None,
+                    age_hours: None,
+                    findings: Vec::new(),
+                    ..judged(quality::Verdict::Pass)
+                }),
+                ..batch(29, KnownAtSource::Delay)
+            }
+            .into(),
+        ],
+    ]
+}
+
+fn batch(number: u32, known_at: KnownAtSource) -> BatchCommitted {
+    BatchCommitted {
+        batch: id(number),
+        view: id(2),
+        version: id(11),
+        rows: 26_114,
+        rejected: 0,
+        known_at,
+        manifest: object(&format!("manifests/{number}.parquet")),
+        digest: digest_of(&format!("batch {number}")),
+        quarantine: None,
+        sources: Vec::new(),
+        body: None,
+        derivation: None,
+        profile: None,
+        judged: None,
+    }
+}
+
+fn judged(verdict: quality::Verdict) -> Judged {
+    Judged {
+        verdict,
+        baseline_batches: 30,
+        baseline_rows: 2_160,
+        checks: 41,
+        drift: Some(7.25),
+        age_hours: Some(0.5),
+        findings: vec![
+            Finding {
+                measure: Measure::Psi,
+                feature: Some("temp".to_owned()),
+                verdict: quality::Verdict::Fail,
+                value: 7.25,
+                threshold: 1.0,
+            },
+            Finding {
+                measure: Measure::Volume,
+                feature: None,
+                verdict: quality::Verdict::Warn,
+                value: 2.5,
+                threshold: 2.0,
+            },
+        ],
+    }
 }
 
 /// The records as a log: whatever an entry may leave out is in one entry alone.
@@ -596,7 +660,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 28
+store 01890a5d-ac96-774b-bcce-000000000000 at 30
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -604,16 +668,22 @@ view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measu
   counts 22 of sequence 6: 26114 rows, 0 rejected, Arrival
   counts 23 of sequence 6: 26114 rows, 0 rejected, Assumed
   counts 24 of sequence 24: 26114 rows, 0 rejected, Arrival
+  counts 27 of sequence 30: 26114 rows, 0 rejected, Delay
+  counts 29 of sequence 30: 26114 rows, 0 rejected, Delay
 view weather@2 by 2: temp float64, described None
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
   counts 21 of sequence 6: 26114 rows, 0 rejected, Column
   counts 22 of sequence 6: 26114 rows, 0 rejected, Arrival
   counts 23 of sequence 6: 26114 rows, 0 rejected, Assumed
   counts 24 of sequence 24: 26114 rows, 0 rejected, Arrival
+  counts 27 of sequence 30: 26114 rows, 0 rejected, Delay
+  counts 29 of sequence 30: 26114 rows, 0 rejected, Delay
 service delay 1 by 3: weather@1.temp
 refused 30: 40 of 100
 refused 31: 40 of 100
 refused 32: 40 of 100
+kept back 27 by 29: released by 30: the sensor was right
+kept back 28 by 29: dropped by 30: °C, not °F
 training set 40 of sequence 7 by 8: 336776 rows
 training set 41 of sequence 10 by 11: 3 rows
 verified 40 Equal
@@ -652,7 +722,7 @@ hold on version 11: an audit, lifted Some(\"it is over\")
 hold on training_set 40: an audit, lifted None
 hold on model_version 64: an audit, lifted None
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted | batch_quarantined, batch_quarantined | batch_released, batch_dropped, batch_committed
 ";
 
 fn summary(state: &State) -> String {
@@ -698,6 +768,14 @@ fn summary(state: &State) -> String {
         let record = &refused.record;
         let batch = number(record.batch.to_string());
         lines.push(format!("refused {batch}: {} of {}", record.rejected, record.rows));
+    }
+    for held in state.quarantine().all() {
+        let (id, by) = (number(held.batch.record.batch.to_string()), held.batch.by.sequence);
+        let end = held.end.as_ref().map(|end| {
+            let what = if end.released { "released" } else { "dropped" };
+            format!("{what} by {}: {}", end.by.sequence, end.reason)
+        });
+        lines.push(format!("kept back {id} by {by}: {}", end.unwrap_or_default()));
     }
     for set in state.training_sets() {
         let (record, by) = (&set.record, set.by.sequence);

@@ -14,7 +14,10 @@ use catalog::Author;
 use catalog::compaction::Eagerness;
 use catalog::ingest::{Claim, Input, Request, read_file};
 use catalog::records::{How, Role};
-use serving::{CompactRequest, HistoricalRequest, RefreshRequest, RollbackRequest, Serving, Spine};
+use serving::{
+    CompactRequest, HistoricalRequest, QuarantineAction, QuarantineRequest, RefreshRequest, RollbackRequest,
+    Serving, Spine,
+};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
 use storage::environment::TestClock;
 
@@ -51,6 +54,7 @@ specification![
     null_reasons,
     nulls_and_nan,
     projects,
+    quality,
     read_only,
     reads,
     rollback,
@@ -216,6 +220,7 @@ impl AsyncDB for Connection {
                 let hold = hold.ok_or_else(|| Failure("nothing is held yet".to_owned()))?;
                 self.serving.lift_hold(hold, "it is over", &self.author()).await?;
             }
+            [verb @ ("release" | "drop"), view, number] => self.end_quarantine(verb, view, number).await?,
             ["replay"] => self.replay().await?,
             ["run", run @ ..] => self.author.lock().unwrap().run = run.first().map(|run| (*run).to_owned()),
             ["experiment", name @ ..] => {
@@ -301,6 +306,26 @@ impl Connection {
             }
             other => return Err(Failure(format!("{other:?} names no batch and no version"))),
         })
+    }
+
+    /// `weather 2` is the second batch of a view that was kept back.
+    async fn end_quarantine(&self, verb: &str, view: &str, number: &str) -> Result<(), Failure> {
+        let number: usize = number.parse().map_err(|_| Failure(format!("{number} is no number")))?;
+        let state = self.serving.catalog().refresh().await.map_err(|error| Failure(error.to_string()))?;
+        let of_view = |held: &&catalog::state::Held| {
+            let version = state.view_version(held.batch.record.version);
+            version.is_some_and(|version| version.definition.name.as_str() == view)
+        };
+        let held = state.quarantine().all().iter().filter(of_view).nth(number - 1);
+        let held = held.ok_or_else(|| Failure("there is no such batch".to_owned()))?;
+        let action = match verb {
+            "release" => QuarantineAction::Release,
+            _ => QuarantineAction::Drop,
+        };
+        let (batch, reason) = (held.batch.record.batch, "looked at".to_owned());
+        let request = QuarantineRequest { batch, action, reason, back_fill: false };
+        self.serving.end_quarantine(&request, &self.author()).await?;
+        Ok(())
     }
 
     async fn record(&self, features: &[&str], spine: &str) -> Result<(), Failure> {

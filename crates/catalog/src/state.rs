@@ -8,6 +8,7 @@ mod chunked;
 mod compactions;
 mod holds;
 pub mod producers;
+mod quarantine;
 pub mod registry;
 mod stored;
 pub(crate) mod sweeps;
@@ -24,9 +25,10 @@ use feature::{
 };
 
 use crate::records::{
-    BatchCommitted, BatchRefused, BatchRestored, BatchWithdrawn, Derivation, Described, EntityDefined,
-    ReadsRecorded, Record, ServiceDefined, StoreCreated, Subject, TrainingSetRecorded, Verified,
-    VersionRestored, VersionWithdrawn, ViewVersionDefined,
+    BatchCommitted, BatchDropped, BatchQuarantined, BatchRefused, BatchReleased, BatchRestored,
+    BatchWithdrawn, Derivation, Described, EntityDefined, ReadsRecorded, Record, ServiceDefined,
+    StoreCreated, Subject, TrainingSetRecorded, Verified, VersionRestored, VersionWithdrawn,
+    ViewVersionDefined,
 };
 use crate::state::compactions::Compactions;
 use crate::state::producers::Producers;
@@ -35,6 +37,7 @@ use crate::state::stored::Stored;
 
 pub use compactions::{Compaction, Run};
 pub use holds::{Hold, Holds};
+pub use quarantine::{End, Held, Quarantine};
 pub use sweeps::{Setting, Sweep, Sweeps};
 pub(crate) use tables::{Table, Tables};
 pub use withdrawals::{Withdrawable, Withdrawal, Withdrawals};
@@ -237,6 +240,7 @@ pub struct State {
     verifications: Arc<Vec<Verification>>,
     reads: Arc<Vec<RecordedReads>>,
     withdrawals: Arc<Withdrawals>,
+    quarantine: Arc<Quarantine>,
     compactions: Arc<Compactions>,
     producers: Producers,
     sweeps: Arc<Sweeps>,
@@ -311,6 +315,7 @@ impl State {
             verifications: Arc::default(),
             reads: Arc::default(),
             withdrawals: Arc::default(),
+            quarantine: Arc::default(),
             compactions: Arc::default(),
             producers: Producers::default(),
             sweeps: Arc::default(),
@@ -408,6 +413,15 @@ impl State {
                     return Err(unresolved(by, "batch", batch.to_string()));
                 }
                 Arc::make_mut(&mut self.withdrawals).take(record, by)
+            }
+            Record::BatchQuarantined(BatchQuarantined { batch }) => self.keep_back(batch, by),
+            Record::BatchReleased(BatchReleased { batch, reason }) => {
+                let held = Arc::make_mut(&mut self.quarantine).end(*batch, true, reason, by)?;
+                let (record, by) = (held.batch.record.clone(), held.admitted_by(by));
+                self.admit(&record, &by)
+            }
+            Record::BatchDropped(BatchDropped { batch, reason }) => {
+                Arc::make_mut(&mut self.quarantine).end(*batch, false, reason, by).map(|_| ())
             }
             Record::VersionWithdrawn(VersionWithdrawn { version, .. })
             | Record::VersionRestored(VersionRestored { version, .. }) => {
@@ -543,6 +557,19 @@ impl State {
         Ok(())
     }
 
+    fn keep_back(&mut self, body: &BatchCommitted, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        let (line, number) = self
+            .view_version(body.version)
+            .map(|version| (version.line, version.number))
+            .ok_or_else(|| unresolved(by, "feature view version", body.version.to_string()))?;
+        if self.batch(body.batch).is_some() || self.quarantine.of(body.batch).is_some() {
+            return Err(repeated(by, "batch", body.batch.to_string()));
+        }
+        let batch = Batch { record: body.clone(), line, number, by: by.clone() };
+        Arc::make_mut(&mut self.quarantine).keep(Arc::new(batch));
+        Ok(())
+    }
+
     fn admit(&mut self, body: &BatchCommitted, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         let (line, number) = self
             .view_version(body.version)
@@ -617,6 +644,11 @@ impl State {
     /// What was withdrawn and restored.
     pub fn withdrawals(&self) -> &Withdrawals {
         &self.withdrawals
+    }
+
+    /// Batches that were kept back, and what became of them.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// Objects of recorded reads, in the order of the log.
@@ -785,6 +817,7 @@ impl State {
     /// Whether a source file of these bytes was taken into a line before.
     pub fn has_source(&self, line: VersionId, digest: Digest) -> bool {
         self.sources.contains(&(line, digest))
+            || self.quarantine.has_source(line, digest)
             || self.stored.as_ref().is_some_and(|stored| stored.has_source(line, digest))
     }
 }

@@ -29,12 +29,7 @@ pub async fn withdraw(
     reason: &str,
     author: &Author,
 ) -> Result<Sequence> {
-    let reason = reason.trim();
-    if reason.is_empty() || reason.len() > REASON_BYTES {
-        return Err(Error::Invalid(format!(
-            "say why, in 1 to {REASON_BYTES} bytes; it stands in the log for ever"
-        )));
-    }
+    let reason = given_reason(reason)?;
     let outcome = catalog
         .commit(author, None, |state| {
             check(state, all, way)?;
@@ -46,6 +41,17 @@ pub async fn withdraw(
         Outcome::Committed(sequence) => Ok(sequence),
         Outcome::Done(()) => Err(Error::internal("a withdrawal was not written", "it answers nothing else")),
     }
+}
+
+/// The reason as it goes into the log.
+pub(crate) fn given_reason(reason: &str) -> Result<&str> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.len() > REASON_BYTES {
+        return Err(Error::Invalid(format!(
+            "say why, in 1 to {REASON_BYTES} bytes; it stands in the log for ever"
+        )));
+    }
+    Ok(reason)
 }
 
 /// Whether these may be withdrawn or restored as the state is.

@@ -4,6 +4,7 @@
 //! themselves, so that they may change; the views are what users rely on.
 
 mod kept;
+mod quality;
 mod registry;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 33] = [
+const VIEWS: [(&str, &str); 37] = [
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
     ("dangling", include_str!("../../../sql/dangling.sql")),
@@ -47,6 +48,10 @@ const VIEWS: [(&str, &str); 33] = [
     ("log", include_str!("../../../sql/log.sql")),
     ("model_versions", include_str!("../../../sql/model_versions.sql")),
     ("models", include_str!("../../../sql/models.sql")),
+    ("profiles", include_str!("../../../sql/profiles.sql")),
+    ("quality", include_str!("../../../sql/quality.sql")),
+    ("quality_findings", include_str!("../../../sql/quality_findings.sql")),
+    ("quarantine", include_str!("../../../sql/quarantine.sql")),
     ("read_columns", include_str!("../../../sql/read_columns.sql")),
     ("reads", include_str!("../../../sql/reads.sql")),
     ("reconciliation", include_str!("../../../sql/reconciliation.sql")),
@@ -173,6 +178,11 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
     }
     for name in kept::RELATIONS.into_iter().filter(|name| uses(name)) {
         if let Some(rows) = kept::relation(snapshot, name)? {
+            found.push((name, held(rows)?));
+        }
+    }
+    for name in quality::RELATIONS.into_iter().filter(|name| uses(name)) {
+        if let Some(rows) = quality::relation(snapshot, name).await? {
             found.push((name, held(rows)?));
         }
     }
@@ -356,7 +366,7 @@ fn services(snapshot: &Snapshot) -> Result<RecordBatch> {
         .finish()
 }
 
-/// A batch that counts or was withdrawn, or one that was refused, with where its rejected rows lie.
+/// A batch that counts, was withdrawn or is kept back, or one that was refused, with where its rejected rows lie.
 struct BatchLine<'a> {
     view: feature::VersionId,
     batch: feature::BatchId,
@@ -371,15 +381,13 @@ struct BatchLine<'a> {
 
 fn batch_lines(snapshot: &Snapshot) -> Vec<BatchLine<'_>> {
     let mut lines = Vec::new();
-    for batch in snapshot.state.batches() {
+    let held = snapshot.state.quarantine().all().iter();
+    let waits = held.filter(|held| held.end_at(snapshot.sequence).is_none_or(|end| !end.released));
+    for batch in snapshot.state.batches().chain(waits.map(|held| &held.batch)) {
         lines.push(BatchLine {
             view: batch.record.version,
             batch: batch.record.batch,
-            status: if snapshot.state.counts_at(batch, snapshot.sequence) {
-                "committed"
-            } else {
-                "withdrawn"
-            },
+            status: quality::status(snapshot, batch),
             rows: batch.record.rows,
             rejected: batch.record.rejected,
             known_at: serde_json::to_value(batch.record.known_at)

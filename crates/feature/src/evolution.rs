@@ -65,6 +65,7 @@ pub enum Part {
     Files,
     Format,
     RejectAbove,
+    Quality,
     Description,
     Owner,
     Tags,
@@ -119,6 +120,7 @@ impl Part {
             Self::Files => "source files",
             Self::Format => "source format",
             Self::RejectAbove => "reject_above",
+            Self::Quality => "quality",
             Self::Description => "description",
             Self::Owner => "owner",
             Self::Tags => "tags",
@@ -355,6 +357,13 @@ pub fn about_differences(old: &FeatureView, new: &FeatureView) -> Vec<Difference
     differ(None, Part::Format, format(old), format(new), &mut found);
     let share = |view: &FeatureView| view.reject_above.map(|share| share.to_string());
     differ(None, Part::RejectAbove, share(old), share(new), &mut found);
+    let quality = |view: &FeatureView| {
+        view.quality.as_ref().map(|quality| {
+            // Text and finite numbers, so that this cannot fail.
+            serde_json::to_string(quality).unwrap_or_default()
+        })
+    };
+    differ(None, Part::Quality, quality(old), quality(new), &mut found);
     of_words(None, &old.about, &new.about, &mut found);
     let hypothesis = |view: &FeatureView| view.hypothesis.as_ref().map(|text| format!("\"{text}\""));
     differ(None, Part::Hypothesis, hypothesis(old), hypothesis(new), &mut found);

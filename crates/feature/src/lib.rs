@@ -13,6 +13,8 @@ pub mod inference;
 pub mod influence;
 pub mod key;
 pub mod name;
+pub mod profile;
+pub mod quality;
 pub mod reference;
 pub mod time;
 pub mod validation;

@@ -13,8 +13,8 @@ use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use serving::{
-    AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, LineageRequest, RefreshRequest,
-    RollbackRequest, Serving,
+    AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, LineageRequest, QuarantineRequest,
+    RefreshRequest, RollbackRequest, Serving,
 };
 use tonic::{Code, Status};
 
@@ -64,6 +64,10 @@ const ACTIONS: [(&str, &str); 26] = [
     (
         "lineament.rollback",
         "takes back a batch or a version, or puts it back; body: {\"node\": \"weather@2\", \"reason\": \"…\", \"undo\": false, \"derived\": false}, without a reason only what it would touch",
+    ),
+    (
+        "lineament.quarantine",
+        "releases or drops a batch that was kept back; body: {\"batch\": \"<id>\", \"action\": \"release\", \"reason\": \"…\", \"back_fill\": false}",
     ),
     (
         "lineament.observe",
@@ -236,6 +240,10 @@ async fn act(
         "lineament.rollback" => {
             let wanted: RollbackRequest = request::json("the body of `lineament.rollback`", body)?;
             reports::json(&serving.rollback(&wanted, author).await.map_err(failed)?)
+        }
+        "lineament.quarantine" => {
+            let wanted: QuarantineRequest = request::json("the body of `lineament.quarantine`", body)?;
+            reports::json(&serving.end_quarantine(&wanted, author).await.map_err(failed)?)
         }
         "lineament.lineage" => {
             let wanted: LineageRequest = request::json("the body of `lineament.lineage`", body)?;

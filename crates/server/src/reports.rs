@@ -35,6 +35,8 @@ pub fn ingest(report: &Report) -> Value {
         "repeated": report.repeated,
         "reasons": reasons,
         "examples": report.examples,
+        "judged": report.judged,
+        "quarantined": report.quarantined,
     })
 }
 

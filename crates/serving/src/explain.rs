@@ -356,7 +356,8 @@ impl Serving {
         if key.iter().any(|part| part.is_null(0)) {
             return Ok(opened);
         }
-        let files = self.key_files.of_key(self.catalog(), &newest.state, &asked.version, &key).await?;
+        let mut files = self.key_files.of_key(self.catalog(), &newest.state, &asked.version, &key).await?;
+        files.extend(self.kept_back(newest, asked).await?);
         if asked.exhaustive || files.len() <= FILES_OPENED {
             opened.open(newest, asked, files).await?;
             return Ok(opened);
@@ -377,6 +378,25 @@ impl Serving {
         opened.open(newest, asked, some.to_vec()).await?;
         opened.unopened = unopened.len() as u64;
         Ok(opened)
+    }
+
+    /// Files of batches in quarantine, and of those that were dropped from there: they cannot win, and a reader may look for them.
+    async fn kept_back(&self, newest: &Snapshot, asked: &Asked<'_>) -> Result<Vec<KeyFile>> {
+        let mut files = Vec::new();
+        for held in newest.state.quarantine().all() {
+            let batch = &held.batch;
+            if batch.line != asked.version.line || newest.state.batch(batch.record.batch).is_some() {
+                continue;
+            }
+            for file in self.catalog().batch_files(batch).await?.iter() {
+                files.push(KeyFile {
+                    valid_at: file.valid_at_range(),
+                    counts: newest.state.counts_for(batch, &asked.version),
+                    file: VisibleFile::of_one(file.clone(), batch.clone()),
+                });
+            }
+        }
+        Ok(files)
     }
 
     fn unknown_column(&self, request: &ExplainRequest, manifest: &lineage::Manifest) -> Error {
@@ -470,6 +490,9 @@ impl Opened {
             let withdrawn = |batch: &&Arc<Batch>| !newest.state.counts_at(batch, asked.judgement.sequence);
             let withdrawn = file.file.batches().iter().filter(withdrawn).map(|batch| batch.record.batch);
             self.known.withdrawn.extend(withdrawn);
+            let kept_back = |batch: &&Arc<Batch>| newest.state.batch(batch.record.batch).is_none();
+            let kept_back = file.file.batches().iter().filter(kept_back).map(|batch| batch.record.batch);
+            self.known.quarantined.extend(kept_back);
             self.known.files.push(file.file);
         }
         let new = &self.known.files[before..];
@@ -496,7 +519,9 @@ impl Nearest {
         let mut near = Self { past: Vec::new(), later: Vec::new(), others: Vec::new(), at };
         for file in files {
             let wins = |batch: &Arc<Batch>| {
-                batch.by.sequence <= judgement.sequence && state.counts_at(batch, judgement.sequence)
+                batch.by.sequence <= judgement.sequence
+                    && state.counts_at(batch, judgement.sequence)
+                    && state.batch(batch.record.batch).is_some()
             };
             if !file.counts || !file.file.batches().iter().any(wins) {
                 near.others.push(file);

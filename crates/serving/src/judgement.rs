@@ -26,6 +26,8 @@ pub(crate) struct Known {
     pub counts: Vec<bool>,
     /// Those of them that are withdrawn at the snapshot.
     pub withdrawn: HashSet<BatchId>,
+    /// Those of them that were kept back and not released.
+    pub quarantined: HashSet<BatchId>,
 }
 
 /// Whether a batch counts for a version at a snapshot that has it.
@@ -36,12 +38,16 @@ pub(crate) enum Counts {
     OtherVersion,
     /// It was withdrawn.
     Withdrawn,
+    /// It waits in quarantine, or was dropped from there.
+    Quarantined,
 }
 
 impl Known {
     fn counts(&self, row: &CandidateRow) -> Counts {
         if !self.counts.get(row.file).copied().unwrap_or(false) {
             Counts::OtherVersion
+        } else if self.quarantined.contains(&row.batch.record.batch) {
+            Counts::Quarantined
         } else if self.withdrawn.contains(&row.batch.record.batch) {
             Counts::Withdrawn
         } else {
@@ -73,6 +79,8 @@ impl Judgement {
             Some("other_version")
         } else if known.counts(row) == Counts::Withdrawn {
             Some("withdrawn")
+        } else if known.counts(row) == Counts::Quarantined {
+            Some("quarantined")
         } else if row.known_at > self.cut_at() {
             Some("not_yet_known")
         } else if self.at.is_none_or(|at| row.valid_at > at) {

@@ -8,6 +8,7 @@ mod column_edges;
 mod compaction;
 mod derived_columns;
 mod diff;
+mod drift;
 pub mod emission;
 mod error;
 mod evidence;
@@ -20,6 +21,7 @@ mod historical_stream;
 mod holds;
 mod judgement;
 mod looked_at;
+mod quarantine;
 mod read_rows;
 mod reads;
 mod rebuilt_sets;
@@ -48,6 +50,7 @@ pub use diff::{
     Cause, CellCount, CellExample, Class, ColumnChanges, Compared, Diff, DiffRequest, DiffSide, EntryCount,
     FullDiff, Retyped, RowChange, RowCounts, RowExample,
 };
+pub use drift::{DriftReport, DriftRequest, Measured};
 pub use engine::{Memory, Reserved, TEXT_BYTES as SQL_BYTES};
 pub use error::{Error, Kind, Result};
 pub use evidence::{
@@ -61,6 +64,7 @@ pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, T
 pub use historical_stream::HistoricalStream;
 pub use holds::HoldReport;
 pub use lineage::{Manifest, Split};
+pub use quarantine::{QuarantineAction, QuarantineReport, QuarantineRequest, QuarantinedBatch};
 pub use reconcile::{LastReconciliation, Problem, ReconcileReport};
 pub use refresh::{RefreshReport, RefreshRequest};
 pub use registry::LastTrackingPass;

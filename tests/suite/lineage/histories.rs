@@ -183,6 +183,8 @@ impl History {
                 sources: vec![SourceFile { digest: source(batch.source), bytes: 1 }],
                 body: None,
                 derivation: self.derivation(batch),
+                profile: None,
+                judged: None,
             };
             log.append(PEOPLE[batch.person], batch.run, vec![record.into()]);
         }

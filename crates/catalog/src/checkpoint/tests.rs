@@ -63,6 +63,16 @@ fn answers(state: &State) -> String {
         say(format!("{refused:?} {:?}", known.collect::<Vec<_>>()));
     }
     say(format!("{:?} {:?}", state.verifications(), state.reads()));
+    // As for what was withdrawn.
+    let mut held: Vec<String> = state.quarantine().all().iter().map(|held| format!("{held:?}")).collect();
+    held.sort();
+    say(held.join("\n"));
+    for held in state.quarantine().all() {
+        assert!(state.quarantine().of(held.batch.record.batch).is_some());
+        assert!(
+            held.batch.record.sources.iter().all(|source| state.has_source(held.batch.line, source.digest))
+        );
+    }
     state.compactions().for_each(|compaction| say(format!("{compaction:?}")));
     for (view, producer, last) in state.producers() {
         let standing =
@@ -133,7 +143,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 fn every_kind() -> Vec<Vec<history::Choice>> {
     let order = [
         0, 15, 15, 15, 15, 1, 2, 6, 7, 3, 4, 5, 10, 11, 13, 14, 16, 17, 18, 19, 20, 21, 22, 24, 25, 24, 24,
-        24, 24, 25, 25, 26, 26, 23, 8, 9, 12, 23, 23,
+        24, 24, 25, 25, 26, 26, 23, 8, 9, 12, 23, 23, 27, 27, 27, 27, 27, 27,
     ];
     let numbered =
         order.iter().zip(0u32..).map(|(kind, number)| vec![(*kind, number), (*kind, number * 7 + 3)]);

@@ -8,6 +8,7 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use feature::BatchId;
+use feature::profile::BatchProfile;
 use feature::validation::{Reason, Rejection, Split, Validator};
 
 use super::quarantine::Quarantine;
@@ -24,6 +25,8 @@ pub struct CheckedRows {
     reasons: BTreeMap<(Reason, String), u64>,
     examples: Vec<String>,
     pub quarantine: Option<Bytes>,
+    /// Of the rows that passed.
+    pub profile: BatchProfile,
 }
 
 impl CheckedRows {
@@ -64,10 +67,14 @@ pub fn check_rows(
         reasons: BTreeMap::new(),
         examples: Vec::new(),
         quarantine: None,
+        profile: BatchProfile::of(&view.features),
     };
     let mut done = 0;
     for rows in inputs {
         let validator = fit(version, &rows)?;
+        for field in rows.schema.fields() {
+            checked.profile.source.insert(field.name().clone(), field.data_type().to_string());
+        }
         let condition = match view.source.as_ref().and_then(|source| source.filter.as_ref()) {
             Some(sql) if filter => Some(conditions.compile(sql, &rows.schema).map_err(|why| {
                 Error::Invalid(format!("the `where` of `{}`'s source, `{sql}`: {why}", version.label()))
@@ -108,6 +115,10 @@ pub fn check_rows(
                     .map_err(|error| Error::internal("keeping rejected rows", error))?;
                 note_rejections(&mut checked, &rows.origin, &split.rejections);
             }
+            checked
+                .profile
+                .add(&split.accepted)
+                .map_err(|error| Error::internal("profiling accepted rows", error))?;
             accepted.push(split.accepted);
             first_row += count;
             done += count;

@@ -5,7 +5,7 @@
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use feature::definition::KnownAt;
-use feature::{Sequence, Timestamp};
+use feature::{Sequence, Timestamp, VersionId};
 
 use super::Claim;
 use crate::catalog::Catalog;
@@ -65,7 +65,29 @@ pub async fn refuse_overlap(
     let (Some(least), Some(greatest)) = (arrow::compute::min(times), arrow::compute::max(times)) else {
         return Ok(());
     };
-    for batch in state.batches_of_line(version.line).iter().rev() {
+    match overlap(catalog, state, version.line, (least, greatest), after).await? {
+        None => Ok(()),
+        Some((from, until)) => Err(Error::Invalid(format!(
+            "`{}` already has observations between {from} and {until}, the time of these rows, and it dates what is known by a rule; \
+             say what they are by a claim: `back_fill` (--back-fill) where they could have been known when the rule says, \
+             `correction` (--correction) where they are known from now on",
+            version.label()
+        ))),
+    }
+}
+
+/// Where batches of a line that came after `after` (all, for `None`) have observations between two times, both included.
+///
+/// # Errors
+/// Those of the storage.
+pub async fn overlap(
+    catalog: &Catalog,
+    state: &State,
+    line: VersionId,
+    (least, greatest): (i64, i64),
+    after: Option<Sequence>,
+) -> Result<Option<(Timestamp, Timestamp)>> {
+    for batch in state.batches_of_line(line).iter().rev() {
         if after.is_some_and(|after| batch.by.sequence <= after) {
             break;
         }
@@ -74,15 +96,9 @@ pub async fn refuse_overlap(
                 && from <= greatest
                 && until >= least
             {
-                let (from, until) = (Timestamp(from.max(least)), Timestamp(until.min(greatest)));
-                return Err(Error::Invalid(format!(
-                    "`{}` already has observations between {from} and {until}, the time of these rows, and it dates what is known by a rule; \
-                     say what they are by a claim: `back_fill` (--back-fill) where they could have been known when the rule says, \
-                     `correction` (--correction) where they are known from now on",
-                    version.label()
-                )));
+                return Ok(Some((Timestamp(from.max(least)), Timestamp(until.min(greatest)))));
             }
         }
     }
-    Ok(())
+    Ok(None)
 }

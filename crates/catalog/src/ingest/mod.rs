@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
-use feature::definition::{Entity, FeatureView, FileFormat, KnownAt};
+use feature::definition::{Entity, FeatureView, FileFormat, KnownAt, OnFail};
 use feature::digest::{Digest, TableDigest, hash};
+use feature::quality::{Judged, Verdict};
 use feature::validation::Reason;
 use feature::{BatchId, BodyId, FileId, Name, Sequence, VersionId};
 use storage::environment;
@@ -28,6 +29,8 @@ use storage::partition::{self, Columns, Layout};
 pub use quarantine::{read as read_quarantine, schema as quarantine_schema};
 pub use sources::Rows;
 
+pub(crate) use knowledge::overlap;
+
 use knowledge::Knowledge;
 
 use crate::author::Author;
@@ -35,7 +38,10 @@ use crate::catalog::{Catalog, Intent, Outcome, RequestBinding};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::plan::did_you_mean;
-use crate::records::{BatchCommitted, BatchRefused, Derivation, Object, SourceFile};
+use crate::quality;
+use crate::records::{
+    BatchCommitted, BatchQuarantined, BatchRefused, Derivation, Object, Record, SourceFile,
+};
 use crate::state::{State, ViewVersion};
 
 /// What is to be ingested.
@@ -142,6 +148,10 @@ pub struct Report {
     pub filtered: u64,
     /// Whether an earlier request under the same key did all this.
     pub repeated: bool,
+    /// The verdict on the batch, where its view declares checks.
+    pub judged: Option<Judged>,
+    /// Whether the batch was kept back: its rows count for nobody until it is released.
+    pub quarantined: bool,
 }
 
 /// A batch of which too much was wrong.
@@ -332,9 +342,13 @@ async fn attempt(
         knowledge::refuse_overlap(catalog, &state, &version, &checked.rows, None).await?;
     }
     let rows = knowledge.date(checked.rows);
-    let staged =
+    let judged = quality::judge(catalog, &state, &version, &checked.profile).await?;
+    let (profile, staged) = tokio::try_join!(
+        catalog.put_object(format!("profiles/{batch}.json"), checked.profile.to_json().into()),
         stage(catalog, &version, batch, rows.clone(), &request.layout, progress.as_ref(), report.rows)
-            .await?;
+    )?;
+    report.quarantined = keeps_back(&version, judged.as_ref());
+    report.judged.clone_from(&judged);
     progress(Progress { stage: Stage::Committing, rows: report.rows, of: report.rows });
     let record = BatchCommitted {
         batch,
@@ -349,7 +363,11 @@ async fn attempt(
         sources: sources.clone(),
         body,
         derivation: request.derivation.as_ref().map(|made| made.derivation.clone()),
+        profile: Some(profile),
+        judged,
     };
+    let record: Record =
+        if report.quarantined { BatchQuarantined { batch: record }.into() } else { record.into() };
     loop {
         let compared = state.head.sequence;
         let outcome = catalog
@@ -373,12 +391,14 @@ async fn attempt(
                 if knowledge.excludes_overlap && newest.is_some_and(|newest| newest > compared) {
                     return Ok(Intent::Done(Superseded::LaterBatches));
                 }
-                Ok(Intent::Append(vec![record.clone().into()]))
+                Ok(Intent::Append(vec![record.clone()]))
             })
             .await?;
         state = catalog.state();
         return Ok(match outcome {
-            Outcome::Committed(sequence) if state.batch(batch).is_none() => {
+            Outcome::Committed(sequence)
+                if state.batch(batch).is_none() && state.quarantine().of(batch).is_none() =>
+            {
                 Attempt::Done(first_answer(catalog, &state, &version, sequence).await?)
             }
             Outcome::Committed(sequence) => {
@@ -396,6 +416,12 @@ async fn attempt(
             }
         });
     }
+}
+
+/// Whether a batch of this verdict waits until somebody has looked.
+fn keeps_back(version: &ViewVersion, judged: Option<&Judged>) -> bool {
+    let on_fail = version.definition.quality.as_ref().map(|quality| quality.on_fail);
+    on_fail == Some(OnFail::Quarantine) && judged.is_some_and(|judged| judged.verdict == Verdict::Fail)
 }
 
 /// Rows of a derived view come from its query, and others do not.
@@ -520,6 +546,8 @@ fn nothing_new(version: &ViewVersion, skipped: Skipped) -> Report {
         skipped,
         filtered: 0,
         repeated: false,
+        judged: None,
+        quarantined: false,
     }
 }
 
@@ -530,8 +558,12 @@ async fn first_answer(
     version: &ViewVersion,
     sequence: Sequence,
 ) -> Result<Report> {
-    if let Some(batch) = state.batches().find(|batch| batch.by.sequence == sequence) {
+    let kept_back = || state.quarantine().all().iter().find(|held| held.batch.by.sequence == sequence);
+    let admitted = state.batches().find(|batch| batch.by.sequence == sequence).cloned();
+    if let Some(batch) = admitted.or_else(|| kept_back().map(|held| held.batch.clone())) {
         return Ok(Report {
+            judged: batch.record.judged.clone(),
+            quarantined: state.quarantine().of(batch.record.batch).is_some(),
             batch: Some(batch.record.batch),
             sequence: Some(sequence),
             rows: batch.record.rows,

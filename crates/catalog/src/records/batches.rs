@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use feature::digest::Digest;
+use feature::quality::Judged;
 use feature::{BatchId, Sequence, VersionId, ViewId};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,12 @@ pub struct BatchCommitted {
     /// What the rows were made of, for a batch of a derived view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation: Option<Derivation>,
+    /// What its values are like: `profiles/{batch}.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Object>,
+    /// The verdict of its view's checks, where it declares any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Judged>,
 }
 
 /// How a refresh of a derived view made its rows. The query and its plan lie in the batch's body.

@@ -37,12 +37,16 @@
 //! | 62 | [`RetentionSet`] | 0.2 |
 //! | 63 | [`HoldPlaced`] | 0.2 |
 //! | 64 | [`HoldLifted`] | 0.2 |
+//! | 70 | [`BatchQuarantined`] | 0.2 |
+//! | 71 | [`BatchReleased`] | 0.2 |
+//! | 72 | [`BatchDropped`] | 0.2 |
 
 mod batches;
 mod compactions;
 mod definitions;
 mod holds;
 mod objects;
+mod quality;
 mod registry;
 mod retrievals;
 mod streams;
@@ -54,6 +58,7 @@ pub use compactions::Compacted;
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
 pub use holds::{HeldKind, HoldLifted, HoldPlaced};
 pub use objects::Named;
+pub use quality::{BatchDropped, BatchQuarantined, BatchReleased};
 pub use registry::{
     AliasObserved, AuthorityAliased, DeploymentChanged, DeploymentMeasured, Evidence, ExperimentObserved,
     ExternalLinked, How, Kind, Lifecycle, ModelObserved, ModelVersionObserved, Reconciled, Role, RunObserved,
@@ -167,4 +172,7 @@ records! {
     62 RetentionSet "retention_set";
     63 HoldPlaced "hold_placed";
     64 HoldLifted "hold_lifted";
+    70 BatchQuarantined "batch_quarantined";
+    71 BatchReleased "batch_released";
+    72 BatchDropped "batch_dropped";
 }

@@ -16,6 +16,8 @@ pub enum Named<'a> {
     Quarantine { batch: BatchId, rejected: u64 },
     /// What the writer of a batch said of it.
     BatchBody(BatchId),
+    /// What the values of a batch are like.
+    Profile(BatchId),
     /// How a training set was made.
     TrainingSet(&'a TrainingSetRecorded),
     /// Ad-hoc reads of one flush.
@@ -31,6 +33,7 @@ impl Record {
         // Without a wildcard, so that a new record cannot be forgotten here.
         match self {
             Self::BatchCommitted(record) => committed(record),
+            Self::BatchQuarantined(record) => committed(&record.batch),
             Self::BatchRefused(record) => refused(record),
             Self::Compacted(record) => vec![(Named::Compaction(record), &record.manifest)],
             Self::TrainingSetRecorded(record) => vec![(Named::TrainingSet(record), &record.manifest)],
@@ -49,6 +52,8 @@ impl Record {
             | Self::BatchWithdrawn(_)
             | Self::BatchRestored(_)
             | Self::StreamPartsCommitted(_)
+            | Self::BatchReleased(_)
+            | Self::BatchDropped(_)
             | Self::Verified(_)
             | Self::ExternalLinked(_)
             | Self::AuthorityAliased(_)
@@ -71,6 +76,7 @@ impl Record {
     pub fn minted(&self) -> Option<Uuid> {
         match self {
             Self::BatchCommitted(record) => Some(record.batch.uuid()),
+            Self::BatchQuarantined(record) => Some(record.batch.batch.uuid()),
             Self::BatchRefused(record) => Some(record.batch.uuid()),
             Self::Compacted(record) => Some(record.compaction.uuid()),
             Self::TrainingSetRecorded(record) => Some(record.training_set.uuid()),
@@ -92,7 +98,9 @@ fn committed(record: &BatchCommitted) -> Vec<(Named<'_>, &Object)> {
     let BatchCommitted { batch, rejected, .. } = *record;
     let quarantine = record.quarantine.iter().map(|object| (Named::Quarantine { batch, rejected }, object));
     let body = record.body.iter().map(|object| (Named::BatchBody(batch), object));
-    [(Named::Manifest(record), &record.manifest)].into_iter().chain(quarantine).chain(body).collect()
+    let profile = record.profile.iter().map(|object| (Named::Profile(batch), object));
+    let manifest = [(Named::Manifest(record), &record.manifest)];
+    manifest.into_iter().chain(quarantine).chain(body).chain(profile).collect()
 }
 
 fn refused(record: &BatchRefused) -> Vec<(Named<'_>, &Object)> {

@@ -12,12 +12,14 @@ use arrow::array::{
 use arrow::datatypes::{TimestampMicrosecondType, UInt32Type, UInt64Type};
 use feature::definition::{Definition, Entity};
 use feature::digest::{Digest, HashAlgorithm};
+use feature::quality::Judged;
 use feature::{BatchId, Sequence, StoreId, Timestamp, TrainingSetId, VersionId};
 use uuid::Uuid;
 
 use super::compactions::Compactions;
 use super::holds::Holds;
 use super::producers::Producers;
+use super::quarantine::{Held, Quarantine};
 use super::registry::Registry;
 use super::sweeps::Sweeps;
 use super::tables::{Table, Tables, known_at_text};
@@ -65,7 +67,11 @@ impl State {
             digest: entries.digest(last),
             committed_at: Timestamp(entries.committed_at.value(last)),
         };
-        let stored = Stored::new(tables, entries, &definitions)?;
+        let mut quarantine = Quarantine::default();
+        for (record, by) in &told.kept {
+            take_kept(&mut quarantine, record, by, &definitions)?;
+        }
+        let stored = Stored::new(tables, entries, &definitions, &quarantine)?;
         Ok(Self {
             stored: Some(Arc::new(stored)),
             definitions: Arc::new(definitions),
@@ -74,6 +80,7 @@ impl State {
             verifications: Arc::new(told.verifications),
             reads: Arc::new(told.reads),
             withdrawals: Arc::new(told.withdrawals),
+            quarantine: Arc::new(quarantine),
             compactions: Arc::new(compactions),
             producers: told.producers,
             sweeps: Arc::new(told.sweeps),
@@ -106,8 +113,19 @@ struct Line {
 }
 
 impl Stored {
-    fn new(tables: Tables, entries: Entries, definitions: &Definitions) -> Result<Self> {
-        let batches = Batches::new(tables.of(Table::Batches), definitions, &entries)?;
+    fn new(
+        tables: Tables,
+        entries: Entries,
+        definitions: &Definitions,
+        quarantine: &Quarantine,
+    ) -> Result<Self> {
+        let mut batches = Batches::new(tables.of(Table::Batches), definitions, &entries)?;
+        batches.profiles = Profiles::new(tables.of(Table::Profiles), &entries)?;
+        let released = |held: &Held| {
+            let end = held.end.as_ref().filter(|end| end.released)?;
+            Some((held.batch.record.batch, held.admitted_by(&end.by)))
+        };
+        batches.released = quarantine.all().iter().filter_map(released).collect();
         let mut lines: HashMap<VersionId, Line> = HashMap::new();
         for (row, place) in (0..).zip(&batches.places) {
             lines.entry(batches.versions[*place as usize].line).or_default().rows.push(row);
@@ -162,8 +180,14 @@ impl Stored {
                 batch: batches.id(place),
                 version: batches.version_of(place).version,
                 sequence: Sequence(sequence),
-                principal: entries.principal.value(entry),
-                run: entries.run.is_valid(entry).then(|| entries.run.value(entry)),
+                principal: match batches.released.get(&batches.id(place)) {
+                    Some(by) => &by.principal,
+                    None => entries.principal.value(entry),
+                },
+                run: match batches.released.get(&batches.id(place)) {
+                    Some(by) => by.run.as_deref(),
+                    None => entries.run.is_valid(entry).then(|| entries.run.value(entry)),
+                },
                 sources,
                 derivation: batches.derivations.get(row),
             });
@@ -315,6 +339,9 @@ struct Batches {
     source_bytes: UInt64Array,
     body: Objects,
     derivations: HashMap<u32, Derivation>,
+    profiles: Profiles,
+    /// Whose those are that waited in quarantine, and the place and time of their release.
+    released: HashMap<BatchId, Arc<Provenance>>,
     /// Of each row, the place of its version in `versions`.
     places: Vec<u32>,
     versions: Vec<VersionOf>,
@@ -371,6 +398,8 @@ impl Batches {
             body: Objects::new(rows.column(11).as_struct()),
             derivations: derivations
                 .map_err(|error| format!("it has a derivation that cannot be read: {error}"))?,
+            profiles: Profiles::default(),
+            released: HashMap::new(),
             places,
             versions,
         })
@@ -408,8 +437,46 @@ impl Batches {
             sources: self.sources(row, entries).collect(),
             body: self.body.find(row, hash),
             derivation: u32::try_from(row).ok().and_then(|row| self.derivations.get(&row)).cloned(),
+            profile: self.profiles.object(self.id(row), hash),
+            judged: self.profiles.judged(self.id(row)),
         };
-        Batch { record, line: *line, number: *number, by: entries.by(self.sequence.value(row)) }
+        let released = self.released.get(&record.batch).cloned();
+        let by = released.unwrap_or_else(|| entries.by(self.sequence.value(row)));
+        Batch { record, line: *line, number: *number, by }
+    }
+}
+
+/// The table of profiles.
+#[derive(Debug, Default)]
+struct Profiles {
+    /// The row of each batch.
+    rows: HashMap<BatchId, usize>,
+    profile: Option<Objects>,
+    /// Those that were judged, by row.
+    judged: HashMap<usize, Judged>,
+}
+
+impl Profiles {
+    fn new(rows: &RecordBatch, entries: &Entries) -> Result<Self> {
+        entries.check(rows, Table::Profiles)?;
+        let (batch, judged) = (id_column(rows, 1), rows.column(3).as_string::<i32>());
+        let read = |(row, text): (usize, Option<&str>)| {
+            Some(text.map(|text| Ok((row, serde_json::from_str(text)?))))
+        };
+        let judged: serde_json::Result<_> = judged.iter().enumerate().filter_map(read).flatten().collect();
+        Ok(Self {
+            rows: (0..rows.num_rows()).map(|row| (id(&batch, row), row)).collect(),
+            profile: Some(Objects::new(rows.column(2).as_struct())),
+            judged: judged.map_err(|error| format!("it has a verdict that cannot be read: {error}"))?,
+        })
+    }
+
+    fn object(&self, batch: BatchId, hash: HashAlgorithm) -> Option<Object> {
+        self.profile.as_ref()?.find(*self.rows.get(&batch)?, hash)
+    }
+
+    fn judged(&self, batch: BatchId) -> Option<Judged> {
+        self.judged.get(self.rows.get(&batch)?).cloned()
     }
 }
 
@@ -531,6 +598,8 @@ struct Told {
     producers: Producers,
     sweeps: Sweeps,
     holds: Holds,
+    /// Records of quarantine, those of a batch in their order.
+    kept: Vec<(Record, Arc<Provenance>)>,
 }
 
 impl Told {
@@ -612,6 +681,10 @@ impl Told {
                 self.withdrawn.push((record, by.clone()));
                 Ok(())
             }
+            record @ (Record::BatchQuarantined(_) | Record::BatchReleased(_) | Record::BatchDropped(_)) => {
+                self.kept.push((record, by.clone()));
+                Ok(())
+            }
             Record::StoreCreated(_)
             | Record::EntityDefined(_)
             | Record::ViewVersionDefined(_)
@@ -624,6 +697,30 @@ impl Told {
         };
         taken.map_err(|error| error.to_string())
     }
+}
+
+fn take_kept(
+    quarantine: &mut Quarantine,
+    record: &Record,
+    by: &Arc<Provenance>,
+    definitions: &Definitions,
+) -> Result<()> {
+    let ended = match record {
+        Record::BatchQuarantined(kept) => {
+            let record = kept.batch.clone();
+            let version = definitions.view_version(record.version);
+            let version = version.ok_or_else(|| {
+                format!("it keeps back a batch of version {}, which it lacks", record.version)
+            })?;
+            let batch = Batch { record, line: version.line, number: version.number, by: by.clone() };
+            quarantine.keep(Arc::new(batch));
+            return Ok(());
+        }
+        Record::BatchReleased(end) => quarantine.end(end.batch, true, &end.reason, by),
+        Record::BatchDropped(end) => quarantine.end(end.batch, false, &end.reason, by),
+        _ => return Ok(()),
+    };
+    ended.map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn definitions(rows: &RecordBatch, entries: &Entries) -> Result<Definitions> {

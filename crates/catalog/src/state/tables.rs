@@ -44,12 +44,13 @@ pub(crate) enum Table {
     Records,
     Definitions,
     RefusedSources,
+    Profiles,
 }
 
 impl Table {
     /// Those that only grow: each row belongs to an entry.
-    pub const GROWING: [Self; 5] =
-        [Self::Entries, Self::Batches, Self::TrainingSets, Self::Requests, Self::Records];
+    pub const GROWING: [Self; 6] =
+        [Self::Entries, Self::Batches, Self::TrainingSets, Self::Requests, Self::Records, Self::Profiles];
     /// Those that are of the head.
     pub const WHOLE: [Self; 2] = [Self::Definitions, Self::RefusedSources];
 
@@ -63,6 +64,7 @@ impl Table {
             Self::Records => "records",
             Self::Definitions => "definitions",
             Self::RefusedSources => "refused_sources",
+            Self::Profiles => "profiles",
         }
     }
 
@@ -83,6 +85,12 @@ impl Table {
             ],
             Self::Definitions => definitions(),
             Self::RefusedSources => vec![required("version", ID), required("digest", DIGEST)],
+            Self::Profiles => vec![
+                required("sequence", DataType::UInt64),
+                required("batch", ID),
+                required("profile", DataType::Struct(object_fields())),
+                optional("judged", DataType::Utf8),
+            ],
         };
         Arc::new(Schema::new(fields))
     }
@@ -90,7 +98,7 @@ impl Table {
 
 /// The rows of each table.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Tables([RecordBatch; 7]);
+pub(crate) struct Tables([RecordBatch; 8]);
 
 impl Tables {
     pub fn empty() -> Self {
@@ -102,6 +110,7 @@ impl Tables {
             Table::Records,
             Table::Definitions,
             Table::RefusedSources,
+            Table::Profiles,
         ];
         Self(every.map(|table| RecordBatch::new_empty(table.schema())))
     }
@@ -132,7 +141,9 @@ impl State {
         let mut tables = self.since(since)?;
         if let Some(stored) = stored.filter(|stored| Some(stored.head()) > after) {
             let from = after.map_or(Sequence::ZERO, Sequence::next);
-            for table in [Table::Entries, Table::Batches, Table::TrainingSets, Table::Requests] {
+            for table in
+                [Table::Entries, Table::Batches, Table::TrainingSets, Table::Requests, Table::Profiles]
+            {
                 let before = stored.tables().within(table, from, stored.head());
                 let rows = concat_batches(&table.schema(), [&before, tables.of(table)])?;
                 tables.set(table, rows);
@@ -151,6 +162,7 @@ impl State {
         records.extend(self.withdrawals.records_after(after));
         records.extend(self.sweeps.records_after(after));
         records.extend(self.holds.records_after(after));
+        records.extend(self.quarantine.records_after(after));
         records.extend(self.registry.records_after(after));
         tables.set(Table::Records, record_rows(records)?);
         tables.set(Table::Definitions, self.definition_rows()?);
@@ -165,7 +177,9 @@ impl State {
         let log: Vec<&LogLine> = self.log.iter().filter(|line| Some(line.by.sequence) > after).collect();
         tables.set(Table::Entries, entry_rows(&log, hash)?);
         let admitted = self.admitted.iter().filter(|batch| Some(batch.by.sequence) > after);
-        tables.set(Table::Batches, batch_rows(&admitted.map(AsRef::as_ref).collect::<Vec<_>>(), hash)?);
+        let admitted: Vec<&Batch> = admitted.map(AsRef::as_ref).collect();
+        tables.set(Table::Batches, batch_rows(&admitted, hash)?);
+        tables.set(Table::Profiles, profile_rows(&admitted, hash)?);
         let sets = self.training_sets.values().filter(|set| Some(set.by.sequence) > after);
         let mut sets: Vec<&TrainingSet> = sets.collect();
         sets.sort_by_key(|set| (set.by.sequence, set.record.training_set));
@@ -312,6 +326,23 @@ fn batch_rows(admitted: &[&Batch], hash: HashAlgorithm) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
+/// Of those batches that have one. A batch without a profile was not judged.
+fn profile_rows(admitted: &[&Batch], hash: HashAlgorithm) -> Result<RecordBatch> {
+    let profiled: Vec<_> =
+        admitted.iter().filter_map(|batch| Some((batch, batch.record.profile.as_ref()?))).collect();
+    let judged = profiled
+        .iter()
+        .map(|(batch, _)| batch.record.judged.as_ref().map(serde_json::to_string).transpose())
+        .collect::<Result<Vec<_>, _>>()?;
+    let columns: Vec<ArrayRef> = vec![
+        numbers(profiled.iter().map(|(batch, _)| batch.by.sequence.0)),
+        fixed(profiled.iter().map(|(batch, _)| *batch.record.batch.uuid().as_bytes()).collect()),
+        objects(profiled.iter().map(|(_, profile)| Some(*profile)).collect(), hash)?,
+        Arc::new(StringArray::from_iter(judged)),
+    ];
+    Ok(RecordBatch::try_new(Table::Profiles.schema(), columns)?)
+}
+
 #[derive(Default)]
 struct BatchRows<'a> {
     batch: Vec<[u8; 16]>,
@@ -346,6 +377,9 @@ impl<'a> BatchRows<'a> {
             sources,
             body,
             derivation,
+            // In a table of their own.
+            profile: _,
+            judged: _,
         } = &of.record;
         self.batch.push(*batch.uuid().as_bytes());
         self.view.push(*view.uuid().as_bytes());

@@ -2,7 +2,7 @@
 //!
 //! BLAKE3 over RFC 8785 canonical JSON of the definition without
 //! - `description`, `owner` and `tags`, at every level, and the `hypothesis` of a view;
-//! - `reject_above`, and `files` and `format` of `source`, which say how rows are brought and not what they mean;
+//! - `reject_above` and `quality`, and `files` and `format` of `source`, which say how rows are brought and not what they mean;
 //! - those `keys` of a view whose source column has the key's own name. The others are sorted by key.
 
 use serde_json::{Map, Value};
@@ -62,6 +62,7 @@ pub fn canonical_json(definition: &impl Versioned) -> Vec<u8> {
 fn without_carriage(view: &mut Map<String, Value>) {
     view.shift_remove("hypothesis");
     view.shift_remove("reject_above");
+    view.shift_remove("quality");
     if let Some(Value::Object(source)) = view.get_mut("source") {
         source.shift_remove("files");
         source.shift_remove("format");

@@ -139,6 +139,21 @@ pub(super) fn view(view: &FeatureView) -> Vec<Problem> {
             format!("[occurrence]: `type` is {}, but it tells rows apart and so is no float; write int64 or string", occurrence.data_type),
         ));
     }
+    if let Some(quality) = &view.quality {
+        for name in quality.features.keys() {
+            let names = view.features.iter().map(|feature| feature.name.as_str());
+            if names.clone().all(|known| known != name.as_str()) {
+                let meant = did_you_mean(nearest(name.as_str(), names.clone()));
+                problems.push(problem(
+                    format!("quality.features.{name}"),
+                    format!(
+                        "[quality.features.{name}]: the view has no feature `{name}`{meant}; it has {}",
+                        listed(names)
+                    ),
+                ));
+            }
+        }
+    }
     for (number, feature) in view.features.iter().enumerate() {
         for (key, message) in self::feature(feature) {
             let message = format!("feature `{}`: {message}", feature.name);

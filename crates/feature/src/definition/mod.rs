@@ -13,6 +13,7 @@ mod keys;
 mod literal;
 mod naming;
 mod parse;
+pub mod quality;
 mod record;
 pub mod schema;
 mod vocabulary;
@@ -23,6 +24,7 @@ pub use keys::KeyError;
 pub use literal::{Constant, LiteralError};
 pub use naming::valid_name;
 pub use parse::parse;
+pub use quality::{Baseline, Measure, OnFail, Quality, Thresholds};
 pub use record::RecordError;
 
 use crate::datatype::FeatureType;
@@ -97,6 +99,9 @@ pub struct FeatureView {
     /// The greatest share of rejected rows (0 to 1) at which a batch is still taken; above it, it is refused whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reject_above: Option<f64>,
+    /// How its batches are judged; without it they are profiled and not judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
     /// What this version is to find out, in its owner's words. Like `about` no part of the digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hypothesis: Option<String>,

@@ -65,6 +65,9 @@ fn shape(word: &Word) -> Value {
         }
         Shape::Span => json!({ "type": "string", "pattern": span }),
         Shape::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Shape::Count => json!({ "type": "integer", "minimum": 1 }),
+        Shape::Limit => json!({ "type": "number", "minimum": 0 }),
+        Shape::Instant => json!({ "type": "string", "minLength": 1 }),
         Shape::Bool => json!({ "type": "boolean" }),
         Shape::Type => json!({ "anyOf": [
             { "enum": ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32",
@@ -94,6 +97,7 @@ fn shape(word: &Word) -> Value {
             json!({ "type": "object", "additionalProperties": { "type": "string", "minLength": 1 } })
         }
         Shape::Table(words) => table(words),
+        Shape::Named(words) => json!({ "type": "object", "additionalProperties": table(words) }),
         Shape::Tables(words) => json!({ "type": "array", "minItems": 1, "items": table(words) }),
     }
 }

@@ -31,6 +31,9 @@ pub(super) enum Shape {
     Name,
     Span,
     Share,
+    Count,
+    Limit,
+    Instant,
     Bool,
     Type,
     Constant,
@@ -43,6 +46,8 @@ pub(super) enum Shape {
     Columns,
     Table(&'static Vocabulary),
     Tables(&'static Vocabulary),
+    /// A table by name, each with these keys.
+    Named(&'static Vocabulary),
 }
 
 impl Vocabulary {
@@ -58,7 +63,7 @@ impl Vocabulary {
     pub fn family(&'static self) -> Vec<&'static Vocabulary> {
         let mut family = vec![self];
         for word in self.words {
-            if let Shape::Table(inside) | Shape::Tables(inside) = word.shape {
+            if let Shape::Table(inside) | Shape::Tables(inside) | Shape::Named(inside) = word.shape {
                 family.extend(inside.family());
             }
         }
@@ -189,6 +194,162 @@ pub(super) static VIEW: Vocabulary = Vocabulary {
             "the query over other feature views that makes the rows, brought up to date by refresh",
             Shape::Table(&DERIVED),
         ),
+        optional(
+            "quality",
+            "a [quality] table",
+            "how its batches are judged, not part of the version; without it they are profiled only",
+            Shape::Table(&QUALITY),
+        ),
+    ],
+};
+
+pub(super) static QUALITY: Vocabulary = Vocabulary {
+    table: "[quality]",
+    place: "in the [quality] table",
+    words: &[
+        optional(
+            "baseline",
+            "{ batches = 30 }",
+            "what a batch is compared with; the latest 30 batches where it is left out",
+            Shape::Table(&BASELINE),
+        ),
+        optional(
+            "on_fail",
+            "\"quarantine\"",
+            "what becomes of a batch that fails: it counts all the same, or for nobody until it is released",
+            Shape::Choice(&["admit", "quarantine"]),
+        ),
+        optional(
+            "least_rows",
+            "30",
+            "values that a batch and its baseline need before their distributions are compared",
+            Shape::Count,
+        ),
+        optional(
+            "checks",
+            "a [quality.checks] table with lines such as psi = { warn = 0.2, fail = 1 }",
+            "thresholds for the batch and for all features",
+            Shape::Table(&CHECKS),
+        ),
+        optional(
+            "features",
+            "a [quality.features.temp] table with lines such as psi = { warn = 0.2, fail = 1 }",
+            "thresholds for single features",
+            Shape::Named(&FEATURE_CHECKS),
+        ),
+    ],
+};
+
+pub(super) static BASELINE: Vocabulary = Vocabulary {
+    table: "baseline",
+    place: "in the braces of baseline",
+    words: &[
+        optional("batches", "30", "so many batches that count, the latest", Shape::Count),
+        optional("from", "\"2013-06-01T00:00:00Z\"", "batches of this time on", Shape::Instant),
+        optional("until", "\"2013-09-01T00:00:00Z\"", "and before this time", Shape::Instant),
+        optional(
+            "model",
+            "\"delay\"",
+            "what the deployed versions of this model were trained on",
+            Shape::Text,
+        ),
+    ],
+};
+
+const PSI: Word = optional(
+    "psi",
+    "{ warn = 0.25, fail = 1 }",
+    "population stability index over the tenths of the baseline, or over categories",
+    Shape::Table(&THRESHOLDS),
+);
+const JENSEN_SHANNON: Word = optional(
+    "jensen_shannon",
+    "{ warn = 0.3 }",
+    "Jensen-Shannon distance over the same, 0 to 1",
+    Shape::Table(&THRESHOLDS),
+);
+const WASSERSTEIN: Word = optional(
+    "wasserstein",
+    "{ warn = 1, fail = 2.5 }",
+    "how far values moved, in standard deviations of the baseline",
+    Shape::Table(&THRESHOLDS),
+);
+const CHI_SQUARE: Word = optional(
+    "chi_square",
+    "{ warn = 0.5, fail = 2 }",
+    "Cohen's w of categories, where chi-square is significant",
+    Shape::Table(&THRESHOLDS),
+);
+const NULL_RATE: Word = optional(
+    "null_rate",
+    "{ warn = 0.05, fail = 0.25 }",
+    "by how much the share of nulls and NaN differs",
+    Shape::Table(&THRESHOLDS),
+);
+const NEW_VALUES: Word = optional(
+    "new_values",
+    "{ warn = 0.02, fail = 0.2 }",
+    "share of rows in categories that the baseline lacks",
+    Shape::Table(&THRESHOLDS),
+);
+const OUT_OF_RANGE: Word = optional(
+    "out_of_range",
+    "{ warn = 0.01, fail = 0.1 }",
+    "share of numbers more than a quarter of the baseline's range outside of it",
+    Shape::Table(&THRESHOLDS),
+);
+const SPREAD: Word = optional(
+    "spread",
+    "{ warn = 3, fail = 10 }",
+    "the factor by which the standard deviation differs",
+    Shape::Table(&THRESHOLDS),
+);
+
+pub(super) static CHECKS: Vocabulary = Vocabulary {
+    table: "[quality.checks]",
+    place: "in the [quality.checks] table",
+    words: &[
+        PSI,
+        JENSEN_SHANNON,
+        WASSERSTEIN,
+        CHI_SQUARE,
+        NULL_RATE,
+        NEW_VALUES,
+        OUT_OF_RANGE,
+        SPREAD,
+        optional(
+            "volume",
+            "{ warn = 2, fail = 10 }",
+            "the factor by which the number of rows differs from the baseline's median batch",
+            Shape::Table(&THRESHOLDS),
+        ),
+        optional(
+            "schema",
+            "{ warn = 0 }",
+            "columns of the source that came, went or changed type since the latest batch",
+            Shape::Table(&THRESHOLDS),
+        ),
+        optional(
+            "freshness",
+            "{ warn = 3, fail = 24 }",
+            "hours from the last valid_at to now",
+            Shape::Table(&THRESHOLDS),
+        ),
+    ],
+};
+
+pub(super) static FEATURE_CHECKS: Vocabulary = Vocabulary {
+    table: "a table of [quality.features]",
+    place: "in the table of a feature under [quality.features]",
+    words: &[PSI, JENSEN_SHANNON, WASSERSTEIN, CHI_SQUARE, NULL_RATE, NEW_VALUES, OUT_OF_RANGE, SPREAD],
+};
+
+pub(super) static THRESHOLDS: Vocabulary = Vocabulary {
+    table: "thresholds",
+    place: "in the braces of a check",
+    words: &[
+        optional("warn", "0.25", "a value above this warns; left out, none does", Shape::Limit),
+        optional("fail", "1", "a value above this fails; left out, none does", Shape::Limit),
     ],
 };
 

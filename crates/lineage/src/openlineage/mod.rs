@@ -144,6 +144,11 @@ impl Telling<'_> {
                 self.view_described(body.version)
             }
             Record::BatchCommitted(body) => self.batch_committed(body),
+            Record::BatchReleased(body) => {
+                if let Some(batch) = self.state.batch(body.batch) {
+                    self.batch_committed(&batch.record);
+                }
+            }
             Record::BatchRefused(body) => self.batch_refused(body),
             Record::TrainingSetRecorded(body) => self.training_set_recorded(body),
             Record::Verified(body) => self.verified(body, place),
@@ -167,6 +172,9 @@ impl Telling<'_> {
             | Record::Described(_)
             | Record::BatchWithdrawn(_)
             | Record::BatchRestored(_)
+            // Nobody has rows of it yet.
+            | Record::BatchQuarantined(_)
+            | Record::BatchDropped(_)
             | Record::VersionWithdrawn(_)
             | Record::VersionRestored(_)
             | Record::AuthorityAliased(_)

@@ -14,6 +14,7 @@ pub fn subjects(record: &Record) -> Vec<Node> {
             vec![Node::ViewVersion(body.version)]
         }
         Record::BatchCommitted(body) => vec![Node::Batch(body.batch)],
+        Record::BatchReleased(body) => vec![Node::Batch(body.batch)],
         Record::TrainingSetRecorded(body) => vec![Node::TrainingSet(body.training_set)],
         Record::Verified(body) => vec![Node::TrainingSet(body.training_set)],
         Record::ExternalLinked(body) if body.kind == Kind::Run => vec![Node::Run(RunId::from(body.id))],
@@ -24,6 +25,8 @@ pub fn subjects(record: &Record) -> Vec<Node> {
         Record::BatchRefused(_)
         | Record::BatchWithdrawn(_)
         | Record::BatchRestored(_)
+        | Record::BatchQuarantined(_)
+        | Record::BatchDropped(_)
         | Record::VersionWithdrawn(_)
         | Record::VersionRestored(_)
         | Record::ExternalLinked(_)

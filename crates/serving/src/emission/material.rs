@@ -40,6 +40,15 @@ pub(super) async fn of_record(
     Ok(material)
 }
 
+async fn committed(following: &Following, body: &BatchCommitted, material: &mut Material) -> Result<()> {
+    if let Some(object) = &body.body {
+        let said = parsed(following.catalog(), object, "what was said of a batch").await?;
+        material.bodies.insert(body.batch, said);
+    }
+    material.profiles.insert(body.batch, profile(following, body).await?);
+    Ok(())
+}
+
 async fn add(
     following: &Following,
     record: &Record,
@@ -48,12 +57,12 @@ async fn add(
 ) -> Result<()> {
     let catalog = following.catalog();
     match record {
-        Record::BatchCommitted(body) => {
-            if let Some(object) = &body.body {
-                let said = parsed(catalog, object, "what was said of a batch").await?;
-                material.bodies.insert(body.batch, said);
+        Record::BatchCommitted(body) => committed(following, body, material).await?,
+        Record::BatchReleased(released) => {
+            let batch = following.state().and_then(|state| state.batch(released.batch)).cloned();
+            if let Some(batch) = batch {
+                committed(following, &batch.record, material).await?;
             }
-            material.profiles.insert(body.batch, profile(following, body).await?);
         }
         Record::BatchRefused(body) => {
             if let Some(object) = &body.body {

@@ -368,6 +368,7 @@ impl<'a> Walk<'a> {
                 }
                 Named::Quarantine { batch, rejected } => Role::Quarantine { batch, rejected },
                 Named::BatchBody(batch) => Role::BatchBody(batch),
+                Named::Profile(batch) => Role::Profile(batch),
                 Named::TrainingSet(record) => Role::TrainingSet(Box::new(record.clone())),
                 Named::Reads(record) => Role::Reads { reads: record.reads },
                 Named::Observation => Role::Observation,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use catalog::records::{BatchCommitted, Compacted, Object, TrainingSetRecorded};
 use feature::digest::{Digest, HashAlgorithm, TableDigest, hash};
+use feature::profile::BatchProfile;
 use feature::{BatchId, Sequence};
 use futures::{StreamExt, TryStreamExt};
 use lineage::Manifest;
@@ -49,6 +50,7 @@ pub(super) enum Role {
         rejected: u64,
     },
     BatchBody(BatchId),
+    Profile(BatchId),
     TrainingSet(Box<TrainingSetRecorded>),
     Reads {
         reads: u64,
@@ -250,6 +252,14 @@ impl Checker {
             Role::BatchBody(batch) => {
                 let wrong = self.json(&object).await?;
                 found.faults.extend(wrong.map(|why| fault(why).harming(Harm::Origins { batch })));
+            }
+            Role::Profile(batch) => {
+                let wrong = match self.whole(&object.path, object.bytes, object.digest).await? {
+                    Ok(None) => None,
+                    Ok(Some(bytes)) => BatchProfile::from_json(&bytes).err().map(|error| error.to_string()),
+                    Err(why) => Some(why),
+                };
+                found.faults.extend(wrong.map(|why| fault(why).harming(Harm::Profile { batch })));
             }
             Role::Observation => {
                 let wrong = self.json(&object).await?;

@@ -66,6 +66,8 @@ pub enum Harm {
     RejectedRows { batch: BatchId },
     /// What was said of the origin of this batch.
     Origins { batch: BatchId },
+    /// What the values of this batch are like: later batches cannot be compared with it.
+    Profile { batch: BatchId },
     /// What is known of ad-hoc reads.
     Reads,
     /// What another system said of a run, a model or a deployment.
@@ -161,6 +163,9 @@ impl fmt::Display for Harm {
             }
             Self::RejectedRows { batch } => write!(f, "the rejected rows of batch {batch}"),
             Self::Origins { batch } => write!(f, "what was said of the origin of batch {batch}"),
+            Self::Profile { batch } => {
+                write!(f, "the profile of batch {batch}, with which later ones are compared")
+            }
             Self::Reads => f.write_str("what is known of ad-hoc reads"),
             Self::Observation => f.write_str("what another system said of a run, a model or a deployment"),
             Self::Opening => f.write_str("opening, which takes longer; no answer changes"),

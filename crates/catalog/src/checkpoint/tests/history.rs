@@ -17,7 +17,7 @@ use crate::state::{State, Withdrawable};
 pub type Choice = (u8, u32);
 
 pub fn choices(most: usize) -> impl Strategy<Value = Vec<Vec<Choice>>> {
-    let records = proptest::collection::vec((0..27u8, any::<u32>()), 1..5);
+    let records = proptest::collection::vec((0..28u8, any::<u32>()), 1..5);
     proptest::collection::vec(records, 1..most)
 }
 
@@ -135,6 +135,8 @@ struct Writer {
     moved: HashMap<Withdrawable, (bool, usize)>,
     /// Batches in the order of the log: view, line and version of each.
     written: Vec<(usize, VersionId, VersionId, feature::BatchId)>,
+    /// Batches in quarantine, as in `written`.
+    held: Vec<(usize, VersionId, VersionId, feature::BatchId)>,
     /// View, line, and the batches of the line from one to before another.
     compacted: Vec<(usize, VersionId, std::ops::Range<usize>, feature::CompactionId)>,
     last_compaction: BTreeMap<usize, Sequence>,
@@ -260,6 +262,16 @@ impl Writer {
                         .then(|| BTreeMap::from([("a".to_owned(), vec!["a".to_owned()])])),
                 }],
             }),
+            profile: (choice % 4 != 3).then(|| object(format!("profiles/{choice}.json"))),
+            judged: (choice % 4 == 1).then(|| feature::quality::Judged {
+                verdict: feature::quality::Verdict::Warn,
+                baseline_batches: u64::from(choice % 7),
+                baseline_rows: u64::from(choice),
+                checks: 12,
+                drift: Some(f64::from(choice % 1_000_000) / 1e6),
+                age_hours: None,
+                findings: Vec::new(),
+            }),
         };
         Some(committed.into())
     }
@@ -302,6 +314,24 @@ impl Writer {
             digest: parts[parts.len() - 1].digest,
             parts,
         }
+    }
+
+    /// A batch that is kept back, or what becomes of one.
+    fn quarantine(&mut self, choice: u32) -> Option<Record> {
+        if choice.is_multiple_of(2) || self.held.is_empty() {
+            let Record::BatchCommitted(batch) = self.batch(choice)? else { return None };
+            self.batches.pop();
+            self.held.push(self.written.pop()?);
+            return Some(BatchQuarantined { batch }.into());
+        }
+        let held = self.held.remove(choice as usize / 2 % self.held.len());
+        let (batch, reason) = (held.3, format!("looked at {choice}"));
+        if choice % 4 == 1 {
+            return Some(BatchDropped { batch, reason }.into());
+        }
+        self.batches.push(batch);
+        self.written.push(held);
+        Some(BatchReleased { batch, reason }.into())
     }
 
     /// All neighbours of a batch that are of its version.
@@ -412,6 +442,7 @@ impl Writer {
                 Described { subject: Subject::Entity, version, definition }.into()
             }
             6..=9 => self.batch(choice)?,
+            27 => self.quarantine(choice)?,
             10 => {
                 let (name, version) = self.some_version(choice)?;
                 let source = SourceFile { digest: text_digest(&format!("refused {choice}")), bytes: 7 };

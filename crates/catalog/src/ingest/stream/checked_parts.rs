@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
+use feature::profile::BatchProfile;
 use feature::validation::{Rejection, Validator};
 
 use super::super::checking::{compile_checks, fit, split};
@@ -42,6 +43,8 @@ pub struct CheckedParts {
     pub quarantine: Option<Bytes>,
     /// Rejected rows of parts that are refused.
     pub refused: Option<Bytes>,
+    /// Of all rows that are taken.
+    pub profile: BatchProfile,
 }
 
 /// A part's rows that passed, and the rejections of the others, counted from its first row.
@@ -96,12 +99,10 @@ pub fn check_parts(
         }
         verdicts.push(Ok(verdict));
     }
-    Ok(CheckedParts {
-        verdicts,
-        rows: joined(taken)?,
-        quarantine: quarantine.bytes()?,
-        refused: refused.bytes()?,
-    })
+    let rows = joined(taken)?;
+    let mut profile = BatchProfile::of(&version.definition.features);
+    profile.add(&rows).map_err(|error| Error::internal("profiling accepted rows", error))?;
+    Ok(CheckedParts { verdicts, rows, profile, quarantine: quarantine.bytes()?, refused: refused.bytes()? })
 }
 
 /// Rejected rows, none at first.

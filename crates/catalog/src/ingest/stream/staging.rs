@@ -15,6 +15,7 @@ use crate::author::Author;
 use crate::catalog::Catalog;
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
+use crate::quality;
 use crate::records::{BatchCommitted, BatchRefused};
 use crate::state::ViewVersion;
 
@@ -149,8 +150,12 @@ pub async fn stage_version(
         let knowledge = Knowledge::of(&version, Some(claim.unwrap_or(Claim::Correction)));
         let rows = knowledge.date(checked.rows);
         let count = rows.num_rows() as u64;
-        let staged =
-            stage(catalog, &version, batch, rows, &Layout::default(), &|_: Progress| (), count).await?;
+        let judged = quality::judge(catalog, &catalog.state(), &version, &checked.profile).await?;
+        let layout = Layout::default();
+        let (profile, staged) = tokio::try_join!(
+            catalog.put_object(format!("profiles/{batch}.json"), checked.profile.to_json().into()),
+            stage(catalog, &version, batch, rows, &layout, &|_: Progress| (), count)
+        )?;
         let committed = BatchCommitted {
             batch,
             view: version.view,
@@ -164,6 +169,8 @@ pub async fn stage_version(
             sources: Vec::new(),
             body,
             derivation: None,
+            profile: Some(profile),
+            judged,
         };
         Ok((Some(committed), refused))
     };

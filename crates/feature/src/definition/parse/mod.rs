@@ -16,6 +16,7 @@ use table::{Table, did_you_mean, listed};
 mod entity;
 mod feature;
 pub(super) mod page;
+mod quality;
 mod service;
 pub(super) mod table;
 mod view;

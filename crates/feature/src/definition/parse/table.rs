@@ -53,7 +53,7 @@ impl<'t> Table<'t> {
             .any(|written| meant(written.get_ref(), self.words.keys()) == Some(key));
         if let (Some(word), false) = (self.words.word(key), misspelt) {
             let write = match word.shape {
-                Shape::Table(_) | Shape::Tables(_) => {
+                Shape::Table(_) | Shape::Tables(_) | Shape::Named(_) => {
                     format!("write {}", word.example)
                 }
                 _ => format!("write {key} = {}", word.example),
@@ -71,7 +71,7 @@ impl<'t> Table<'t> {
         let shown = page.shown(value.span());
         let write = match (word.map(|word| word.shape), value.get_ref()) {
             // Most often only the quotes are missing, or too many.
-            (Some(Shape::Table(_) | Shape::Tables(_)), _) => format!("write {example}"),
+            (Some(Shape::Table(_) | Shape::Tables(_) | Shape::Named(_)), _) => format!("write {example}"),
             (Some(Shape::Bool), DeValue::String(text)) if matches!(text.as_ref(), "true" | "false") => {
                 format!("write it without quotes: {key} = {text}")
             }

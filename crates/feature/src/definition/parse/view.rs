@@ -38,6 +38,7 @@ pub(super) fn view(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureView
     let checks = checks(table, page);
     let source = source(table, page);
     let derived = derived(table, page);
+    let quality = super::quality::quality(table, page);
 
     // What could not be read has been noted: what stands in for it is seen by the checks alone.
     let unread = Name::default_project;
@@ -54,6 +55,7 @@ pub(super) fn view(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureView
         source,
         derived,
         reject_above,
+        quality,
         hypothesis,
         about,
     };

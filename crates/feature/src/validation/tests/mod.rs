@@ -71,6 +71,7 @@ pub(super) fn weather(features: Vec<Feature>) -> FeatureView {
         source: None,
         derived: None,
         reject_above: None,
+        quality: None,
         hypothesis: None,
         about: About::default(),
     }
