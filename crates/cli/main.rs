@@ -23,6 +23,8 @@ mod init;
 mod lineage;
 mod model;
 mod plan;
+mod policy_folder;
+mod policy_verbs;
 mod progress;
 mod reconcile;
 mod refresh;
@@ -67,6 +69,7 @@ enum Verb {
     Init(init::Arguments),
     Plan(plan::Arguments),
     Apply(apply::Arguments),
+    Policy(policy_verbs::Arguments),
     Test(test_definitions::Arguments),
     Ingest(ingest::Arguments),
     Refresh(refresh::Arguments),
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
             Verb::Init(arguments) => init::run(arguments),
             Verb::Plan(arguments) => plan::run(&place, arguments).await,
             Verb::Apply(arguments) => apply::run(&place, arguments).await,
+            Verb::Policy(arguments) => policy_verbs::run(&place, arguments).await,
             Verb::Test(arguments) => test_definitions::run(&place, arguments).await,
             Verb::Ingest(arguments) => ingest::run(&place, arguments).await,
             Verb::Refresh(arguments) => refresh::run(&place, arguments).await,

@@ -10,13 +10,14 @@ use catalog::records::{
     AliasObserved, AuthorityAliased, BatchCommitted, BatchHit, BatchRefused, BatchRestored, BatchWithdrawn,
     Compacted, DeploymentChanged, DeploymentMeasured, Described, EntityDefined, Evidence, ExperimentObserved,
     ExternalLinked, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object,
-    ReadsRecorded, Reconciled, Record, RecordError, Role, RunObserved, Selected, ServiceDefined, SourceFile,
-    StoreCreated, Subject, TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored,
-    VersionWithdrawn, ViewVersionDefined,
+    PoliciesApplied, ReadsRecorded, Reconciled, Record, RecordError, Role, RunObserved, Selected,
+    ServiceDefined, SourceFile, StoreCreated, Subject, TrainingSetRecorded, UseRecorded, Verdict, Verified,
+    VersionRestored, VersionWithdrawn, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, canonical, parse_files};
 use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
+use feature::policy::PolicyFile;
 use feature::{Id, RunId, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -428,6 +429,29 @@ fn registry() -> Vec<Vec<Record>> {
                 after: Some(Sequence(22)),
                 rows: 104_456,
                 manifest: object("manifests/81.parquet"),
+            }
+            .into(),
+        ],
+        vec![
+            PoliciesApplied {
+                number: 1,
+                digest: digest_of("policies"),
+                files: vec![PolicyFile {
+                    name: "base.cedar".to_owned(),
+                    text: "permit(principal, action, resource);\n".to_owned(),
+                }],
+                key: object("policies/82.key"),
+                reason: None,
+            }
+            .into(),
+        ],
+        vec![
+            PoliciesApplied {
+                number: 2,
+                digest: digest_of("none"),
+                files: Vec::new(),
+                key: object("policies/82.key"),
+                reason: Some("they were too strict".to_owned()),
             }
             .into(),
         ],

@@ -14,6 +14,7 @@ pub mod external;
 pub mod following;
 pub mod ingest;
 pub mod plan;
+pub mod policies;
 pub mod recorded_reads;
 pub mod records;
 pub mod registry;

@@ -5,6 +5,7 @@
 //! sequence at which it appeared, and so one state answers for every sequence up to its head.
 
 mod compactions;
+mod policies;
 pub mod registry;
 mod stored;
 mod tables;
@@ -29,6 +30,7 @@ use crate::state::registry::Registry;
 use crate::state::stored::Stored;
 
 pub use compactions::{Compaction, Run};
+pub use policies::{AppliedPolicies, PolicyHistory};
 pub(crate) use tables::{Table, Tables};
 pub use withdrawals::{Withdrawable, Withdrawal, Withdrawals};
 
@@ -225,6 +227,7 @@ pub struct State {
     reads: Arc<Vec<RecordedReads>>,
     withdrawals: Arc<Withdrawals>,
     compactions: Arc<Compactions>,
+    policies: Arc<PolicyHistory>,
     // What came since the checkpoint.
     /// In the order of the log.
     admitted: Vec<Arc<Batch>>,
@@ -296,6 +299,7 @@ impl State {
             reads: Arc::default(),
             withdrawals: Arc::default(),
             compactions: Arc::default(),
+            policies: Arc::default(),
             admitted: Vec::new(),
             lines: HashMap::new(),
             batches: HashMap::new(),
@@ -389,6 +393,7 @@ impl State {
                 }
                 Arc::make_mut(&mut self.withdrawals).take(record, by)
             }
+            Record::PoliciesApplied(body) => Arc::make_mut(&mut self.policies).take(body, by),
             Record::ExternalLinked(body) => self.registry_mut().link(body, by),
             Record::AuthorityAliased(body) => {
                 self.registry_mut().alias_authority(body, by);
@@ -585,6 +590,11 @@ impl State {
     /// Experiments, runs, models, deployments and uses.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The policies that are and were in force.
+    pub fn policies(&self) -> &PolicyHistory {
+        &self.policies
     }
 
     /// What was withdrawn and restored.

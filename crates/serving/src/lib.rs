@@ -3,6 +3,7 @@
 //! Every read goes through [`Serving::retrieve`] or [`Serving::historical`]: decide, plan, stream, record. Rebuilding a recorded training
 //! set and explaining a cell of it stand on the same. This crate knows no protobuf and no HTTP.
 
+mod access;
 mod audit;
 mod column_edges;
 mod compaction;
@@ -19,6 +20,7 @@ mod historical;
 mod historical_stream;
 mod judgement;
 mod looked_at;
+mod policies;
 mod read_rows;
 mod reads;
 mod rebuilt_sets;
@@ -57,6 +59,7 @@ pub use graph::{ImpactReport, ImpactRow, LineageReport, LineageRequest, LineageS
 pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
 pub use historical_stream::HistoricalStream;
 pub use lineage::{Manifest, Split};
+pub use policies::Ruling;
 pub use reconcile::{LastReconciliation, Problem, ReconcileReport};
 pub use refresh::{RefreshReport, RefreshRequest};
 pub use registry::LastTrackingPass;

@@ -32,11 +32,13 @@
 //! | 49 | [`Reconciled`] | 0.1 |
 //! | 50 | [`DeploymentMeasured`] | 0.1 |
 //! | 60 | [`Compacted`] | 0.2 |
+//! | 80 | [`PoliciesApplied`] | 0.2 |
 
 mod batches;
 mod compactions;
 mod definitions;
 mod objects;
+mod policies;
 mod registry;
 mod retrievals;
 mod withdrawals;
@@ -45,6 +47,7 @@ pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Paren
 pub use compactions::Compacted;
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
 pub use objects::Named;
+pub use policies::PoliciesApplied;
 pub use registry::{
     AliasObserved, AuthorityAliased, DeploymentChanged, DeploymentMeasured, Evidence, ExperimentObserved,
     ExternalLinked, How, Kind, Lifecycle, ModelObserved, ModelVersionObserved, Reconciled, Role, RunObserved,
@@ -151,4 +154,5 @@ records! {
     49 Reconciled "reconciled";
     50 DeploymentMeasured "deployment_measured";
     60 Compacted "compacted";
+    80 PoliciesApplied "policies_applied";
 }

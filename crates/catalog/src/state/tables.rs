@@ -147,6 +147,7 @@ impl State {
             refused.chain(reads).chain(verified).chain(compacted).filter(|(by, _)| Some(by.sequence) > after);
         records.extend(noted.map(|(by, record)| (by.sequence, record)));
         records.extend(self.withdrawals.records_after(after));
+        records.extend(self.policies.records_after(after));
         records.extend(self.registry.records_after(after));
         tables.set(Table::Records, record_rows(records)?);
         tables.set(Table::Definitions, self.definition_rows()?);

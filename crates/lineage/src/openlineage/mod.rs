@@ -176,7 +176,9 @@ impl Telling<'_> {
             | Record::Reconciled(_)
             | Record::DeploymentMeasured(_)
             // The same rows elsewhere.
-            | Record::Compacted(_) => {}
+            | Record::Compacted(_)
+            // Who may see something is no lineage.
+            | Record::PoliciesApplied(_) => {}
         }
     }
 

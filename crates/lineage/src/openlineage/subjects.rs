@@ -38,6 +38,7 @@ pub fn subjects(record: &Record) -> Vec<Node> {
         | Record::AliasObserved(_)
         | Record::Reconciled(_)
         | Record::DeploymentMeasured(_)
-        | Record::Compacted(_) => Vec::new(),
+        | Record::Compacted(_)
+        | Record::PoliciesApplied(_) => Vec::new(),
     }
 }

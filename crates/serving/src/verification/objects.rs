@@ -53,6 +53,7 @@ pub(super) enum Role {
         reads: u64,
     },
     Observation,
+    MaskKey,
 }
 
 /// What the log says of the files of a manifest.
@@ -225,6 +226,13 @@ impl Checker {
             Role::BatchBody(batch) => {
                 let wrong = self.json(&object).await?;
                 found.faults.extend(wrong.map(|why| fault(why).harming(Harm::Origins { batch })));
+            }
+            Role::MaskKey => {
+                let wrong = match self.whole(&object.path, object.bytes, object.digest).await? {
+                    Ok(_) => None,
+                    Err(why) => Some(why),
+                };
+                found.faults.extend(wrong.map(|why| fault(why).harming(Harm::MaskKey)));
             }
             Role::Observation => {
                 let wrong = self.json(&object).await?;
