@@ -23,7 +23,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let author = place.author();
     // Policies come first, so that nothing new is open in between.
     if let Some(files) = policy_folder::beside(&arguments.folder)? {
-        let (change, sequence) = serving.apply_policies(&files, &author).await?;
+        let (change, sequence) = serving.apply_policies(&files, &definitions, &author).await?;
         println!("{change}");
         if let Some(sequence) = sequence {
             println!("policies are in force from sequence {sequence} on");

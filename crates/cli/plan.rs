@@ -25,7 +25,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let plan = serving.plan_definitions(&definitions).await?;
     print(&plan);
     let policies = match policy_folder::beside(&arguments.folder)? {
-        Some(files) => Some(serving.plan_policies(&files).await?),
+        Some(files) => Some(serving.plan_policies(&files, &definitions).await?),
         None => None,
     };
     if let Some(change) = &policies {

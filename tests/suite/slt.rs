@@ -252,7 +252,8 @@ impl Connection {
         let path = folder().join(name).join("policies/base.cedar");
         let text = std::fs::read_to_string(path).map_err(|error| Failure(error.to_string()))?;
         let file = PolicyFile { name: "base.cedar".to_owned(), text };
-        self.serving.apply_policies(&[file], &stores::author()).await?;
+        let none = feature::definition::Definitions::default();
+        self.serving.apply_policies(&[file], &none, &stores::author()).await?;
         Ok(())
     }
 

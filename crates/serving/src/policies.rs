@@ -5,8 +5,9 @@ use std::sync::Arc;
 use catalog::policies::{self, PolicyChange};
 use catalog::state::ViewVersion;
 use catalog::{Author, State};
+use engine::SqlConditions;
 use engine::access::check_filter;
-use feature::definition::FeatureView;
+use feature::definition::{Definitions, FeatureView};
 use feature::policy::{Action, Asker, Decision, Policies, PolicyFile, Resource};
 use feature::{Name, Sequence};
 
@@ -25,14 +26,15 @@ pub struct Ruling {
 }
 
 impl Serving {
-    /// What applying policies would do. They are compiled, and their filters held against the keys that there are.
+    /// What applying policies would do. They are compiled, and their filters held against the keys that there are, those of
+    /// the definitions beside them included.
     ///
     /// # Errors
     /// `Invalid` names all that is wrong, with file, line and column.
-    pub async fn plan_policies(&self, files: &[PolicyFile]) -> Result<PolicyChange> {
+    pub async fn plan_policies(&self, files: &[PolicyFile], beside: &Definitions) -> Result<PolicyChange> {
         let state = self.catalog().refresh().await?;
         let files = policies::in_order(files);
-        self.compiled(&files, &state)?;
+        self.compiled(&files, &with(&state, beside)?)?;
         Ok(policies::plan(&state, &files))
     }
 
@@ -44,11 +46,12 @@ impl Serving {
     pub async fn apply_policies(
         &self,
         files: &[PolicyFile],
+        beside: &Definitions,
         author: &Author,
     ) -> Result<(PolicyChange, Option<Sequence>)> {
         let state = self.catalog().refresh().await?;
         let files = policies::in_order(files);
-        let compiled = self.compiled(&files, &state)?;
+        let compiled = self.compiled(&files, &with(&state, beside)?)?;
         let change = policies::plan(&state, &files);
         if let PolicyChange::Keep { .. } = change {
             return Ok((change, None));
@@ -152,4 +155,9 @@ impl Serving {
         }
         Ok(compiled)
     }
+}
+
+/// The state as it would be with these definitions.
+fn with(state: &State, definitions: &Definitions) -> Result<State> {
+    Ok(catalog::plan::provisional(state, definitions, &SqlConditions, &Author::default())?)
 }

@@ -4,7 +4,7 @@ use feature::Sequence;
 use feature::policy::{Action, Asker, Purpose};
 use serving::Kind;
 
-use super::{file, govern, with_role};
+use super::{apply, govern, with_role};
 use crate::suite::column_lineage::store;
 use crate::suite::stores::{author, select};
 
@@ -63,7 +63,7 @@ async fn wrong_policies_are_not_applied() {
         ),
         ("@rows(\"origin\") permit(principal, action, resource);", "not true or false"),
     ] {
-        let error = serving.apply_policies(&file(text), &author()).await.unwrap_err();
+        let error = apply(&serving, text, &author()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid, "{text}");
         assert!(error.to_string().contains(told), "{text}\n{error}");
     }
@@ -75,7 +75,7 @@ async fn who_may_not_govern_ingest_or_withdraw_does_not() {
     let serving = store::with(|_, rows| rows).await;
     govern(&serving, "permit(principal, action == Action::\"read\", resource);").await;
     let guest = with_role("guest");
-    let change = serving.apply_policies(&file("permit(principal, action, resource);"), &guest).await;
+    let change = apply(&serving, "permit(principal, action, resource);", &guest).await;
     assert_eq!(change.unwrap_err().kind(), Kind::Forbidden);
     let rows = crate::suite::tables::table(store::TABLES[3].1);
     let request = crate::suite::stores::rows("weather", vec![rows]);

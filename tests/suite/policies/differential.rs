@@ -40,7 +40,8 @@ fn seen(view: &str, rows: RecordBatch) -> RecordBatch {
         .map(|key| Some(if view == "planes" { key != Some("N2") } else { key == Some("JFK") }))
         .collect();
     let rows = filter_record_batch(&rows, &kept).unwrap();
-    let columns = rows.schema().fields().iter().zip(rows.columns()).map(|(field, column)| -> ArrayRef {
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| -> ArrayRef {
         match field.name().as_str() {
             "visib" => new_null_array(column.data_type(), column.len()),
             "temp" | "delay" => Arc::new(
@@ -53,7 +54,8 @@ fn seen(view: &str, rows: RecordBatch) -> RecordBatch {
             _ => column.clone(),
         }
     });
-    RecordBatch::try_new(rows.schema(), columns.collect()).unwrap()
+    let columns = columns.collect();
+    RecordBatch::try_new(schema, columns).unwrap()
 }
 
 /// The rows as texts; in the order of the texts where none was asked for. Of an error its words.

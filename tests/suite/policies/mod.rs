@@ -5,6 +5,7 @@ mod differential;
 mod ways_out;
 
 use catalog::Author;
+use feature::definition::Definitions;
 use feature::policy::PolicyFile;
 use serving::Serving;
 
@@ -15,13 +16,17 @@ pub fn with_role(role: &str) -> Author {
     Author { principal: "ann".to_owned(), roles: vec![role.to_owned()], ..author() }
 }
 
-pub fn file(text: &str) -> Vec<PolicyFile> {
+fn file(text: &str) -> Vec<PolicyFile> {
     vec![PolicyFile { name: "base.cedar".to_owned(), text: text.to_owned() }]
 }
 
 /// Everything to the tester, who makes the store of a test.
 pub const TESTER: &str = "permit(principal == User::\"tester\", action, resource);\n";
 
+pub async fn apply(serving: &Serving, text: &str, by: &Author) -> serving::Result<()> {
+    serving.apply_policies(&file(text), &Definitions::default(), by).await.map(|_| ())
+}
+
 pub async fn govern(serving: &Serving, text: &str) {
-    serving.apply_policies(&file(&format!("{TESTER}{text}")), &author()).await.unwrap();
+    apply(serving, &format!("{TESTER}{text}"), &author()).await.unwrap();
 }
