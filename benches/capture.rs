@@ -213,7 +213,7 @@ impl Bench {
 
     /// A session as each query has one.
     async fn session(&self, block: Block) -> Session {
-        let session = self.serving.session().await.unwrap();
+        let session = self.serving.session(&catalog::Author::default()).await.unwrap();
         if block.small == Small::Spine {
             session.register("spine", self.spine.schema(), vec![self.spine.clone()]).unwrap();
         }

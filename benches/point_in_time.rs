@@ -313,7 +313,7 @@ impl Run {
             let set = serving.historical(spine, HistoricalRequest::new(features), &author).await?;
             serde_json::json!({ "exact": [set.report.rows], "sum": 0.0, "digest": set.report.digest })
         } else {
-            let session = serving.session().await?;
+            let session = serving.session(&catalog::Author::default()).await?;
             session.register("spine", schema, batches)?;
             let list = features.iter().map(|feature| format!("'{feature}'")).collect::<Vec<_>>().join(", ");
             let keys = manifest.keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(", ");

@@ -2,6 +2,7 @@
 -- Reads wait in their process for its next flush and show here after it. What an earlier version recorded has no status.
 SELECT read, at, principal, program, run, experiment, sequence, sql AS statement, parameters, "columns",
        array_to_string(filters, '; ') AS filters, array_to_string(functions, ', ') AS functions,
-       "rows", micros, error, status, CASE WHEN node IS NULL THEN reason ELSE node || ': ' || reason END AS reason, kind
+       "rows", micros, error, status, CASE WHEN node IS NULL THEN reason ELSE node || ': ' || reason END AS reason, kind,
+       roles, purpose, policies
 FROM state_reads
 ORDER BY at, read

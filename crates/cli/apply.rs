@@ -7,7 +7,7 @@ use clap::Args;
 use serving::Result;
 
 use crate::session::Place;
-use crate::{definitions_folder, plan};
+use crate::{definitions_folder, plan, policy_folder};
 
 /// Apply definitions as one entry of the log; makes the store where there is none
 #[derive(Args)]
@@ -20,7 +20,16 @@ pub struct Arguments {
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let definitions = definitions_folder::read(&arguments.folder)?;
     let serving = place.open_or_create().await?;
-    let applied = serving.apply_definitions(&definitions, &place.author()).await?;
+    let author = place.author();
+    // Policies come first, so that nothing new is open in between.
+    if let Some(files) = policy_folder::beside(&arguments.folder)? {
+        let (change, sequence) = serving.apply_policies(&files, &definitions, &author).await?;
+        println!("{change}");
+        if let Some(sequence) = sequence {
+            println!("policies are in force from sequence {sequence} on");
+        }
+    }
+    let applied = serving.apply_definitions(&definitions, &author).await?;
     plan::print(&applied.plan);
     match applied.sequence {
         Some(sequence) => {

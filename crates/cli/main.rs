@@ -25,6 +25,8 @@ mod init;
 mod lineage;
 mod model;
 mod plan;
+mod policy_folder;
+mod policy_verbs;
 mod profile;
 mod progress;
 mod quality;
@@ -74,6 +76,7 @@ enum Verb {
     Init(init::Arguments),
     Plan(plan::Arguments),
     Apply(apply::Arguments),
+    Policy(policy_verbs::Arguments),
     Test(test_definitions::Arguments),
     Ingest(ingest::Arguments),
     Refresh(refresh::Arguments),
@@ -127,6 +130,7 @@ fn main() -> ExitCode {
             Verb::Init(arguments) => init::run(arguments),
             Verb::Plan(arguments) => plan::run(&place, arguments).await,
             Verb::Apply(arguments) => apply::run(&place, arguments).await,
+            Verb::Policy(arguments) => policy_verbs::run(&place, arguments).await,
             Verb::Test(arguments) => test_definitions::run(&place, arguments).await,
             Verb::Ingest(arguments) => ingest::run(&place, arguments).await,
             Verb::Refresh(arguments) => refresh::run(&place, arguments).await,

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use catalog::plan::{Action, Plan};
+use catalog::policies::PolicyChange;
 use clap::Args;
 use serving::Result;
 
-use crate::definitions_folder;
 use crate::session::Place;
+use crate::{definitions_folder, policy_folder};
 
 /// Show what definitions would change, without changing anything
 #[derive(Args)]
@@ -23,7 +24,14 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open().await?;
     let plan = serving.plan_definitions(&definitions).await?;
     print(&plan);
-    if plan.is_empty() {
+    let policies = match policy_folder::beside(&arguments.folder)? {
+        Some(files) => Some(serving.plan_policies(&files, &definitions).await?),
+        None => None,
+    };
+    if let Some(change) = &policies {
+        println!("{change}");
+    }
+    if plan.is_empty() && policies.is_none_or(|change| matches!(change, PolicyChange::Keep { .. })) {
         println!("nothing to do");
     } else {
         println!("`lineament apply {}` does this as one entry of the log", arguments.folder.display());

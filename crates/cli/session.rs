@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use catalog::records::{How, Role};
 use catalog::{Author, Catalog};
 use clap::Args;
+use feature::policy::Purpose;
 use serving::{Error, Kind, Result, Serving};
 use storage::{Clock, Store};
 
@@ -19,6 +20,18 @@ pub struct Place {
     /// The experiment that this is done for; goes into the log
     #[arg(long, global = true, env = "LINEAMENT_EXPERIMENT")]
     experiment: Option<String>,
+    /// Roles that policies see in the local user
+    #[arg(
+        long = "as-role",
+        global = true,
+        env = "LINEAMENT_ROLES",
+        value_name = "ROLE",
+        value_delimiter = ','
+    )]
+    roles: Vec<String>,
+    /// What rows are wanted for, as policies ask: explore, train or serve
+    #[arg(long, global = true, env = "LINEAMENT_PURPOSE", default_value_t)]
+    purpose: Purpose,
     /// What was opened.
     #[arg(skip)]
     opened: Arc<Mutex<Vec<Catalog>>>,
@@ -39,6 +52,9 @@ impl Place {
             how: How::Explicit,
             role: Role::Unknown,
             steps: Vec::new(),
+            roles: self.roles.clone(),
+            purpose: self.purpose,
+            ..Author::default()
         }
     }
 
@@ -89,7 +105,7 @@ impl Place {
             );
         }
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(catalog.clone());
-        Serving::new(catalog)
+        Serving::new(catalog).with_policies(Arc::new(policy::Cedar))
     }
 
     fn address(&self, address: &str) -> Result<Store> {

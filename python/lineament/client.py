@@ -55,6 +55,7 @@ def connect(
     tls_root_certs: str | os.PathLike[str] | bytes | None = None,
     run: Any = None,
     experiment: str | None = None,
+    purpose: str | None = None,
     progress: bool | None = None,
 ) -> Client:
     """Connects to a server that `lineament --store URL serve` started.
@@ -65,7 +66,8 @@ def connect(
 
     `run` and `experiment` are free text (an MLflow run id, a job's name); the log keeps them with whatever this client
     writes. Where `run` is left out, each call is made for the run of MLflow that is active in its thread, if there is one:
-    see docs/mlflow.md. `progress`: whether uploads, retrievals and exports that take a while are shown on standard error; where left
+    see docs/mlflow.md. `purpose` is what rows are wanted for, as policies ask (docs/policies.md): `explore` where it is left out,
+    `train` or `serve`. `progress`: whether uploads, retrievals and exports that take a while are shown on standard error; where left
     out, in terminals and notebooks. Raises `Unavailable` where no server answers, `Unauthenticated` where the token is missing or
     does not count.
 
@@ -77,7 +79,9 @@ def connect(
         url = f"grpc://{url}"
     access = Access(token, tls_root_certs)
     connection = access.open(url)
-    client = Client(connection, url, run=run, experiment=experiment, progress=progress, access=access)
+    client = Client(
+        connection, url, run=run, experiment=experiment, purpose=purpose, progress=progress, access=access
+    )
     try:
         client.status()
     except BaseException:
@@ -99,6 +103,7 @@ class Client(Registry, Snapshots):
         *,
         run: Any = None,
         experiment: str | None = None,
+        purpose: str | None = None,
         progress: bool | None = None,
         access: Access | None = None,
     ) -> None:
@@ -110,8 +115,10 @@ class Client(Registry, Snapshots):
         self._url = url
         self.run = named(run)
         self.experiment = experiment
+        self.purpose = purpose
         # What cannot travel is said here, not at the first call.
-        for name, value in (("lineament-run", self.run), ("lineament-experiment", experiment)):
+        said = {"run": self.run, "experiment": experiment, "purpose": purpose}
+        for name, value in ((f"lineament-{name}", value) for name, value in said.items()):
             if value is not None:
                 _header(name, value)
 
@@ -155,6 +162,7 @@ class Client(Registry, Snapshots):
             self._url,
             run=run or self.run,
             experiment=experiment or self.experiment,
+            purpose=self.purpose,
             progress=self.progress,
             access=self._access,
         )
@@ -878,6 +886,8 @@ class Client(Registry, Snapshots):
         headers = linking.call_headers(self.run)
         if self.experiment is not None:
             headers.append(("lineament-experiment", self.experiment))
+        if self.purpose is not None:
+            headers.append(("lineament-purpose", self.purpose))
         return [*self._access.headers, *((name.encode(), _header(name, value)) for name, value in headers)]
 
     @property

@@ -170,7 +170,8 @@ async fn check(serving: &Serving, case: &Case) -> Result<Coverage, String> {
         };
         format!("{text}: {why}\n{}\n{}", table(&left), table(&right))
     };
-    let session = serving.session().await.map_err(|error| told(&error.to_string()))?;
+    let session =
+        serving.session(&catalog::Author::default()).await.map_err(|error| told(&error.to_string()))?;
     session.register("left_side", left.schema(), cut(&left, &case.cuts)).unwrap();
     session.register("right_side", right.schema(), cut(&right, &case.cuts)).unwrap();
     let answer = serving.retrieve_in(&session, Query::sql(&text), &author()).await;

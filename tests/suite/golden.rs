@@ -11,14 +11,15 @@ use catalog::records::{
     BatchReleased, BatchRestored, BatchWithdrawn, Compacted, DeploymentChanged, DeploymentMeasured,
     Described, EntityDefined, Evidence, ExperimentObserved, ExternalLinked, Found, HeldKind, HoldLifted,
     HoldPlaced, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, PartRun,
-    ReadsRecorded, Reconciled, Record, RecordError, RetentionSet, Role, RunObserved, Selected,
-    ServiceDefined, SourceFile, StoreCreated, StreamPart, StreamPartsCommitted, Subject, Swept,
+    PoliciesApplied, ReadsRecorded, Reconciled, Record, RecordError, RetentionSet, Role, RunObserved,
+    Selected, ServiceDefined, SourceFile, StoreCreated, StreamPart, StreamPartsCommitted, Subject, Swept,
     TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored, VersionWithdrawn,
     ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, Measure, canonical, parse_files};
 use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
+use feature::policy::PolicyFile;
 use feature::quality::{self, Finding, Judged};
 use feature::{Id, RunId, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
@@ -202,6 +203,7 @@ fn records() -> Vec<Vec<Record>> {
     .chain(registry())
     .chain(kept())
     .chain(kept_back())
+    .chain(governed())
     .collect()
 }
 
@@ -493,6 +495,35 @@ fn kept() -> Vec<Vec<Record>> {
     ]
 }
 
+/// Policies, and that there are none any more.
+fn governed() -> Vec<Vec<Record>> {
+    vec![
+        vec![
+            PoliciesApplied {
+                number: 1,
+                digest: digest_of("policies"),
+                files: vec![PolicyFile {
+                    name: "base.cedar".to_owned(),
+                    text: "permit(principal, action, resource);\n".to_owned(),
+                }],
+                key: object("policies/82.key"),
+                reason: None,
+            }
+            .into(),
+        ],
+        vec![
+            PoliciesApplied {
+                number: 2,
+                digest: digest_of("none"),
+                files: Vec::new(),
+                key: object("policies/82.key"),
+                reason: Some("they were too strict".to_owned()),
+            }
+            .into(),
+        ],
+    ]
+}
+
 /// Batches that are kept back, and what becomes of them.
 fn kept_back() -> Vec<Vec<Record>> {
     vec![
@@ -660,7 +691,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 30
+store 01890a5d-ac96-774b-bcce-000000000000 at 32
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -722,7 +753,7 @@ hold on version 11: an audit, lifted Some(\"it is over\")
 hold on training_set 40: an audit, lifted None
 hold on model_version 64: an audit, lifted None
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted | batch_quarantined, batch_quarantined | batch_released, batch_dropped, batch_committed
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted | batch_quarantined, batch_quarantined | batch_released, batch_dropped, batch_committed | policies_applied | policies_applied
 ";
 
 fn summary(state: &State) -> String {

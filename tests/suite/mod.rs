@@ -18,6 +18,7 @@ mod lineage;
 mod mistakes;
 mod one_view;
 mod point_in_time;
+mod policies;
 mod reconcile;
 mod replay;
 mod simulation;

@@ -14,10 +14,12 @@ use catalog::Author;
 use catalog::compaction::Eagerness;
 use catalog::ingest::{Claim, Input, Request, read_file};
 use catalog::records::{How, Role};
+use feature::policy::PolicyFile;
 use serving::{
     CompactRequest, HistoricalRequest, QuarantineAction, QuarantineRequest, RefreshRequest, RollbackRequest,
     Serving, Spine,
 };
+use serving::{HistoricalRequest, RefreshRequest, RollbackRequest, Serving, Spine};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
 use storage::environment::TestClock;
 
@@ -53,6 +55,7 @@ specification![
     lineage,
     null_reasons,
     nulls_and_nan,
+    policies,
     projects,
     quality,
     read_only,
@@ -149,7 +152,8 @@ async fn connect(root: Option<&Path>) -> Connection {
         Some(root) => stores::folder(root, &clock).await,
     };
     let author = Arc::new(Mutex::new(stores::author()));
-    Connection { serving, clock, author, training_set: Arc::default(), hold: Arc::default() }
+    let reader = Arc::new(Mutex::new(stores::author()));
+    Connection { serving, clock, author, reader, training_set: Arc::default(), hold: Arc::default() }
 }
 
 /// A store and its clock.
@@ -158,6 +162,8 @@ struct Connection {
     serving: Serving,
     clock: TestClock,
     author: Arc<Mutex<Author>>,
+    /// Who asks.
+    reader: Arc<Mutex<Author>>,
     /// The last one recorded.
     training_set: Arc<Mutex<Option<feature::TrainingSetId>>>,
     /// The last one placed.
@@ -237,6 +243,17 @@ impl AsyncDB for Connection {
                 let set = self.recorded()?;
                 self.serving.record_use(set, run, role, How::Explicit, &self.author()).await?;
             }
+            ["govern", folder] => self.govern(folder).await?,
+            ["ungovern"] => _ = self.serving.lift_policies("no longer wanted", &stores::author()).await?,
+            ["as", principal, roles @ ..] => {
+                let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+                let asks = Author { principal: (*principal).to_owned(), roles, ..stores::author() };
+                *self.reader.lock().unwrap() = asks;
+            }
+            ["purpose", purpose] => {
+                let purpose = purpose.parse().map_err(|error| Failure(format!("{error}")))?;
+                self.reader.lock().unwrap().purpose = purpose;
+            }
             ["flush"] => _ = self.serving.flush(&stores::author()).await?,
             _ => return self.select(text).await,
         }
@@ -258,6 +275,16 @@ impl Connection {
         }
         files.sort();
         self.serving.apply(files, &stores::author()).await?;
+        Ok(())
+    }
+
+    /// The policies of a store's folder.
+    async fn govern(&self, name: &str) -> Result<(), Failure> {
+        let path = folder().join(name).join("policies/base.cedar");
+        let text = std::fs::read_to_string(path).map_err(|error| Failure(error.to_string()))?;
+        let file = PolicyFile { name: "base.cedar".to_owned(), text };
+        let none = feature::definition::Definitions::default();
+        self.serving.apply_policies(&[file], &none, &stores::author()).await?;
         Ok(())
     }
 
@@ -352,7 +379,10 @@ impl Connection {
     }
 
     async fn select(&self, sql: &str) -> Result<DBOutput<Kind>, Failure> {
-        let (schema, batches) = stores::select(&self.serving, sql).await?;
+        let reader = self.reader.lock().unwrap().clone();
+        let answer = self.serving.retrieve(serving::Query::sql(sql), &reader).await?;
+        let schema = answer.schema.clone();
+        let batches = answer.collect().await?;
         let rows = batches.iter().flat_map(render).collect();
         Ok(DBOutput::Rows { types: kinds(&schema), rows })
     }

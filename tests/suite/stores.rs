@@ -34,7 +34,8 @@ pub async fn folder(path: &Path, clock: &TestClock) -> Serving {
 
 async fn open(address: &str, clock: Clock) -> Serving {
     let store = Store::open(address, clock).unwrap();
-    Serving::new(Catalog::open_or_create(store, &author()).await.unwrap())
+    let catalog = Catalog::open_or_create(store, &author()).await.unwrap();
+    Serving::new(catalog).with_policies(Arc::new(policy::Cedar))
 }
 
 /// Definition files: name and text of each.

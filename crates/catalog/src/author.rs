@@ -1,5 +1,9 @@
 //! Who asks, with what program, and for which run: what every entry says of its writer.
 
+use std::collections::BTreeMap;
+
+use feature::policy::{Asker, Purpose};
+
 use crate::records::{How, Role};
 
 /// The writer of an entry. Run and experiment are given by whoever knows them; lineage does without.
@@ -17,4 +21,21 @@ pub struct Author {
     pub role: Role,
     /// Steps that made the rows before they came here, in order, as the writer states them.
     pub steps: Vec<String>,
+    /// What the principal is, as far as policies ask: roles and other claims of its token.
+    pub roles: Vec<String>,
+    pub claims: BTreeMap<String, Vec<String>>,
+    /// What it is done for, as far as policies ask.
+    pub purpose: Purpose,
+}
+
+impl Author {
+    /// As policies see it.
+    pub fn asker(&self) -> Asker {
+        Asker {
+            principal: self.principal.clone(),
+            roles: self.roles.clone(),
+            claims: self.claims.clone(),
+            purpose: self.purpose,
+        }
+    }
 }

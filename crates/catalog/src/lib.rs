@@ -15,6 +15,7 @@ pub mod following;
 pub mod holds;
 pub mod ingest;
 pub mod plan;
+pub mod policies;
 pub mod quality;
 pub mod recorded_reads;
 pub mod records;

@@ -50,6 +50,9 @@ pub fn schema() -> SchemaRef {
         list("system", DataType::Utf8),
         list(LINEAGE, DataType::Struct(edge_fields())),
         text("kind"),
+        text("roles"),
+        text("purpose"),
+        number("policies"),
     ]))
 }
 

@@ -7,6 +7,7 @@
 mod chunked;
 mod compactions;
 mod holds;
+mod policies;
 pub mod producers;
 mod quarantine;
 pub mod registry;
@@ -37,6 +38,7 @@ use crate::state::stored::Stored;
 
 pub use compactions::{Compaction, Run};
 pub use holds::{Hold, Holds};
+pub use policies::{AppliedPolicies, PolicyHistory};
 pub use quarantine::{End, Held, Quarantine};
 pub use sweeps::{Setting, Sweep, Sweeps};
 pub(crate) use tables::{Table, Tables};
@@ -245,6 +247,7 @@ pub struct State {
     producers: Producers,
     sweeps: Arc<Sweeps>,
     holds: Arc<Holds>,
+    policies: Arc<PolicyHistory>,
     // What came since the checkpoint.
     /// In the order of the log.
     admitted: Vec<Arc<Batch>>,
@@ -320,6 +323,7 @@ impl State {
             producers: Producers::default(),
             sweeps: Arc::default(),
             holds: Arc::default(),
+            policies: Arc::default(),
             admitted: Vec::new(),
             lines: HashMap::new(),
             batches: HashMap::new(),
@@ -430,6 +434,7 @@ impl State {
                 }
                 Arc::make_mut(&mut self.withdrawals).take(record, by)
             }
+            Record::PoliciesApplied(body) => Arc::make_mut(&mut self.policies).take(body, by),
             Record::ExternalLinked(body) => self.registry_mut().link(body, by),
             Record::AuthorityAliased(body) => {
                 self.registry_mut().alias_authority(body, by);
@@ -639,6 +644,11 @@ impl State {
     /// Experiments, runs, models, deployments and uses.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The policies that are and were in force.
+    pub fn policies(&self) -> &PolicyHistory {
+        &self.policies
     }
 
     /// What was withdrawn and restored.

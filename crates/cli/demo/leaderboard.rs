@@ -51,7 +51,7 @@ pub async fn show(
     leaky: &TrainingSet,
     author: &Author,
 ) -> Result<()> {
-    let session = serving.session().await?;
+    let session = serving.session(author).await?;
     session.register("honest", honest.schema.clone(), honest.batches.clone())?;
     session.register("leaky", leaky.schema.clone(), leaky.batches.clone())?;
     let score = async |trained_on: &str, fed_with: &str| -> Result<f64> {

@@ -34,7 +34,7 @@ pub async fn show(
         "  in this many of the {} rows, a value that nobody could have known yet:\n",
         grouped(honest.report.rows)
     );
-    let session = serving.session().await?;
+    let session = serving.session(author).await?;
     session.register("spine", spine.schema.clone(), spine.batches.clone())?;
     session.register("honest", honest.schema.clone(), honest.batches.clone())?;
     let head = ["feature view", "rows that leak", "feature", "mean leaked", "mean really known"];

@@ -16,10 +16,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use feature::{FeatureType, Sequence};
 
+use crate::access::Guard;
 use crate::data_files::DataFiles;
-use crate::history::{HistoryTable, left_of};
+use crate::history::{HistoryTable, guarded_conditions, left_of};
 use crate::point_in_time::Output;
-use crate::scan::{self, Predicate, Wanted, taken_over};
+use crate::scan::{self, Predicate, Wanted, taken_over_guarded};
 
 #[derive(Debug, Clone)]
 pub struct FeatureViewTable {
@@ -28,6 +29,8 @@ pub struct FeatureViewTable {
     data: DataFiles,
     sequence: Sequence,
     schema: SchemaRef,
+    /// What is kept from the asker.
+    guard: Option<Arc<Guard>>,
 }
 
 impl FeatureViewTable {
@@ -49,7 +52,17 @@ impl FeatureViewTable {
         for feature in &version.definition.features {
             fields.push(Field::new(feature.name.as_str(), feature.data_type.arrow(), true));
         }
-        Self { version, files, data, sequence, schema: Arc::new(Schema::new(fields)) }
+        Self { version, files, data, sequence, schema: Arc::new(Schema::new(fields)), guard: None }
+    }
+
+    /// The same with something kept from the asker.
+    pub fn guarded(self, guard: Option<Arc<Guard>>) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// What is kept from the asker; none where nothing is.
+    pub fn guard(&self) -> Option<&Arc<Guard>> {
+        self.guard.as_ref()
     }
 
     pub fn version(&self) -> &Arc<ViewVersion> {
@@ -71,7 +84,8 @@ impl FeatureViewTable {
 
     /// Every row, with what the log knows of it.
     pub fn history(&self) -> HistoryTable {
-        HistoryTable::new(self.version.clone(), self.files.clone(), self.data.clone(), self.sequence)
+        let (version, files) = (self.version.clone(), self.files.clone());
+        HistoryTable::new(version, files, self.data.clone(), self.sequence).guarded(self.guard.clone())
     }
 
     /// What a column of this table is.
@@ -104,7 +118,8 @@ impl TableProvider for FeatureViewTable {
     /// for none, so that it may come first. One on a feature may not: it would let a row survive that was corrected.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let in_common = |name: &str| !matches!(self.output(name), None | Some(Output::Feature(_)));
-        Ok(filters.iter().map(|filter| taken_over(filter, in_common)).collect())
+        let guard = self.guard.as_deref();
+        Ok(filters.iter().map(|filter| taken_over_guarded(filter, guard, in_common)).collect())
     }
 
     async fn scan(
@@ -118,11 +133,13 @@ impl TableProvider for FeatureViewTable {
             Some(projection) => Arc::new(self.schema.project(projection)?),
             None => self.schema.clone(),
         };
+        let conditions = guarded_conditions(&self.version, self.guard.as_deref(), &schema, filters)?;
         if self.files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let history = self.history();
-        let predicate = Predicate::compile(session, history.stored(), filters, str::to_owned)?.map(Arc::new);
+        let predicate = Predicate::compile(session, history.stored(), &conditions, str::to_owned)?;
+        let predicate = predicate.map(Arc::new);
         let files = left_of(&self.version, &self.files, predicate.as_deref());
         let wanted = Wanted {
             version: self.version.clone(),
@@ -133,6 +150,7 @@ impl TableProvider for FeatureViewTable {
             predicate,
             schema,
             limit,
+            guard: self.guard.clone(),
         };
         scan::plan(wanted, session.config().target_partitions())
     }

@@ -25,10 +25,12 @@ use datafusion::physical_plan::{
 use feature::{FeatureType, Sequence};
 use futures::{StreamExt, stream};
 
+use crate::access::Guard;
 use crate::data_files::DataFiles;
 use crate::point_in_time::working_memory::WorkingMemory;
 use crate::scan::{
-    BATCH, FILE, FileRows, Meters, Predicate, RETRACTED, ROW, SEQUENCE, Shown, deal, may_hold, taken_over,
+    BATCH, FILE, FileRows, Meters, Predicate, RETRACTED, ROW, SEQUENCE, Shown, deal, may_hold,
+    taken_over_guarded,
 };
 
 /// All rows of a version, superseded and retracted ones included.
@@ -41,6 +43,8 @@ pub struct HistoryTable {
     schema: SchemaRef,
     /// The same columns; those that only the log knows have names that no feature can have.
     stored: SchemaRef,
+    /// What is kept from the asker.
+    guard: Option<Arc<Guard>>,
 }
 
 /// What a history calls a column that only the log knows, and what it is called beside features.
@@ -75,7 +79,12 @@ impl HistoryTable {
             stored.push(Field::new(name, data_type, false));
         }
         let (schema, stored) = (Arc::new(Schema::new(fields)), Arc::new(Schema::new(stored)));
-        Self { version, files, data, sequence, schema, stored }
+        Self { version, files, data, sequence, schema, stored, guard: None }
+    }
+
+    /// The same with something kept from the asker.
+    pub(crate) fn guarded(self, guard: Option<Arc<Guard>>) -> Self {
+        Self { guard, ..self }
     }
 
     pub fn version(&self) -> &Arc<ViewVersion> {
@@ -105,7 +114,8 @@ impl TableProvider for HistoryTable {
 
     /// No rule applies, so that conditions on every column come first.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(filters.iter().map(|filter| taken_over(filter, |_| true)).collect())
+        let guard = self.guard.as_deref();
+        Ok(filters.iter().map(|filter| taken_over_guarded(filter, guard, |_| true)).collect())
     }
 
     async fn scan(
@@ -121,21 +131,38 @@ impl TableProvider for HistoryTable {
             }
             None => (self.schema.clone(), self.stored.clone()),
         };
+        let conditions = guarded_conditions(&self.version, self.guard.as_deref(), &schema, filters)?;
         let named = |shown: &str| {
             let of_log = OF_LOG.iter().find(|(name, _)| *name == shown);
             of_log.map_or(shown, |(_, name)| name).to_owned()
         };
-        let predicate = Predicate::compile(session, &self.stored, filters, named)?.map(Arc::new);
+        let predicate = Predicate::compile(session, &self.stored, &conditions, named)?.map(Arc::new);
         let files = left_of(&self.version, &self.files, predicate.as_deref());
         let pruned = self.files.len() - files.len();
         if files.is_empty() && pruned == 0 {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let rows = FileRows::new(self.data.clone(), &self.stored, stored, predicate)?;
+        let rows = FileRows::new(self.data.clone(), &self.stored, stored, predicate, self.guard.clone())?;
         let partitions = session.config().target_partitions();
         let version = self.version.clone();
         Ok(Arc::new(HistoryExec::new(version, rows, schema, files, pruned, partitions)))
     }
+}
+
+/// The conditions of a scan, with the one on rows that may be seen before all others.
+///
+/// # Errors
+/// [`Denied`](crate::access::Denied) where the scan would give a feature that may not be read.
+pub(crate) fn guarded_conditions(
+    version: &ViewVersion,
+    guard: Option<&Guard>,
+    schema: &Schema,
+    filters: &[Expr],
+) -> Result<Vec<Expr>> {
+    let Some(guard) = guard else { return Ok(filters.to_vec()) };
+    guard.allow(version, schema.fields().iter().map(|field| field.name().as_str()))?;
+    let seen = guard.rows().map(|rows| rows.condition().clone());
+    Ok(seen.into_iter().chain(filters.iter().cloned()).collect())
 }
 
 /// The files that manifests do not rule out, in their order.
@@ -196,7 +223,8 @@ impl DisplayAs for HistoryExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files = self.files.iter().map(Vec::len).sum();
         let (version, schema, predicate) = (&self.version, &self.schema, self.rows.predicate());
-        write!(f, "{}", Shown { node: self.name(), version, files, pruned: self.pruned, schema, predicate })
+        let (pruned, hides) = (self.pruned, self.rows.hides());
+        write!(f, "{}", Shown { node: self.name(), version, files, pruned, schema, predicate, hides })
     }
 }
 
@@ -236,7 +264,7 @@ impl ExecutionPlan for HistoryExec {
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        (!self.rows.hides()).then(|| self.metrics.clone_inner())
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

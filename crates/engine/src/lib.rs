@@ -4,6 +4,7 @@
 //! `historical_features` are the point-in-time join. [`column_lineage`] tells what
 //! each output column comes from. This crate knows no Flight and keeps no lineage: `serving` records it.
 
+pub mod access;
 pub mod column_lineage;
 pub mod conditions;
 pub mod data_files;

@@ -10,6 +10,7 @@ use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
 use feature::Sequence;
 use feature::name::nearest;
 
+use crate::access::{Guard, Guards};
 use crate::data_files::DataFiles;
 use crate::feature_view::FeatureViewTable;
 
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub sequence: Sequence,
     pub files: DataFiles,
     pub lineage: Option<Arc<dyn LineageRelations>>,
+    /// What is kept from the asker; none where nothing is governed, and for the store's own work.
+    pub guards: Option<Arc<dyn Guards>>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -56,7 +59,7 @@ impl std::fmt::Debug for Snapshot {
 impl Snapshot {
     /// The snapshot at a sequence of a state that has read at least that far.
     pub fn new(catalog: Catalog, state: Arc<State>, sequence: Sequence, files: DataFiles) -> Self {
-        Self { catalog, state, sequence, files, lineage: None }
+        Self { catalog, state, sequence, files, lineage: None, guards: None }
     }
 
     /// The version of a view in force here, or the one of that number.
@@ -87,8 +90,21 @@ impl Snapshot {
     }
 
     pub async fn table(&self, version: Arc<ViewVersion>) -> Result<Arc<FeatureViewTable>> {
-        let files = self.visible_files(&version).await?;
-        Ok(Arc::new(FeatureViewTable::new(version, Arc::new(files), self.files.clone(), self.sequence)))
+        let guard = self.guard(&version)?;
+        let files = Arc::new(self.visible_files(&version).await?);
+        let table = FeatureViewTable::new(version, files, self.files.clone(), self.sequence);
+        Ok(Arc::new(table.guarded(guard)))
+    }
+
+    /// What is kept from the asker of a version; none where nothing is.
+    ///
+    /// # Errors
+    /// [`Denied`](crate::access::Denied) where the view may not be read at all.
+    pub fn guard(&self, version: &ViewVersion) -> Result<Option<Arc<Guard>>> {
+        match &self.guards {
+            Some(guards) => guards.of(version),
+            None => Ok(None),
+        }
     }
 
     pub async fn visible_files(&self, version: &ViewVersion) -> Result<Vec<VisibleFile>> {

@@ -30,7 +30,7 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 37] = [
+const VIEWS: [(&str, &str); 38] = [
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
     ("dangling", include_str!("../../../sql/dangling.sql")),
@@ -52,6 +52,7 @@ const VIEWS: [(&str, &str); 37] = [
     ("quality", include_str!("../../../sql/quality.sql")),
     ("quality_findings", include_str!("../../../sql/quality_findings.sql")),
     ("quarantine", include_str!("../../../sql/quarantine.sql")),
+    ("policies", include_str!("../../../sql/policies.sql")),
     ("read_columns", include_str!("../../../sql/read_columns.sql")),
     ("reads", include_str!("../../../sql/reads.sql")),
     ("reconciliation", include_str!("../../../sql/reconciliation.sql")),
@@ -142,6 +143,9 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
     }
     if uses("state_withdrawals") {
         found.push(("state_withdrawals", held(withdrawals(snapshot)?)?));
+    }
+    if uses("state_policies") {
+        found.push(("state_policies", held(policies(snapshot)?)?));
     }
     if uses("state_training_sets") {
         found.push(("state_training_sets", held(training_sets(snapshot)?)?));
@@ -463,6 +467,31 @@ fn withdrawals(snapshot: &Snapshot) -> Result<RecordBatch> {
         .finish()
 }
 
+fn policies(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let applied: Vec<_> =
+        snapshot.state.policies().all().iter().filter(|one| one.by.sequence <= snapshot.sequence).collect();
+    // A row a file; those that were lifted have one without.
+    let mut rows = Vec::new();
+    for (place, one) in applied.iter().enumerate() {
+        let until = applied.get(place + 1).map(|next| next.by.sequence);
+        let files = one.record.files.iter().map(Some).chain(one.record.files.is_empty().then_some(None));
+        rows.extend(files.map(|file| (*one, until, file)));
+    }
+    let all = || rows.iter();
+    Columns::default()
+        .small("number", all().map(|(one, _, _)| one.record.number))
+        .text("file", all().map(|(_, _, file)| file.map(|file| &file.name)))
+        .text("policies", all().map(|(_, _, file)| file.map(|file| &file.text)))
+        .text("digest", all().map(|(one, _, _)| Some(one.record.digest)))
+        .text("reason", all().map(|(one, _, _)| one.record.reason.clone()))
+        .add(
+            "until",
+            Arc::new(all().map(|(_, until, _)| until.map(|until| until.0)).collect::<UInt64Array>()),
+        )
+        .by(all().map(|(one, _, _)| &one.by))
+        .finish()
+}
+
 fn training_sets(snapshot: &Snapshot) -> Result<RecordBatch> {
     let rows: Vec<_> =
         snapshot.state.training_sets().filter(|set| set.by.sequence <= snapshot.sequence).collect();
@@ -528,6 +557,11 @@ async fn rejections(snapshot: &Snapshot) -> Result<RecordBatch> {
     let mut all = Vec::new();
     for line in batch_lines(snapshot) {
         let Some(object) = line.quarantine else { continue };
+        // They are as they came: none are shown to those from whom something of the view is kept.
+        let version = snapshot.state.view_version(line.view);
+        if !version.is_some_and(|version| matches!(snapshot.guard(version), Ok(None))) {
+            continue;
+        }
         let bytes = snapshot
             .catalog
             .object(object)

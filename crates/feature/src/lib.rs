@@ -13,6 +13,7 @@ pub mod inference;
 pub mod influence;
 pub mod key;
 pub mod name;
+pub mod policy;
 pub mod profile;
 pub mod quality;
 pub mod reference;

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 
 use catalog::records::Object;
+use feature::digest::Digest;
+use feature::policy::Purpose;
 use feature::{BatchId, Sequence, Span, Timestamp, TrainingSetId, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,36 @@ pub struct Manifest {
     /// How the set was declared to fall into parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
+    /// By which policies it was made, and what they kept from whoever made it; none where nothing was governed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyManifest>,
+}
+
+/// The policies that a set was made under.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyManifest {
+    pub number: u32,
+    pub digest: Digest,
+    /// Who asked, and what for.
+    pub principal: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    pub purpose: Purpose,
+    /// Those of which something was kept from the asker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<ViewPolicy>,
+}
+
+/// What was kept of a view.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewPolicy {
+    pub version: VersionId,
+    /// Conditions that all hold of the rows that were seen, each after the policy that says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<(String, String)>,
+    /// By feature: `null`, `hash`, `round:10`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub masks: BTreeMap<String, String>,
 }
 
 /// What could be known.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use catalog::Author;
 use catalog::external::{self, RunName};
 use catalog::records::{How, Role};
+use feature::policy::Purpose;
 use feature::{Sequence, TrainingSetId};
 use futures::{FutureExt, Stream};
 use prometheus_client::metrics::counter::Counter;
@@ -28,6 +29,8 @@ use crate::trace_context;
 const RUN: &str = "lineament-run";
 const EXPERIMENT: &str = "lineament-experiment";
 const ROLE: &str = "lineament-role";
+/// What rows are wanted for, as policies ask: explore, train or serve.
+const PURPOSE: &str = "lineament-purpose";
 const HOW: &str = "lineament-how";
 const ROWS: &str = "lineament-rows";
 /// The longest run or experiment name.
@@ -113,6 +116,7 @@ impl Call {
         author.run = header(headers, RUN)?.or_else(|| session.run.clone());
         author.experiment = header(headers, EXPERIMENT)?.or_else(|| session.experiment.clone());
         author.how = how(headers)?;
+        author.purpose = purpose(headers)?;
         author.role = role(headers)?.or(session.role).unwrap_or(Role::Unknown);
         let wrong = |error: catalog::Error| status::invalid(format!("the header of the call: {error}"));
         author.run.as_deref().map(RunName::parse).transpose().map_err(wrong)?;
@@ -300,6 +304,12 @@ fn role(headers: &MetadataMap) -> Result<Option<Role>, Status> {
             "the header `{ROLE}` is `{text}`; it is train, validate, test, score or unknown"
         ))
     })
+}
+
+/// What rows are wanted for.
+fn purpose(headers: &MetadataMap) -> Result<Purpose, Status> {
+    let Some(text) = header(headers, PURPOSE)? else { return Ok(Purpose::default()) };
+    text.parse().map_err(|error| status::invalid(format!("the header `{PURPOSE}`: {error}")))
 }
 
 /// How the client knows the run.

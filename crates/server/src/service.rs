@@ -61,7 +61,9 @@ impl Flight {
         let Some(caller) = request.extensions().get::<Caller>() else {
             return Err(status::internal("nobody is known to call", "the call came without its caller"));
         };
-        let author = Author { principal: caller.principal.clone(), ..self.author.clone() };
+        let (principal, roles) = (caller.principal.clone(), caller.roles.clone());
+        let claims = caller.claims.clone();
+        let author = Author { principal, roles, claims, ..self.author.clone() };
         Call::begin(method, &author, request.metadata(), &self.metrics)
     }
 

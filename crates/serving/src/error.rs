@@ -95,6 +95,9 @@ impl From<DataFusionError> for Error {
                 if let Some(known) = cause.downcast_ref::<catalog::Error>() {
                     return known.into();
                 }
+                if let Some(denied) = cause.downcast_ref::<engine::access::Denied>() {
+                    return Self::new(Kind::Forbidden, denied.to_string());
+                }
                 Self::new(Kind::Internal, cause.to_string())
             }
             DataFusionError::Plan(message) => {

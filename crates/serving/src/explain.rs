@@ -11,6 +11,7 @@ use catalog::Author;
 use catalog::records::Object;
 use catalog::state::{Batch, ViewVersion};
 use catalog::{State, VisibleFile};
+use datafusion::common::DataFusionError;
 use engine::point_in_time::{CandidateRow, Cut, NullReason, candidates, cast_key};
 use engine::{KeyFile, Snapshot};
 use feature::name::nearest;
@@ -146,6 +147,36 @@ struct Asked<'a> {
     exhaustive: bool,
 }
 
+/// What is said of a value whose row may not be seen: no more than of any other such.
+fn hidden(asked: &Asked<'_>, key: BTreeMap<String, Option<String>>) -> Explanation {
+    Explanation {
+        training_set: None,
+        row: None,
+        column: None,
+        value: None,
+        null_reason: Some(NullReason::Hidden.to_string()),
+        defaulted: false,
+        reference: format!("{}.{}", asked.version.label(), asked.feature),
+        key,
+        at: asked.judgement.at.map(|at| at.to_string()),
+        winner: None,
+        losers: Vec::new(),
+        losers_by_reason: BTreeMap::new(),
+        unopened_files: 0,
+    }
+}
+
+/// An explanation of a masked feature: which rows there are, and nothing of what is in them.
+fn without_values(mut explanation: Explanation) -> Explanation {
+    explanation.value = None;
+    explanation.null_reason = Some(NullReason::Hidden.to_string());
+    explanation.defaulted = false;
+    for candidate in explanation.losers.iter_mut().chain(&mut explanation.winner) {
+        candidate.value = None;
+    }
+    explanation
+}
+
 impl Serving {
     /// Explains one cell of a recorded training set.
     ///
@@ -171,7 +202,7 @@ impl Serving {
             return Err(Error::new(Kind::Damaged, format!("the stored spine has no row {}", request.row)));
         };
         // Later batches are looked at too, so that those which came after can be told of.
-        let newest = self.engine.snapshot(None).await?;
+        let newest = self.snapshot_for(None, author).await?;
         let Some(version) = newest.state.view_version(reference.version) else {
             return Err(Error::new(
                 Kind::Damaged,
@@ -230,7 +261,7 @@ impl Serving {
     /// A feature, key or sequence that there is not; a key that is not one of the entity's, or lacks a part.
     pub async fn explain_value(&self, request: ExplainValueRequest, author: &Author) -> Result<Explanation> {
         let started = Instant::now();
-        let newest = self.engine.snapshot(None).await?;
+        let newest = self.snapshot_for(None, author).await?;
         let sequence = request.sequence.unwrap_or(newest.sequence);
         if sequence > newest.sequence {
             return Err(Error::new(
@@ -285,6 +316,22 @@ impl Serving {
         for (name, column) in &asked.key {
             let text = if column.is_null(0) { None } else { Some(shown(column)?) };
             key_text.insert(name.clone(), text);
+        }
+        let guard = newest.guard(&asked.version)?;
+        let mut veiled = false;
+        if let Some(guard) = &guard {
+            guard.allow(&asked.version, [asked.feature]).map_err(DataFusionError::from)?;
+            let keys: Vec<ArrayRef> = asked.key.iter().map(|(_, part)| part.clone()).collect();
+            let whole = keys.iter().all(|part| part.is_valid(0));
+            if let Some(rows) = guard.rows()
+                && whole
+                && !rows.sees(&keys)?.value(0)
+            {
+                return Ok((hidden(asked, key_text), 0));
+            }
+            let features = &asked.version.definition.features;
+            let place = features.iter().position(|known| known.name.as_str() == asked.feature);
+            veiled = place.is_some_and(|place| guard.mask(place).is_some());
         }
         let judgement = &asked.judgement;
         let null_key = judgement.at.is_none() || asked.key.iter().any(|(_, column)| column.is_null(0));
@@ -342,6 +389,7 @@ impl Serving {
             losers_by_reason,
             unopened_files: unopened,
         };
+        let explanation = if veiled { without_values(explanation) } else { explanation };
         Ok((explanation, rows.len() as u64))
     }
 

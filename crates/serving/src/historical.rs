@@ -244,6 +244,11 @@ impl Serving {
             spine: kept,
             target: target(),
             split: request.split.clone(),
+            policy: self.policy_of(
+                session,
+                author,
+                resolved.views.iter().map(|view| &**view.table.version()),
+            )?,
         };
         let bytes = serde_json::to_vec(&manifest)
             .map_err(|error| Error::internal("a manifest cannot be written", error))?;

@@ -107,7 +107,7 @@ impl Serving {
             ));
         }
         let cut = request.cut()?;
-        let session = self.engine.ordered_session(self.engine.snapshot(None).await?)?;
+        let session = self.engine.ordered_session(self.snapshot_for(None, author).await?)?;
         let mut asked = features::Request::new(request.features.clone());
         asked.full_feature_names = request.full_feature_names;
         asked.ttl = request.ttl.clone();

@@ -3,6 +3,7 @@
 //! Every read goes through [`Serving::retrieve`] or [`Serving::historical`]: decide, plan, stream, record. Rebuilding a recorded training
 //! set and explaining a cell of it stand on the same. This crate knows no protobuf and no HTTP.
 
+mod access;
 mod audit;
 mod column_edges;
 mod compaction;
@@ -21,6 +22,7 @@ mod historical_stream;
 mod holds;
 mod judgement;
 mod looked_at;
+mod policies;
 mod quarantine;
 mod read_rows;
 mod reads;
@@ -64,6 +66,7 @@ pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, T
 pub use historical_stream::HistoricalStream;
 pub use holds::HoldReport;
 pub use lineage::{Manifest, Split};
+pub use policies::Ruling;
 pub use quarantine::{QuarantineAction, QuarantineReport, QuarantineRequest, QuarantinedBatch};
 pub use reconcile::{LastReconciliation, Problem, ReconcileReport};
 pub use refresh::{RefreshReport, RefreshRequest};

@@ -10,12 +10,13 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use catalog::recorded_reads::{edge_fields, schema};
+use catalog::state::PolicyHistory;
 use engine::column_lineage::{Edge, Output, ROWS, Scan, Source};
 
 use crate::reads::Read;
 
 /// One row a read.
-pub fn of(reads: &[(Read, usize)]) -> Result<RecordBatch, ArrowError> {
+pub fn of(reads: &[(Read, usize)], policies: &PolicyHistory) -> Result<RecordBatch, ArrowError> {
     let all = || reads.iter().map(|(read, _)| read);
     let text =
         |of: fn(&Read) -> Option<String>| -> ArrayRef { Arc::new(all().map(of).collect::<StringArray>()) };
@@ -44,8 +45,17 @@ pub fn of(reads: &[(Read, usize)]) -> Result<RecordBatch, ArrowError> {
         texts(all().map(|read| read.traced.system.as_slice())),
         lineage(all())?,
         text(|read| read.kind.map(|kind| kind.as_str().to_owned())),
+        text(|read| (!read.roles.is_empty()).then(|| read.roles.join(", "))),
+        text(|read| Some(read.purpose.to_string())),
+        Arc::new(all().map(|read| in_force(policies, read)).collect::<UInt64Array>()),
     ];
     RecordBatch::try_new(schema(), columns)
+}
+
+/// The number of the policies by which the read was decided: those in force when it was asked for.
+fn in_force(policies: &PolicyHistory, read: &Read) -> Option<u64> {
+    let applied = policies.all().iter().rev().find(|applied| applied.by.committed_at <= read.at)?;
+    (!applied.record.files.is_empty()).then_some(u64::from(applied.record.number))
 }
 
 /// `weather@2.temp, weather@2.valid_at`; `weather@2.*` where only the number of rows counts.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use catalog::records::{ReadsRecorded, Record};
 use catalog::{Author, Intent, recorded_reads};
 use engine::column_lineage::Traced;
+use feature::policy::Purpose;
 use feature::{BodyId, ReadId, Sequence, Timestamp};
 use storage::environment;
 
@@ -58,6 +59,9 @@ pub struct Read {
     pub(crate) program: String,
     pub(crate) run: Option<String>,
     pub(crate) experiment: Option<String>,
+    /// What the principal was, and what it read for, as policies ask.
+    pub(crate) roles: Vec<String>,
+    pub(crate) purpose: Purpose,
     /// The snapshot of the session that read.
     session: Sequence,
     pub(crate) kind: Option<ReadKind>,
@@ -81,6 +85,8 @@ impl Read {
             program: author.program.clone(),
             run: author.run.clone(),
             experiment: author.experiment.clone(),
+            roles: author.roles.clone(),
+            purpose: author.purpose,
             session,
             kind: None,
             sql: String::new(),
@@ -203,10 +209,11 @@ impl Serving {
 
     async fn write(&self, reads: &[(Read, usize)], author: &Author) -> Result<()> {
         let mut records = Vec::new();
+        let state = self.catalog().state();
         for part in parts(reads) {
             let id: BodyId = environment::mint();
             let wrong = |error: &dyn std::fmt::Display| Error::internal("reads cannot be written", error);
-            let rows = read_rows::of(part).map_err(|error| wrong(&error))?;
+            let rows = read_rows::of(part, state.policies()).map_err(|error| wrong(&error))?;
             let bytes = recorded_reads::encode(&rows).map_err(|error| wrong(&error))?;
             let object = self.catalog().put_object(format!("reads/{id}.parquet"), bytes).await?;
             records.push(Record::from(ReadsRecorded { reads: part.len() as u64, object }));

@@ -61,6 +61,8 @@ impl RebuiltSets {
         id: TrainingSetId,
         author: &Author,
     ) -> Result<Arc<RebuiltSet>> {
+        // Also who finds it at hand.
+        serving.require_as_recorded(&serving.manifest(id).await?, author).await?;
         let (cell, asked) = self.slot(id);
         let set =
             cell.get_or_try_init(async || rebuild(serving, id, author).await.map(Arc::new)).await?.clone();

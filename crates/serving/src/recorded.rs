@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{Field, Schema};
+use catalog::Author;
 use catalog::state::{State, ViewVersion};
+use engine::access::Guard;
 use engine::column_lineage::Traced;
 use engine::features::Resolved;
 use engine::point_in_time::{Cut, Direction, Lookup, NullReason, SpineOrder, Winner, micros, winners};
@@ -103,20 +105,40 @@ pub(crate) fn column<'a>(spine: &'a RecordBatch, name: &str) -> Result<&'a Array
 }
 
 /// Rows of a spine, ordered as a version's files are met.
-pub(crate) fn order_of(version: &ViewVersion, spine: &RecordBatch, at: &ArrayRef) -> Result<SpineOrder> {
+/// Keys that are hidden stand in no group.
+pub(crate) fn order_of(
+    version: &ViewVersion,
+    spine: &RecordBatch,
+    at: &ArrayRef,
+    guard: Option<&Guard>,
+) -> Result<SpineOrder> {
     let mut keys = Vec::with_capacity(version.keys().len());
     let mut types = Vec::with_capacity(version.keys().len());
     for key in version.keys() {
-        keys.push((key.name.to_string(), column(spine, key.name.as_str())?.clone()));
+        keys.push(column(spine, key.name.as_str())?.clone());
         types.push(key.data_type.arrow());
     }
+    if let Some(rows) = guard.and_then(|guard| guard.rows()) {
+        rows.hide(&mut keys)?;
+    }
+    let names = version.keys().iter().map(|key| key.name.to_string());
+    let keys: Vec<(String, ArrayRef)> = names.zip(keys).collect();
     Ok(SpineOrder::new(&keys, &types, &micros(at)?)?)
 }
 
 impl Serving {
     /// Opens a recorded set: its manifest and its spine, both checked by their digests.
-    pub(crate) async fn recorded(&self, id: TrainingSetId, held: &Reserved) -> Result<RecordedSet> {
+    ///
+    /// # Errors
+    /// `Forbidden` where the author may see less than it shows.
+    pub(crate) async fn recorded(
+        &self,
+        id: TrainingSetId,
+        held: &Reserved,
+        author: &Author,
+    ) -> Result<RecordedSet> {
         let manifest = self.manifest(id).await?;
+        self.require_as_recorded(&manifest, author).await?;
         let (session, _) = self.as_recorded(&manifest, |_| false).await?;
         let spine = self.stored_spine(&manifest).await?;
         let bytes: usize = spine.batches.iter().map(RecordBatch::get_array_memory_size).sum();
@@ -230,7 +252,8 @@ impl Serving {
         let at = picked(set.at()?)?;
         let spine = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
             .map_err(|error| Error::internal("keys cannot be put together", error))?;
-        let order = Arc::new(order_of(&version, &spine, &at)?);
+        let guard = snapshot.guard(&version)?;
+        let order = Arc::new(order_of(&version, &spine, &at, guard.as_deref())?);
         let lookup = Lookup {
             version: version.clone(),
             files,
@@ -238,6 +261,7 @@ impl Serving {
             ttl,
             cut,
             outputs: Vec::new(),
+            guard: None,
         };
         let found = winners(&snapshot.files, &lookup, &order).await?;
         Ok(Winners {

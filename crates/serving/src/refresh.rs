@@ -90,6 +90,10 @@ impl Serving {
             ));
         };
         let planned = plan_of(&session, &version.definition, &query.sql).await?;
+        for parent in planned.parents() {
+            let what = format!("the query of {}", version.label());
+            self.require_whole(&snapshot.state, author, parent, &what).await?;
+        }
         let last = last_refresh(&snapshot.state, &version);
         let mut report = RefreshReport {
             version: version.label(),
@@ -155,7 +159,7 @@ impl Serving {
 
     /// Derived views, each after those that it is made of.
     async fn in_order(&self) -> Result<Vec<String>> {
-        let session = self.session().await?;
+        let session = self.open_session().await?;
         let state = session.snapshot().state.clone();
         let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for version in derived_views(&state) {

@@ -92,6 +92,7 @@ impl Serving {
     pub async fn replay(&self, id: TrainingSetId, author: &Author) -> Result<(ReplayReport, TrainingSet)> {
         let started = Instant::now();
         let manifest = self.manifest(id).await?;
+        self.require_as_recorded(&manifest, author).await?;
         let (session, resolved) = self.as_recorded(&manifest, |_| true).await?;
         let spine = self.stored_spine(&manifest).await?;
         let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
@@ -153,7 +154,8 @@ impl Serving {
         wanted: impl Fn(&ReferenceManifest) -> bool,
     ) -> Result<(Session, Resolved)> {
         let snapshot: Snapshot = self.engine.snapshot(Some(manifest.sequence)).await?;
-        let session = self.engine.ordered_session(snapshot)?;
+        let guards = self.guards_as_recorded(&snapshot.state, manifest).await?;
+        let session = self.engine.ordered_session(Snapshot { guards, ..snapshot })?;
         let pinned: Vec<Pinned> = manifest
             .references
             .iter()

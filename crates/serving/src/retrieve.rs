@@ -15,8 +15,10 @@ use engine::spines;
 use engine::{Engine, KeyFiles, Memory, Prepared, Session, SqlConditions};
 use feature::Sequence;
 use feature::definition::{Definitions, parse_files};
+use feature::policy::Action;
 use futures::{Stream, StreamExt};
 
+use crate::access::Governance;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graphs;
 use crate::reads::{Read, ReadKind, Reads};
@@ -35,7 +37,8 @@ pub struct Serving {
     pub(crate) tracked: Arc<Mutex<Option<LastTrackingPass>>>,
     pub(crate) rebuilt_sets: RebuiltSets,
     pub(crate) streams: Streams,
-    opaque: OpaqueReads,
+    pub(crate) governance: Arc<Governance>,
+    pub(crate) opaque: OpaqueReads,
 }
 
 /// What is done with a read whose columns cannot be traced to their sources.
@@ -123,6 +126,7 @@ impl Serving {
             tracked: Arc::default(),
             rebuilt_sets: RebuiltSets::default(),
             streams,
+            governance: Arc::default(),
             opaque: OpaqueReads::default(),
         }
     }
@@ -153,14 +157,15 @@ impl Serving {
 
     /// The columns that a query would give. Nothing is read.
     pub async fn describe(&self, query: &Query) -> Result<SchemaRef> {
-        let session = self.session_of(query).await?;
+        // Names and types alone: they are no secret.
+        let session = self.with_spines(self.open_session().await?, query).await?;
         let plan = session.plan(&query.text).await?;
         Ok(Arc::new(plan.schema().as_arrow().clone()))
     }
 
     /// Answers a query: plan, stream, record.
     pub async fn retrieve(&self, query: Query, author: &Author) -> Result<Retrieval> {
-        let session = self.session_of(&query).await?;
+        let session = self.with_spines(self.session(author).await?, &query).await?;
         self.retrieve_in(&session, query, author).await
     }
 
@@ -219,13 +224,17 @@ impl Serving {
         }
     }
 
-    /// A session over the newest snapshot.
-    pub async fn session(&self) -> Result<Session> {
+    /// A session over the newest snapshot that shows what its author may see.
+    pub async fn session(&self, author: &Author) -> Result<Session> {
+        Ok(self.engine.session(self.snapshot_for(None, author).await?)?)
+    }
+
+    /// A session that shows everything: for names and types, and for what the store does by itself.
+    pub(crate) async fn open_session(&self) -> Result<Session> {
         Ok(self.engine.session(self.engine.snapshot(None).await?)?)
     }
 
-    async fn session_of(&self, query: &Query) -> Result<Session> {
-        let session = self.session().await?;
+    async fn with_spines(&self, session: Session, query: &Query) -> Result<Session> {
         for (name, digest) in &query.spines {
             let spine = spines::find(self.catalog(), digest).await?;
             session.register(name, spine.schema, spine.batches)?;
@@ -251,6 +260,9 @@ impl Serving {
 
     pub async fn apply_definitions(&self, definitions: &Definitions, author: &Author) -> Result<Applied> {
         let state = self.catalog().refresh().await?;
+        for declared in &definitions.views {
+            self.require(&state, author, Action::Apply, &declared.definition).await?;
+        }
         self.verify_derived(&state, definitions, author).await?;
         Ok(catalog::plan::apply(self.catalog(), definitions, &SqlConditions, author).await?)
     }
@@ -262,6 +274,12 @@ impl Serving {
         author: &Author,
         progress: Arc<dyn Fn(catalog::ingest::Progress) + Send + Sync>,
     ) -> Result<catalog::ingest::Report> {
+        let state = self.catalog().refresh().await?;
+        let (project, view) = request.view.split_once('.').unwrap_or(("default", &request.view));
+        // One that is not there is told of by the ingest.
+        if let Some(version) = state.view(project, view, None, state.head.sequence) {
+            self.require(&state, author, Action::Ingest, &version.definition).await?;
+        }
         Ok(catalog::ingest::ingest(self.catalog(), request, Arc::new(SqlConditions), author, progress)
             .await?)
     }

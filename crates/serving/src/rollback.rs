@@ -6,6 +6,7 @@ use catalog::Author;
 use catalog::state::{State, Withdrawable};
 use catalog::withdrawal::{self, Move};
 use feature::Sequence;
+use feature::policy::Action;
 use lineage::Graph;
 use lineage::graph::{Node, Relation};
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,17 @@ impl Serving {
         let derived: Vec<Withdrawable> = derived.into_iter().filter(as_it_is).collect();
         let (with, left) = if request.derived { (derived, Vec::new()) } else { (Vec::new(), derived) };
         let moved: Vec<Withdrawable> = std::iter::once(of).chain(with).collect();
+        for of in moved.iter().filter(|_| request.reason.is_some()) {
+            let version = match of {
+                Withdrawable::Batch(id) => {
+                    state.batch(*id).and_then(|batch| state.view_version(batch.record.version).cloned())
+                }
+                Withdrawable::Version(id) => state.view_version(*id).cloned(),
+            };
+            if let Some(version) = version {
+                self.require(&state, author, Action::Withdraw, &version.definition).await?;
+            }
+        }
         let way = if request.undo { Move::Restore } else { Move::Withdraw };
         withdrawal::check(&state, &moved, way)?;
         let sequence = match &request.reason {

@@ -89,6 +89,7 @@ impl Serving {
         let started = Instant::now();
         let manifest = self.manifest(id).await?;
         verify(&manifest, &rows)?;
+        self.require_as_recorded(&manifest, author).await?;
         let traced = Arc::new(self.trace(&manifest).await?);
         // A full queue refuses a read rather than forget it.
         let place = self.reads.reserve(&traced)?;

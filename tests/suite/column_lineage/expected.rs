@@ -42,7 +42,7 @@ fn cases() -> Vec<Case> {
 
 /// A session with a table of its own beside the store.
 async fn session(serving: &Serving) -> Session {
-    let session = serving.session().await.unwrap();
+    let session = serving.session(&catalog::Author::default()).await.unwrap();
     let extra = RecordBatch::try_from_iter([
         ("k", Arc::new(StringArray::from(vec!["EWR"])) as arrow::array::ArrayRef),
         ("v", Arc::new(Int64Array::from(vec![1]))),

@@ -1,7 +1,7 @@
 //! Column lineage: what the trace says of queries, that it is never less than the truth, and what is recorded of reads.
 
 mod expected;
-mod generator;
+pub(super) mod generator;
 mod mutation;
 mod recorded;
-mod store;
+pub(super) mod store;

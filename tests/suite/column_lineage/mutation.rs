@@ -128,12 +128,13 @@ struct Stores {
 }
 
 async fn stores() -> Stores {
-    let plain = store::with(|_, rows| rows).await.session().await.unwrap();
+    let plain = store::with(|_, rows| rows).await.session(&catalog::Author::default()).await.unwrap();
     let mut others = Vec::new();
     for (view, column) in store::columns() {
         let serving =
             store::with(|table, rows| if table == view { changed(&rows, &column) } else { rows }).await;
-        others.push((format!("{view}.{column}"), serving.session().await.unwrap()));
+        others
+            .push((format!("{view}.{column}"), serving.session(&catalog::Author::default()).await.unwrap()));
     }
     Stores { plain, changed: others }
 }

@@ -156,7 +156,7 @@ async fn a_training_set_and_the_trace_of_its_plan_have_the_same_edges() {
     let set = serving.historical(rows.clone(), HistoricalRequest::new(features), &author()).await.unwrap();
     let manifest = serving.manifest(set.report.training_set.unwrap()).await.unwrap();
 
-    let session = serving.session().await.unwrap();
+    let session = serving.session(&catalog::Author::default()).await.unwrap();
     let asked = engine::features::Request::new(features);
     let resolved = engine::features::resolve(session.snapshot(), &asked).await.unwrap();
     let plan = session.rows("spine", rows.schema, rows.batches).unwrap();

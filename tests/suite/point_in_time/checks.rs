@@ -264,7 +264,7 @@ fn check_call(world: &World, asked: &Asked, answer: &TrainingSet, coverage: &mut
 /// Asks in SQL over the spine as a table of the session, and puts the answer into the spine's order.
 async fn sql(world: &World, rows: &Rows, text: &str) -> Result<RecordBatch, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("{text}: {error}");
-    let session = world.serving.session().await.map_err(|error| wrong(&error))?;
+    let session = world.serving.session(&catalog::Author::default()).await.map_err(|error| wrong(&error))?;
     session.register("spine", rows.whole.schema(), rows.batches.clone()).map_err(|error| wrong(&error))?;
     let answer = world.serving.retrieve_in(&session, Query::sql(text), &author()).await;
     let answer = answer.map_err(|error| wrong(&error))?;

@@ -478,7 +478,7 @@ async fn a_time_of_day_as_key_is_no_date() {
     assert_eq!(error.kind(), Kind::Invalid, "{error}");
 
     let example = keyed("date", stored()).await;
-    let session = example.serving.session().await.unwrap();
+    let session = example.serving.session(&catalog::Author::default()).await.unwrap();
     let spine = keyed_spine(asked());
     session.register("spine", spine.schema(), vec![spine]).unwrap();
     let query = Query::sql(

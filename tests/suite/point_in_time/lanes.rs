@@ -112,7 +112,7 @@ fn spine() -> RecordBatch {
 }
 
 async fn ask(serving: &Serving, spine: &[RecordBatch], select: &str) -> RecordBatch {
-    let session = serving.session().await.unwrap();
+    let session = serving.session(&catalog::Author::default()).await.unwrap();
     session.register("spine", spine[0].schema(), spine.to_vec()).unwrap();
     let sql = format!(
         "SELECT {select} FROM historical_features((SELECT row_id, user_id, at FROM session.spine ORDER BY row_id), features => ['acts.*'])"
@@ -234,7 +234,7 @@ async fn what_does_not_fit_into_memory_waits_on_disk_and_keeps_its_order() {
 }
 
 async fn ask_plan(serving: &Serving, spine: &[RecordBatch]) -> String {
-    let session = serving.session().await.unwrap();
+    let session = serving.session(&catalog::Author::default()).await.unwrap();
     session.register("spine", spine[0].schema(), spine.to_vec()).unwrap();
     let sql = "EXPLAIN ANALYZE SELECT * FROM historical_features(\
                (SELECT row_id, user_id, at FROM session.spine ORDER BY row_id), features => ['acts.*'])";

@@ -90,6 +90,7 @@ fn answers(state: &State) -> String {
             registry.external(feature::RunId::from(link.id))
         ));
     }
+    say(format!("{:?}", state.policies().all()));
     registry.experiments().for_each(|seen| say(format!("{seen:?}")));
     registry.runs().for_each(|seen| say(format!("{seen:?}")));
     registry.models().for_each(|seen| say(format!("{seen:?}")));
@@ -654,7 +655,7 @@ fn author() -> crate::Author {
         experiment: None,
         how: crate::records::How::Explicit,
         role: crate::records::Role::Unknown,
-        steps: Vec::new(),
+        ..crate::Author::default()
     }
 }
 

@@ -40,12 +40,14 @@
 //! | 70 | [`BatchQuarantined`] | 0.2 |
 //! | 71 | [`BatchReleased`] | 0.2 |
 //! | 72 | [`BatchDropped`] | 0.2 |
+//! | 80 | [`PoliciesApplied`] | 0.2 |
 
 mod batches;
 mod compactions;
 mod definitions;
 mod holds;
 mod objects;
+mod policies;
 mod quality;
 mod registry;
 mod retrievals;
@@ -58,6 +60,7 @@ pub use compactions::Compacted;
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
 pub use holds::{HeldKind, HoldLifted, HoldPlaced};
 pub use objects::Named;
+pub use policies::PoliciesApplied;
 pub use quality::{BatchDropped, BatchQuarantined, BatchReleased};
 pub use registry::{
     AliasObserved, AuthorityAliased, DeploymentChanged, DeploymentMeasured, Evidence, ExperimentObserved,
@@ -175,4 +178,5 @@ records! {
     70 BatchQuarantined "batch_quarantined";
     71 BatchReleased "batch_released";
     72 BatchDropped "batch_dropped";
+    80 PoliciesApplied "policies_applied";
 }

@@ -24,6 +24,8 @@ pub enum Named<'a> {
     Reads(&'a ReadsRecorded),
     /// What another system said of an experiment, a run, a model version or a deployment.
     Observation,
+    /// What values are hashed with.
+    MaskKey,
 }
 
 impl Record {
@@ -42,6 +44,7 @@ impl Record {
             Self::RunObserved(record) => observation(record.body.as_ref()),
             Self::ModelVersionObserved(record) => observation(record.body.as_ref()),
             Self::DeploymentMeasured(record) => observation(Some(&record.body)),
+            Self::PoliciesApplied(record) => vec![(Named::MaskKey, &record.key)],
             Self::StoreCreated(_)
             | Self::EntityDefined(_)
             | Self::ViewVersionDefined(_)

@@ -24,8 +24,8 @@ use super::registry::Registry;
 use super::sweeps::Sweeps;
 use super::tables::{Table, Tables, known_at_text};
 use super::{
-    Batch, BatchOrigin, Definitions, EntityVersion, Head, LogLine, Provenance, RecordedReads, RefusedBatch,
-    Request, ServiceVersion, State, TrainingSet, Verification, ViewVersion, Withdrawals,
+    Batch, BatchOrigin, Definitions, EntityVersion, Head, LogLine, PolicyHistory, Provenance, RecordedReads,
+    RefusedBatch, Request, ServiceVersion, State, TrainingSet, Verification, ViewVersion, Withdrawals,
 };
 use crate::records::{
     BatchCommitted, BatchHit, Compacted, Derivation, KnownAtSource, Object, Record, Selected, SourceFile,
@@ -81,6 +81,7 @@ impl State {
             reads: Arc::new(told.reads),
             withdrawals: Arc::new(told.withdrawals),
             quarantine: Arc::new(quarantine),
+            policies: Arc::new(told.policies),
             compactions: Arc::new(compactions),
             producers: told.producers,
             sweeps: Arc::new(told.sweeps),
@@ -592,6 +593,7 @@ struct Told {
     verifications: Vec<Verification>,
     reads: Vec<RecordedReads>,
     withdrawals: Withdrawals,
+    policies: PolicyHistory,
     /// Records of withdrawals, until they are in order.
     withdrawn: Vec<(Record, Arc<Provenance>)>,
     compacted: Vec<(Compacted, Arc<Provenance>)>,
@@ -665,6 +667,7 @@ impl Told {
                 registry.reconciled(&body, by);
                 Ok(())
             }
+            Record::PoliciesApplied(body) => self.policies.take(&body, by),
             Record::ExternalLinked(body) => registry.link(&body, by),
             Record::ExperimentObserved(body) => registry.see_experiment(&body, by),
             Record::RunObserved(body) => registry.see_run(&body, by),

@@ -134,13 +134,16 @@ impl State {
         let fence = self.sweeps.fence()?;
         let id = record.minted().filter(|id| *id < fence.record.before.uuid())?;
         // An observation may name again what was said before.
-        let known = |path: &str| self.registry.has_body(path);
+        let known = |path: &str| self.registry.has_body(path) || self.policies.has_key(path);
         let below = |object: &crate::records::Object| {
             object.id().is_some_and(|id| id < fence.record.before.uuid()) && !known(&object.path)
         };
         let observed = matches!(
             record,
-            Record::ExperimentObserved(_) | Record::RunObserved(_) | Record::ModelVersionObserved(_)
+            Record::ExperimentObserved(_)
+                | Record::RunObserved(_)
+                | Record::ModelVersionObserved(_)
+                | Record::PoliciesApplied(_)
         );
         if observed && !record.objects().into_iter().any(|(_, object)| below(object)) {
             return None;

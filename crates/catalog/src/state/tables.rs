@@ -163,6 +163,7 @@ impl State {
         records.extend(self.sweeps.records_after(after));
         records.extend(self.holds.records_after(after));
         records.extend(self.quarantine.records_after(after));
+        records.extend(self.policies.records_after(after));
         records.extend(self.registry.records_after(after));
         tables.set(Table::Records, record_rows(records)?);
         tables.set(Table::Definitions, self.definition_rows()?);

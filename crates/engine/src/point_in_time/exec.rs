@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -145,7 +146,11 @@ impl DisplayAs for PointInTimeExec {
                     if let Some(ttl) = lookup.ttl {
                         write!(f, ", ttl={ttl}")?;
                     }
-                    write!(f, ", files={}", lookup.files.len())?;
+                    if let Some(rows) = lookup.visible() {
+                        write!(f, ", filter=[{}]", rows.condition())?;
+                    } else {
+                        write!(f, ", files={}", lookup.files.len())?;
+                    }
                 }
                 Side::Plain { at, time, direction, keys, .. } => {
                     let keys: Vec<String> =
@@ -226,8 +231,10 @@ impl ExecutionPlan for PointInTimeExec {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
+    /// None where they would tell of rows that are hidden.
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        let hides = |side: &Side| matches!(side, Side::View { lookup, .. } if lookup.visible().is_some());
+        (!self.sides.iter().any(hides)).then(|| self.metrics.clone_inner())
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -243,6 +250,7 @@ impl ExecutionPlan for PointInTimeExec {
             metrics: self.metrics.clone(),
             meters: Meters::new(&self.metrics),
             keeps_order: self.keeps_order,
+            hidden: self.sides.iter().map(|_| AtomicU64::new(0)).collect(),
             context,
         };
         let mut answer = RecordBatchReceiverStream::builder(self.schema.clone(), BATCHES_AHEAD);

@@ -50,6 +50,7 @@ pub use spine_times::micros;
 use self::fetch::Gathered;
 use self::meters::Meters;
 use self::working_memory::WorkingMemory;
+use crate::access::{Guard, VisibleRows};
 use crate::data_files::DataFiles;
 
 /// One feature view in one retrieval.
@@ -62,6 +63,15 @@ pub struct Lookup {
     pub cut: Cut,
     /// Columns of the view's table that are wanted, in order.
     pub outputs: Vec<Output>,
+    /// What is kept from the asker.
+    pub guard: Option<Arc<Guard>>,
+}
+
+impl Lookup {
+    /// Which rows may be seen; none where all.
+    pub fn visible(&self) -> Option<&Arc<VisibleRows>> {
+        self.guard.as_ref().and_then(|guard| guard.rows())
+    }
 }
 
 /// Which side of a spine row's time is looked at.
@@ -127,10 +137,12 @@ pub enum NullReason {
     Retracted,
     NotInBatch,
     NullAtSource,
+    /// It is kept from the asker, whatever it is.
+    Hidden,
 }
 
 impl NullReason {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NullKeyOrTime,
         Self::UnknownEntity,
         Self::Later,
@@ -139,6 +151,7 @@ impl NullReason {
         Self::Retracted,
         Self::NotInBatch,
         Self::NullAtSource,
+        Self::Hidden,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -151,6 +164,7 @@ impl NullReason {
             Self::Retracted => "retracted",
             Self::NotInBatch => "not_in_batch",
             Self::NullAtSource => "null_at_source",
+            Self::Hidden => "hidden",
         }
     }
 }

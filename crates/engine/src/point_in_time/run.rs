@@ -5,6 +5,8 @@
 //! order of the lanes. Where order matters, all lanes' values are put straight into their places, if they fit into the query's memory;
 //! else each lane waits, spilled where it must, and all are put together in the spine's order.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
@@ -16,6 +18,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryRese
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, SpillMetrics};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use feature::policy::Mask;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
@@ -27,7 +30,8 @@ use super::meters::Meters;
 use super::nearest::nearest;
 use super::spine_times::micros;
 use super::working_memory::WorkingMemory;
-use super::{Found, Lookup, LookupReport, SpineOrder, gather};
+use super::{Found, Lookup, LookupReport, NullReason, Output, SpineOrder, gather};
+use crate::access::{Guard, VisibleRows};
 use crate::data_files::DataFiles;
 
 /// Of the rows that leave in any order, a lane makes so many bytes at once: few enough to stay near their core.
@@ -49,6 +53,8 @@ pub struct Run {
     pub metrics: ExecutionPlanMetricsSet,
     pub meters: Meters,
     pub keeps_order: bool,
+    /// Rows of the spine, by side, whose keys the asker may not see.
+    pub hidden: Vec<AtomicU64>,
     pub context: Arc<TaskContext>,
 }
 
@@ -213,7 +219,10 @@ impl Run {
         reservation: &MemoryReservation,
     ) -> Result<Found> {
         let _timer = self.meters.assemble_time.timer();
-        let found = fetch::assemble(lookup, parts, rows).await?;
+        let mut found = fetch::assemble(lookup, parts, rows).await?;
+        if let Some(guard) = &lookup.guard {
+            veil(lookup, guard, &mut found, rows);
+        }
         for column in &found.columns {
             reservation.try_grow(column.get_array_memory_size())?;
         }
@@ -316,23 +325,27 @@ impl Run {
         reservation: &MemoryReservation,
     ) -> Result<Vec<Option<Arc<SpineOrder>>>> {
         let _timer = self.meters.order_time.timer();
-        let mut known: Vec<(SpineKey, Arc<SpineOrder>)> = Vec::new();
+        let mut known: Vec<(SpineKey, Arc<SpineOrder>, u64)> = Vec::new();
         let mut orders = Vec::with_capacity(self.sides.len());
-        for side in &self.sides {
+        for (side, counted) in self.sides.iter().zip(&self.hidden) {
             let Side::View { lookup, keys, at } = side else {
                 orders.push(None);
                 continue;
             };
             let types = lookup.version.keys().iter().map(|key| key.data_type.arrow()).collect();
-            let wanted = SpineKey { keys: keys.clone(), at: at.clone(), types };
-            if let Some((_, order)) = known.iter().find(|(known, _)| *known == wanted) {
+            let visible = lookup.visible().cloned();
+            let wanted = SpineKey { keys: keys.clone(), at: at.clone(), types, visible };
+            if let Some((_, order, hidden)) = known.iter().find(|(known, _, _)| *known == wanted) {
+                counted.fetch_add(*hidden, Ordering::Relaxed);
                 orders.push(Some(order.clone()));
                 continue;
             }
             let names = lookup.version.keys().iter().map(|key| key.name.to_string());
-            let order = Arc::new(wanted.order(names, spine)?);
+            let (order, hidden) = wanted.order(names, spine)?;
+            let order = Arc::new(order);
+            counted.fetch_add(hidden, Ordering::Relaxed);
             reservation.try_grow(order.memory())?;
-            known.push((wanted, order.clone()));
+            known.push((wanted, order.clone(), hidden));
             orders.push(Some(order));
         }
         Ok(orders)
@@ -400,7 +413,12 @@ impl Run {
         Ok((columns, reports))
     }
 
-    fn report(&self, reports: Vec<LookupReport>) {
+    fn report(&self, mut reports: Vec<LookupReport>) {
+        let views = self.sides.iter().zip(&self.hidden);
+        let views = views.filter(|(side, _)| matches!(side, Side::View { .. }));
+        for (report, (_, hidden)) in reports.iter_mut().zip(views) {
+            tell_hidden(report, hidden.load(Ordering::Relaxed));
+        }
         let matched: u64 = reports.iter().map(|report| report.matched).sum();
         MetricBuilder::new(&self.metrics).counter("rows_matched", 0).add(matched as usize);
         *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = reports;
@@ -474,21 +492,60 @@ struct SpineKey {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     at: Arc<dyn PhysicalExpr>,
     types: Vec<DataType>,
+    visible: Option<Arc<VisibleRows>>,
 }
 
 impl PartialEq for SpineKey {
     fn eq(&self, other: &Self) -> bool {
-        self.keys == other.keys && *self.at == *other.at && self.types == other.types
+        self.keys == other.keys
+            && *self.at == *other.at
+            && self.types == other.types
+            && self.visible == other.visible
     }
 }
 
 impl SpineKey {
-    fn order(&self, names: impl Iterator<Item = String>, spine: &[RecordBatch]) -> Result<SpineOrder> {
-        let keys = names
-            .zip(&self.keys)
-            .map(|(name, key)| Ok((name, evaluate(key, spine)?)))
-            .collect::<Result<Vec<_>>>()?;
-        SpineOrder::new(&keys, &self.types, &micros(&evaluate(&self.at, spine)?)?)
+    /// The order, and how many rows of the spine stand in no group because the asker may not see what is known of their keys.
+    fn order(&self, names: impl Iterator<Item = String>, spine: &[RecordBatch]) -> Result<(SpineOrder, u64)> {
+        let mut keys = self.keys.iter().map(|key| evaluate(key, spine)).collect::<Result<Vec<_>>>()?;
+        let hidden = match &self.visible {
+            Some(visible) => visible.hide(&mut keys)?,
+            None => 0,
+        };
+        let keys: Vec<(String, ArrayRef)> = names.zip(keys).collect();
+        Ok((SpineOrder::new(&keys, &self.types, &micros(&evaluate(&self.at, spine)?)?)?, hidden))
+    }
+}
+
+/// Masks what was found, and tells of masked features no more than that they are hidden.
+fn veil(lookup: &Lookup, guard: &Guard, found: &mut Found, rows: usize) {
+    for (output, column) in lookup.outputs.iter().zip(&mut found.columns) {
+        let Output::Feature(feature) = output else { continue };
+        let Some(mask) = guard.mask(*feature) else { continue };
+        *column = guard.shown(*feature, column.clone());
+        let Some(name) = lookup.version.definition.features.get(*feature).map(|known| known.name.as_str())
+        else {
+            continue;
+        };
+        for report in found.report.features.iter_mut().filter(|report| report.name == name) {
+            if mask == Mask::Null {
+                report.nulls = BTreeMap::from([(NullReason::Hidden, rows as u64)]);
+                report.defaulted = 0;
+            }
+        }
+    }
+}
+
+/// Rows whose keys were hidden found nothing for that reason, and not because they had none.
+fn tell_hidden(report: &mut LookupReport, hidden: u64) {
+    for feature in report.features.iter_mut().filter(|_| hidden > 0) {
+        let Some(nulls) = feature.nulls.get_mut(&NullReason::NullKeyOrTime) else { continue };
+        let moved = hidden.min(*nulls);
+        *nulls -= moved;
+        if *nulls == 0 {
+            feature.nulls.remove(&NullReason::NullKeyOrTime);
+        }
+        *feature.nulls.entry(NullReason::Hidden).or_default() += moved;
     }
 }
 

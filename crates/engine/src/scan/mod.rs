@@ -11,7 +11,7 @@ mod shown;
 mod survivors;
 
 pub use dealing::deal;
-pub use predicate::{Predicate, taken_over};
+pub use predicate::{Predicate, is_plain, taken_over_guarded};
 pub use pruning::may_hold;
 pub use rows::{BATCH, FILE, FileRows, Meters, RETRACTED, ROW, SEQUENCE};
 pub use shown::Shown;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::access::Guard;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -32,8 +33,24 @@ pub fn taken_over(condition: &Expr, column: impl Fn(&str) -> bool) -> TableProvi
     }
 }
 
+/// The same where some rows or values are kept from the asker: only what can neither fail nor tell of a veiled column comes before
+/// the filter of rows, and nothing else tells which files and pages are read.
+pub fn taken_over_guarded(
+    condition: &Expr,
+    guard: Option<&Guard>,
+    column: impl Fn(&str) -> bool,
+) -> TableProviderFilterPushDown {
+    let Some(guard) = guard else { return taken_over(condition, column) };
+    match taken_over(condition, |name| column(name) && !guard.veils(name)) {
+        TableProviderFilterPushDown::Inexact if guard.rows().is_some() => {
+            TableProviderFilterPushDown::Unsupported
+        }
+        taken => taken,
+    }
+}
+
 /// Comparisons of columns and constants, and what is made of them by AND, OR and NOT.
-fn is_plain(condition: &Expr) -> bool {
+pub fn is_plain(condition: &Expr) -> bool {
     let operand = |expression: &Expr| matches!(expression, Expr::Column(_) | Expr::Literal(..));
     match condition {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {

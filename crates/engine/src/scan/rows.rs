@@ -21,6 +21,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::pages;
 use super::predicate::{Predicate, RowCondition};
+use crate::access::Guard;
 use crate::data_files::{DataFiles, chunk_bytes};
 use crate::point_in_time::working_memory::WorkingMemory;
 use crate::row_batches::{counted, known_at, needs_batches, places};
@@ -66,6 +67,8 @@ pub struct FileRows {
     read: SchemaRef,
     predicate: Option<Arc<Predicate>>,
     condition: Option<RowCondition>,
+    /// What is kept from the asker; the rows that are hidden are among the conditions.
+    guard: Option<Arc<Guard>>,
 }
 
 impl FileRows {
@@ -78,6 +81,7 @@ impl FileRows {
         history: &Schema,
         schema: SchemaRef,
         predicate: Option<Arc<Predicate>>,
+        guard: Option<Arc<Guard>>,
     ) -> Result<Self> {
         let mut fields = schema.fields().to_vec();
         if let Some(predicate) = &predicate {
@@ -92,7 +96,12 @@ impl FileRows {
             Some(predicate) => predicate.on_rows_of(&read)?,
             None => None,
         };
-        Ok(Self { data, schema, read, predicate, condition })
+        Ok(Self { data, schema, read, predicate, condition, guard })
+    }
+
+    /// Whether some rows are hidden, so that numbers of rows tell too much.
+    pub fn hides(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.rows().is_some())
     }
 
     /// What rows are held against.
@@ -110,7 +119,7 @@ impl FileRows {
     ) -> SendableRecordBatchStream {
         let (rows, given) = (self.clone(), self.schema.fields().len());
         let columns: Vec<usize> = (0..given).collect();
-        let condition = self.condition.clone();
+        let (condition, guard) = (self.condition.clone(), self.guard.clone());
         let batches = stream::once(async move { rows.open(file, batch_rows, meters, memory).await })
             .try_flatten()
             .map(move |batch| {
@@ -119,7 +128,11 @@ impl FileRows {
                     Some(condition) => condition.filter(&batch)?,
                     None => batch,
                 };
-                Ok(if batch.num_columns() == given { batch } else { batch.project(&columns)? })
+                let batch = if batch.num_columns() == given { batch } else { batch.project(&columns)? };
+                match &guard {
+                    Some(guard) => guard.masked(batch),
+                    None => Ok(batch),
+                }
             })
             .boxed();
         // Where no row is left of many batches, nobody above would give way to other tasks.

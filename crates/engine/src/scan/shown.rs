@@ -16,13 +16,18 @@ pub struct Shown<'a> {
     pub pruned: usize,
     pub schema: &'a Schema,
     pub predicate: Option<&'a Predicate>,
+    /// Whether the number of files would tell of rows that are hidden.
+    pub hides: bool,
 }
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, version, files, pruned, schema, predicate } = self;
-        write!(f, "{node}: {}, files={files}", version.label())?;
-        if *pruned > 0 {
+        let Self { node, version, files, pruned, schema, predicate, hides } = self;
+        write!(f, "{node}: {}", version.label())?;
+        if !hides {
+            write!(f, ", files={files}")?;
+        }
+        if *pruned > 0 && !hides {
             write!(f, ", files_pruned={pruned}")?;
         }
         let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();

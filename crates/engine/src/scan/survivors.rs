@@ -34,6 +34,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::rows::{RETRACTED, ROW, SEQUENCE};
 use super::runs::LastOfRuns;
 use super::{FileRows, Meters, Predicate, Shown, deal};
+use crate::access::Guard;
 use crate::data_files::DataFiles;
 use crate::history::HistoryExec;
 use crate::point_in_time::working_memory::WorkingMemory;
@@ -60,6 +61,14 @@ pub struct Wanted {
     /// What is given: some columns of the view's table.
     pub schema: SchemaRef,
     pub limit: Option<usize>,
+    /// What is kept from the asker; the rows that are hidden are in the predicate.
+    pub guard: Option<Arc<Guard>>,
+}
+
+impl Wanted {
+    fn hides(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.rows().is_some())
+    }
 }
 
 #[derive(Debug)]
@@ -182,7 +191,8 @@ impl DisplayAs for SurvivorsExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Wanted { version, files, pruned, schema, predicate, limit, .. } = &self.wanted;
         let (files, pruned, predicate) = (files.len(), *pruned, predicate.as_deref());
-        write!(f, "{}", Shown { node: self.name(), version, files, pruned, schema, predicate })?;
+        let hides = self.wanted.hides();
+        write!(f, "{}", Shown { node: self.name(), version, files, pruned, schema, predicate, hides })?;
         match limit {
             Some(limit) => write!(f, ", fetch={limit}"),
             None => Ok(()),
@@ -226,7 +236,7 @@ impl ExecutionPlan for SurvivorsExec {
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        (!self.wanted.hides()).then(|| self.metrics.clone_inner())
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -323,7 +333,8 @@ impl Wanted {
         meters: &Meters,
         baseline: &BaselineMetrics,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let rows = FileRows::new(self.data.clone(), &self.history, read.clone(), self.predicate.clone())?;
+        let (predicate, guard) = (self.predicate.clone(), self.guard.clone());
+        let rows = FileRows::new(self.data.clone(), &self.history, read.clone(), predicate, guard)?;
         let batch_rows = context.session_config().batch_size().max(1);
         let held = MemoryConsumer::new(format!("SurvivorsExec[{partition}]")).register(context.memory_pool());
         let memory = WorkingMemory::beside(&held);

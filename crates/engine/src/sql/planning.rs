@@ -77,6 +77,10 @@ impl ExtensionPlanner for PointInTimePlanner {
                             "the feature view of a point-in-time join was planned away: {logical}"
                         );
                     };
+                    if let Some(guard) = table.guard() {
+                        let columns = logical.schema().fields().iter().map(|field| field.name().as_str());
+                        guard.allow(table.version(), columns)?;
+                    }
                     let mut outputs = Vec::new();
                     for field in logical.schema().fields() {
                         let Some(output) = table.output(field.name()) else {
@@ -95,6 +99,7 @@ impl ExtensionPlanner for PointInTimePlanner {
                         ttl: *ttl,
                         cut: *cut,
                         outputs,
+                        guard: table.guard().cloned(),
                     };
                     sides.push(Side::View { lookup, keys, at });
                 }

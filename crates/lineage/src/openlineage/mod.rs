@@ -189,7 +189,9 @@ impl Telling<'_> {
             | Record::Swept(_)
             | Record::RetentionSet(_)
             | Record::HoldPlaced(_)
-            | Record::HoldLifted(_) => {}
+            | Record::HoldLifted(_)
+            // Who may see something is no lineage.
+            | Record::PoliciesApplied(_) => {}
         }
     }
 

@@ -46,6 +46,7 @@ pub fn subjects(record: &Record) -> Vec<Node> {
         | Record::Swept(_)
         | Record::RetentionSet(_)
         | Record::HoldPlaced(_)
-        | Record::HoldLifted(_) => Vec::new(),
+        | Record::HoldLifted(_)
+        | Record::PoliciesApplied(_) => Vec::new(),
     }
 }

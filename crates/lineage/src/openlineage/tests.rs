@@ -69,6 +69,7 @@ fn manifest(columns: &[&str], lineage: Vec<Edge>) -> Manifest {
         lineage,
         target: String::new(),
         split: None,
+        policy: None,
     }
 }
 

@@ -43,7 +43,7 @@ impl Gate {
         };
         let known_by = match authentication {
             Authentication::None => {
-                KnownBy::Nothing(Caller { principal: principal.to_owned(), roles: Vec::new() })
+                KnownBy::Nothing(Caller { principal: principal.to_owned(), ..Caller::default() })
             }
             Authentication::Tokens(file) => KnownBy::Tokens(TokenFile::open(file).map_err(said("--tokens"))?),
             Authentication::Jwt(options) => {

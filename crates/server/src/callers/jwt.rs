@@ -1,5 +1,6 @@
 //! Tokens of an identity provider: JSON Web Tokens, checked against its public keys.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,7 +95,31 @@ impl Jwt {
                 self.principal_claim
             ))
         })?;
-        Ok(Caller { principal: principal.to_owned(), roles: roles(claims.get(&self.roles_claim)) })
+        let roles = roles(claims.get(&self.roles_claim));
+        let claims = self.others(&claims);
+        Ok(Caller { principal: principal.to_owned(), roles, claims })
+    }
+}
+
+/// Claims that say how the token itself is to be taken.
+const OF_THE_TOKEN: [&str; 8] = ["iss", "aud", "exp", "nbf", "iat", "jti", "azp", "nonce"];
+
+impl Jwt {
+    /// What policies may ask of the bearer: texts, and lists of them.
+    fn others(&self, claims: &Map<String, Value>) -> BTreeMap<String, Vec<String>> {
+        let kept = claims.iter().filter(|(name, _)| {
+            !OF_THE_TOKEN.contains(&name.as_str()) && **name != self.roles_claim && is_name(name)
+        });
+        let values = |claim: &Value| -> Vec<String> {
+            let texts: Vec<&str> = match claim {
+                Value::String(text) => vec![text],
+                Value::Array(texts) => texts.iter().filter_map(Value::as_str).collect(),
+                _ => Vec::new(),
+            };
+            texts.into_iter().filter(|text| is_name(text)).take(ROLES).map(str::to_owned).collect()
+        };
+        let kept = kept.map(|(name, claim)| (name.clone(), values(claim)));
+        kept.filter(|(_, values)| !values.is_empty()).take(ROLES).collect()
     }
 }
 

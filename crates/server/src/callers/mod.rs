@@ -9,6 +9,8 @@ mod ticket_key;
 mod token_file;
 mod watched_file;
 
+use std::collections::BTreeMap;
+
 pub(crate) use gate::{Authenticated, Gate};
 pub use jwt::{JwtKeys, JwtOptions};
 pub(crate) use options::Access;
@@ -17,12 +19,14 @@ pub(crate) use ticket_key::TicketKey;
 pub use token_file::{NewToken, create as create_token};
 
 /// Who makes a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Caller {
     /// In whose name the log keeps what the call writes and reads.
     pub principal: String,
-    /// What the token says that the principal is. Nothing is decided by them yet.
+    /// What the token says that the principal is; policies decide by it.
     pub roles: Vec<String>,
+    /// Other claims of the token that are texts or lists of texts.
+    pub claims: BTreeMap<String, Vec<String>>,
 }
 
 /// The longest name of a principal or a role.

@@ -162,7 +162,7 @@ fn read(text: &str) -> Result<Tokens, String> {
         }
         let expires = token.expires.as_deref().map(str::parse::<Timestamp>).transpose();
         let expires = expires.map_err(|error| said(&format!("`expires`: {error}")))?;
-        let caller = Caller { principal: token.principal, roles: token.roles };
+        let caller = Caller { principal: token.principal, roles: token.roles, ..Caller::default() };
         Ok(Known { digest, expires, caller })
     });
     known.collect::<Result<_, _>>().map(Tokens)

@@ -148,7 +148,7 @@ impl Serving {
     ) -> Result<FullAudit> {
         let started = Instant::now();
         let held = self.memory().reserve("audit");
-        let set = self.recorded(request.training_set, &held).await?;
+        let set = self.recorded(request.training_set, &held, author).await?;
         let names: Vec<&str> =
             set.manifest.references.iter().map(|reference| reference.output.as_str()).collect();
         let rows = set.spine.num_rows();
@@ -260,7 +260,7 @@ impl Serving {
         let held = self.memory().reserve("audit");
         let bytes: usize = table.batches.iter().map(RecordBatch::get_array_memory_size).sum();
         held.grow(2 * bytes as u64)?;
-        let session = self.engine.ordered_session(self.engine.snapshot(None).await?)?;
+        let session = self.engine.ordered_session(self.snapshot_for(None, author).await?)?;
         let plan = session.rows("table", table.schema.clone(), table.batches.clone())?;
         let at = features::time_column(plan.schema(), request.at.as_deref())?;
         refuse_naive(&table.schema, &at)?;
@@ -344,6 +344,16 @@ impl Serving {
         let view = &resolved.views[feature.view];
         let version = view.table.version();
         let declared = &version.definition.features[feature.feature];
+        // Whoever is told where values differ from those of the store learns them.
+        if view.table.guard().and_then(|guard| guard.mask(feature.feature)).is_some() {
+            return Err(Error::new(
+                Kind::Forbidden,
+                format!(
+                    "`{}` is masked, and cannot be audited by who may not see it; leave it out",
+                    feature.reference
+                ),
+            ));
+        }
         let values = column(table, &claim.column)?;
         let answer = knowable.column(claim.feature);
         let Some(kind) = comparable(values.data_type(), answer.data_type()) else {
@@ -367,7 +377,8 @@ impl Serving {
             .map(|row| row as u32)
             .collect();
         let times = micros(column(table, at)?)?;
-        let order = Arc::new(order_of(version, table, column(table, at)?)?);
+        let guard = view.table.guard().map(|guard| &**guard);
+        let order = Arc::new(order_of(version, table, column(table, at)?, guard)?);
         held.grow(order.memory() as u64)?;
         let snapshot = session.snapshot();
         let files: &Arc<Vec<VisibleFile>> = view.table.files();

@@ -278,7 +278,7 @@ impl Serving {
             return Ok(FullDiff { report, schema, batches: Vec::new() });
         }
         let place = self.reads.reserve(&Traced::default())?;
-        let comparison = self.compare(&request, &mut report, &held).await?;
+        let comparison = self.compare(&request, &mut report, &held, author).await?;
         let examples = request.examples.min(MOST_EXAMPLES);
         comparison.count(&mut report, examples)?;
         comparison.row_examples(&mut report, examples)?;
@@ -303,9 +303,15 @@ impl Serving {
         Ok(FullDiff { report, schema, batches })
     }
 
-    async fn compare(&self, request: &DiffRequest, report: &mut Diff, held: &Reserved) -> Result<Comparison> {
-        let a = self.recorded(request.a, held).await?;
-        let b = self.recorded(request.b, held).await?;
+    async fn compare(
+        &self,
+        request: &DiffRequest,
+        report: &mut Diff,
+        held: &Reserved,
+        author: &Author,
+    ) -> Result<Comparison> {
+        let a = self.recorded(request.a, held, author).await?;
+        let b = self.recorded(request.b, held, author).await?;
         let keys = keys_of(&a, &b)?;
         report.aligned_on = keys.iter().cloned().chain([a.manifest.spine.at.clone()]).collect();
         report.columns = column_changes(&a, &b);

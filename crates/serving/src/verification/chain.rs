@@ -372,6 +372,7 @@ impl<'a> Walk<'a> {
                 Named::TrainingSet(record) => Role::TrainingSet(Box::new(record.clone())),
                 Named::Reads(record) => Role::Reads { reads: record.reads },
                 Named::Observation => Role::Observation,
+                Named::MaskKey => Role::MaskKey,
             };
             Reference { sequence, object: object.clone(), role }
         };

@@ -56,6 +56,7 @@ pub(super) enum Role {
         reads: u64,
     },
     Observation,
+    MaskKey,
 }
 
 /// What the log says of the files of a manifest.
@@ -260,6 +261,13 @@ impl Checker {
                     Err(why) => Some(why),
                 };
                 found.faults.extend(wrong.map(|why| fault(why).harming(Harm::Profile { batch })));
+            }
+            Role::MaskKey => {
+                let wrong = match self.whole(&object.path, object.bytes, object.digest).await? {
+                    Ok(_) => None,
+                    Err(why) => Some(why),
+                };
+                found.faults.extend(wrong.map(|why| fault(why).harming(Harm::MaskKey)));
             }
             Role::Observation => {
                 let wrong = self.json(&object).await?;

@@ -72,6 +72,8 @@ pub enum Harm {
     Reads,
     /// What another system said of a run, a model or a deployment.
     Observation,
+    /// Masks that hash: what they show cannot be made again.
+    MaskKey,
     /// Opening the store takes longer; no answer changes.
     Opening,
 }
@@ -167,6 +169,7 @@ impl fmt::Display for Harm {
                 write!(f, "the profile of batch {batch}, with which later ones are compared")
             }
             Self::Reads => f.write_str("what is known of ad-hoc reads"),
+            Self::MaskKey => f.write_str("masks that hash values: what they showed cannot be made again"),
             Self::Observation => f.write_str("what another system said of a run, a model or a deployment"),
             Self::Opening => f.write_str("opening, which takes longer; no answer changes"),
         }

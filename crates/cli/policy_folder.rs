@@ -1,0 +1,33 @@
+//! The policies beside definitions: every `.cedar` in their folder's `policies`.
+
+use std::path::Path;
+
+use feature::policy::PolicyFile;
+use serving::Result;
+
+use crate::session::file_error;
+
+/// The policies of a folder of definitions; none where it has no `policies` or nothing is in it: then the store's stay as they are.
+pub fn beside(definitions: &Path) -> Result<Option<Vec<PolicyFile>>> {
+    let folder = definitions.join("policies");
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let files = of(&folder)?;
+    Ok((!files.is_empty()).then_some(files))
+}
+
+/// Every `.cedar` of a folder, by its bare name and in the order of the names.
+pub fn of(folder: &Path) -> Result<Vec<PolicyFile>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| file_error(folder, error))? {
+        let path = entry.map_err(|error| file_error(folder, error))?.path();
+        if path.extension().is_some_and(|ending| ending == "cedar") {
+            let text = std::fs::read_to_string(&path).map_err(|error| file_error(&path, error))?;
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            files.push(PolicyFile { name, text });
+        }
+    }
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(files)
+}

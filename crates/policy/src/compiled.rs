@@ -1,0 +1,88 @@
+//! Policies that are ready to decide.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use cedar_policy::{Authorizer, Decision as Verdict, PolicySet};
+use feature::policy::{Action, Asker, Decision, Mask, Policies, Resource, RowFilter};
+
+use crate::entities::Types;
+use crate::errors::{PolicyError, PolicyErrors};
+use crate::source::Written;
+
+/// A set of policies, with what its annotations say.
+pub struct Compiled {
+    set: PolicySet,
+    shown: BTreeMap<String, (Option<Mask>, Option<String>)>,
+    types: Types,
+    authorizer: Authorizer,
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Compiled({} policies)", self.shown.len())
+    }
+}
+
+impl Compiled {
+    pub(crate) fn new(written: BTreeMap<String, Written>) -> Result<Self, PolicyErrors> {
+        let wrong = |message: String| {
+            PolicyErrors::new(vec![PolicyError { file: "policies".to_owned(), line: 1, column: 1, message }])
+        };
+        let types = Types::new().map_err(wrong)?;
+        let mut shown = BTreeMap::new();
+        let mut policies = Vec::new();
+        for (id, Written { policy, mask, rows }) in written {
+            policies.push(policy);
+            shown.insert(id, (mask, rows));
+        }
+        let set = PolicySet::from_policies(policies).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { set, shown, types, authorizer: Authorizer::new() })
+    }
+}
+
+impl Policies for Compiled {
+    /// What forbids wins over what permits, and without a permit nothing is allowed. Of the permits that apply all masks and filters
+    /// count: the strongest mask, and the rows that pass every filter.
+    fn decide(&self, asker: &Asker, action: Action, resource: Resource<'_>) -> Decision {
+        let failed = |error: String| Decision { errors: vec![error], ..Decision::default() };
+        let (request, entities) = match self.types.request(asker, action, resource) {
+            Ok(asked) => asked,
+            Err(error) => return failed(error),
+        };
+        let response = self.authorizer.is_authorized(&request, &self.set, &entities);
+        // Cedar passes over a policy that it cannot evaluate; one that forbids or masks must not be passed over.
+        let errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
+        let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+        policies.sort();
+        if !errors.is_empty() || response.decision() == Verdict::Deny {
+            return Decision { errors, policies, ..Decision::default() };
+        }
+        let mut decision = Decision { allowed: true, ..Decision::default() };
+        for id in &policies {
+            let Some((mask, rows)) = self.shown.get(id) else { continue };
+            decision.mask = match (decision.mask, *mask) {
+                (Some(one), Some(other)) => Some(one.stronger(other)),
+                (one, other) => one.or(other),
+            };
+            if let Some(sql) = rows
+                && !decision.rows.iter().any(|known| known.sql == *sql)
+            {
+                decision.rows.push(RowFilter { sql: sql.clone(), policy: id.clone() });
+            }
+        }
+        decision.rows.sort();
+        decision.policies = policies;
+        decision
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.shown.keys().cloned().collect()
+    }
+
+    fn row_filters(&self) -> Vec<RowFilter> {
+        let filters = self.shown.iter();
+        let filters = filters.filter_map(|(id, (_, rows))| Some((id.clone(), rows.clone()?)));
+        filters.map(|(policy, sql)| RowFilter { sql, policy }).collect()
+    }
+}

@@ -1,0 +1,122 @@
+//! Who asks and what for, as Cedar's entities.
+
+use std::collections::{HashMap, HashSet};
+
+use cedar_policy::{
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
+};
+use feature::definition::About;
+use feature::policy::{Action, Asker, Resource};
+
+/// The types that the schema names.
+pub struct Types {
+    user: EntityTypeName,
+    role: EntityTypeName,
+    group: EntityTypeName,
+    project: EntityTypeName,
+    view: EntityTypeName,
+    feature: EntityTypeName,
+    purpose: EntityTypeName,
+    action: EntityTypeName,
+}
+
+/// The claim whose values are groups.
+const GROUPS: &str = "groups";
+
+impl Types {
+    pub fn new() -> Result<Self, String> {
+        let named = |name: &str| name.parse::<EntityTypeName>().map_err(|error| error.to_string());
+        Ok(Self {
+            user: named("User")?,
+            role: named("Role")?,
+            group: named("Group")?,
+            project: named("Project")?,
+            view: named("View")?,
+            feature: named("Feature")?,
+            purpose: named("Purpose")?,
+            action: named("Action")?,
+        })
+    }
+
+    /// The request, and the entities that it is about.
+    ///
+    /// # Errors
+    /// What Cedar refuses of them.
+    pub fn request(
+        &self,
+        asker: &Asker,
+        action: Action,
+        resource: Resource<'_>,
+    ) -> Result<(Request, Entities), String> {
+        let user = self.user(asker)?;
+        let of = self.resource(resource)?;
+        let purpose = uid(&self.purpose, asker.purpose.as_str());
+        let context = [("purpose".to_owned(), RestrictedExpression::new_entity_uid(purpose))];
+        let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
+        let request = Request::new(user.uid(), uid(&self.action, action.as_str()), of.uid(), context, None)
+            .map_err(|error| error.to_string())?;
+        let entities = Entities::from_entities([user, of], None).map_err(|error| error.to_string())?;
+        Ok((request, entities))
+    }
+
+    fn user(&self, asker: &Asker) -> Result<Entity, String> {
+        let roles = asker.roles.iter().map(|role| uid(&self.role, role));
+        let groups = asker.claims.get(GROUPS).into_iter().flatten();
+        let groups = groups.map(|group| uid(&self.group, group));
+        let parents: HashSet<EntityUid> = roles.chain(groups).collect();
+        let attributes = [("name".to_owned(), text(&asker.principal))];
+        let tags = asker.claims.iter().map(|(name, values)| (name.clone(), texts(values)));
+        Entity::new_with_tags(uid(&self.user, &asker.principal), attributes, parents, tags)
+            .map_err(|error| error.to_string())
+    }
+
+    fn resource(&self, resource: Resource<'_>) -> Result<Entity, String> {
+        let id = resource.to_string();
+        let mut attributes: HashMap<String, RestrictedExpression> = HashMap::new();
+        let mut set = |name: &str, value: RestrictedExpression| attributes.insert(name.to_owned(), value);
+        let (kind, parents) = match resource {
+            Resource::Project(_) => (&self.project, HashSet::new()),
+            Resource::View(view) => {
+                set("name", text(view.name.as_str()));
+                set("project", text(view.project.as_str()));
+                set("entity", text(view.entity.as_str()));
+                set("tags", texts(&view.about.tags));
+                if let Some(owner) = &view.about.owner {
+                    set("owner", text(owner));
+                }
+                (&self.view, HashSet::from([uid(&self.project, view.project.as_str())]))
+            }
+            Resource::Feature(view, feature) => {
+                set("name", text(feature.name.as_str()));
+                set("view", text(view.name.as_str()));
+                set("project", text(view.project.as_str()));
+                set("type", text(&feature.data_type.to_string()));
+                if let Some(unit) = &feature.unit {
+                    set("unit", text(unit));
+                }
+                let About { owner, tags, .. } = &feature.about;
+                let tags: Vec<String> = tags.iter().chain(&view.about.tags).cloned().collect();
+                set("tags", texts(&tags));
+                if let Some(owner) = owner.as_ref().or(view.about.owner.as_ref()) {
+                    set("owner", text(owner));
+                }
+                let view_id = Resource::View(view).to_string();
+                let parents = [uid(&self.view, &view_id), uid(&self.project, view.project.as_str())];
+                (&self.feature, HashSet::from(parents))
+            }
+        };
+        Entity::new(uid(kind, &id), attributes, parents).map_err(|error| error.to_string())
+    }
+}
+
+fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+}
+
+fn text(value: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.to_owned())
+}
+
+fn texts(values: &[String]) -> RestrictedExpression {
+    RestrictedExpression::new_set(values.iter().map(|value| text(value)))
+}

@@ -1,0 +1,119 @@
+//! Policies as records: applied, in force, changed and lifted.
+
+use feature::Sequence;
+use feature::policy::{Action, Asker, Purpose};
+use serving::Kind;
+
+use super::{apply, govern, with_role};
+use crate::suite::column_lineage::store;
+use crate::suite::stores::{author, select};
+
+#[tokio::test]
+async fn policies_are_in_force_from_their_entry_on_and_until_they_are_lifted() {
+    let serving = store::with(|_, rows| rows).await;
+    let read = || select_as(&serving, "SELECT count(*) FROM weather", "guest");
+    assert!(read().await.is_ok(), "nothing is governed yet");
+    govern(&serving, "").await;
+    let head = serving.catalog().state().head.sequence;
+    let denied = read().await.unwrap_err();
+    assert_eq!(denied.kind(), Kind::Forbidden);
+    assert_eq!(
+        denied.to_string(),
+        "`weather@1` may not be read by `ann`: no policy permits it; ask whoever governs the store"
+    );
+    // The same again is no entry.
+    govern(&serving, "").await;
+    assert_eq!(serving.catalog().state().head.sequence, head);
+    // Earlier snapshots are no way round: the policies are those of now.
+    let earlier = select_as(&serving, "SELECT * FROM at_sequence('weather', 3)", "guest").await;
+    assert_eq!(earlier.unwrap_err().kind(), Kind::Forbidden);
+    assert!(select(&serving, "SELECT * FROM weather").await.is_ok(), "the tester may read");
+    let refused = serving.lift_policies("no more", &with_role("guest")).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden);
+    serving.lift_policies("a mistake", &author()).await.unwrap();
+    assert!(read().await.is_ok());
+    let asker = Asker { principal: "ann".to_owned(), ..Asker::default() };
+    let ruling =
+        async |at: u64| serving.ruling("weather", &asker, Action::Read, Some(Sequence(at))).await.unwrap();
+    let (before, then, after) = (ruling(head.0 - 1).await, ruling(head.0).await, ruling(head.0 + 1).await);
+    assert_eq!([before.policies, then.policies, after.policies], [None, Some(1), None]);
+    assert_eq!([before.view.allowed, then.view.allowed, after.view.allowed], [true, false, true]);
+}
+
+async fn select_as(
+    serving: &serving::Serving,
+    sql: &str,
+    role: &str,
+) -> serving::Result<Vec<arrow::array::RecordBatch>> {
+    serving.retrieve(serving::Query::sql(sql), &with_role(role)).await?.collect().await
+}
+
+#[tokio::test]
+async fn wrong_policies_are_not_applied() {
+    let serving = store::with(|_, rows| rows).await;
+    let head = serving.catalog().state().head.sequence;
+    for (text, told) in [
+        ("permit(principal, action, resource)", "base.cedar:1:36"),
+        ("// nothing", "would be allowed to anybody"),
+        ("permit(principal == User::\"eve\", action, resource);", "could not change them again"),
+        ("@rows(\"temp > 3\") permit(principal, action, resource);", "fits the keys of no feature view"),
+        (
+            "@rows(\"upper(origin) = 'JFK'\") permit(principal, action, resource);",
+            "may only compare keys with constants",
+        ),
+        ("@rows(\"origin\") permit(principal, action, resource);", "not true or false"),
+    ] {
+        let error = apply(&serving, text, &author()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid, "{text}");
+        assert!(error.to_string().contains(told), "{text}\n{error}");
+    }
+    assert_eq!(serving.catalog().state().head.sequence, head);
+}
+
+#[tokio::test]
+async fn who_may_not_govern_ingest_or_withdraw_does_not() {
+    let serving = store::with(|_, rows| rows).await;
+    govern(&serving, "permit(principal, action == Action::\"read\", resource);").await;
+    let guest = with_role("guest");
+    let change = apply(&serving, "permit(principal, action, resource);", &guest).await;
+    assert_eq!(change.unwrap_err().kind(), Kind::Forbidden);
+    let rows = crate::suite::tables::table(store::TABLES[3].1);
+    let request = crate::suite::stores::rows("weather", vec![rows]);
+    let refused = serving.ingest(request, &guest, std::sync::Arc::new(|_| ())).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden);
+    assert!(refused.to_string().contains("may not ingest `default.weather`"), "{refused}");
+    let request = serving::RollbackRequest {
+        node: "weather@1".to_owned(),
+        undo: false,
+        derived: false,
+        reason: Some("no".to_owned()),
+    };
+    // It is the last version: that is told of, or that it is not allowed, and neither is done.
+    assert!(serving.rollback(&request, &guest).await.is_err());
+}
+
+#[tokio::test]
+async fn purposes_decide() {
+    let serving = store::with(|_, rows| rows).await;
+    govern(
+        &serving,
+        "permit(principal, action == Action::\"read\", resource) when { context.purpose == Purpose::\"train\" };",
+    )
+    .await;
+    let mut guest = with_role("guest");
+    let read = async |by: &catalog::Author| {
+        serving.retrieve(serving::Query::sql("SELECT temp FROM weather"), by).await.map(|_| ())
+    };
+    assert_eq!(read(&guest).await.unwrap_err().kind(), Kind::Forbidden);
+    guest.purpose = Purpose::Train;
+    read(&guest).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_without_policies_shows_nothing_of_a_governed_store() {
+    let serving = store::with(|_, rows| rows).await;
+    govern(&serving, "").await;
+    let other = serving::Serving::new(serving.catalog().clone());
+    let refused = other.retrieve(serving::Query::sql("SELECT temp FROM weather"), &author()).await;
+    assert_eq!(refused.err().unwrap().kind(), Kind::Forbidden);
+}

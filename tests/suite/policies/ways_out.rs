@@ -1,0 +1,232 @@
+//! Every way that a value leaves by: SQL, retrieval, replay, explanation, audit, comparison, lineage.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use catalog::Author;
+use serving::{
+    AuditRequest, ExplainValueRequest, HistoricalRequest, Kind, Query, RefreshRequest, Serving, TrainingSet,
+};
+
+use super::{govern, with_role};
+use crate::suite::column_lineage::store;
+use crate::suite::stores::{author, files, spine};
+use crate::suite::tables::table;
+
+/// A guest sees JFK alone, no `visib`, coarse `temp`, hashed `sky`, and may not read `carrier`.
+const POLICIES: &str = "
+@id(\"jfk\") @rows(\"origin = 'JFK'\")
+permit(principal in Role::\"guest\", action == Action::\"read\", resource is View);
+permit(principal in Role::\"guest\", action == Action::\"read\", resource is Feature);
+@mask(\"null\") permit(principal in Role::\"guest\", action, resource == Feature::\"default.weather.visib\");
+@mask(\"round:10\") permit(principal in Role::\"guest\", action, resource == Feature::\"default.weather.temp\");
+@mask(\"hash\") permit(principal in Role::\"guest\", action, resource == Feature::\"default.weather.sky\");
+@id(\"no-carriers\")
+forbid(principal in Role::\"guest\", action, resource == Feature::\"default.departures.carrier\");
+permit(principal in Role::\"analyst\", action == Action::\"read\", resource);
+";
+
+const SPINE: &str = "
+    origin string | at timestamp
+    JFK           | 2013-01-01T06:30:00Z
+    EWR           | 2013-01-01T06:30:00Z
+    null          | 2013-01-01T06:30:00Z
+    BOS           | 2013-01-01T06:30:00Z";
+
+async fn governed() -> Serving {
+    let serving = store::with(|_, rows| rows).await;
+    // Planes have no origin: of them a guest sees nothing.
+    govern(&serving, POLICIES).await;
+    serving
+}
+
+async fn read(serving: &Serving, sql: &str, by: &Author) -> serving::Result<Vec<RecordBatch>> {
+    serving.retrieve(Query::sql(sql), by).await?.collect().await
+}
+
+async fn refusal(serving: &Serving, sql: &str) -> String {
+    let error = read(serving, sql, &with_role("guest")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Forbidden, "{error}");
+    error.to_string()
+}
+
+async fn retrieved(serving: &Serving, features: &[&str], by: &Author) -> serving::Result<TrainingSet> {
+    let request = HistoricalRequest::new(features.iter().copied());
+    serving.historical(spine(vec![table(SPINE)]), request, by).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn denied_columns_are_refused_by_name_with_the_policy() {
+    let serving = governed().await;
+    for sql in [
+        "SELECT * FROM departures",
+        "SELECT count(carrier) FROM departures",
+        "SELECT delay FROM departures WHERE carrier = 'UA'",
+        "SELECT carrier FROM history('departures')",
+        "SELECT origin FROM history('departures') WHERE carrier IS NULL",
+        "SELECT f.carrier FROM weather w ASOF JOIN departures f MATCH_CONDITION (w.valid_at >= f.valid_at) ON w.origin = f.origin",
+    ] {
+        let told = refusal(&serving, sql).await;
+        assert!(
+            told.starts_with(
+                "`departures@1.carrier` may not be read: the policy `no-carriers` forbids it; leave it out"
+            ),
+            "{sql}\n{told}"
+        );
+    }
+    let told = refusal(&serving, "SELECT seats FROM planes").await;
+    assert!(told.contains("the policy `jfk` shows rows where `origin = 'JFK'`"), "{told}");
+    assert!(read(&serving, "SELECT delay FROM departures", &with_role("guest")).await.is_ok());
+    let error = retrieved(&serving, &["departures.carrier"], &with_role("guest")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Forbidden);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retrieval_shows_what_may_be_seen_and_says_what_is_hidden() {
+    let serving = governed().await;
+    let features = ["weather.temp", "weather.visib", "weather.sky", "departures.delay"];
+    let set = retrieved(&serving, &features, &with_role("guest")).await.unwrap();
+    let batch = &set.batches[0];
+    let ints = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<arrow::datatypes::Int64Type>();
+    let temp = ints("temp");
+    assert_eq!(temp.iter().collect::<Vec<_>>(), [None, None, None, None], "JFK has none at six");
+    assert_eq!(ints("visib").null_count(), 4);
+    assert_eq!(ints("delay").iter().collect::<Vec<_>>(), [Some(-2), None, None, None]);
+    let sky = batch.column_by_name("sky").unwrap().as_string::<i32>();
+    assert_eq!((sky.value(0).len(), sky.null_count()), (32, 3));
+    assert_ne!(sky.value(0), "rain");
+    let nulls = |output: &str| {
+        let found = set.report.features.iter().find(|found| found.output == output).unwrap();
+        let nulls = found.nulls.iter().map(|(reason, cells)| format!("{reason} {cells}"));
+        nulls.collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(nulls("visib"), "hidden 4");
+    assert_eq!(nulls("temp"), "hidden 1, null_at_source 1, null_key_or_time 1, unknown_entity 1");
+    // What nobody knows and what is hidden are told apart by the key alone.
+    assert_eq!(nulls("delay"), "hidden 1, null_key_or_time 1, unknown_entity 1");
+    let manifest = serving.manifest(set.report.training_set.unwrap()).await.unwrap();
+    let policy = manifest.policy.unwrap();
+    assert_eq!((policy.number, policy.principal.as_str()), (1, "ann"));
+    assert_eq!(policy.views[0].rows, [("jfk".to_owned(), "origin = 'JFK'".to_owned())]);
+    assert_eq!(policy.views[0].masks["temp"], "round:10");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_is_made_again_as_it_was_shown_or_not_at_all() {
+    let serving = governed().await;
+    let features = ["weather.temp", "weather.visib", "weather.sky"];
+    let masked = retrieved(&serving, &features, &with_role("guest")).await.unwrap();
+    let masked = masked.report.training_set.unwrap();
+    let whole = retrieved(&serving, &features, &with_role("analyst")).await.unwrap();
+    let whole = whole.report.training_set.unwrap();
+    // As recorded, also for those who may see more.
+    for by in [with_role("guest"), with_role("analyst"), author()] {
+        let (report, _) = serving.replay(masked, &by).await.unwrap();
+        assert_eq!(report.digest, report.rebuilt);
+    }
+    let (report, _) = serving.replay(whole, &with_role("analyst")).await.unwrap();
+    assert_eq!(report.digest, report.rebuilt);
+    let guest = with_role("guest");
+    let told = |error: serving::Error| {
+        assert_eq!(error.kind(), Kind::Forbidden, "{error}");
+        assert!(error.to_string().contains("with less it would be another set"), "{error}");
+    };
+    told(serving.replay(whole, &guest).await.err().unwrap());
+    told(serving.stretch(whole, 0..4, &guest).await.err().unwrap());
+    told(serving.diff(serving::DiffRequest::new(masked, whole), false, &guest).await.err().unwrap());
+    // A stretch that somebody else had rebuilt is at hand, and is not given either.
+    serving.stretch(whole, 0..4, &with_role("analyst")).await.unwrap();
+    told(serving.stretch(whole, 0..4, &guest).await.err().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explanations_tell_no_more_than_queries() {
+    let serving = governed().await;
+    let request = |feature: &str, origin: &str| -> ExplainValueRequest {
+        let json = serde_json::json!({
+            "feature": feature, "key": { "origin": origin }, "at": "2013-01-01T06:30:00Z"
+        });
+        serde_json::from_value(json).unwrap()
+    };
+    let guest = with_role("guest");
+    let hidden = serving.explain_value(request("weather.temp", "EWR"), &guest).await.unwrap();
+    assert_eq!(hidden.null_reason.as_deref(), Some("hidden"));
+    assert!(hidden.winner.is_none() && hidden.losers.is_empty() && hidden.losers_by_reason.is_empty());
+    // An airport that there is not is no other than one that is hidden.
+    let unknown = serving.explain_value(request("weather.temp", "XXX"), &guest).await.unwrap();
+    assert_eq!(unknown.null_reason, hidden.null_reason);
+    let masked = serving.explain_value(request("weather.visib", "JFK"), &guest).await.unwrap();
+    assert_eq!((masked.value, masked.null_reason.as_deref()), (None, Some("hidden")));
+    assert!(masked.winner.unwrap().value.is_none());
+    let denied = serving.explain_value(request("departures.carrier", "JFK"), &guest).await.unwrap_err();
+    assert_eq!(denied.kind(), Kind::Forbidden);
+    let whole = serving.explain_value(request("weather.visib", "JFK"), &author()).await.unwrap();
+    assert_eq!(whole.value.as_deref(), Some("4"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audits_are_no_oracle() {
+    let serving = governed().await;
+    let rows = table(
+        "
+        origin string | at timestamp         | visib int64
+        JFK           | 2013-01-01T06:30:00Z | 4",
+    );
+    let request = AuditRequest::new(["weather.visib"]);
+    let refused = serving.audit_table(spine(vec![rows]), request, false, &with_role("guest")).await;
+    let error = refused.err().unwrap();
+    assert_eq!(error.kind(), Kind::Forbidden);
+    assert!(error.to_string().contains("is masked"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_and_counts_do_not_tell_of_hidden_rows() {
+    let serving = governed().await;
+    for sql in [
+        "EXPLAIN ANALYZE SELECT temp FROM weather WHERE origin = 'EWR'",
+        "EXPLAIN ANALYZE SELECT temp FROM history('weather') WHERE origin = 'EWR'",
+        "EXPLAIN SELECT temp FROM weather WHERE origin = 'EWR'",
+    ] {
+        let batches = read(&serving, sql, &with_role("guest")).await.unwrap();
+        let mut text = String::new();
+        for batch in &batches {
+            for column in batch.columns() {
+                text.extend(column.as_string::<i32>().iter().flatten());
+            }
+        }
+        for told in ["files=", "files_pruned", "files_read", "rows_read", "rows_pruned"] {
+            assert!(!text.contains(told), "{sql} tells {told}:\n{text}");
+        }
+        assert!(text.contains("weather@1"), "{text}");
+    }
+    // A condition that fails on some values does not tell of rows that it never meets: temp - 41 is zero at EWR alone.
+    let sql = "SELECT 1 / (temp - 41) AS x FROM history('weather') WHERE 100 / (temp - 41) < 0";
+    read(&serving, sql, &with_role("guest")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn derived_views_are_not_made_of_what_is_hidden() {
+    let serving = store::with(|_, rows| rows).await;
+    let definition = r#"
+kind = "feature_view"
+name = "warm"
+entity = "airport"
+[time]
+valid_at = "valid_at"
+known_at = { delay = "0s" }
+[derived]
+sql = "SELECT origin, valid_at, temp FROM weather"
+[[features]]
+name = "temp"
+type = "int64"
+"#;
+    serving.apply(files(&[("warm.toml", definition)]), &author()).await.unwrap();
+    govern(
+        &serving,
+        &format!("{POLICIES}permit(principal in Role::\"guest\", action == Action::\"ingest\", resource);"),
+    )
+    .await;
+    let request = RefreshRequest { view: Some("warm".to_owned()), full: false };
+    let error = serving.refresh(&request, &with_role("guest")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Forbidden);
+    assert!(error.to_string().contains("needs all of `weather@1`"), "{error}");
+    serving.refresh(&request, &author()).await.unwrap();
+}
