@@ -223,8 +223,8 @@ impl Serving {
     async fn session_of(&self, query: &Query) -> Result<Session> {
         let session = self.session().await?;
         for (name, digest) in &query.spines {
-            let spine = spines::find(self.catalog(), digest).await?;
-            session.register(name, spine.schema, spine.batches)?;
+            let spine = spines::find(self.catalog(), digest, session.environment()).await?;
+            session.register_table(name, spine.table())?;
         }
         Ok(session)
     }

@@ -6,7 +6,7 @@ pub const UNFOLDED_BYTES: u64 = 256 << 20;
 pub const UNFOLDED_RATIO: u64 = 1_000;
 /// … unless they are fewer than this: a constant column compresses better than any ratio.
 pub const UNFOLDED_FLOOR: u64 = 16 << 20;
-/// Bytes of all decoded rows of one upload, which are held in memory.
+/// Bytes of all decoded rows of one upload that are held in memory.
 pub const UPLOAD_BYTES: u64 = 4 << 30;
 /// Rows of a message, and values of a nested column.
 pub const ROWS: u64 = 16 << 20;

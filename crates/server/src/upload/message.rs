@@ -23,15 +23,29 @@ pub struct MessageCheck {
     schema: Option<Schema>,
     /// Dictionaries that have come.
     dictionaries: HashSet<i64>,
-    /// Bytes of what was admitted, decoded.
+    /// Bytes of what was admitted and is held, decoded.
     bytes: u64,
+    /// Of them, those of rows, and not of dictionaries.
+    of_rows: u64,
     /// The memory for them.
     held: Arc<Reserved>,
 }
 
 impl MessageCheck {
     pub fn new(held: Arc<Reserved>) -> Self {
-        Self { schema: None, dictionaries: HashSet::new(), bytes: 0, held }
+        Self { schema: None, dictionaries: HashSet::new(), bytes: 0, of_rows: 0, held }
+    }
+
+    /// The rows that were admitted so far are held by others: gives back the memory for them.
+    pub fn let_go_of_rows(&mut self) {
+        let bytes = std::mem::take(&mut self.of_rows);
+        self.bytes -= bytes;
+        self.held.shrink(bytes);
+    }
+
+    /// Bytes of rows that were admitted and are held.
+    pub fn of_rows(&self) -> u64 {
+        self.of_rows
     }
 
     /// Whether a message can be decoded without harm.
@@ -66,7 +80,9 @@ impl MessageCheck {
                 }
                 let (rows, bytes) = layout.finish()?;
                 // Rows cost something even where they have no bytes, as columns of nulls.
-                self.count(bytes + 8 * rows)
+                self.count(bytes + 8 * rows)?;
+                self.of_rows += bytes + 8 * rows;
+                Ok(())
             }
             MessageHeader::DictionaryBatch => self.dictionary(message.header_as_dictionary_batch(), data),
             other => Err(Refused::Messages(format!(
