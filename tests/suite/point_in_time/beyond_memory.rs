@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
+use catalog::ingest::Claim;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use engine::Memory;
@@ -15,7 +16,7 @@ use serving::{GivenSpine, HistoricalReport, HistoricalRequest, Kind, Serving, Sp
 use storage::environment::TestClock;
 
 use crate::suite::cases;
-use crate::suite::stores::{author, files, ingest, instant, memory, rows};
+use crate::suite::stores::{author, claimed, files, ingest, instant, memory, rows};
 
 const KEYS: i64 = 60;
 const DAY: i64 = 86_400_000_000;
@@ -125,7 +126,7 @@ async fn store() -> Serving {
         let batch = RecordBatch::try_from_iter_with_nullable(
             columns.into_iter().map(|(name, column)| (name, column, true)),
         );
-        ingest(&serving, rows("acts", vec![batch.unwrap()])).await.unwrap();
+        ingest(&serving, claimed(rows("acts", vec![batch.unwrap()]), Claim::BackFill)).await.unwrap();
     }
     serving
 }
