@@ -29,10 +29,14 @@ pub struct Arguments {
     /// The port; 0 takes any that is free
     #[arg(long, default_value_t = 8815)]
     port: u16,
-    /// Memory that all queries and uploads together may hold, as 512M or 4G; what goes over it is refused. Sorts may write four
-    /// times as much to disk. Not said: half of the machine's
+    /// Memory that all queries and uploads together may hold, as 512M or 4G; what goes over it is refused, or waits on disk. Not
+    /// said: half of the machine's
     #[arg(long, env = "LINEAMENT_MEMORY_LIMIT", value_parser = bytes)]
     memory_limit: Option<u64>,
+    /// How much a query may write to disk where memory is short, in the machine's folder for temporary files (TMPDIR): its sorts, and
+    /// a spine that is sent faster than its features are read. Not said: four times --memory-limit
+    #[arg(long, env = "LINEAMENT_SPILL_LIMIT", value_parser = bytes)]
+    spill_limit: Option<u64>,
     /// What is done with a query whose columns cannot be traced to their sources, as a recursive one: it is answered and recorded
     /// with what stood in the way, or it is refused
     #[arg(long, value_enum, default_value_t = Opaque::Record)]
@@ -230,6 +234,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     };
     let options = ServeOptions {
         memory_limit: arguments.memory_limit,
+        spill_limit: arguments.spill_limit,
         reconcile_every: arguments.reconcile_every.0,
         compact_every: arguments.compact_every.0,
         sweep_every: arguments.sweep_every.0,
@@ -277,6 +282,7 @@ pub fn options(place: &Place, address: SocketAddr) -> ServeOptions {
         principal: place.author().principal,
         program: PROGRAM.to_owned(),
         memory_limit: None,
+        spill_limit: None,
         reconcile_every: None,
         compact_every: None,
         sweep_every: None,

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from .audit import Audit
 from .definition import DefinedView, read_definitions
 from .diff import Diff
 from .errors import Damaged, Error, InvalidRequest, NotFound, translated, without_action
-from .endpoints import read_batches, read_training_set
+from .endpoints import SetReader, read_batches, read_training_set
 from .explanation import Explanation
 from .exports import Export, export
 from .feature_view import FeatureView, feature_view
@@ -39,6 +39,7 @@ from .quoting import literal
 from .registry import Registry
 from .reports import IngestReport, Plan, ReplayReport
 from .rows import Rows
+from .sent_spine import Sender, spine_reader
 from .snapshots import Snapshots
 from .spans import span
 from .splits import Split
@@ -362,7 +363,8 @@ class Client(Registry, Snapshots):
         `entity_df` is the spine: the entities' key columns, one time column, and whatever else you want beside the features,
         such as labels; a pandas or Polars frame, or an Arrow table, batch or reader, or a query (`"SELECT …"`) whose rows it is, or
         what `keep_spine` gave. All
-        its rows come back, as often, in the order and with the types that they had.
+        its rows come back, as often, in the order and with the types that they had. A reader, or a generator of batches or frames, is
+        sent as it goes and not held (views of text come back as text).
 
         - `features`: references (`"weather.temp"`, `"weather@1.temp"`, `"weather.*"`, Feast's `"weather:temp"`), names of
           feature services, or one name of a service. Or a model of MLflow (`"models:/delay@champion"`, `"models:/delay/3"`,
@@ -393,6 +395,12 @@ class Client(Registry, Snapshots):
         request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
         if isinstance(entity_df, KeptSpine):
             return self._retrieve_kept(entity_df, request, split)
+        sent = spine_reader(entity_df)
+        if sent is not None:
+            columns = len(sent.schema)
+            with self._stream_sent(sent, request, None) as stream:
+                table = pyarrow.Table.from_batches(list(stream), stream.schema)
+            return self._retrieved(table, pyarrow.schema(list(table.schema)[:columns]), stream.report or {}, request, split)
         given = self._spine(entity_df)
         spine = without_views(given)
         returned, report = self._exchange({"historical_features": request}, spine)
@@ -519,8 +527,10 @@ class Client(Registry, Snapshots):
     ) -> BatchStream | ProducerStream:
         """The rows of a training set batch by batch, so that it need not fit into memory here.
 
-        With `features`, as `get_historical_features`: the spine is held and sent, what comes back is not. Without them,
-        `entity_df` is a recorded set or its id, which is rebuilt and proved before its first row is sent.
+        With `features`, as `get_historical_features`: a frame is held and sent, what comes back is not. An Arrow reader, or a generator of
+        batches or frames, is not held either: it is sent in a thread of its own while features come back, so that a spine of any size goes
+        through. Without `features`, `entity_df` is a recorded set or its id. It is read from all its endpoints side by side, some batches
+        ahead; the rows of each are proved before the first of them is sent, and at the end that they are all.
 
         >>> stream = client.stream(flights, ["weather.temp"])
         >>> sum(batch.num_rows for batch in stream)
@@ -549,24 +559,25 @@ class Client(Registry, Snapshots):
                 self, entity_df, producer, epoch=epoch, resume=resume, claim=claim, patience=patience
             )
         if features is None:
-            id = _id(entity_df)
-            with translated(self._url):
-                reader = self._connection.do_get(flight.Ticket(_json({"training_set": id})), self._options)
-                stream = BatchStream(reader, self._url, proved=_replayed, shown=self.progress)
+            reader, rows = self._set_reader(_id(entity_df))
+            stream = BatchStream(reader, self._url, proved=_replayed, rows=rows, shown=self.progress)
             self._streams.add(stream)
             return stream
-        given = without_views(self._spine(entity_df))
         if models.recipe_of(self, features) is not None:
             raise InvalidRequest(
                 "a model's features are not streamed; give their references, or use get_historical_features"
             )
         request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
-        descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
 
         def proved(report: Mapping[str, Any], rows: int, schema: pyarrow.Schema) -> None:
             training_set = TrainingSet.of(schema.empty_table(), report)
             linking.recorded(self.run, self._url, training_set, {**profile(training_set, request), "rows": rows})
 
+        sent = spine_reader(entity_df)
+        if sent is not None:
+            return self._stream_sent(sent, request, proved)
+        given = without_views(self._spine(entity_df))
+        descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
         with translated(self._url):
             writer, reader = self._connection.do_exchange(descriptor, self._sending(given))
             try:
@@ -586,6 +597,46 @@ class Client(Registry, Snapshots):
             except BaseException:
                 with _closing(writer):
                     raise
+        self._streams.add(stream)
+        return stream
+
+    def _set_reader(self, id: str) -> tuple[flight.FlightStreamReader | SetReader, int | None]:
+        """The rows of a recorded set, and how many they are."""
+        with translated(self._url):
+            try:
+                reader = SetReader(self._connection, self._options, id)
+                return reader, reader.total
+            except (pyarrow.ArrowException, OSError) as error:
+                # An older server has no endpoints for a set, and gives it as a whole.
+                if "give this command to DoGet" not in str(error):
+                    raise
+                return self._connection.do_get(flight.Ticket(_json({"training_set": id})), self._options), None
+
+    def _stream_sent(
+        self,
+        rows: pyarrow.RecordBatchReader,
+        request: dict[str, Any],
+        proved: Callable[[Mapping[str, Any], int, pyarrow.Schema], None] | None,
+    ) -> BatchStream:
+        """The features of a spine that is sent while they come back."""
+        descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
+        with translated(self._url):
+            # How many rows come is not known yet; the report says how many came.
+            writer, reader = self._connection.do_exchange(descriptor, self._options)
+            try:
+                sender = Sender(rows, writer, reader)
+            except BaseException:
+                with _closing(writer):
+                    raise
+            try:
+                stream = BatchStream(
+                    reader, self._url, sender=sender, proved=proved, finished=sender.finish, shown=self.progress
+                )
+            except BaseException as error:
+                sender.stop()
+                if sender.failure is not None:
+                    raise sender.failure from error
+                raise
         self._streams.add(stream)
         return stream
 

@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow
 import pyarrow.flight as flight
 
+from .endpoints import SetReader
 from .errors import Damaged, Error, translated
 from .frames import check_same
 from .progress import Progress
+from .sent_spine import Sender
 
 
 class BatchStream:
@@ -30,10 +32,11 @@ class BatchStream:
 
     def __init__(
         self,
-        reader: flight.FlightStreamReader,
+        reader: flight.FlightStreamReader | SetReader,
         url: str,
         *,
         spine: pyarrow.Table | None = None,
+        sender: Sender | None = None,
         rows: int | None = None,
         proved: Callable[[dict[str, Any], int, pyarrow.Schema], None] | None = None,
         finished: Callable[[], None] | None = None,
@@ -42,6 +45,7 @@ class BatchStream:
         self._reader = reader
         self._url = url
         self._spine = spine
+        self._sender = sender
         self._proved = proved
         self._finished = finished
         self._progress = Progress("retrieving", rows, shown=shown)
@@ -78,8 +82,11 @@ class BatchStream:
             except StopIteration:
                 self._end(last)
                 raise
-            except BaseException:
+            except BaseException as error:
+                failure = None if self._sender is None else self._sender.failure
                 self.close()
+                if failure is not None:
+                    raise failure from error
                 raise
             last = chunk.app_metadata
             batch = chunk.data
@@ -110,6 +117,8 @@ class BatchStream:
             self._progress.close()
             with suppress(pyarrow.ArrowException, OSError):
                 self._reader.cancel()
+            if self._sender is not None:
+                self._sender.stop()
             self._release()
 
     def __enter__(self) -> BatchStream:
@@ -147,6 +156,8 @@ class BatchStream:
             raise Damaged(
                 f"the spine has {self._spine.num_rows:,} rows, but {self.rows:,} came back; ask again"
             )
+        if self._sender is not None and self.rows != self._sender.rows:
+            raise Damaged(f"{self._sender.rows:,} rows of the spine were sent, but {self.rows:,} came back; ask again")
         if self._proved is not None:
             self._proved(self.report, self.rows, self.schema)
 

@@ -359,3 +359,55 @@ def test_a_changed_file_is_noticed(readings_client, training_set, tmp_path):
         readings_client.export(training_set, tmp_path, rows_per_file=10_000)
     exported.files[1].unlink()
     assert readings_client.export(training_set, tmp_path, rows_per_file=10_000).kept == 1
+
+
+# ------------------------------------------------------------------------------- spines that are sent as they are made
+
+
+def parts(spine: pyarrow.Table, rows: int = 3_000) -> list[pyarrow.RecordBatch]:
+    return spine.to_batches(max_chunksize=rows)
+
+
+@pytest.mark.parametrize("given", ["generator", "reader", "frames"])
+def test_a_spine_that_is_sent_as_it_is_made_is_the_same_set(readings_client, spine, training_set, given):
+    def made():
+        match given:
+            case "generator":
+                return (batch for batch in parts(spine))
+            case "reader":
+                return pyarrow.RecordBatchReader.from_batches(spine.schema, parts(spine))
+            case "frames":
+                return (pyarrow.Table.from_batches([batch]) for batch in parts(spine))
+
+    with readings_client.stream(made(), FEATURES) as stream:
+        table = pyarrow.Table.from_batches(list(stream))
+    assert table.equals(training_set.to_arrow().replace_schema_metadata())
+    assert (stream.rows, stream.digest) == (ROWS, training_set.digest)
+    assert readings_client.replay(stream.id).equal
+
+    whole = readings_client.get_historical_features(made(), FEATURES)
+    assert whole.to_arrow().replace_schema_metadata().equals(table)
+    assert (whole.digest, whole.at) == (training_set.digest, "at")
+
+
+def test_a_spine_that_fails_on_its_way_is_no_spine(readings_client, spine):
+    before = readings_client.sql("SELECT count(*) AS n FROM lineament.training_sets").to_arrow()["n"][0]
+
+    def failing(error: BaseException):
+        yield from parts(spine)[:2]
+        raise error
+
+    for ask in (readings_client.stream, readings_client.get_historical_features):
+        with pytest.raises(ZeroDivisionError, match="a fault of mine"):
+            list(ask(failing(ZeroDivisionError("a fault of mine")), FEATURES))
+        other = [parts(spine)[0], parts(spine)[1].drop_columns("label")]
+        with pytest.raises(lineament.InvalidRequest, match="batch 1 of the spine has the columns"):
+            list(ask(iter(other), FEATURES))
+        with pytest.raises(lineament.InvalidRequest, match="no batches"):
+            ask(iter([]), FEATURES)
+        with pytest.raises(lineament.InvalidRequest, match="no rows"):
+            list(ask(iter([spine.slice(0, 0)]), FEATURES))
+        with pytest.raises(lineament.Error, match="quality_"):
+            list(ask(iter(parts(spine)), ["reading.quality_"]))
+    after = readings_client.sql("SELECT count(*) AS n FROM lineament.training_sets").to_arrow()["n"][0]
+    assert after == before

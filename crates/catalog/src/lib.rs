@@ -29,6 +29,7 @@ pub mod withdrawal;
 mod catalog;
 mod error;
 mod folding;
+mod large_object;
 mod visible_file;
 
 pub use author::Author;

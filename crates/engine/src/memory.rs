@@ -12,7 +12,7 @@ use datafusion::execution::memory_pool::{
 const UNKNOWN_MACHINE: u64 = 8 << 30;
 /// The least that a limit may be: a query takes some tens of mebibytes whatever it does.
 const LEAST: u64 = 64 << 20;
-/// How many times the limit sorts and joins may write to disk, where memory is short.
+/// How many times the limit a query may write to disk, where nothing else was said.
 const SPILL: u64 = 4;
 /// How many consumers an error names.
 const NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -22,6 +22,7 @@ const NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 pub struct Memory {
     pool: Arc<dyn MemoryPool>,
     limit: u64,
+    spill_limit: u64,
 }
 
 /// Half of what the machine has.
@@ -35,7 +36,13 @@ impl Memory {
     pub fn new(limit: u64) -> Self {
         let limit = limit.max(LEAST);
         let bytes = usize::try_from(limit).unwrap_or(usize::MAX);
-        Self { pool: Arc::new(TrackConsumersPool::new(GreedyMemoryPool::new(bytes), NAMED)), limit }
+        let pool = Arc::new(TrackConsumersPool::new(GreedyMemoryPool::new(bytes), NAMED));
+        Self { pool, limit, spill_limit: limit.saturating_mul(SPILL) }
+    }
+
+    /// The same with another limit on what a query may write to disk where memory is short: its sorts, its join, its spine each.
+    pub fn with_spill_limit(self, spill_limit: u64) -> Self {
+        Self { spill_limit, ..self }
     }
 
     pub fn limit(&self) -> u64 {
@@ -43,7 +50,7 @@ impl Memory {
     }
 
     pub(crate) fn spill_limit(&self) -> u64 {
-        self.limit.saturating_mul(SPILL)
+        self.spill_limit
     }
 
     pub(crate) fn pool(&self) -> Arc<dyn MemoryPool> {
@@ -74,6 +81,28 @@ impl Reserved {
         let bytes = usize::try_from(bytes)
             .map_err(|_| DataFusionError::ResourcesExhausted(format!("{bytes} bytes cannot be held")))?;
         self.0.try_grow(bytes)
+    }
+
+    /// Gives that much back, or all where it holds less.
+    pub fn shrink(&self, bytes: u64) {
+        self.0.shrink(usize::try_from(bytes).unwrap_or(usize::MAX).min(self.0.size()));
+    }
+}
+
+/// More would wait on disk than a query may write there.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {allowed} would wait on disk, which is what one query may write there")]
+pub struct OverSpillLimit {
+    allowed: String,
+}
+
+impl OverSpillLimit {
+    /// From the text of an error of DataFusion's, which comes through whoever wrote the file.
+    pub fn of(text: &str) -> Option<Self> {
+        let (_, after) = text.split_once("during the spilling process")?;
+        let allowed = after.split_once("limit of ").map_or(after, |(_, allowed)| allowed);
+        let allowed = allowed.split_once(". ").map_or(allowed, |(allowed, _)| allowed);
+        Some(Self { allowed: allowed.trim().to_owned() })
     }
 }
 
@@ -106,6 +135,17 @@ mod tests {
         assert_eq!(total("MemTotal: lots"), None);
         assert!(machine() >= 256 << 20, "{}", machine());
         assert!(Memory::default().limit() <= machine() / 2);
+    }
+
+    #[test]
+    fn the_disks_limit_is_told_from_other_errors() {
+        let said = "Io error: The used disk space during the spilling process has exceeded the allowable limit of 256.0 MB. \
+                    Please try increasing the config: `datafusion.runtime.max_temp_directory_size`.";
+        let over = OverSpillLimit::of(said).unwrap().to_string();
+        assert!(over.starts_with("more than 256.0 MB would wait on disk"), "{over}");
+        assert!(OverSpillLimit::of("No space left on device").is_none());
+        let memory = Memory::new(1 << 30);
+        assert_eq!((memory.spill_limit(), memory.with_spill_limit(5).spill_limit()), (4 << 30, 5));
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::data_files::DataFiles;
 use crate::longest_read::LongestRead;
 use crate::point_in_time::any_order::AnyOrder;
 use crate::snapshot::{LineageRelations, Snapshot, split_name, table_name};
+use crate::spool::{SpoolWriter, spool};
 use crate::sql::{self, LineamentQueryPlanner, TableFunctions};
 use crate::system;
 
@@ -41,6 +42,9 @@ pub const SESSION_SCHEMA: &str = "session";
 
 /// Statements that are planned at once. A plan takes memory that no pool counts.
 const PLANNED_AT_ONCE: usize = 8;
+
+/// Of the memory limit, the share that the rows of an upload may take while they wait to be looked up.
+const SPOOL_SHARE: u64 = 8;
 
 /// What all sessions of a process share.
 #[derive(Clone)]
@@ -72,6 +76,17 @@ impl Engine {
 
     pub fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// Memory and disk for something beside queries.
+    pub fn environment(&self) -> Result<Arc<RuntimeEnv>> {
+        runtime(&self.memory)
+    }
+
+    /// Where rows wait between their sender and a query: in memory up to a share of the limit, else on disk.
+    pub fn spool(&self, schema: SchemaRef) -> Result<(SpoolWriter, SendableRecordBatchStream)> {
+        let share = usize::try_from(self.memory.limit() / SPOOL_SHARE).unwrap_or(usize::MAX);
+        Ok(spool(self.environment()?, schema, share))
     }
 
     /// How the cache of data files' footers is used.
@@ -232,9 +247,18 @@ impl Session {
 
     /// A table that lives as long as this session, as `session.{name}`.
     pub fn register(&self, name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
-        let table = MemTable::try_new(schema, vec![batches])?;
-        self.temporary.register_table(name.to_owned(), Arc::new(table))?;
+        self.register_table(name, Arc::new(MemTable::try_new(schema, vec![batches])?))
+    }
+
+    /// The same for a table that is made already.
+    pub fn register_table(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        self.temporary.register_table(name.to_owned(), table)?;
         Ok(())
+    }
+
+    /// The memory and the disk that this session's queries take.
+    pub fn environment(&self) -> &Arc<RuntimeEnv> {
+        self.state.runtime_env()
     }
 
     /// Rows at hand as a plan.
@@ -242,13 +266,21 @@ impl Session {
     /// # Errors
     /// Two columns of one name.
     pub fn rows(&self, name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
+        self.scan(name, Arc::new(MemTable::try_new(schema, vec![batches])?))
+    }
+
+    /// A table as a plan.
+    ///
+    /// # Errors
+    /// Two columns of one name.
+    pub fn scan(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+        let schema = table.schema();
         for (position, field) in schema.fields().iter().enumerate() {
             if schema.fields().iter().take(position).any(|earlier| earlier.name() == field.name()) {
                 return plan_err!("the {name} has two columns named `{}`; rename one", field.name());
             }
         }
-        let table = MemTable::try_new(schema, vec![batches])?;
-        let source = datafusion::datasource::provider_as_source(Arc::new(table));
+        let source = datafusion::datasource::provider_as_source(table);
         LogicalPlanBuilder::scan(name, source, None)?.build()
     }
 

@@ -1,14 +1,18 @@
 //! A spine goes up, its features come down; or a table to audit, and what was found in it.
 
 use catalog::Author;
-use serving::{AuditRequest, HistoricalRequest, Serving, Spine};
+use serving::{AuditRequest, GivenSpine, HistoricalRequest, Memory, Serving, Spine, SpoolWriter};
 use tonic::Status;
+use tracing::Instrument;
 
 use crate::answer::Answer;
 use crate::call::Rows;
 use crate::request::{self, Exchange, Wanted};
 use crate::status;
-use crate::upload::{Received, Upload};
+use crate::upload::{Received, Rest, UpTo, Upload};
+
+/// Of the memory limit, the share that a spine may take to be held as a whole.
+const SHARE: u64 = 8;
 
 /// Answers an exchange: the features of the spine, then the report.
 pub async fn exchange(
@@ -31,12 +35,50 @@ pub async fn exchange(
         return of_kept_spine(serving, wanted, author).await;
     }
     request::note("the name of the training set", wanted.name.as_ref())?;
-    let Received { schema, batches, held } = upload.receive(counted, serving.memory()).await?;
-    let stream = serving
-        .historical_stream(Some(Spine { schema, batches }), wanted, author)
-        .await
-        .map_err(|error| status::of(&error))?;
-    Ok(Answer::historical(stream).beside(held))
+    let memory = serving.memory();
+    match upload.receive_up_to(in_memory(memory), counted, memory).await? {
+        UpTo::All(Received { schema, batches, held }) => {
+            let spine = Some(Spine { schema, batches }.into());
+            let stream = serving.historical_stream(spine, wanted, author).await;
+            Ok(Answer::historical(stream.map_err(|error| status::of(&error))?).beside(held))
+        }
+        UpTo::More(rest) => {
+            let spool = serving.spool(rest.schema().clone());
+            let (spool, rows) = spool.map_err(|error| status::of(&error))?;
+            tokio::spawn(take_in(rest, spool).in_current_span());
+            let spine = Some(GivenSpine::Streamed(rows));
+            let stream = serving.historical_stream(spine, wanted, author).await;
+            Ok(Answer::historical(stream.map_err(|error| status::of(&error))?))
+        }
+    }
+}
+
+/// Bytes of a spine that are waited for before anything is done: one that is not longer is held in memory as a whole.
+pub fn in_memory(memory: &Memory) -> u64 {
+    memory.limit() / SHARE
+}
+
+/// Takes in what a client sends, as fast as it likes, until it has sent all.
+async fn take_in(mut rest: Rest, mut spool: SpoolWriter) {
+    loop {
+        match spool.unless_left(rest.next()).await {
+            // Its answer has ended, and the client may not know yet.
+            None => return rest.drain().await,
+            Some(Ok(None)) => return spool.finish(),
+            Some(Ok(Some(batch))) => match spool.push(batch).await {
+                Ok(true) => {}
+                Ok(false) => return rest.drain().await,
+                Err(error) => {
+                    spool.fail(error);
+                    return rest.drain().await;
+                }
+            },
+            Some(Err(error)) => {
+                spool.fail(error);
+                return rest.drain().await;
+            }
+        }
+    }
 }
 
 /// Features for a spine that was ingested before; then the report.

@@ -8,17 +8,18 @@ use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
 use catalog::Author;
 use catalog::ingest::{Claim, Input, Report, Request, Rows as InputRows};
 use prost::Message;
-use serving::{Serving, Spine, SpineReport};
+use serving::{GivenSpine, Serving, Spine, SpineReport};
 use tonic::{Code, Status};
 
 use crate::call::Rows;
+use crate::exchange;
 use crate::flight_sql::metadata::CATALOG;
 use crate::flight_sql::prepared;
 use crate::flight_sql::session::{Change, Session};
 use crate::reports;
 use crate::request::{self, Ingest, Put, Wanted};
 use crate::status;
-use crate::upload::{Received, Upload};
+use crate::upload::{Received, UpTo, Upload};
 
 /// Where the tables of a session are.
 const TEMPORARY_SCHEMA: &str = "session";
@@ -58,9 +59,15 @@ pub async fn put(
 }
 
 async fn keep(serving: &Serving, upload: Upload, counted: &Rows) -> Result<SpineReport, Status> {
-    let Received { schema, batches, held } = upload.receive(counted, serving.memory()).await?;
-    let report = serving.ingest_spine(Spine { schema, batches }).await;
-    drop(held);
+    let memory = serving.memory();
+    let report = match upload.receive_up_to(exchange::in_memory(memory), counted, memory).await? {
+        UpTo::All(Received { schema, batches, held }) => {
+            let report = serving.ingest_spine(Spine { schema, batches }).await;
+            drop(held);
+            report
+        }
+        UpTo::More(rest) => serving.ingest_spine(GivenSpine::Streamed(rest.into_stream())).await,
+    };
     report.map_err(|error| status::of(&error))
 }
 

@@ -55,6 +55,8 @@ pub struct ServeOptions {
     /// Bytes that all queries and uploads together may hold in memory; where there is none, half of the machine's. What goes
     /// over it is refused.
     pub memory_limit: Option<u64>,
+    /// Bytes that one query may write to disk where memory is short; where there is none, four times the memory limit.
+    pub spill_limit: Option<u64>,
     /// How often all that training sets and models refer to is looked at; never where there is none.
     pub reconcile_every: Option<Duration>,
     /// How often small files are merged where that is worth it; never, for none.
@@ -96,10 +98,11 @@ impl Server {
             Some(options) => Some(Http::bind(options).await?),
             None => None,
         };
-        let serving = match options.memory_limit {
-            Some(limit) => serving.with_memory(Memory::new(limit)),
-            None => serving,
-        };
+        let memory = options.memory_limit.map_or_else(|| serving.memory().clone(), Memory::new);
+        let serving = serving.with_memory(match options.spill_limit {
+            Some(limit) => memory.with_spill_limit(limit),
+            None => memory,
+        });
         Ok(Self { serving, options, listener, address, http, access })
     }
 

@@ -1,6 +1,7 @@
 //! What can go wrong when features leave, by what the caller can do about it.
 
 use datafusion::common::DataFusionError;
+use engine::OverSpillLimit;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -39,6 +40,11 @@ impl Error {
 
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    fn spilled(over: &OverSpillLimit) -> Self {
+        let then = "ask for less at once, read the answer while rows are still being sent, or let more wait on disk (`lineament serve --spill-limit`)";
+        Self::new(Kind::Exhausted, format!("{over}; {then}"))
     }
 
     pub(crate) fn internal(what: &str, error: impl std::fmt::Display) -> Self {
@@ -98,6 +104,13 @@ impl From<DataFusionError> for Error {
                 if let Some(denied) = cause.downcast_ref::<engine::access::Denied>() {
                     return Self::new(Kind::Forbidden, denied.to_string());
                 }
+                // What befell rows on their way in.
+                if let Some(known) = cause.downcast_ref::<Self>() {
+                    return Self::new(known.kind, known.message.clone());
+                }
+                if let Some(over) = cause.downcast_ref::<OverSpillLimit>() {
+                    return Self::spilled(over);
+                }
                 Self::new(Kind::Internal, cause.to_string())
             }
             DataFusionError::Plan(message) => {
@@ -136,19 +149,14 @@ impl From<DataFusionError> for Error {
                 Self::new(Kind::Damaged, message.clone())
             }
             DataFusionError::Execution(message) => Self::new(Kind::Invalid, message.clone()),
-            DataFusionError::ArrowError(error, _)
-                if error.to_string().contains("during the spilling process") =>
-            {
-                Self::new(
-                    Kind::Exhausted,
-                    format!(
-                        "{}; ask for less at once, or let the program take more memory (`lineament serve --memory-limit`): it may write four times as much to disk",
-                        lowered(&error.to_string())
-                    ),
-                )
-            }
-            DataFusionError::ArrowError(error, _) => Self::new(Kind::Invalid, lowered(&error.to_string())),
-            other => Self::new(Kind::Internal, other.strip_backtrace()),
+            DataFusionError::ArrowError(error, _) => match OverSpillLimit::of(&error.to_string()) {
+                Some(over) => Self::spilled(&over),
+                None => Self::new(Kind::Invalid, lowered(&error.to_string())),
+            },
+            other => match OverSpillLimit::of(&other.to_string()) {
+                Some(over) => Self::spilled(&over),
+                None => Self::new(Kind::Internal, other.strip_backtrace()),
+            },
         }
     }
 }

@@ -23,9 +23,7 @@ use lineage::manifest::{
 use lineage::{Edge, Manifest, Split, edges};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::basic::Compression;
 use parquet::file::metadata::PageIndexPolicy;
-use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 use storage::environment;
 use tokio::task::JoinHandle;
@@ -211,7 +209,7 @@ impl Serving {
         &self,
         id: TrainingSetId,
         session: &Session,
-        spine: &Spine,
+        spine: &Schema,
         kept: SpineManifest,
         request: &HistoricalRequest,
         resolved: &Resolved,
@@ -377,13 +375,9 @@ pub(crate) fn encode_spine(
         Error::new(Kind::Invalid, format!("the spine cannot be kept: {error}"))
     };
     let mut table = TableDigest::new(algorithm, &schema).map_err(|error| wrong(&error))?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::LZ4_RAW)
-        .set_created_by("lineament".to_owned())
-        .build();
     let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(|error| wrong(&error))?;
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(engine::spines::writer_properties()))
+        .map_err(|error| wrong(&error))?;
     for batch in batches {
         table.update(batch).map_err(|error| wrong(&error))?;
         writer.write(batch).map_err(|error| wrong(&error))?;
@@ -550,8 +544,8 @@ pub(crate) fn columns(digest: &TableDigestResult) -> Vec<ColumnManifest> {
         .collect()
 }
 
-fn column_edges(spine: &Spine, at: &str, resolved: &Resolved) -> Vec<Edge> {
-    let mut all: Vec<Edge> = spine.schema.fields().iter().map(|field| edges::carried(field.name())).collect();
+fn column_edges(spine: &Schema, at: &str, resolved: &Resolved) -> Vec<Edge> {
+    let mut all: Vec<Edge> = spine.fields().iter().map(|field| edges::carried(field.name())).collect();
     for feature in &resolved.features {
         let version = resolved.views[feature.view].table.version();
         let declared = &version.definition.features[feature.feature];

@@ -13,8 +13,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use engine::column_lineage::Traced;
 use engine::features::{self, Resolved};
 use engine::point_in_time::exec;
-use engine::spines::{self, KeptSpine};
-use engine::{Prepared, Session};
+use engine::spines::{self, KeptSpine, SpineWriter};
+use engine::{Prepared, Session, StreamedRows};
+use feature::SpineId;
 use feature::digest::{TableDigest, TableDigestResult};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lineage::manifest::SpineManifest;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::column_edges::SPINE;
 use crate::error::{Error, Kind, Result};
+use crate::given_spine::{GivenSpine, PassedBy, kept_in_passing};
 use crate::historical::{
     HistoricalReport, HistoricalRequest, LookedUp, Spine, TrainingSet, refuse_naive, report, verify_split,
 };
@@ -47,8 +49,10 @@ enum Leaves {
 
 /// How the spine of a training set comes to be in the store.
 enum SpineKeeping {
-    /// It is being encoded: bytes and digest.
-    Encoding(JoinHandle<Result<(Vec<u8>, String)>>),
+    /// It is being encoded: rows, and then bytes and digest.
+    Encoding(usize, JoinHandle<Result<(Vec<u8>, String)>>),
+    /// It is written to a file as its rows go by.
+    InPassing(PassedBy),
     /// It was ingested before.
     Kept(KeptSpine),
 }
@@ -57,7 +61,8 @@ enum SpineKeeping {
 struct Planned {
     serving: Serving,
     session: Session,
-    spine: Spine,
+    /// The spine's columns.
+    spine: SchemaRef,
     at: String,
     request: HistoricalRequest,
     resolved: Resolved,
@@ -81,43 +86,38 @@ impl Serving {
         author: &Author,
     ) -> Result<TrainingSet> {
         let HistoricalStream { schema, rows, report } =
-            self.historical_stream(Some(spine), request, author).await?;
+            self.historical_stream(Some(spine.into()), request, author).await?;
         let batches = rows.try_collect().await?;
         let report = report.await.map_err(|error| Error::internal("the retrieval has no report", error))?;
         Ok(TrainingSet { schema, batches, report })
     }
 
     /// The same as a stream, over rows that are given or over a spine that the request names by its digest. Neither the answer nor a
-    /// copy of it is held beside what the join holds. A stream that is left before its end is not recorded as a training set.
+    /// copy of it is held beside what the join holds, and a spine beyond a share of the memory goes by in parts: the first features leave
+    /// before the last of a spine's rows has come. A stream that is left before its end is not recorded as a training set.
     ///
     /// # Errors
     /// Those of [`Serving::historical`]; no spine, or two.
     pub async fn historical_stream(
         &self,
-        given: Option<Spine>,
+        given: Option<GivenSpine>,
         request: HistoricalRequest,
         author: &Author,
     ) -> Result<HistoricalStream> {
         let started = Instant::now();
-        let (spine, kept) = self.spine_of(given, &request).await?;
-        if spine.rows() == 0 {
-            return Err(Error::new(
-                Kind::Invalid,
-                "the spine has no rows; features are looked up for the rows of a spine",
-            ));
-        }
-        let cut = request.cut()?;
         let session = self.engine.ordered_session(self.snapshot_for(None, author).await?)?;
+        let asked_for = self.spine_of(given, &request, &session).await?;
+        let cut = request.cut()?;
         let mut asked = features::Request::new(request.features.clone());
         asked.full_feature_names = request.full_feature_names;
         asked.ttl = request.ttl.clone();
         asked.cut = cut;
         let resolved = features::resolve(session.snapshot(), &asked).await?;
-        let rows = session.rows(SPINE, spine.schema.clone(), spine.batches.clone())?;
+        let (rows, spine, keeping) = self.rows_of(asked_for, &session, request.record)?;
         let at = features::time_column(rows.schema(), request.at.as_deref())?;
-        refuse_naive(&spine.schema, &at)?;
+        refuse_naive(&spine, &at)?;
         if let Some(split) = &request.split {
-            verify_split(split, &spine.schema, request.record)?;
+            verify_split(split, &spine, request.record)?;
         }
         let plan = features::plan(rows, &at, &resolved)?;
         let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
@@ -125,12 +125,10 @@ impl Serving {
         let schema = physical.schema();
         let digest = TableDigest::new(session.snapshot().state.hash, &schema)
             .map_err(|error| Error::new(Kind::Invalid, format!("the spine cannot be digested: {error}")))?;
-        let leaves = match (request.record, kept) {
-            (true, Some(kept)) => Leaves::TrainingSet(SpineKeeping::Kept(kept)),
-            // What is to be kept of the spine is made while its features are looked up.
-            (true, None) => Leaves::TrainingSet(SpineKeeping::Encoding(self.encode_spine(&spine))),
+        let leaves = match keeping {
+            Some(keeping) => Leaves::TrainingSet(keeping),
             // A full queue refuses a read rather than forget it.
-            (false, _) => Leaves::Read(self.reads.reserve(&traced)?, traced),
+            None => Leaves::Read(self.reads.reserve(&traced)?, traced),
         };
         let (serving, author) = (self.clone(), author.clone());
         let planned = Planned {
@@ -160,17 +158,17 @@ impl Serving {
         Ok(HistoricalStream { schema, rows, report })
     }
 
+    /// The spine that is given, or the one that the request names.
     async fn spine_of(
         &self,
-        given: Option<Spine>,
+        given: Option<GivenSpine>,
         request: &HistoricalRequest,
-    ) -> Result<(Spine, Option<KeptSpine>)> {
+        session: &Session,
+    ) -> Result<AskedFor> {
         match (given, &request.spine) {
-            (Some(spine), None) => Ok((spine, None)),
+            (Some(spine), None) => Ok(AskedFor::Given(spine.with_rows().await?)),
             (None, Some(digest)) => {
-                let kept = spines::find(self.catalog(), digest).await?;
-                let spine = Spine { schema: kept.schema.clone(), batches: kept.batches.clone() };
-                Ok((spine, Some(kept)))
+                Ok(AskedFor::Kept(spines::find(self.catalog(), digest, session.environment()).await?))
             }
             (Some(_), Some(_)) => Err(Error::new(
                 Kind::Invalid,
@@ -182,6 +180,46 @@ impl Serving {
             )),
         }
     }
+
+    /// The spine as a plan, its columns, and how it is kept where the retrieval is recorded.
+    fn rows_of(
+        &self,
+        spine: AskedFor,
+        session: &Session,
+        record: bool,
+    ) -> Result<(LogicalPlan, SchemaRef, Option<SpineKeeping>)> {
+        match spine {
+            AskedFor::Kept(kept) => {
+                let rows = session.scan(SPINE, kept.table())?;
+                Ok((rows, kept.schema.clone(), record.then_some(SpineKeeping::Kept(kept))))
+            }
+            AskedFor::Given(GivenSpine::Whole(spine)) => {
+                let rows = session.rows(SPINE, spine.schema.clone(), spine.batches.clone())?;
+                // What is to be kept of the spine is made while its features are looked up.
+                let keeping = record.then(|| SpineKeeping::Encoding(spine.rows(), self.encode_spine(&spine)));
+                Ok((rows, spine.schema, keeping))
+            }
+            AskedFor::Given(GivenSpine::Streamed(rows)) => {
+                let schema = rows.schema();
+                let (rows, keeping) = if record {
+                    let algorithm = session.snapshot().state.hash;
+                    let writer = SpineWriter::new(algorithm, &schema, session.environment())?;
+                    let (rows, passed_by) = kept_in_passing(rows, writer);
+                    (rows, Some(SpineKeeping::InPassing(passed_by)))
+                } else {
+                    (rows, None)
+                };
+                let rows = session.scan(SPINE, Arc::new(StreamedRows::once(rows)?))?;
+                Ok((rows, schema, keeping))
+            }
+        }
+    }
+}
+
+/// The spine of a request.
+enum AskedFor {
+    Given(GivenSpine),
+    Kept(KeptSpine),
 }
 
 impl Planned {
@@ -241,11 +279,22 @@ impl Planned {
         // Before its first object, so that no sweep takes that for nobody's and lets the set pass.
         let id: feature::TrainingSetId = environment::mint();
         let kept = match keeping {
-            SpineKeeping::Encoding(encoded) => {
-                self.serving.keep_spine(encoded, self.spine.rows(), &self.at).await?
+            SpineKeeping::Encoding(rows, encoded) => self.serving.keep_spine(encoded, rows, &self.at).await?,
+            SpineKeeping::InPassing(passed_by) => {
+                let passed_by = passed_by.await;
+                let (file, rows) =
+                    passed_by.map_err(|error| Error::internal("the spine was not written", error))?;
+                let path = format!("spines/{}.parquet", environment::mint::<SpineId>());
+                let object = self.serving.catalog().put_file(path, file.path().to_owned()).await?;
+                SpineManifest {
+                    object,
+                    digest: rows.digest.to_string(),
+                    rows: rows.rows,
+                    at: self.at.clone(),
+                }
             }
             SpineKeeping::Kept(kept) => SpineManifest {
-                rows: kept.rows() as u64,
+                rows: kept.rows,
                 digest: kept.digest.to_string(),
                 object: kept.object,
                 at: self.at.clone(),

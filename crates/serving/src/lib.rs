@@ -16,6 +16,7 @@ mod evidence;
 mod explain;
 mod export;
 mod export_set;
+mod given_spine;
 mod graph;
 mod historical;
 mod historical_stream;
@@ -53,7 +54,7 @@ pub use diff::{
     FullDiff, Retyped, RowChange, RowCounts, RowExample,
 };
 pub use drift::{DriftReport, DriftRequest, Measured};
-pub use engine::{Memory, Reserved, TEXT_BYTES as SQL_BYTES};
+pub use engine::{Memory, Reserved, SpoolWriter, TEXT_BYTES as SQL_BYTES};
 pub use error::{Error, Kind, Result};
 pub use evidence::{
     Evidence, EvidenceRequest, PublicKey, SigningKey, Verification, verify as verify_evidence,
@@ -61,6 +62,7 @@ pub use evidence::{
 pub use explain::{Candidate, ExplainRequest, ExplainValueRequest, Explanation};
 pub use export::write_parquet;
 pub use export_set::ExportReport;
+pub use given_spine::GivenSpine;
 pub use graph::{ImpactReport, ImpactRow, LineageReport, LineageRequest, LineageStep};
 pub use historical::{FeatureNulls, HistoricalReport, HistoricalRequest, Spine, TrainingSet, ViewMatches};
 pub use historical_stream::HistoricalStream;

@@ -236,8 +236,8 @@ impl Serving {
 
     async fn with_spines(&self, session: Session, query: &Query) -> Result<Session> {
         for (name, digest) in &query.spines {
-            let spine = spines::find(self.catalog(), digest).await?;
-            session.register(name, spine.schema, spine.batches)?;
+            let spine = spines::find(self.catalog(), digest, session.environment()).await?;
+            session.register_table(name, spine.table())?;
         }
         Ok(session)
     }

@@ -1,10 +1,13 @@
 //! A spine that is ingested once and asked for many times.
 
-use engine::spines;
+use datafusion::execution::SendableRecordBatchStream;
+use engine::spines::{self, SpineWriter};
 use feature::digest::ContentDigest;
+use futures::TryStreamExt;
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::given_spine::GivenSpine;
 use crate::historical::{Spine, encode_spine};
 use crate::retrieve::Serving;
 
@@ -23,15 +26,37 @@ impl Serving {
     /// Keeps a spine under the digest of its content. It is a training set's as soon as one is retrieved for it.
     ///
     /// # Errors
-    /// A spine without rows, or with a column that cannot be digested; those of the object storage.
-    pub async fn ingest_spine(&self, spine: Spine) -> Result<SpineReport> {
-        let rows = spine.rows();
-        if rows == 0 {
-            return Err(Error::new(
-                Kind::Invalid,
-                "the spine has no rows; features are looked up for the rows of a spine",
-            ));
+    /// A spine without rows, or with a column that cannot be digested; those of the object storage; of rows that come as a stream, more
+    /// than the disk may take.
+    pub async fn ingest_spine(&self, spine: impl Into<GivenSpine>) -> Result<SpineReport> {
+        match spine.into().with_rows().await? {
+            GivenSpine::Whole(spine) => self.ingest_whole_spine(spine).await,
+            GivenSpine::Streamed(rows) => self.ingest_streamed_spine(rows).await,
         }
+    }
+
+    /// A file of this process's own first: the object's name is known when the last row has come.
+    async fn ingest_streamed_spine(&self, mut rows: SendableRecordBatchStream) -> Result<SpineReport> {
+        let stopped = |error: tokio::task::JoinError| Error::internal("writing the spine stopped", error);
+        let schema = rows.schema();
+        let environment = self.engine.environment()?;
+        let mut writer = SpineWriter::new(self.catalog().state().hash, &schema, &environment)?;
+        while let Some(batch) = rows.try_next().await? {
+            let written = tokio::task::spawn_blocking(move || {
+                writer.write(&batch)?;
+                Ok::<_, datafusion::common::DataFusionError>(writer)
+            });
+            writer = written.await.map_err(stopped)??;
+        }
+        let finished = tokio::task::spawn_blocking(move || writer.finish()).await.map_err(stopped)?;
+        let (file, found) = finished?;
+        let new = spines::keep_file(self.catalog(), &found.digest, &file, &environment).await?;
+        let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
+        Ok(SpineReport { spine: found.digest.to_string(), rows: found.rows, columns, repeated: !new })
+    }
+
+    async fn ingest_whole_spine(&self, spine: Spine) -> Result<SpineReport> {
+        let rows = spine.rows();
         let columns = spine.schema.fields().iter().map(|field| field.name().clone()).collect();
         let algorithm = self.catalog().state().hash;
         let encoded =
@@ -40,7 +65,7 @@ impl Serving {
             encoded.await.map_err(|error| Error::internal("writing the spine stopped", error))??;
         let content: ContentDigest =
             digest.parse().map_err(|error| Error::internal("a digest cannot be read back", error))?;
-        let new = spines::keep(self.catalog(), &content, bytes.into()).await?;
+        let new = spines::keep(self.catalog(), &content, bytes.into(), &self.engine.environment()?).await?;
         Ok(SpineReport { spine: digest, rows: rows as u64, columns, repeated: !new })
     }
 }

@@ -3,6 +3,7 @@
 //! Random stores are made through the real doors, some fifteen questions are asked of each, and every cell, every count
 //! and the order of rows are compared. A question is one case.
 
+mod beyond_memory;
 pub mod checks;
 mod examples;
 mod lanes;

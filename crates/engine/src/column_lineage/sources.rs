@@ -14,6 +14,7 @@ use feature::{Sequence, VersionId};
 use super::{Refusal, Source};
 use crate::feature_view::FeatureViewTable;
 use crate::history::HistoryTable;
+use crate::streamed_rows::StreamedRows;
 use crate::system::SystemRelation;
 
 /// What a scan reads.
@@ -63,7 +64,7 @@ pub fn table_of(scan: &TableScan) -> Result<Table, Refusal> {
     if provider.is::<GenerateSeriesTable>() {
         return Ok(Table::Series);
     }
-    if provider.is::<MemTable>() {
+    if provider.is::<MemTable>() || provider.is::<StreamedRows>() {
         return Ok(Table::Given(scan.table_name.table().to_owned()));
     }
     if provider.is::<StreamingTable>() && scan.table_name.schema() == Some(INFORMATION_SCHEMA) {

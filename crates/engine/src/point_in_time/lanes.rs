@@ -185,8 +185,8 @@ impl Ordered {
         Ok(())
     }
 
-    /// Sends all rows off in the spine's order. Places ascend within a lane, so each lane is read once.
-    pub async fn emit(self, rows: usize, to: &Sender<Result<RecordBatch>>) -> Result<()> {
+    /// Sends all rows off in the spine's order. Places ascend within a lane, so each lane is read once. False where nobody reads any more.
+    pub async fn emit(self, rows: usize, to: &Sender<Result<RecordBatch>>) -> Result<bool> {
         let mut lanes: Vec<Reader> = self.waiting.into_iter().map(Reader::new).collect();
         for first in (0..rows).step_by(self.batch_rows) {
             let end = rows.min(first + self.batch_rows);
@@ -209,10 +209,10 @@ impl Ordered {
             let mut ordered = interleave_record_batch(&sources, &places)?;
             ordered.remove_column(ordered.num_columns() - 1);
             if to.send(Ok(ordered)).await.is_err() {
-                return Ok(());
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -26,6 +26,7 @@ mod pages;
 pub mod plan;
 mod run;
 mod spine;
+mod spine_parts;
 mod spine_times;
 pub(crate) mod working_memory;
 

@@ -1,7 +1,7 @@
 //! The point-in-time join as it runs.
 //!
-//! The spine is collected, since it must be grouped by key, and dealt into lanes by key (`lanes`), as files are into buckets: a lane
-//! meets only the files of its keys. Lanes go through side by side, a core each. Rows whose order does not matter leave lane by lane, in the
+//! The spine is collected, since it must be grouped by key, or parts of it one after the other where it is more than memory holds
+//! (`spine_parts`). It is dealt into lanes by key (`lanes`), as files are into buckets: a lane meets only the files of its keys. Lanes go through side by side, a core each. Rows whose order does not matter leave lane by lane, in the
 //! order of the lanes. Where order matters, all lanes' values are put straight into their places, if they fit into the query's memory;
 //! else each lane waits, spilled where it must, and all are put together in the spine's order.
 
@@ -13,8 +13,8 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DataFusionError, Result, internal_err};
-use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, SpillMetrics};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
@@ -28,11 +28,13 @@ use super::fetch::{self, Gathered};
 use super::lanes::{Dealt, DealtBy, Ordered};
 use super::meters::Meters;
 use super::nearest::nearest;
+use super::spine_parts::{Part, SpineParts};
 use super::spine_times::micros;
 use super::working_memory::WorkingMemory;
 use super::{Found, Lookup, LookupReport, NullReason, Output, SpineOrder, gather};
 use crate::access::{Guard, VisibleRows};
 use crate::data_files::DataFiles;
+use crate::row_bytes::bytes_of;
 
 /// Of the rows that leave in any order, a lane makes so many bytes at once: few enough to stay near their core.
 const LANE_BYTES: usize = 64 << 20;
@@ -74,17 +76,45 @@ impl Run {
         let Some(left) = self.inputs.first().cloned() else {
             return internal_err!("a point-in-time join lost its spine");
         };
-        let spine = self.collect(&left, &reservation).await?;
-        let rows_in_all: usize = spine.iter().map(RecordBatch::num_rows).sum();
-        MetricBuilder::new(&self.metrics).output_rows(0).add(rows_in_all);
+        let mut spine = SpineParts::new(self.rows_of(&left)?, reservation.new_empty(), self.memory_limit());
+        let whole = spine.whole().await?;
         let plain = self.plain_sides(&reservation).await?;
-        let dealing = self.dealing(&spine, rows_in_all);
-        MetricBuilder::new(&self.metrics).counter("lanes", 0).add(dealing.lanes as usize);
+        let beside = ROW_BYTES + self.answer_bytes();
         let run = Arc::new(self);
+        let mut reports: Option<Vec<LookupReport>> = None;
+        let mut next = match whole {
+            Some(whole) => Some(whole),
+            None => spine.next(beside).await?,
+        };
+        let parts = MetricBuilder::new(&run.metrics).counter("spine_parts", 0);
+        while let Some(part) = next {
+            parts.add(1);
+            let Some(found) = run.clone().part(part, &plain, &rows).await? else { return Ok(()) };
+            match &mut reports {
+                None => reports = Some(found),
+                Some(all) => all.iter_mut().zip(&found).for_each(|(all, found)| all.add(found)),
+            }
+            next = spine.next(beside).await?;
+        }
+        run.report(reports.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Looks some rows up and sends them off. What each view reports; none where nobody reads any more.
+    async fn part(
+        self: Arc<Self>,
+        Part { batches, held }: Part,
+        plain: &[Option<RecordBatch>],
+        rows: &Rows,
+    ) -> Result<Option<Vec<LookupReport>>> {
+        let rows_in_all: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        MetricBuilder::new(&self.metrics).output_rows(0).add(rows_in_all);
+        let dealing = self.dealing(&batches, rows_in_all);
+        MetricBuilder::new(&self.metrics).counter("lanes", 0).add(dealing.lanes as usize);
         if dealing.together {
-            run.all_together(spine, &plain, dealing.lanes, &reservation, &rows).await
+            self.all_together(batches, plain, dealing.lanes, &held, rows).await
         } else {
-            run.lane_by_lane(spine, plain, dealing.lanes, &reservation, &rows).await
+            self.lane_by_lane(batches, plain.to_vec(), dealing.lanes, &held, rows).await
         }
     }
 
@@ -96,7 +126,7 @@ impl Run {
         lanes: u32,
         reservation: &MemoryReservation,
         rows: &Rows,
-    ) -> Result<()> {
+    ) -> Result<Option<Vec<LookupReport>>> {
         let mut gathered: Vec<Vec<Gathered>> = self.sides.iter().map(|_| Vec::new()).collect();
         if lanes == 1 {
             let found = self.gather(&spine, None, reservation, cores()).await?;
@@ -130,9 +160,7 @@ impl Run {
                 Side::Plain { .. } => columns.extend(nearest_of(side, &spine, right.as_ref())?),
             }
         }
-        self.report(reports);
-        self.send(&spine, &columns, rows).await?;
-        Ok(())
+        Ok(self.send(&spine, &columns, rows).await?.then_some(reports))
     }
 
     /// Lane by lane, in the order of the lanes; where the spine's order is wanted, the lanes wait until all are there.
@@ -143,7 +171,7 @@ impl Run {
         lanes: u32,
         reservation: &MemoryReservation,
         rows: &Rows,
-    ) -> Result<()> {
+    ) -> Result<Option<Vec<LookupReport>>> {
         let rows_in_all = spine.iter().map(RecordBatch::num_rows).sum();
         // Batches are let go as they are dealt.
         reservation.try_shrink(spine.iter().map(bytes_of).sum::<usize>().min(reservation.size()))?;
@@ -169,7 +197,7 @@ impl Run {
             match &mut ordered {
                 None => {
                     if !self.send(std::slice::from_ref(&lane), &columns, rows).await? {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
                 Some(ordered) => {
@@ -180,11 +208,12 @@ impl Run {
                 }
             }
         }
-        self.report(reports.into_iter().flatten().collect());
-        if let Some(ordered) = ordered {
-            ordered.emit(rows_in_all, rows).await?;
+        if let Some(ordered) = ordered
+            && !ordered.emit(rows_in_all, rows).await?
+        {
+            return Ok(None);
         }
-        Ok(())
+        Ok(Some(reports.into_iter().flatten().collect()))
     }
 
     /// Does work for each lane: its places in the spine, its rows, and what it may charge memory to. A core a lane; in the order of the
@@ -256,14 +285,12 @@ impl Run {
             Side::View { lookup, .. } => Some(lookup),
             Side::Plain { .. } => None,
         });
-        let Some(first) = views.next() else { return Dealing { lanes: 1, together: true } };
+        if views.next().is_none() {
+            return Dealing { lanes: 1, together: true };
+        }
         let spine: usize = spine.iter().map(bytes_of).sum();
-        let widths: usize = std::iter::once(first).chain(views).map(fetch::row_bytes).sum();
-        let bytes = spine + rows * (ROW_BYTES + widths);
-        let limit = match self.context.memory_pool().memory_limit() {
-            MemoryLimit::Finite(limit) => limit,
-            MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
-        };
+        let bytes = spine + rows * (ROW_BYTES + self.answer_bytes());
+        let limit = self.memory_limit();
         let within = |most: usize| {
             u32::try_from(bytes.div_ceil(most.max(1)))
                 .unwrap_or(u32::MAX)
@@ -282,6 +309,22 @@ impl Run {
         // Many small lanes of one file would decode it for each.
         let lanes = if self.keeps_order { lanes } else { lanes.max(within(LANE_BYTES).min(self.buckets())) };
         Dealing { lanes, together: lanes == 1 }
+    }
+
+    /// Bytes that all views' values take for a row.
+    fn answer_bytes(&self) -> usize {
+        let views = self.sides.iter().filter_map(|side| match side {
+            Side::View { lookup, .. } => Some(fetch::row_bytes(lookup)),
+            Side::Plain { .. } => None,
+        });
+        views.sum()
+    }
+
+    fn memory_limit(&self) -> usize {
+        match self.context.memory_pool().memory_limit() {
+            MemoryLimit::Finite(limit) => limit,
+            MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
+        }
     }
 
     /// Deals the spine.
@@ -449,16 +492,21 @@ impl Run {
         Ok(true)
     }
 
+    /// An input of one partition, as it runs.
+    fn rows_of(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {
+        if plan.output_partitioning().partition_count() != 1 {
+            return internal_err!("a point-in-time join's input has several partitions");
+        }
+        plan.execute(0, self.context.clone())
+    }
+
     /// The batches of an input of one partition, charged to the query's memory; at least one.
     async fn collect(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
         reservation: &MemoryReservation,
     ) -> Result<Vec<RecordBatch>> {
-        if plan.output_partitioning().partition_count() != 1 {
-            return internal_err!("a point-in-time join's input has several partitions");
-        }
-        let mut stream = plan.execute(0, self.context.clone())?;
+        let mut stream = self.rows_of(plan)?;
         let mut batches = Vec::new();
         while let Some(batch) = stream.try_next().await? {
             reservation.try_grow(bytes_of(&batch))?;
@@ -469,12 +517,6 @@ impl Run {
         }
         Ok(batches)
     }
-}
-
-/// Of its rows alone: a spine often comes as slices of larger batches, which all share their buffers.
-fn bytes_of(batch: &RecordBatch) -> usize {
-    let columns = batch.columns().iter();
-    columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 /// The columns of a plain right side for some rows of the spine.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::session_state::SessionState;
@@ -71,7 +72,7 @@ enum Spine {
 #[derive(Debug, Default)]
 pub struct Prepared {
     features: HashMap<String, Resolved>,
-    spines: HashMap<String, Arc<MemTable>>,
+    spines: HashMap<String, Arc<dyn TableProvider>>,
     history: HashMap<String, Arc<HistoryTable>>,
     graph: HashMap<(&'static str, String), Arc<MemTable>>,
     earlier: Tables,
@@ -134,8 +135,8 @@ impl Calls {
             if let Spine::Kept(digest) = &call.spine
                 && !prepared.spines.contains_key(digest)
             {
-                let kept = spines::find(&snapshot.catalog, digest).await?;
-                prepared.spines.insert(digest.clone(), kept.table()?);
+                let kept = spines::find(&snapshot.catalog, digest, session.runtime_env()).await?;
+                prepared.spines.insert(digest.clone(), kept.table());
             }
         }
         for view in &self.history {

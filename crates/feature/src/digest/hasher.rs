@@ -33,6 +33,27 @@ pub fn hash(algorithm: HashAlgorithm, bytes: &[u8]) -> Digest {
     Digest::new(algorithm, hasher.finish())
 }
 
+/// The digest of the bytes of an object that come in parts.
+pub struct BytesDigest {
+    algorithm: HashAlgorithm,
+    hasher: Hasher,
+}
+
+impl BytesDigest {
+    pub fn new(algorithm: HashAlgorithm) -> Self {
+        Self { algorithm, hasher: Hasher::new(algorithm) }
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// What [`hash`] gives for all of them.
+    pub fn finish(self) -> Digest {
+        Digest::new(self.algorithm, self.hasher.finish())
+    }
+}
+
 /// One hash in progress.
 pub(super) enum Hasher {
     Blake3(Box<blake3::Hasher>),

@@ -14,7 +14,7 @@ mod tree;
 mod tests;
 
 pub use canonical_type::type_text;
-pub use hasher::{HashAlgorithm, hash};
+pub use hasher::{BytesDigest, HashAlgorithm, hash};
 pub use table::{BLOCK_ROWS, ColumnDigest, TableDigest, TableDigestResult, digest_batches};
 pub use text::{ContentDigest, Digest, DigestTextError};
 

@@ -11,6 +11,7 @@ mod hostile_names;
 mod hostile_sql;
 mod hostile_tokens;
 mod hostile_uploads;
+mod large_spines;
 mod lifecycle;
 mod metrics;
 mod protocol_actions;

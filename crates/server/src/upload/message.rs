@@ -11,22 +11,41 @@ use super::{Refused, UPLOAD_BYTES};
 /// Checks the messages of one upload, in their order.
 pub struct MessageCheck {
     messages: arrow_messages::MessageCheck,
-    /// Bytes of what was admitted, decoded.
+    /// Bytes of what was admitted and is held, decoded.
     bytes: u64,
+    /// Of them, those of rows, and not of dictionaries.
+    of_rows: u64,
     /// The memory for them.
     held: Arc<Reserved>,
 }
 
 impl MessageCheck {
     pub fn new(held: Arc<Reserved>) -> Self {
-        Self { messages: arrow_messages::MessageCheck::new(Limits::SENT), bytes: 0, held }
+        Self { messages: arrow_messages::MessageCheck::new(Limits::SENT), bytes: 0, of_rows: 0, held }
+    }
+
+    /// The rows that were admitted so far are held by others: gives back the memory for them.
+    pub fn let_go_of_rows(&mut self) {
+        let bytes = std::mem::take(&mut self.of_rows);
+        self.bytes -= bytes;
+        self.held.shrink(bytes);
+    }
+
+    /// Bytes of rows that were admitted and are held.
+    pub fn of_rows(&self) -> u64 {
+        self.of_rows
     }
 
     /// Whether a message can be decoded without harm, and there is room for it.
     pub fn admit(&mut self, data: &FlightData) -> Result<(), Refused> {
         match self.messages.admit(&data.data_header, &data.data_body)? {
             Admitted::Schema => Ok(()),
-            Admitted::Dictionary(bytes) | Admitted::Rows(bytes) => self.count(bytes),
+            Admitted::Dictionary(bytes) => self.count(bytes),
+            Admitted::Rows(bytes) => {
+                self.count(bytes)?;
+                self.of_rows += bytes;
+                Ok(())
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Rows that a client sends: checked message by message before they are decoded.
 
+mod incoming;
 mod message;
 
 use std::pin::Pin;
@@ -19,7 +20,9 @@ use crate::call::Rows;
 use crate::status;
 pub use message::MessageCheck;
 
-/// Bytes of all decoded rows of one upload, which are held in memory.
+pub use incoming::{Incoming, Rest};
+
+/// Bytes of all decoded rows of one upload that are held in memory.
 const UPLOAD_BYTES: u64 = 4 << 30;
 
 /// Why an upload was refused. The text says what to do.
@@ -109,35 +112,62 @@ impl Upload {
     /// `INVALID_ARGUMENT` for messages that would harm the process, and for those that are not Arrow; `RESOURCE_EXHAUSTED` where
     /// there is no memory for them.
     pub async fn receive(self, counted: &Rows, memory: &Memory) -> Result<Received, Status> {
-        let held = Arc::new(memory.reserve("upload"));
-        let check = Arc::new(Mutex::new(MessageCheck::new(held.clone())));
-        let checked = self.messages.filter_map(move |message| {
-            let checked = check_message(&check, message);
-            async move { checked.transpose() }
-        });
-        let mut rows = FlightRecordBatchStream::new_from_flight_data(checked);
+        let mut incoming = self.rows(counted, memory);
         let mut batches = Vec::new();
-        let mut received = 0;
-        while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(status::decoding)?;
-            counted.received(batch.num_rows());
-            received += batch.num_rows() as u64;
+        while let Some(batch) = incoming.next().await? {
             batches.push(batch);
         }
-        if let Some(announced) = self.announced
-            && announced != received
-        {
-            return Err(status::invalid(format!(
-                "the upload was said to have {announced} rows and ended after {received}; nothing of it is kept: send it again"
-            )));
+        incoming.received(batches)
+    }
+
+    /// Receives the rows as far as they fit into so many bytes.
+    ///
+    /// # Errors
+    /// Those of [`Self::receive`].
+    pub async fn receive_up_to(self, bytes: u64, counted: &Rows, memory: &Memory) -> Result<UpTo, Status> {
+        let mut incoming = self.rows(counted, memory);
+        let mut batches = Vec::new();
+        while incoming.held_for_rows() <= bytes {
+            match incoming.next().await? {
+                Some(batch) => batches.push(batch),
+                None => return Ok(UpTo::All(incoming.received(batches)?)),
+            }
         }
-        match rows.schema() {
-            Some(schema) => Ok(Received { schema: schema.clone(), batches, held }),
-            None => Err(status::invalid(
-                "no schema was sent; send the rows' schema first, even if there are no rows",
-            )),
+        Ok(UpTo::More(Rest::new(batches, incoming)?))
+    }
+
+    /// The rows, batch by batch.
+    fn rows(self, counted: &Rows, memory: &Memory) -> Incoming {
+        let held = Arc::new(memory.reserve("upload"));
+        let check = Arc::new(Mutex::new(MessageCheck::new(held.clone())));
+        let messages = Arc::new(tokio::sync::Mutex::new(self.messages));
+        let reading = (messages.clone(), check.clone());
+        let checked = futures::stream::unfold(reading, |(messages, check)| async move {
+            loop {
+                let message = messages.lock().await.next().await?;
+                if let Some(checked) = check_message(&check, message).transpose() {
+                    return Some((checked, (messages, check)));
+                }
+            }
+        });
+        let rows = FlightRecordBatchStream::new_from_flight_data(checked);
+        Incoming {
+            messages,
+            rows,
+            check,
+            held,
+            announced: self.announced,
+            received: 0,
+            counted: counted.clone(),
         }
     }
+}
+
+/// The beginning of an upload.
+pub enum UpTo {
+    /// It was all.
+    All(Received),
+    More(Rest),
 }
 
 /// The message to be decoded; none for those without data (clients send a descriptor or metadata alone).
