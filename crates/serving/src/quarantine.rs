@@ -3,6 +3,7 @@
 use catalog::Author;
 use catalog::release::{self, Ending};
 use catalog::state::{Held, State, ViewVersion};
+use feature::policy::Action;
 use feature::quality::Judged;
 use feature::{BatchId, Sequence};
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,11 @@ impl Serving {
         request: &QuarantineRequest,
         author: &Author,
     ) -> Result<QuarantineReport> {
+        let state = self.catalog().refresh().await?;
+        let held = state.quarantine().of(request.batch);
+        if let Some(version) = held.and_then(|held| state.view_version(held.batch.record.version)) {
+            self.require(&state, author, Action::Withdraw, &version.definition).await?;
+        }
         let ending = match request.action {
             QuarantineAction::Release => Ending::Release { back_fill: request.back_fill },
             QuarantineAction::Drop => Ending::Drop,

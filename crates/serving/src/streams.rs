@@ -6,6 +6,7 @@ use catalog::Author;
 use catalog::ingest::stream::{ProducerStream, StreamSettings, Streams, Target};
 use catalog::state::producers::LastPart;
 use engine::SqlConditions;
+use feature::policy::Action;
 
 use crate::error::Result;
 use crate::retrieve::Serving;
@@ -22,6 +23,11 @@ impl Serving {
     /// # Errors
     /// Those of [`Streams::open`].
     pub async fn open_stream(&self, target: Target, author: &Author) -> Result<ProducerStream> {
+        let state = self.catalog().refresh().await?;
+        // A view that is not there is told of by the stream.
+        if let Some(version) = state.view(target.project.as_str(), &target.view, None, state.head.sequence) {
+            self.require(&state, author, Action::Ingest, &version.definition).await?;
+        }
         Ok(self.streams.open(target, author.clone()).await?)
     }
 

@@ -88,7 +88,9 @@ impl Columns {
 }
 
 async fn profiles(snapshot: &Snapshot) -> Result<RecordBatch> {
-    let batches = written(snapshot);
+    let mut batches = written(snapshot);
+    // They tell values: none to those from whom something of the view is kept.
+    batches.retain(|(version, _)| matches!(snapshot.guard(version), Ok(None)));
     let own: Vec<(Catalog, Arc<Batch>)> =
         batches.iter().map(|(_, batch)| (snapshot.catalog.clone(), batch.clone())).collect();
     let read: Vec<Option<BatchProfile>> = futures::stream::iter(own)
