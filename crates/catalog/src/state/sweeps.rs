@@ -26,8 +26,6 @@ pub struct Setting {
 pub struct Sweeps {
     /// In the order of the log.
     all: Vec<Sweep>,
-    /// The place of the one with the greatest horizon.
-    fence: Option<usize>,
     settings: Vec<Setting>,
 }
 
@@ -58,7 +56,7 @@ impl Sweeps {
 
     /// The sweep with the greatest horizon: nothing new may have a lesser id.
     pub fn fence(&self) -> Option<&Sweep> {
-        self.all.get(self.fence?)
+        self.all.iter().max_by_key(|sweep| sweep.record.before)
     }
 
     /// Whether an object with this id is condemned, if no entry names it.
@@ -89,9 +87,6 @@ impl Sweeps {
 
     /// Takes in what was found right when it was folded: the settings of its time are not at hand.
     pub(super) fn recorded(&mut self, record: Swept, by: &Arc<Provenance>) -> Result<(), ApplyError> {
-        if self.fence().is_none_or(|fence| fence.record.before < record.before) {
-            self.fence = Some(self.all.len());
-        }
         self.all.push(Sweep { record, by: by.clone() });
         Ok(())
     }
