@@ -128,7 +128,7 @@ pub async fn run(objects: Arc<Objects>, history: Arc<History>, seed: u64, proces
         number += 1;
         jump(&clock, &mut chance);
         let name = format!("p{process} operation {number}");
-        let kind = chance.below(14);
+        let kind = chance.below(13);
         let dies = (chance.below(6) == 0).then(|| chance.below(3_000));
         let work = operation(&objects, &history, &open, &connection, kind, &name, chance.next());
         let outcome = match dies {
@@ -241,7 +241,7 @@ async fn operation(
             let request = CompactRequest { eagerness: Eagerness::Everything, ..CompactRequest::all(None) };
             told(objects, name, Outcome::Failed, serving.compact(&request, &author).await.map(drop))
         }
-        10 | 11 => {
+        10 => {
             let author = self::author(&format!("{name}, sweeping"));
             let swept = sweep(objects, history, serving, bits, &author).await;
             told(objects, name, Outcome::Failed, swept)
