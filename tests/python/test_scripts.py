@@ -65,6 +65,15 @@ def test_what_a_leak_costs(tmp_path):
     assert scores["correct in time", "offline"] == scores["correct in time", "in production"]
 
 
+def test_the_quality_of_weather(tmp_path):
+    said = run("weather_quality.py", tmp_path)
+    assert "fail: wasserstein of temp" in said and "kept back" in said, said
+    assert "'quarantined'" in said and "1 deployment in force" in said, said
+    assert re.search(r"2013-11: warn, drift \d", said) and re.search(r"2013-12: warn, drift \d", said), said
+    wrong, mended = map(float, re.search(r"then ([\d.]+), mended ([\d.]+) °F", said).groups())
+    assert mended > wrong + 10, said
+
+
 def test_mlflow(tmp_path, tracking):
     said = run("mlflow_run.py", tmp_path, MLFLOW_TRACKING_URI=tracking.uri)
     assert "<Split by row number: train 4, test 1; seed 1> {'train': " in said

@@ -116,30 +116,36 @@ pub struct Thresholds {
 /// Batches of the baseline where none is declared.
 pub const BATCHES: u32 = 30;
 
+/// By default nothing fails before the baseline has so many batches: too few do not tell what is usual.
+const FAILS_FROM: usize = 20;
+
 impl Quality {
     pub fn baseline(&self) -> Baseline {
         self.baseline.clone().unwrap_or(Baseline::Batches(BATCHES))
     }
 
-    /// What holds for a measure of a feature, or of the batch for `None`.
-    pub fn thresholds(&self, feature: Option<&str>, measure: Measure) -> Thresholds {
+    /// What holds for a measure of a feature, or of the batch for `None`, against so many batches.
+    pub fn thresholds(&self, feature: Option<&str>, measure: Measure, batches: usize) -> Thresholds {
         let of_feature = self.features.iter().find(|(name, _)| Some(name.as_str()) == feature);
         let declared = of_feature.and_then(|(_, checks)| checks.get(&measure));
-        declared.or_else(|| self.checks.get(&measure)).copied().unwrap_or_else(|| defaults(measure))
+        declared.or_else(|| self.checks.get(&measure)).copied().unwrap_or_else(|| {
+            let Thresholds { warn, fail } = defaults(measure);
+            Thresholds { warn, fail: fail.filter(|_| batches >= FAILS_FROM) }
+        })
     }
 }
 
 /// What holds where nothing is declared; docs/quality.md says why.
 fn defaults(measure: Measure) -> Thresholds {
     let (warn, fail) = match measure {
-        Measure::Psi => (Some(0.25), Some(1.0)),
-        Measure::Wasserstein => (Some(1.0), Some(2.5)),
+        Measure::Psi => (Some(0.5), None),
+        Measure::Wasserstein => (Some(1.5), Some(8.0)),
         Measure::ChiSquare => (Some(0.5), Some(2.0)),
-        Measure::NullRate => (Some(0.05), Some(0.25)),
+        Measure::NullRate => (Some(0.1), Some(0.45)),
         Measure::NewValues => (Some(0.02), Some(0.2)),
-        Measure::OutOfRange => (Some(0.01), Some(0.1)),
-        Measure::Spread => (Some(3.0), Some(10.0)),
-        Measure::Volume => (Some(2.0), Some(10.0)),
+        Measure::OutOfRange => (Some(0.02), Some(0.25)),
+        Measure::Spread => (Some(4.0), Some(20.0)),
+        Measure::Volume => (Some(2.0), Some(5.0)),
         Measure::Schema => (Some(0.0), None),
         Measure::JensenShannon | Measure::Freshness => (None, None),
     };

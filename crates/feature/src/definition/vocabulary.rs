@@ -258,7 +258,7 @@ pub(super) static BASELINE: Vocabulary = Vocabulary {
 
 const PSI: Word = optional(
     "psi",
-    "{ warn = 0.25, fail = 1 }",
+    "{ warn = 0.5, fail = 5 }",
     "population stability index over the tenths of the baseline, or over categories",
     Shape::Table(&THRESHOLDS),
 );
@@ -270,7 +270,7 @@ const JENSEN_SHANNON: Word = optional(
 );
 const WASSERSTEIN: Word = optional(
     "wasserstein",
-    "{ warn = 1, fail = 2.5 }",
+    "{ warn = 1.5, fail = 8 }",
     "how far values moved, in standard deviations of the baseline",
     Shape::Table(&THRESHOLDS),
 );
@@ -282,8 +282,8 @@ const CHI_SQUARE: Word = optional(
 );
 const NULL_RATE: Word = optional(
     "null_rate",
-    "{ warn = 0.05, fail = 0.25 }",
-    "by how much the share of nulls and NaN differs",
+    "{ warn = 0.1, fail = 0.45 }",
+    "by how much the share of nulls and NaN grew",
     Shape::Table(&THRESHOLDS),
 );
 const NEW_VALUES: Word = optional(
@@ -294,13 +294,13 @@ const NEW_VALUES: Word = optional(
 );
 const OUT_OF_RANGE: Word = optional(
     "out_of_range",
-    "{ warn = 0.01, fail = 0.1 }",
+    "{ warn = 0.02, fail = 0.25 }",
     "share of numbers more than a quarter of the baseline's range outside of it",
     Shape::Table(&THRESHOLDS),
 );
 const SPREAD: Word = optional(
     "spread",
-    "{ warn = 3, fail = 10 }",
+    "{ warn = 4, fail = 20 }",
     "the factor by which the standard deviation differs",
     Shape::Table(&THRESHOLDS),
 );
@@ -319,7 +319,7 @@ pub(super) static CHECKS: Vocabulary = Vocabulary {
         SPREAD,
         optional(
             "volume",
-            "{ warn = 2, fail = 10 }",
+            "{ warn = 2, fail = 5 }",
             "the factor by which the number of rows differs from the baseline's median batch",
             Shape::Table(&THRESHOLDS),
         ),

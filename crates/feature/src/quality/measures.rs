@@ -90,9 +90,9 @@ pub fn measure(
     match of {
         Measure::NullRate if baseline.rows >= least_rows && batch.rows >= least_rows => {
             let (usual, now) = (baseline.null_share()?, batch.null_share()?);
-            // What chance does to a share of so few rows, three times over.
+            // Fewer are no harm. What chance does to a share of so few rows, three times over, is nothing either.
             let chance = 3.0 * (usual * (1.0 - usual) / batch.rows as f64).sqrt();
-            Some(((now - usual).abs() - chance).max(0.0))
+            Some((now - usual - chance).max(0.0))
         }
         _ if !enough => None,
         Measure::Psi => {

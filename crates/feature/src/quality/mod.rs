@@ -103,8 +103,8 @@ impl Taken {
 /// So many batches say what is usual.
 const USUAL_BATCHES: usize = 5;
 /// A batch is unusual that is so much further from the baseline than the furthest of its own.
-const WARN_BEYOND_USUAL: f64 = 1.25;
-const FAIL_BEYOND_USUAL: f64 = 1.5;
+const WARN_BEYOND_USUAL: f64 = 1.5;
+const FAIL_BEYOND_USUAL: f64 = 2.0;
 /// What is greater is as good as infinite; JSON has no such number.
 const GREATEST: f64 = 1e6;
 
@@ -127,7 +127,7 @@ pub fn measures_of(
     let features = batch.features.iter().map(|profile| Some(profile.feature.as_str()));
     for feature in std::iter::once(None).chain(features) {
         for measure in Measure::ALL.into_iter().filter(|measure| measure.is_of_batch() == feature.is_none()) {
-            let declared = rules.thresholds(feature, measure);
+            let declared = rules.thresholds(feature, measure, baseline.len());
             if declared.warn.is_none() && declared.fail.is_none() && measure != Measure::JensenShannon {
                 continue;
             }
