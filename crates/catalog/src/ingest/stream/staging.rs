@@ -145,7 +145,8 @@ pub async fn stage_version(
             }
             None => None,
         };
-        // What a stream brings is known from its arrival, where no column says when and nobody claims another thing.
+        // What a stream brings is known from its arrival, where no column says when and nobody claims another
+        // thing.
         let knowledge = Knowledge::of(&version, Some(claim.unwrap_or(Claim::Correction)));
         let rows = knowledge.date(checked.rows);
         let count = rows.num_rows() as u64;
