@@ -106,7 +106,7 @@ async fn commit_due(
     let (mut staged, mut rest, mut failure, mut whole) = (Vec::new(), Vec::new(), None, true);
     for one in futures::future::join_all(staging).await {
         match one {
-            Staging::Ready(one) => staged.push(one),
+            Staging::Ready(one) => staged.push(*one),
             Staging::Faulty(parts) => {
                 whole = false;
                 rest.extend(parts);

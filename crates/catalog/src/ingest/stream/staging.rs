@@ -34,7 +34,7 @@ pub struct StagedVersion {
 }
 
 pub enum Staging {
-    Ready(StagedVersion),
+    Ready(Box<StagedVersion>),
     /// Some parts cannot be taken and were answered; the others are to be sorted again.
     Faulty(Vec<Queued>),
     Failed(Vec<Queued>, Error),
@@ -171,7 +171,7 @@ pub async fn stage_version(
     match written.await {
         Ok((committed, refused)) => {
             let parts = parts.into_iter().zip(verdicts).collect();
-            Staging::Ready(StagedVersion { version, parts, committed, refused })
+            Staging::Ready(Box::new(StagedVersion { version, parts, committed, refused }))
         }
         Err(error) => Staging::Failed(parts, error),
     }
