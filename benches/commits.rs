@@ -2,10 +2,11 @@
 //!
 //!     cargo bench --bench commits -- [--seconds N] [--folder PATH]
 //!
-//! Commits: writers that share a store, each with a handle of its own as a process has, append entries of one small record as fast as they
-//! can. Group commit: producers in one process, each with a number of parts on their way, send parts of some rows as fast as they are
-//! acknowledged. `memory` is a store in memory, `file` one on local disk, synced, below the folder that is given (a temporary one else).
-//! A sync is what a commit cannot do without: a file of an entry's size is written and synced, and its folder too.
+//! Commits: writers that share a store, each with a handle of its own as a process has, append entries of one
+//! small record as fast as they can. Group commit: producers in one process, each with a number of parts on
+//! their way, send parts of some rows as fast as they are acknowledged. `memory` is a store in memory, `file`
+//! one on local disk, synced, below the folder that is given (a temporary one else). A sync is what a commit
+//! cannot do without: a file of an entry's size is written and synced, and its folder too.
 
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![allow(clippy::unwrap_used, reason = "it stops at the first fault")]

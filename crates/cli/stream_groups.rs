@@ -11,13 +11,16 @@ use crate::serve::bytes;
 #[derive(Args, Clone)]
 pub struct StreamGroups {
     /// How long a part waits for others to be committed with, as 250ms
-    #[arg(long, env = "LINEAMENT_STREAM_WINDOW", value_name = "SPAN", default_value = "250ms", value_parser = window)]
+    #[arg(long, env = "LINEAMENT_STREAM_WINDOW", value_name = "SPAN")]
+    #[arg(default_value = "250ms", value_parser = window)]
     stream_window: Duration,
     /// Rows that are committed together at once, however short they have waited, as 8M
-    #[arg(long, env = "LINEAMENT_STREAM_BYTES", value_name = "SIZE", default_value = "8M", value_parser = bytes)]
+    #[arg(long, env = "LINEAMENT_STREAM_BYTES", value_name = "SIZE")]
+    #[arg(default_value = "8M", value_parser = bytes)]
     stream_bytes: u64,
     /// Rows of all streams that may wait for their commit, as 64M; who sends more waits
-    #[arg(long, env = "LINEAMENT_STREAM_WAITING", value_name = "SIZE", default_value = "64M", value_parser = bytes)]
+    #[arg(long, env = "LINEAMENT_STREAM_WAITING", value_name = "SIZE")]
+    #[arg(default_value = "64M", value_parser = bytes)]
     stream_waiting: u64,
 }
 

@@ -12,13 +12,15 @@ use crate::error::Result;
 use crate::retrieve::Serving;
 
 impl Serving {
-    /// The same store with other settings of its streams. What waits in the streams before is committed by them.
+    /// The same store with other settings of its streams. What waits in the streams before is committed by
+    /// them.
     pub fn with_stream_settings(mut self, settings: StreamSettings) -> Self {
         self.streams = Streams::new(self.catalog().clone(), Arc::new(SqlConditions), settings);
         self
     }
 
-    /// Begins or goes on with a producer's stream; all clones of this share their groups. See [`catalog::ingest::stream`].
+    /// Begins or goes on with a producer's stream; all clones of this share their groups. See
+    /// [`catalog::ingest::stream`].
     ///
     /// # Errors
     /// Those of [`Streams::open`].

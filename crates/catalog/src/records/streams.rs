@@ -4,10 +4,11 @@ use feature::digest::Digest;
 use feature::{BatchId, ViewId};
 use serde::{Deserialize, Serialize};
 
-/// The parts of streams that a batch of the same entry holds. It follows that batch, which was committed or refused.
+/// The parts of streams that a batch of the same entry holds. It follows that batch, which was committed or
+/// refused.
 ///
-/// A part is told by the view, the producer, its epoch and its number, once for ever: the fold refuses an entry that
-/// repeats one or leaves one out. So a part that is sent again finds the batch that took it.
+/// A part is told by the view, the producer, its epoch and its number, once for ever: the fold refuses an
+/// entry that repeats one or leaves one out. So a part that is sent again finds the batch that took it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamPartsCommitted {
     pub batch: BatchId,

@@ -1,5 +1,5 @@
-//! What each producer has committed of its streams: who sends a part again finds it here, and no entry that repeats or
-//! leaves out a part is folded.
+//! What each producer has committed of its streams: who sends a part again finds it here, and no entry that
+//! repeats or leaves out a part is folded.
 
 use std::collections::HashMap;
 use std::fmt;

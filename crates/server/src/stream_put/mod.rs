@@ -1,5 +1,5 @@
-//! Rows that come without end: each batch is a part of a producer's stream, committed with others that come at the same
-//! time and acknowledged after that, in the order in which they were sent.
+//! Rows that come without end: each batch is a part of a producer's stream, committed with others that come
+//! at the same time and acknowledged after that, in the order in which they were sent.
 
 mod parts;
 
@@ -24,7 +24,8 @@ use crate::request::{self, Put, StreamOf, Wanted};
 use crate::status;
 use crate::upload::Upload;
 
-/// Parts of one stream that were read and not acknowledged. Nothing more is read of its messages while there are so many.
+/// Parts of one stream that were read and not acknowledged. Nothing more is read of its messages while there
+/// are so many.
 const PENDING: usize = 1_024;
 
 type Results = Pin<Box<dyn Stream<Item = Result<PutResult, Status>> + Send>>;
@@ -48,7 +49,8 @@ pub fn wanted(descriptor: &FlightDescriptor) -> Option<Result<StreamOf, Status>>
     })
 }
 
-/// Begins a stream: one result for each part, after its commit, and an error as the last where it cannot go on.
+/// Begins a stream: one result for each part, after its commit, and an error as the last where it cannot go
+/// on.
 pub async fn open(
     serving: &Serving,
     wanted: StreamOf,

@@ -47,7 +47,8 @@ struct Checked {
 }
 
 impl Reader {
-    /// Reads until the client ends, something is wrong, nobody waits for results any more, or the server stops.
+    /// Reads until the client ends, something is wrong, nobody waits for results any more, or the server
+    /// stops.
     pub async fn run(self, read: mpsc::Sender<Read>) {
         let Self { stream, messages, memory, counted, admission } = self;
         let check = MessageCheck::new(Arc::new(memory.reserve("stream")));

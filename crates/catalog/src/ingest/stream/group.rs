@@ -1,5 +1,5 @@
-//! One group: parts that came together, sorted into those that are due and those that were answered before, staged side
-//! by side and committed by one entry.
+//! One group: parts that came together, sorted into those that are due and those that were answered before,
+//! staged side by side and committed by one entry.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -52,7 +52,8 @@ pub async fn commit(catalog: &Catalog, conditions: &Arc<dyn Conditions>, parts: 
     }
 }
 
-/// Whether the same may succeed a moment later. What may have landed is found there, and answered as committed.
+/// Whether the same may succeed a moment later. What may have landed is found there, and answered as
+/// committed.
 fn may_pass(error: &Error) -> bool {
     use storage::Error::{Unavailable, Unknown};
     matches!(error, Error::Contended(_) | Error::Storage(Unavailable(_) | Unknown { .. }))
@@ -91,7 +92,8 @@ async fn sort(
     (due, later)
 }
 
-/// Stages and commits parts that are due. Those that are to be sorted again come back; where it was a failure, with it.
+/// Stages and commits parts that are due. Those that are to be sorted again come back; where it was a
+/// failure, with it.
 async fn commit_due(
     catalog: &Catalog,
     conditions: &Arc<dyn Conditions>,
@@ -104,7 +106,7 @@ async fn commit_due(
     let (mut staged, mut rest, mut failure, mut whole) = (Vec::new(), Vec::new(), None, true);
     for one in futures::future::join_all(staging).await {
         match one {
-            Staging::Ready(one) => staged.push(one),
+            Staging::Ready(one) => staged.push(*one),
             Staging::Faulty(parts) => {
                 whole = false;
                 rest.extend(parts);
@@ -128,7 +130,8 @@ async fn commit_due(
     let lasts = lasts(state, &staged);
     let outcome = catalog
         .commit(&author, None, |state| {
-            // Whatever was decided on an earlier state is looked at again, on the one that the entry will follow.
+            // Whatever was decided on an earlier state is looked at again, on the one that the entry will
+            // follow.
             let same_version = |one: &StagedVersion| {
                 let ViewVersion { definition, version, .. } = &one.version;
                 let now = state.view(
@@ -160,7 +163,8 @@ async fn commit_due(
     }
 }
 
-/// Parts by the version in force of their views and by claim. Those of one producer lie together, in their order.
+/// Parts by the version in force of their views and by claim. Those of one producer lie together, in their
+/// order.
 fn by_version(state: &State, due: Vec<Queued>) -> Vec<ForVersion> {
     let mut groups: Vec<ForVersion> = Vec::new();
     for part in due {

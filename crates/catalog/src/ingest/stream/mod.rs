@@ -1,9 +1,9 @@
 //! Group commit: parts of many streams, staged side by side and committed by one entry.
 //!
-//! A producer numbers its parts (epoch, number) without a gap. Parts that come within a window are validated as any
-//! rows are, written as one batch a view and claim, and one entry makes all of them visible; each is acknowledged after
-//! that, and not before. What a producer committed stands in the fold, so a part that is sent again gets its first
-//! answer, whoever sent it and whichever process took it.
+//! A producer numbers its parts (epoch, number) without a gap. Parts that come within a window are validated
+//! as any rows are, written as one batch a view and claim, and one entry makes all of them visible; each is
+//! acknowledged after that, and not before. What a producer committed stands in the fold, so a part that is
+//! sent again gets its first answer, whoever sent it and whichever process took it.
 
 mod checked_parts;
 mod first_answers;
@@ -59,7 +59,8 @@ pub struct Target {
     pub view: String,
     /// One name for whatever numbers the parts: a station, a shard, a job.
     pub producer: String,
-    /// Rows are known from their arrival, where the view has no column that says when; as back-fill, when its rule says.
+    /// Rows are known from their arrival, where the view has no column that says when; as back-fill, when its
+    /// rule says.
     pub claim: Option<Claim>,
 }
 
@@ -91,8 +92,9 @@ impl Pending {
     /// Waits for the commit of the part's group.
     ///
     /// # Errors
-    /// `Invalid` for rows that do not fit, a gap in the numbers, an epoch that is over, or other content under a number
-    /// that is committed; `Contended` and storage's errors where the outcome is open: send the part again.
+    /// `Invalid` for rows that do not fit, a gap in the numbers, an epoch that is over, or other content
+    /// under a number that is committed; `Contended` and storage's errors where the outcome is open: send the
+    /// part again.
     pub async fn acknowledged(self) -> Result<Acknowledged> {
         self.0.await.unwrap_or_else(|_| Err(stopped()))
     }
@@ -139,7 +141,8 @@ impl Streams {
     /// Begins or goes on with a stream.
     ///
     /// # Errors
-    /// `NotFound` where there is no such view; `Invalid` for one that is derived, and for a name that no producer has.
+    /// `NotFound` where there is no such view; `Invalid` for one that is derived, and for a name that no
+    /// producer has.
     pub async fn open(&self, target: Target, author: Author) -> Result<ProducerStream> {
         verify_producer(&target.producer)?;
         let state = self.0.catalog.refresh().await?;
@@ -201,7 +204,8 @@ impl ProducerStream {
         checking::fit(&self.version, &rows).map(drop)
     }
 
-    /// Sends a part; waits while too much is not acknowledged yet. Parts of one producer must be sent in their order.
+    /// Sends a part; waits while too much is not acknowledged yet. Parts of one producer must be sent in
+    /// their order.
     ///
     /// # Errors
     /// `Invalid` for a part without rows, and for an epoch or number that there cannot be.

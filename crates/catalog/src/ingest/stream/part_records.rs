@@ -10,8 +10,8 @@ use super::staging::StagedVersion;
 use crate::records::{PartRun, Record, StreamPart, StreamPartsCommitted};
 use crate::state::producers::Place;
 
-/// The records of one entry: batches, and then what parts they hold. A producer whose parts went into several batches has
-/// several records, in the order of its numbers.
+/// The records of one entry: batches, and then what parts they hold. A producer whose parts went into several
+/// batches has several records, in the order of its numbers.
 pub fn records(staged: &[StagedVersion]) -> Vec<Record> {
     let mut records: Vec<Record> = Vec::new();
     for one in staged {

@@ -64,7 +64,8 @@ impl Worker {
     /// Until nobody can send any more and all was answered.
     pub async fn run(self, mut parts: mpsc::UnboundedReceiver<Queued>) {
         while let Some(first) = parts.recv().await {
-            // While a group is committed the next one gathers; what has waited long enough by then is taken at once.
+            // While a group is committed the next one gathers; what has waited long enough by then is taken
+            // at once.
             let until = first.since + self.settings.window;
             let mut bytes = first.bytes;
             let mut group = vec![first];
@@ -84,7 +85,8 @@ impl Worker {
     }
 }
 
-/// An entry has one author; those of several are committed one after another, in the order of their first parts.
+/// An entry has one author; those of several are committed one after another, in the order of their first
+/// parts.
 fn by_author(parts: Vec<Queued>) -> Vec<Vec<Queued>> {
     let mut groups: Vec<Vec<Queued>> = Vec::new();
     for part in parts {

@@ -35,7 +35,7 @@ pub struct StagedVersion {
 }
 
 pub enum Staging {
-    Ready(StagedVersion),
+    Ready(Box<StagedVersion>),
     /// Some parts cannot be taken and were answered; the others are to be sorted again.
     Faulty(Vec<Queued>),
     Failed(Vec<Queued>, Error),
@@ -146,7 +146,8 @@ pub async fn stage_version(
             }
             None => None,
         };
-        // What a stream brings is known from its arrival, where no column says when and nobody claims another thing.
+        // What a stream brings is known from its arrival, where no column says when and nobody claims another
+        // thing.
         let knowledge = Knowledge::of(&version, Some(claim.unwrap_or(Claim::Correction)));
         let rows = knowledge.date(checked.rows);
         let count = rows.num_rows() as u64;
@@ -177,7 +178,7 @@ pub async fn stage_version(
     match written.await {
         Ok((committed, refused)) => {
             let parts = parts.into_iter().zip(verdicts).collect();
-            Staging::Ready(StagedVersion { version, parts, committed, refused })
+            Staging::Ready(Box::new(StagedVersion { version, parts, committed, refused }))
         }
         Err(error) => Staging::Failed(parts, error),
     }

@@ -328,8 +328,8 @@ async fn who_sends_more_than_may_wait_waits() {
     stream.send(place(1, number), rows(&[1.0])).await.unwrap().acknowledged().await.unwrap();
 }
 
-/// Several processes, each of which sends what it likes of three producers, again and again: every part is there once, in
-/// order, each row of it, and every acknowledgement names where.
+/// Several processes, each of which sends what it likes of three producers, again and again: every part is
+/// there once, in order, each row of it, and every acknowledgement names where.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_sends_whatever_how_often_each_part_is_there_once() {
     for seed in 0..6 {
@@ -400,7 +400,7 @@ async fn whoever_sends_whatever_how_often_each_part_is_there_once() {
     }
 }
 
-// --------------------------------------------------------------------------------------------------------------- the fold
+// ---------------------------------------------------------------------------------------------- the fold
 
 /// What a producer may commit next, in three lines.
 #[derive(Default)]
