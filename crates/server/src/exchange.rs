@@ -45,7 +45,7 @@ pub async fn exchange(
         UpTo::More(rest) => {
             let spool = serving.spool(rest.schema().clone());
             let (spool, rows) = spool.map_err(|error| status::of(&error))?;
-            tokio::spawn(take_in(rest, spool).in_current_span());
+            tokio::spawn(take_in(*rest, spool).in_current_span());
             let spine = Some(GivenSpine::Streamed(rows));
             let stream = serving.historical_stream(spine, wanted, author).await;
             Ok(Answer::historical(stream.map_err(|error| status::of(&error))?))

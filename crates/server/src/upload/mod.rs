@@ -133,7 +133,7 @@ impl Upload {
                 None => return Ok(UpTo::All(incoming.received(batches)?)),
             }
         }
-        Ok(UpTo::More(Rest::new(batches, incoming)?))
+        Ok(UpTo::More(Box::new(Rest::new(batches, incoming)?)))
     }
 
     /// The rows, batch by batch.
@@ -167,7 +167,7 @@ impl Upload {
 pub enum UpTo {
     /// It was all.
     All(Received),
-    More(Rest),
+    More(Box<Rest>),
 }
 
 /// The message to be decoded; none for those without data (clients send a descriptor or metadata alone).
