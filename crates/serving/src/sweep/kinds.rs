@@ -10,6 +10,7 @@ pub(super) enum Kind {
     Body,
     Reads,
     Quarantine,
+    Profile,
     TrainingSet,
     Spine,
     /// A spine that was ingested under the digest of its content.
@@ -22,12 +23,13 @@ pub(super) enum Kind {
 }
 
 /// The folders whose objects have an id, and what lies in each.
-pub(super) const FOLDERS: [(&str, Kind); 7] = [
+pub(super) const FOLDERS: [(&str, Kind); 8] = [
     ("data", Kind::Data),
     ("manifests", Kind::Manifest),
     ("bodies", Kind::Body),
     ("reads", Kind::Reads),
     ("quarantine", Kind::Quarantine),
+    ("profiles", Kind::Profile),
     ("training_sets", Kind::TrainingSet),
     ("spines", Kind::Spine),
 ];
@@ -40,6 +42,7 @@ impl Kind {
             Self::Body => "body",
             Self::Reads => "reads",
             Self::Quarantine => "quarantine",
+            Self::Profile => "profile",
             Self::TrainingSet => "training_set",
             Self::Spine => "spine",
             Self::KeptSpine => "kept_spine",
