@@ -547,7 +547,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 23
+store 01890a5d-ac96-774b-bcce-000000000000 at 25
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -591,7 +591,7 @@ withdrawn version 12 by 20: too wide a range
 restored batch 21 by 21: it was °F
 restored version 12 by 21: it was right
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | policies_applied | policies_applied
 ";
 
 fn summary(state: &State) -> String {
