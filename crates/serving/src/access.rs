@@ -30,7 +30,14 @@ pub(crate) struct Governance {
     language: Option<Arc<dyn PolicyLanguage>>,
     /// The newest that were compiled, by their number.
     compiled: Mutex<Option<(u32, InForce)>>,
-    guards: Mutex<HashMap<(u32, Asker, VersionId), Result<Option<Arc<Guard>>, Denied>>>,
+    guards: Mutex<HashMap<(u32, Asker, VersionId), Decided>>,
+}
+
+/// What was decided of a version, as it was described then: its tags may change, and it stays the same version.
+#[derive(Clone, Debug)]
+struct Decided {
+    described: Arc<FeatureView>,
+    guard: Result<Option<Arc<Guard>>, Denied>,
 }
 
 /// Policies that are ready to decide.
@@ -140,15 +147,15 @@ impl Guards for Access {
     fn of(&self, version: &ViewVersion) -> datafusion::common::Result<Option<Arc<Guard>>> {
         let key = (self.applied.record.number, self.asker.clone(), version.version);
         let kept = || self.governance.guards.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept().get(&key) {
-            return known.clone().map_err(Into::into);
+        if let Some(known) = kept().get(&key).filter(|known| known.described == version.definition) {
+            return known.guard.clone().map_err(Into::into);
         }
         let decided = self.guard(version);
         let mut kept = kept();
         if kept.len() >= KEPT {
             kept.clear();
         }
-        kept.insert(key, decided.clone());
+        kept.insert(key, Decided { described: version.definition.clone(), guard: decided.clone() });
         decided.map_err(Into::into)
     }
 }

@@ -9,7 +9,7 @@ use storage::environment::TestClock;
 use crate::suite::stores::{author, files, ingest, instant, memory, rows};
 use crate::suite::tables::table;
 
-const DEFINITIONS: [(&str, &str); 5] = [
+pub const DEFINITIONS: [(&str, &str); 5] = [
     (
         "airport.toml",
         "kind = \"entity\"\nname = \"airport\"\n\n[[keys]]\nname = \"origin\"\ntype = \"string\"\n",

@@ -93,6 +93,25 @@ async fn who_may_not_govern_ingest_or_withdraw_does_not() {
 }
 
 #[tokio::test]
+async fn a_tag_counts_as_soon_as_it_is_there() {
+    let serving = store::with(|_, rows| rows).await;
+    govern(
+        &serving,
+        "permit(principal, action == Action::\"read\", resource) unless { resource.tags.contains(\"pii\") };",
+    )
+    .await;
+    select_as(&serving, "SELECT temp FROM weather", "guest").await.unwrap();
+    let (name, text) = store::DEFINITIONS[2];
+    let tagged = text.replace("entity = \"airport\"", "entity = \"airport\"\ntags = [\"pii\"]");
+    serving
+        .apply(crate::suite::stores::files(&[store::DEFINITIONS[0], (name, &tagged)]), &author())
+        .await
+        .unwrap();
+    let refused = select_as(&serving, "SELECT temp FROM weather", "guest").await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden, "the version is the same, and what is said of it is not");
+}
+
+#[tokio::test]
 async fn purposes_decide() {
     let serving = store::with(|_, rows| rows).await;
     govern(

@@ -99,9 +99,9 @@ async fn retrieval_shows_what_may_be_seen_and_says_what_is_hidden() {
         nulls.collect::<Vec<_>>().join(", ")
     };
     assert_eq!(nulls("visib"), "hidden 4");
-    assert_eq!(nulls("temp"), "hidden 1, null_at_source 1, null_key_or_time 1, unknown_entity 1");
-    // What nobody knows and what is hidden are told apart by the key alone.
-    assert_eq!(nulls("delay"), "hidden 1, null_key_or_time 1, unknown_entity 1");
+    assert_eq!(nulls("temp"), "hidden 2, null_at_source 1, null_key_or_time 1");
+    // An airport that there is not is no other than one that is hidden.
+    assert_eq!(nulls("delay"), "hidden 2, null_key_or_time 1");
     let manifest = serving.manifest(set.report.training_set.unwrap()).await.unwrap();
     let policy = manifest.policy.unwrap();
     assert_eq!((policy.number, policy.principal.as_str()), (1, "ann"));
@@ -211,7 +211,7 @@ name = "warm"
 entity = "airport"
 [time]
 valid_at = "valid_at"
-known_at = { delay = "0s" }
+known_at = "arrival"
 [derived]
 sql = "SELECT origin, valid_at, temp FROM weather"
 [[features]]
