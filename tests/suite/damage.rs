@@ -338,7 +338,8 @@ fn world() -> Made {
 fn damage_is_found_by_name_or_changes_no_answer() {
     let Made { world, .. } = world();
     let kinds: Vec<&str> =
-        ["bodies", "data", "log", "manifests", "quarantine", "reads", "spines", "training_sets"].into();
+        ["bodies", "data", "log", "manifests", "profiles", "quarantine", "reads", "spines", "training_sets"]
+            .into();
     let mut there: Vec<&str> = world.objects.keys().map(|object| kind_of(object)).collect();
     there.dedup();
     assert_eq!(there, kinds);
