@@ -529,7 +529,7 @@ fn damaged_files_are_named() {
             assert!(verdict == Verdict::Found || harmless(&world, object).is_some(), "{case:?}");
         }
     }
-    assert_eq!(by_kind.len(), 8);
+    assert_eq!(by_kind.len(), 9);
 
     // The program says so too, and its exit code tells damage from mistakes.
     let data = world.objects.keys().find(|object| kind_of(object) == "data").unwrap();
