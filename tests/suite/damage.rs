@@ -338,7 +338,8 @@ fn world() -> Made {
 fn damage_is_found_by_name_or_changes_no_answer() {
     let Made { world, .. } = world();
     let kinds: Vec<&str> =
-        ["bodies", "data", "log", "manifests", "quarantine", "reads", "spines", "training_sets"].into();
+        ["bodies", "data", "log", "manifests", "profiles", "quarantine", "reads", "spines", "training_sets"]
+            .into();
     let mut there: Vec<&str> = world.objects.keys().map(|object| kind_of(object)).collect();
     there.dedup();
     assert_eq!(there, kinds);
@@ -528,7 +529,7 @@ fn damaged_files_are_named() {
             assert!(verdict == Verdict::Found || harmless(&world, object).is_some(), "{case:?}");
         }
     }
-    assert_eq!(by_kind.len(), 8);
+    assert_eq!(by_kind.len(), 9);
 
     // The program says so too, and its exit code tells damage from mistakes.
     let data = world.objects.keys().find(|object| kind_of(object) == "data").unwrap();

@@ -257,6 +257,7 @@ pub fn questions(fixture: &Fixture) -> Vec<Question> {
         "SELECT * FROM lineament.log",
         "SELECT * FROM lineament.batches",
         "SELECT * FROM lineament.rejected_rows",
+        "SELECT * FROM lineament.profiles",
         "SELECT * FROM lineament.training_sets",
         "SELECT * FROM lineament.verifications",
     ]
