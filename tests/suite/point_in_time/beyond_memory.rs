@@ -64,15 +64,17 @@ impl Draw {
 
     fn spine(&self) -> Spine {
         let rows = 0..self.rows;
-        let key =
-            |row| (self.number(row, 1) % 40 > 0).then(|| (self.number(row, 2) % (KEYS as u64 + 5)) as i64);
+        let key = |row| {
+            (!self.number(row, 1).is_multiple_of(40))
+                .then(|| (self.number(row, 2) % (KEYS as u64 + 5)) as i64)
+        };
         let at = |row| {
             let any = if self.by_time {
                 row as i64 * 200 * DAY / self.rows as i64
             } else {
                 (self.number(row, 3) % (200 * DAY as u64)) as i64
             };
-            (self.number(row, 4) % 50 > 0).then_some(any)
+            (!self.number(row, 4).is_multiple_of(50)).then_some(any)
         };
         let text = |row| {
             let letter = char::from(b'a' + (self.number(row, 5) % 26) as u8);
