@@ -19,7 +19,6 @@ use serving::{
     CompactRequest, HistoricalRequest, QuarantineAction, QuarantineRequest, RefreshRequest, RollbackRequest,
     Serving, Spine,
 };
-use serving::{HistoricalRequest, RefreshRequest, RollbackRequest, Serving, Spine};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
 use storage::environment::TestClock;
 

@@ -239,12 +239,12 @@ async fn operation(
         9 => {
             let author = self::author(&format!("{name}, merging"));
             let request = CompactRequest { eagerness: Eagerness::Everything, ..CompactRequest::all(None) };
-            told(objects, name, Outcome::Failed, serving.compact(&request, &author).await.map(drop))
+            tell(objects, name, Outcome::Failed, serving.compact(&request, &author).await.map(drop))
         }
         10 => {
             let author = self::author(&format!("{name}, sweeping"));
             let swept = sweep(objects, history, serving, bits, &author).await;
-            told(objects, name, Outcome::Failed, swept)
+            tell(objects, name, Outcome::Failed, swept)
         }
         12 => {
             stream(objects, history, serving, connection, name, bits).await;
