@@ -14,6 +14,7 @@ entity = "airport"
 owner = "meteo"
 [time]
 valid_at = "time_hour"
+known_at = "arrival"
 [[features]]
 name = "temp"
 type = "float64"

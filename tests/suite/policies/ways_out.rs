@@ -218,7 +218,7 @@ sql = "SELECT origin, valid_at, temp FROM weather"
 name = "temp"
 type = "int64"
 "#;
-    serving.apply(files(&[("warm.toml", definition)]), &author()).await.unwrap();
+    serving.apply(files(&[store::DEFINITIONS[0], ("warm.toml", definition)]), &author()).await.unwrap();
     govern(
         &serving,
         &format!("{POLICIES}permit(principal in Role::\"guest\", action == Action::\"ingest\", resource);"),

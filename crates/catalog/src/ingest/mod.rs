@@ -343,10 +343,11 @@ async fn attempt(
     }
     let rows = knowledge.date(checked.rows);
     let judged = quality::judge(catalog, &state, &version, &checked.profile).await?;
-    let (profile, staged) = tokio::try_join!(
-        catalog.put_object(format!("profiles/{batch}.json"), checked.profile.to_json().into()),
+    let profile =
+        catalog.put_object(format!("profiles/{batch}.json"), checked.profile.to_json().into()).await?;
+    let staged =
         stage(catalog, &version, batch, rows.clone(), &request.layout, progress.as_ref(), report.rows)
-    )?;
+            .await?;
     report.quarantined = keeps_back(&version, judged.as_ref());
     report.judged.clone_from(&judged);
     progress(Progress { stage: Stage::Committing, rows: report.rows, of: report.rows });

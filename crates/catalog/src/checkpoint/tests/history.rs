@@ -17,7 +17,7 @@ use crate::state::{State, Withdrawable};
 pub type Choice = (u8, u32);
 
 pub fn choices(most: usize) -> impl Strategy<Value = Vec<Vec<Choice>>> {
-    let records = proptest::collection::vec((0..28u8, any::<u32>()), 1..5);
+    let records = proptest::collection::vec((0..29u8, any::<u32>()), 1..5);
     proptest::collection::vec(records, 1..most)
 }
 
@@ -140,6 +140,9 @@ struct Writer {
     /// View, line, and the batches of the line from one to before another.
     compacted: Vec<(usize, VersionId, std::ops::Range<usize>, feature::CompactionId)>,
     last_compaction: BTreeMap<usize, Sequence>,
+    /// Holds that were not lifted.
+    holds: Vec<feature::HoldId>,
+    policies: u32,
     /// What producers committed last, by view: epoch and number.
     producers: HashMap<(feature::ViewId, u64), (u64, u64)>,
 }
@@ -316,6 +319,37 @@ impl Writer {
         }
     }
 
+    /// What is swept, how long things are kept, what is held, and who may see it.
+    fn rule(&mut self, choice: u32) -> Option<Record> {
+        let (day, week) = ("1d".parse().unwrap(), "7d".parse().unwrap());
+        Some(match choice % 5 {
+            // Nothing is begun before this.
+            0 => Swept { before: id(0, 1), compacted: None, grace: week, found: Vec::new() }.into(),
+            1 => RetentionSet { grace: week, longest_read: day }.into(),
+            2 => {
+                let of = feature::Id::uuid(pick(&self.batches, choice)?);
+                let hold = self.mint(choice);
+                self.holds.push(hold);
+                HoldPlaced { hold, kind: HeldKind::Batch, id: of, reason: format!("looked at {choice}") }
+                    .into()
+            }
+            3 => HoldLifted { hold: self.holds.pop()?, reason: format!("over {choice}") }.into(),
+            _ => {
+                self.policies += 1;
+                let text = format!("// {choice}\npermit(principal, action, resource);\n");
+                let file = feature::policy::PolicyFile { name: "base.cedar".to_owned(), text };
+                PoliciesApplied {
+                    number: self.policies,
+                    digest: text_digest(&format!("policies {choice}")),
+                    files: if choice.is_multiple_of(3) { Vec::new() } else { vec![file] },
+                    key: object("policies/secret.key".to_owned()),
+                    reason: choice.is_multiple_of(2).then(|| format!("because of {choice}")),
+                }
+                .into()
+            }
+        })
+    }
+
     /// A batch that is kept back, or what becomes of one.
     fn quarantine(&mut self, choice: u32) -> Option<Record> {
         if choice.is_multiple_of(2) || self.held.is_empty() {
@@ -443,6 +477,7 @@ impl Writer {
             }
             6..=9 => self.batch(choice)?,
             27 => self.quarantine(choice)?,
+            28 => self.rule(choice)?,
             10 => {
                 let (name, version) = self.some_version(choice)?;
                 let source = SourceFile { digest: text_digest(&format!("refused {choice}")), bytes: 7 };

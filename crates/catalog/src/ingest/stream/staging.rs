@@ -152,11 +152,10 @@ pub async fn stage_version(
         let rows = knowledge.date(checked.rows);
         let count = rows.num_rows() as u64;
         let judged = quality::judge(catalog, &catalog.state(), &version, &checked.profile).await?;
-        let layout = Layout::default();
-        let (profile, staged) = tokio::try_join!(
-            catalog.put_object(format!("profiles/{batch}.json"), checked.profile.to_json().into()),
-            stage(catalog, &version, batch, rows, &layout, &|_: Progress| (), count)
-        )?;
+        let profile =
+            catalog.put_object(format!("profiles/{batch}.json"), checked.profile.to_json().into()).await?;
+        let staged =
+            stage(catalog, &version, batch, rows, &Layout::default(), &|_: Progress| (), count).await?;
         let committed = BatchCommitted {
             batch,
             view: version.view,
