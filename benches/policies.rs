@@ -9,7 +9,7 @@ use feature::definition::parse_files;
 use feature::policy::{Action, Asker, Policies, PolicyFile, Resource};
 
 const VIEW: &str = "kind = \"feature_view\"\nname = \"weather\"\nentity = \"airport\"\ntags = [\"hourly\"]\n\
-    [time]\nvalid_at = \"time_hour\"\n[[features]]\nname = \"temp\"\ntype = \"float64\"\ntags = [\"measured\"]\n";
+    [time]\nvalid_at = \"time_hour\"\nknown_at = \"arrival\"\n[[features]]\nname = \"temp\"\ntype = \"float64\"\ntags = [\"measured\"]\n";
 const ENTITY: &str =
     "kind = \"entity\"\nname = \"airport\"\n[[keys]]\nname = \"origin\"\ntype = \"string\"\n";
 const DECISIONS: u32 = 20_000;
@@ -28,7 +28,7 @@ fn main() {
         ));
     }
     let file = PolicyFile { name: "base.cedar".to_owned(), text };
-    let policies = policy::compile(&[file]).expect("policies");
+    let policies = lineament_policy::compile(&[file]).expect("policies");
     let roles = (0..5).map(|number| format!("role {number}")).collect();
     let asker = Asker { principal: "ann".to_owned(), roles, ..Asker::default() };
     let mut best = f64::INFINITY;

@@ -229,7 +229,7 @@ fn of_rows(ending: &'static str, corpus: Vec<Vec<u8>>) -> Target {
     target.finish = Box::new(move || {
         let (runtime, serving) = &at_end;
         let sql =
-            "SELECT count(*) FROM history('weather') WHERE temp < -40 OR temp > 130 AND NOT isnan(temp)";
+            "SELECT count(*) FROM history('weather') WHERE (temp < -40 OR temp > 130) AND NOT isnan(temp)";
         assert_eq!(runtime.block_on(stores::count(serving, sql)), 0);
         let sql = "SELECT count(*) FROM history('weather')";
         assert!(runtime.block_on(stores::count(serving, sql)) >= 3);

@@ -249,7 +249,8 @@ async fn sweeps_and_writers_may_meet() {
             written
         };
         let (first, second, written) = tokio::join!(sweep(&one), sweep(&other), writes);
-        (first.unwrap(), second.unwrap());
+        first.unwrap();
+        second.unwrap();
         assert_eq!(count(&other, "SELECT count(*) FROM history('weather')").await, 12 + 4 * written);
         verified(&one).await;
     }

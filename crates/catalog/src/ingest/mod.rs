@@ -226,7 +226,7 @@ pub async fn ingest(
 ) -> Result<Report> {
     for _ in 0..ATTEMPTS {
         match attempt(catalog, &request, &conditions, author, &progress).await? {
-            Attempt::Done(report) => return Ok(report),
+            Attempt::Done(report) => return Ok(*report),
             // Other rules are in force now: the rows are checked again, by these.
             Attempt::VersionChanged => {}
         }
@@ -238,7 +238,7 @@ pub async fn ingest(
 }
 
 enum Attempt {
-    Done(Report),
+    Done(Box<Report>),
     VersionChanged,
 }
 
@@ -267,12 +267,12 @@ async fn attempt(
         && let Some(answer) = state.request(&binding.key)
         && answer.digest == binding.digest
     {
-        return Ok(Attempt::Done(first_answer(catalog, &state, &version, answer.sequence).await?));
+        return Ok(Attempt::Done(Box::new(first_answer(catalog, &state, &version, answer.sequence).await?)));
     }
     let only_new = matches!(request.input, Input::Source);
     let offered: u64 = rows.iter().map(Rows::count).sum();
     if offered == 0 && only_new {
-        return Ok(Attempt::Done(nothing_new(&version, skipped)));
+        return Ok(Attempt::Done(Box::new(nothing_new(&version, skipped))));
     }
     if offered == 0 {
         // Columns that do not fit say more than rows that are missing: a file without a header looks like one without rows.
@@ -303,7 +303,7 @@ async fn attempt(
     if total == 0 {
         // All of it is what the source's `where` leaves out.
         report.batch = None;
-        return Ok(Attempt::Done(report));
+        return Ok(Attempt::Done(Box::new(report)));
     }
     let body = write_body(catalog, author, &origins, request.derivation.as_ref()).await?;
     let quarantine = match checked.quarantine {
@@ -331,7 +331,7 @@ async fn attempt(
             && catalog.state().refused().iter().all(|refused| refused.record.batch != batch)
         {
             let state = catalog.state();
-            return Ok(Attempt::Done(first_answer(catalog, &state, &version, sequence).await?));
+            return Ok(Attempt::Done(Box::new(first_answer(catalog, &state, &version, sequence).await?)));
         }
         report.rows = 0;
         return Err(Error::Refused(Box::new(Refusal { report, offered: total, threshold })));
@@ -400,15 +400,15 @@ async fn attempt(
             Outcome::Committed(sequence)
                 if state.batch(batch).is_none() && state.quarantine().of(batch).is_none() =>
             {
-                Attempt::Done(first_answer(catalog, &state, &version, sequence).await?)
+                Attempt::Done(Box::new(first_answer(catalog, &state, &version, sequence).await?))
             }
             Outcome::Committed(sequence) => {
                 report.sequence = Some(sequence);
-                Attempt::Done(report)
+                Attempt::Done(Box::new(report))
             }
             Outcome::Done(Superseded::SourcesTaken) => {
                 let taken = skipped.taken + sources.len();
-                Attempt::Done(nothing_new(&version, Skipped { taken, ..skipped }))
+                Attempt::Done(Box::new(nothing_new(&version, Skipped { taken, ..skipped })))
             }
             Outcome::Done(Superseded::VersionChanged) => Attempt::VersionChanged,
             Outcome::Done(Superseded::LaterBatches) => {

@@ -263,10 +263,7 @@ impl Checker {
                 found.faults.extend(wrong.map(|why| fault(why).harming(Harm::Profile { batch })));
             }
             Role::MaskKey => {
-                let wrong = match self.whole(&object.path, object.bytes, object.digest).await? {
-                    Ok(_) => None,
-                    Err(why) => Some(why),
-                };
+                let wrong = self.whole(&object.path, object.bytes, object.digest).await?.err();
                 found.faults.extend(wrong.map(|why| fault(why).harming(Harm::MaskKey)));
             }
             Role::Observation => {
