@@ -63,9 +63,11 @@ lint: deny
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
 
-# Advisories are not checked: their database is in no package registry.
+# Licences are those of the crates of all platforms, so these are fetched. Advisories are not checked: their database is in no
+# package registry.
 deny:
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-deny --version 0.20.2
+	$(CARGO) fetch --quiet --locked
 	$(CARGO) deny --offline check bans licenses sources
 
 # The law of retrieval, and what else the suite draws at random.
