@@ -56,7 +56,7 @@ def test_policies_are_planned_tested_applied_explained_and_lifted(tmp_path):
     (features / "policies" / "cases.toml").write_text(cases)
     assert "expected `mask round:2" in fails_with_output(store, "policy", "test", features)
     (features / "policies" / "base.cedar").write_text(POLICIES.replace("@mask", "@msak"))
-    assert "base.cedar:3:35: @msak means nothing here (did you mean @mask?)" in fails(store, "plan", features, *governor)
+    assert "base.cedar:3:37: @msak means nothing here (did you mean @mask?)" in fails(store, "plan", features, *governor)
     run(store, "policy", "lift", "--reason", "an exercise", *governor)
     run(store, "sql", "SELECT value FROM reading")
     assert "lifted: an exercise" in run(store, "policy", "list")
