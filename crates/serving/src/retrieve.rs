@@ -275,9 +275,8 @@ impl Serving {
         progress: Arc<dyn Fn(catalog::ingest::Progress) + Send + Sync>,
     ) -> Result<catalog::ingest::Report> {
         let state = self.catalog().refresh().await?;
-        let (project, view) = request.view.split_once('.').unwrap_or(("default", &request.view));
         // One that is not there is told of by the ingest.
-        if let Some(version) = state.view(project, view, None, state.head.sequence) {
+        if let Ok(version) = catalog::ingest::resolve(&state, &request.project, &request.view) {
             self.require(&state, author, Action::Ingest, &version.definition).await?;
         }
         Ok(catalog::ingest::ingest(self.catalog(), request, Arc::new(SqlConditions), author, progress)

@@ -27,7 +27,7 @@ impl Serving {
     pub async fn open_stream(&self, target: Target, author: &Author) -> Result<ProducerStream> {
         let state = self.catalog().refresh().await?;
         // A view that is not there is told of by the stream.
-        if let Some(version) = state.view(target.project.as_str(), &target.view, None, state.head.sequence) {
+        if let Ok(version) = catalog::ingest::resolve(&state, &target.project, &target.view) {
             self.require(&state, author, Action::Ingest, &version.definition).await?;
         }
         Ok(self.streams.open(target, author.clone()).await?)

@@ -2,6 +2,7 @@
 
 use feature::Sequence;
 use feature::policy::{Action, Asker, Purpose};
+use object_store::ObjectStoreExt;
 use serving::Kind;
 
 use super::{apply, govern, with_role};
@@ -82,6 +83,28 @@ async fn who_may_not_govern_ingest_or_withdraw_does_not() {
     let refused = serving.ingest(request, &guest, std::sync::Arc::new(|_| ())).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Forbidden);
     assert!(refused.to_string().contains("may not ingest `default.weather`"), "{refused}");
+    // However the view is named, by whichever way in.
+    for (project, view) in
+        [("default", "default.weather"), ("fraud", "default.weather"), ("default", "weather")]
+    {
+        let target = catalog::ingest::stream::Target {
+            project: project.parse().unwrap(),
+            view: view.to_owned(),
+            producer: "station".to_owned(),
+            claim: None,
+        };
+        let refused = serving.open_stream(target, &guest).await.err().unwrap();
+        assert_eq!(refused.kind(), Kind::Forbidden, "{project} {view}: {refused}");
+    }
+    let batch = serving.catalog().state().batches().next().unwrap().record.batch;
+    let request = serving::RollbackRequest {
+        node: batch.to_string(),
+        undo: false,
+        derived: false,
+        reason: Some("no".to_owned()),
+    };
+    let refused = serving.rollback(&request, &guest).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden, "{refused}");
     let request = serving::RollbackRequest {
         node: "weather@1".to_owned(),
         undo: false,
@@ -109,6 +132,26 @@ async fn a_tag_counts_as_soon_as_it_is_there() {
         .unwrap();
     let refused = select_as(&serving, "SELECT temp FROM weather", "guest").await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Forbidden, "the version is the same, and what is said of it is not");
+}
+
+/// Policies name the key of the first ones again, which was made before the fence of any sweep.
+#[tokio::test]
+async fn policies_may_be_changed_after_a_sweep() {
+    let serving = store::with(|_, rows| rows).await;
+    govern(&serving, "").await;
+    let key = || {
+        let state = serving.catalog().state();
+        state.policies().last(state.head.sequence).unwrap().record.key.clone()
+    };
+    let first = key();
+    assert_eq!(first.id().unwrap().get_version_num(), 7, "the time of its making is in {}", first.path);
+    let objects = serving.catalog().store().objects();
+    let nobodys = format!("bodies/{}.json", storage::environment::mint::<feature::BodyId>());
+    objects.put(&nobodys.into(), "{}".into()).await.unwrap();
+    let swept = serving.sweep(&crate::suite::sweep::at_once(&serving), &author()).await.unwrap();
+    assert!(swept.sequence.is_some());
+    govern(&serving, "permit(principal, action == Action::\"read\", resource);").await;
+    assert_eq!(key(), first);
 }
 
 #[tokio::test]

@@ -441,7 +441,11 @@ fn verify_origin(version: &ViewVersion, request: &Request) -> Result<()> {
     }
 }
 
-fn resolve(state: &State, project: &Name, view: &str) -> Result<ViewVersion> {
+/// The version that rows of a view go into: the one in force, of the project in its name, or of `project` where it names none.
+///
+/// # Errors
+/// `NotFound` for a view that is not there, `Invalid` for the name of a version.
+pub fn resolve(state: &State, project: &Name, view: &str) -> Result<ViewVersion> {
     let (project, name) = match view.split_once('.') {
         Some((project, name)) => (project, name),
         None => (project.as_str(), view),
