@@ -1,6 +1,6 @@
 //! The folder of definitions: every `.toml` in it, sources found from where their file lies.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use feature::definition::{Definitions, parse_files};
 use serving::{Error, Kind, Result};
@@ -10,12 +10,9 @@ use crate::session::file_error;
 /// Reads a folder's definitions. Patterns of sources become absolute, so that a later ingest finds them from anywhere.
 pub fn read(folder: &Path) -> Result<Definitions> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| file_error(folder, error))? {
-        let path = entry.map_err(|error| file_error(folder, error))?.path();
-        if path.extension().is_some_and(|ending| ending == "toml") {
-            let text = std::fs::read_to_string(&path).map_err(|error| file_error(&path, error))?;
-            files.push((path.display().to_string(), text));
-        }
+    for path in with_ending(folder, "toml")? {
+        let text = std::fs::read_to_string(&path).map_err(|error| file_error(&path, error))?;
+        files.push((path.display().to_string(), text));
     }
     if files.is_empty() {
         return Err(Error::new(
@@ -36,6 +33,19 @@ pub fn read(folder: &Path) -> Result<Definitions> {
         source.files = simplified(&absolute);
     }
     Ok(definitions)
+}
+
+/// The files in a folder whose names end so, in their order.
+pub fn with_ending(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| file_error(folder, error))? {
+        let path = entry.map_err(|error| file_error(folder, error))?.path();
+        if path.extension().is_some_and(|its| its == ending) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 /// `a/b/../c` as `a/c`; nothing is looked up, since the last part may be a pattern.

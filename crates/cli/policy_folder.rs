@@ -5,6 +5,7 @@ use std::path::Path;
 use feature::policy::PolicyFile;
 use serving::Result;
 
+use crate::definitions_folder::with_ending;
 use crate::session::file_error;
 
 /// The policies of a folder of definitions; none where it has no `policies` or nothing is in it: then the store's stay as they are.
@@ -20,14 +21,10 @@ pub fn beside(definitions: &Path) -> Result<Option<Vec<PolicyFile>>> {
 /// Every `.cedar` of a folder, by its bare name and in the order of the names.
 pub fn of(folder: &Path) -> Result<Vec<PolicyFile>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| file_error(folder, error))? {
-        let path = entry.map_err(|error| file_error(folder, error))?.path();
-        if path.extension().is_some_and(|ending| ending == "cedar") {
-            let text = std::fs::read_to_string(&path).map_err(|error| file_error(&path, error))?;
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            files.push(PolicyFile { name, text });
-        }
+    for path in with_ending(folder, "cedar")? {
+        let text = std::fs::read_to_string(&path).map_err(|error| file_error(&path, error))?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        files.push(PolicyFile { name, text });
     }
-    files.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(files)
 }

@@ -87,14 +87,7 @@ fn test(arguments: &Test) -> Result<ExitCode> {
     let compiled = policy::compile(&files).map_err(|errors| invalid(errors.to_string()))?;
     let definitions = definitions_folder::read(&arguments.folder)?;
     let views: Vec<_> = definitions.views.into_iter().map(|declared| declared.definition).collect();
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(|error| file_error(&folder, error))? {
-        let path = entry.map_err(|error| file_error(&folder, error))?.path();
-        if path.extension().is_some_and(|ending| ending == "toml") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
+    let paths = definitions_folder::with_ending(&folder, "toml")?;
     if paths.is_empty() {
         return Err(Error::new(
             Kind::NotFound,

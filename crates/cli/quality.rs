@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use feature::name::split_project;
 use feature::quality::{Judged, Verdict};
 use serving::{Query, Result};
 
@@ -42,7 +43,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
 
 /// A condition on the columns of a view's name.
 pub fn of_view(view: &str) -> String {
-    let (project, name) = view.split_once('.').unwrap_or(("default", view));
+    let (project, name) = split_project(view);
     let quoted = |text: &str| text.replace('\'', "''");
     format!("project = '{}' AND feature_view = '{}'", quoted(project), quoted(name))
 }

@@ -243,31 +243,37 @@ def test_other_verbs(tmp_path, seed):
     print(f"{kills} kills, {len(done)} of {number} commands ended before; {len(sets)} training sets rebuilt")
 
 
-@pytest.mark.parametrize("seed", [4])
-def test_compaction(tmp_path, seed):
-    """Killed while it merges: either all of a run lies in new files or none of it does, and no row is lost or doubled."""
+def without_source(tmp_path):
+    """A store of the definitions, whose rows come by Flight."""
     folder, store = tmp_path / "features", tmp_path / "store"
     folder.mkdir()
     for name, text in DEFINITIONS.items():
         (folder / name).write_text(text.partition("\n[source]")[0])
     run(store, "apply", folder)
-    moments = random.Random(seed)
-    delivered: set[int] = set()
+    return store
 
-    def deliver() -> None:
-        with Server(store, "--compact-every", "never") as server, lineament.connect(server.url) as client:
-            for number in range(len(delivered), len(delivered) + 3):
-                client.ingest("tick", delivery(number), key=f"delivery-{number}")
-                delivered.add(number)
 
-    deliver()
+def deliver(store, delivered: set[int]) -> None:
+    """Three more deliveries, a batch each."""
+    with Server(store, "--compact-every", "never") as server, lineament.connect(server.url) as client:
+        for number in range(len(delivered), len(delivered) + 3):
+            client.ingest("tick", delivery(number), key=f"delivery-{number}")
+            delivered.add(number)
+
+
+@pytest.mark.parametrize("seed", [4])
+def test_compaction(tmp_path, seed):
+    """Killed while it merges: either all of a run lies in new files or none of it does, and no row is lost or doubled."""
+    store, delivered, moments = without_source(tmp_path), set(), random.Random(seed)
+
+    deliver(store, delivered)
     started = time.monotonic()
     run(store, "compact", "--everything")
     usual = time.monotonic() - started
     kills, merged, rounds = 0, 1, 0
     while kills < 16 or merged < 2 and rounds < 60:
         rounds += 1
-        deliver()
+        deliver(store, delivered)
         process = subprocess.Popen(
             command(store, "compact", "--everything"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -300,20 +306,11 @@ def test_compaction(tmp_path, seed):
 @pytest.mark.parametrize("seed", [5])
 def test_sweep(tmp_path, seed):
     """Killed while it sweeps: what its entry condemns is gone or goes with the next, and nothing else ever is."""
-    folder, store = tmp_path / "features", tmp_path / "store"
-    folder.mkdir()
-    for name, text in DEFINITIONS.items():
-        (folder / name).write_text(text.partition("\n[source]")[0])
-    run(store, "apply", folder)
-    moments = random.Random(seed)
-    delivered: set[int] = set()
+    store, delivered, moments = without_source(tmp_path), set(), random.Random(seed)
 
     def waste() -> None:
         """Files that a compaction replaces, one that nobody names, and one that never became an object."""
-        with Server(store, "--compact-every", "never") as server, lineament.connect(server.url) as client:
-            for number in range(len(delivered), len(delivered) + 3):
-                client.ingest("tick", delivery(number), key=f"delivery-{number}")
-                delivered.add(number)
+        deliver(store, delivered)
         run(store, "compact", "--everything")
         (store / "bodies" / f"01890a5d-ac96-774b-bcce-{len(delivered):012}.json").write_text("{}")
         (store / "bodies" / f"body.json#{len(delivered)}").write_text("{")

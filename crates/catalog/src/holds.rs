@@ -8,9 +8,7 @@ use crate::author::Author;
 use crate::catalog::{Catalog, Intent, Outcome};
 use crate::error::{Error, Result};
 use crate::records::{HeldKind, HoldLifted, HoldPlaced};
-
-/// The longest reason, in bytes: it stands in the log.
-const REASON_BYTES: usize = 4_096;
+use crate::withdrawal::given_reason;
 
 /// Places a hold on what exists.
 ///
@@ -23,7 +21,7 @@ pub async fn place(
     reason: &str,
     author: &Author,
 ) -> Result<(HoldId, Sequence)> {
-    let reason = said(reason)?;
+    let reason = given_reason(reason)?.to_owned();
     let hold: HoldId = environment::mint();
     let record = HoldPlaced { hold, kind, id, reason };
     let outcome =
@@ -36,7 +34,7 @@ pub async fn place(
 /// # Errors
 /// `NotFound` for one that is not known, `Invalid` for one that was lifted, and for no reason or too long a one.
 pub async fn lift(catalog: &Catalog, hold: HoldId, reason: &str, author: &Author) -> Result<Sequence> {
-    let reason = said(reason)?;
+    let reason = given_reason(reason)?;
     let outcome = catalog
         .commit::<()>(author, None, |state| {
             let found = state.holds().find(hold).ok_or_else(|| {
@@ -50,20 +48,10 @@ pub async fn lift(catalog: &Catalog, hold: HoldId, reason: &str, author: &Author
                     by.principal, by.sequence, lifted.reason
                 )));
             }
-            Ok(Intent::Append(vec![HoldLifted { hold, reason: reason.clone() }.into()]))
+            Ok(Intent::Append(vec![HoldLifted { hold, reason: reason.to_owned() }.into()]))
         })
         .await?;
     written(outcome)
-}
-
-fn said(reason: &str) -> Result<String> {
-    let reason = reason.trim();
-    if reason.is_empty() || reason.len() > REASON_BYTES {
-        return Err(Error::Invalid(format!(
-            "say why, in 1 to {REASON_BYTES} bytes; it stands in the log for ever"
-        )));
-    }
-    Ok(reason.to_owned())
 }
 
 fn written(outcome: Outcome<()>) -> Result<Sequence> {

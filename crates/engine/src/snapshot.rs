@@ -8,7 +8,7 @@ use catalog::state::{State, ViewVersion};
 use catalog::{Catalog, VisibleFile};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
 use feature::Sequence;
-use feature::name::nearest;
+use feature::name::{nearest, split_project};
 
 use crate::access::{Guard, Guards};
 use crate::data_files::DataFiles;
@@ -127,7 +127,7 @@ pub fn table_name(view: &ViewVersion) -> String {
 
 /// `fraud.weather@2` in its parts; the project is `default` where none is named.
 pub fn split_name(text: &str) -> Option<(String, String, Option<u32>)> {
-    let (project, view) = text.split_once('.').unwrap_or(("default", text));
+    let (project, view) = split_project(text);
     let (view, number) = match view.split_once('@') {
         Some((view, number)) => (view, Some(number.parse().ok()?)),
         None => (view, None),

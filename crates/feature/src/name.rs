@@ -15,6 +15,15 @@ pub struct Name(String);
 /// The columns that every feature view has beside its keys and features.
 pub const RESERVED: [&str; 4] = ["at", "valid_at", "known_at", "sequence"];
 
+/// The project of whatever names none.
+const DEFAULT_PROJECT: &str = "default";
+
+/// The project and the rest of a text that may begin with one: of `fraud.weather@2` it is `fraud` and `weather@2`, of `weather` the
+/// default project and all of it. Neither is held against the rules of names.
+pub fn split_project(text: &str) -> (&str, &str) {
+    text.split_once('.').unwrap_or((DEFAULT_PROJECT, text))
+}
+
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -83,7 +92,7 @@ impl Name {
     /// The project of everything that names none.
     #[must_use]
     pub fn default_project() -> Self {
-        Self("default".to_owned())
+        Self(DEFAULT_PROJECT.to_owned())
     }
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use feature::Reference;
 use feature::definition::FeatureView;
-use feature::name::nearest;
+use feature::name::{nearest, split_project};
 use feature::policy::{Action, Asker, Decision, Policies, Purpose, Resource};
 use serde::Deserialize;
 
@@ -109,7 +109,7 @@ pub fn decide(policies: &dyn Policies, case: &Case, views: &[FeatureView]) -> Re
     let (view, feature) = match case.reference.parse::<Reference>() {
         Ok(Reference { project, view, feature, .. }) => ((project, view), feature),
         Err(_) => {
-            let (project, view) = case.reference.split_once('.').unwrap_or(("default", &case.reference));
+            let (project, view) = split_project(&case.reference);
             let name = |text: &str| text.parse::<feature::Name>().map_err(|error| wrong(error.to_string()));
             ((name(project)?, name(view)?), None)
         }

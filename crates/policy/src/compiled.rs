@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use cedar_policy::{Authorizer, Decision as Verdict, PolicySet};
+use feature::definition::{DefinitionError, DefinitionErrors};
 use feature::policy::{Action, Asker, Decision, Mask, Policies, Resource, RowFilter};
 
 use crate::entities::Types;
-use crate::errors::{PolicyError, PolicyErrors};
 use crate::source::Written;
 
 /// A set of policies, with what its annotations say.
@@ -25,9 +25,14 @@ impl fmt::Debug for Compiled {
 }
 
 impl Compiled {
-    pub(crate) fn new(written: BTreeMap<String, Written>) -> Result<Self, PolicyErrors> {
+    pub(crate) fn new(written: BTreeMap<String, Written>) -> Result<Self, DefinitionErrors> {
         let wrong = |message: String| {
-            PolicyErrors::new(vec![PolicyError { file: "policies".to_owned(), line: 1, column: 1, message }])
+            DefinitionErrors::new(vec![DefinitionError {
+                file: "policies".to_owned(),
+                line: 1,
+                column: Some(1),
+                message,
+            }])
         };
         let types = Types::new().map_err(wrong)?;
         let mut shown = BTreeMap::new();

@@ -13,9 +13,9 @@ mod source;
 
 use std::sync::Arc;
 
+use feature::definition::DefinitionErrors;
 use feature::policy::{Policies, PolicyFile, PolicyLanguage};
 
-pub use errors::{PolicyError, PolicyErrors};
 pub use schema::SCHEMA;
 
 use compiled::Compiled;
@@ -33,7 +33,7 @@ impl PolicyLanguage for Cedar {
 
 /// # Errors
 /// All that is wrong with the files.
-pub fn compile(files: &[PolicyFile]) -> Result<Compiled, PolicyErrors> {
+pub fn compile(files: &[PolicyFile]) -> Result<Compiled, DefinitionErrors> {
     Compiled::new(source::parse(files)?)
 }
 

@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet, ValidationMode, Validator};
+use feature::definition::{DefinitionError, DefinitionErrors};
 use feature::name::nearest;
 use feature::policy::{Mask, PolicyFile};
 
-use crate::errors::{PolicyError, PolicyErrors};
+use crate::errors;
 use crate::schema::schema;
 
 /// What a policy can have beside its condition.
@@ -25,7 +26,7 @@ pub struct Written {
 ///
 /// # Errors
 /// All that is wrong with them.
-pub fn parse(files: &[PolicyFile]) -> Result<BTreeMap<String, Written>, PolicyErrors> {
+pub fn parse(files: &[PolicyFile]) -> Result<BTreeMap<String, Written>, DefinitionErrors> {
     let mut all = BTreeMap::new();
     let mut errors = Vec::new();
     for file in files {
@@ -34,7 +35,7 @@ pub fn parse(files: &[PolicyFile]) -> Result<BTreeMap<String, Written>, PolicyEr
                 for (id, written) in policies {
                     if all.insert(id.clone(), written).is_some() {
                         let at = place_of(file, "id", &id);
-                        errors.push(PolicyError::at(
+                        errors.push(errors::at(
                             file,
                             at,
                             format!("a policy `{id}` stands elsewhere too; give one of them another @id"),
@@ -45,19 +46,16 @@ pub fn parse(files: &[PolicyFile]) -> Result<BTreeMap<String, Written>, PolicyEr
             Err(found) => errors.extend(found),
         }
     }
-    if errors.is_empty() { Ok(all) } else { Err(PolicyErrors::new(errors)) }
+    if errors.is_empty() { Ok(all) } else { Err(DefinitionErrors::new(errors)) }
 }
 
-fn of_file(file: &PolicyFile) -> Result<Vec<(String, Written)>, Vec<PolicyError>> {
+fn of_file(file: &PolicyFile) -> Result<Vec<(String, Written)>, Vec<DefinitionError>> {
     let set = PolicySet::from_str(&file.text).map_err(|errors| {
-        errors
-            .iter()
-            .map(|error| PolicyError::of_cedar(file, &DetailedError::from(error)))
-            .collect::<Vec<_>>()
+        errors.iter().map(|error| errors::of_cedar(file, &DetailedError::from(error))).collect::<Vec<_>>()
     })?;
     let mut errors = Vec::new();
     if set.num_of_templates() > 0 {
-        errors.push(PolicyError::at(
+        errors.push(errors::at(
             file,
             file.text.find('?').unwrap_or(0),
             "templates (?principal, ?resource) are not linked here; write out whom and what the policy is about",
@@ -67,16 +65,15 @@ fn of_file(file: &PolicyFile) -> Result<Vec<(String, Written)>, Vec<PolicyError>
         Ok(schema) => {
             let told = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
             errors.extend(
-                told.validation_errors()
-                    .map(|error| PolicyError::of_cedar(file, &DetailedError::from(error))),
+                told.validation_errors().map(|error| errors::of_cedar(file, &DetailedError::from(error))),
             );
             // A policy that can never apply is a mistake, and so is a name in letters that only look alike.
             errors.extend(
                 told.validation_warnings()
-                    .map(|warning| PolicyError::of_cedar(file, &DetailedError::from(warning))),
+                    .map(|warning| errors::of_cedar(file, &DetailedError::from(warning))),
             );
         }
-        Err(error) => errors.push(PolicyError::at(file, 0, error)),
+        Err(error) => errors.push(errors::at(file, 0, error)),
     }
     let mut policies: Vec<&Policy> = set.policies().collect();
     policies.sort_by_key(|policy| number(policy.id()));
@@ -102,12 +99,12 @@ fn number(id: &PolicyId) -> usize {
     id.trim_start_matches("policy").parse().unwrap_or(usize::MAX)
 }
 
-fn annotated(file: &PolicyFile, policy: &Policy, id: &str) -> Result<Written, Vec<PolicyError>> {
+fn annotated(file: &PolicyFile, policy: &Policy, id: &str) -> Result<Written, Vec<DefinitionError>> {
     let mut errors = Vec::new();
     let (mut mask, mut rows) = (None, None);
     for (name, value) in policy.annotations() {
         let mut wrong = |message: String| {
-            errors.push(PolicyError::at(file, place_of(file, name, value), message));
+            errors.push(errors::at(file, place_of(file, name, value), message));
         };
         match name {
             "mask" | "rows" if policy.effect() == Effect::Forbid => {

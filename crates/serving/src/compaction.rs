@@ -6,6 +6,7 @@ use std::sync::Arc;
 use catalog::compaction::{self, Candidate, Checked, Eagerness, Merge};
 use catalog::state::ViewVersion;
 use catalog::{Author, State};
+use feature::name::split_project;
 use storage::partition::Layout;
 
 use crate::error::{Error, Kind, Result};
@@ -98,7 +99,7 @@ impl Serving {
 
 /// A version of each line of a view, or of all views.
 fn lines(state: &Arc<State>, view: Option<&str>) -> Result<Vec<ViewVersion>> {
-    let named = view.map(|view| view.split_once('.').unwrap_or(("default", view)));
+    let named = view.map(split_project);
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for version in state.views() {

@@ -2,6 +2,7 @@
 
 use catalog::state::{Batch, State, ViewVersion};
 use feature::definition::{Baseline, Quality};
+use feature::name::split_project;
 use feature::quality::{self, Taken};
 use feature::{BatchId, Sequence};
 use serde::Serialize;
@@ -52,7 +53,7 @@ impl Serving {
     /// `NotFound` for a view or batch that is not there, and for a batch of a program that made no profiles.
     pub async fn drift(&self, request: &DriftRequest) -> Result<DriftReport> {
         let state = self.catalog().refresh().await?;
-        let (project, name) = request.view.split_once('.').unwrap_or(("default", &request.view));
+        let (project, name) = split_project(&request.view);
         let head = state.head.sequence;
         let version = state.view(project, name, None, head);
         let version =

@@ -3,6 +3,7 @@
 use catalog::Author;
 use catalog::release::{self, Ending};
 use catalog::state::{Held, State, ViewVersion};
+use feature::name::split_project;
 use feature::policy::Action;
 use feature::quality::Judged;
 use feature::{BatchId, Sequence};
@@ -61,7 +62,7 @@ impl Serving {
     /// Those of the storage.
     pub async fn quarantined(&self, view: Option<&str>) -> Result<Vec<QuarantinedBatch>> {
         let state = self.catalog().refresh().await?;
-        let named = view.map(|view| view.split_once('.').unwrap_or(("default", view)));
+        let named = view.map(split_project);
         let wanted = |held: &&Held| {
             let definition = state.view_version(held.batch.record.version).map(|version| &version.definition);
             let of_view = named.is_none_or(|(project, name)| {

@@ -14,6 +14,7 @@ use catalog::{Author, State};
 use engine::derived::{self, DerivedPlan};
 use engine::{Prepared, Session, Snapshot, SqlConditions};
 use feature::definition::{Definitions, FeatureView, KnownAt};
+use feature::name::split_project;
 use feature::{BatchId, FeatureType, Sequence};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,7 @@ impl Serving {
     async fn refresh_view(&self, view: &str, full: bool, author: &Author) -> Result<RefreshReport> {
         let session = self.engine.ordered_session(self.engine.snapshot(None).await?)?;
         let snapshot = session.snapshot();
-        let (project, name) = view.split_once('.').unwrap_or(("default", view));
+        let (project, name) = split_project(view);
         let version = snapshot.version(project, name, None)?;
         let Some(query) = version.definition.derived.clone() else {
             let derived = names(derived_views(&snapshot.state));

@@ -177,15 +177,13 @@ impl Stored {
             sources.extend(batches.sources(place, entries).map(|source| source.digest));
             let sequence = batches.sequence.value(place);
             let entry = sequence as usize;
+            let released = batches.released.get(&batches.id(place));
             visit(BatchOrigin {
                 batch: batches.id(place),
                 version: batches.version_of(place).version,
                 sequence: Sequence(sequence),
-                principal: match batches.released.get(&batches.id(place)) {
-                    Some(by) => &by.principal,
-                    None => entries.principal.value(entry),
-                },
-                run: match batches.released.get(&batches.id(place)) {
+                principal: released.map_or_else(|| entries.principal.value(entry), |by| &by.principal),
+                run: match released {
                     Some(by) => by.run.as_deref(),
                     None => entries.run.is_valid(entry).then(|| entries.run.value(entry)),
                 },

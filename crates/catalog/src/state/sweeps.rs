@@ -26,6 +26,8 @@ pub struct Setting {
 pub struct Sweeps {
     /// In the order of the log.
     all: Vec<Sweep>,
+    /// Where in it the greatest horizon is.
+    fence: usize,
     settings: Vec<Setting>,
 }
 
@@ -56,7 +58,7 @@ impl Sweeps {
 
     /// The sweep with the greatest horizon: nothing new may have a lesser id.
     pub fn fence(&self) -> Option<&Sweep> {
-        self.all.iter().max_by_key(|sweep| sweep.record.before)
+        self.all.get(self.fence)
     }
 
     /// Whether an object with this id is condemned, if no entry names it.
@@ -87,6 +89,9 @@ impl Sweeps {
 
     /// Takes in what was found right when it was folded: the settings of its time are not at hand.
     pub(super) fn recorded(&mut self, record: Swept, by: &Arc<Provenance>) -> Result<(), ApplyError> {
+        if self.fence().is_none_or(|fence| record.before >= fence.record.before) {
+            self.fence = self.all.len();
+        }
         self.all.push(Sweep { record, by: by.clone() });
         Ok(())
     }

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, ObjectName, TableFactor, TableVersion, TypedString, Value,
 };
+use feature::name::split_project;
 use feature::{FeatureType, Sequence, Timestamp};
 
 use crate::session::{CATALOG, SESSION_SCHEMA, SYSTEM_SCHEMA};
@@ -51,7 +52,7 @@ impl fmt::Display for Earlier {
 impl Earlier {
     /// `at_sequence('fraud.weather@2', 7)`.
     pub fn at_sequence(name: &str, sequence: u64) -> Self {
-        let (schema, table) = name.split_once('.').unwrap_or(("default", name));
+        let (schema, table) = split_project(name);
         Self {
             schema: schema.to_owned(),
             table: table.to_owned(),

@@ -30,7 +30,8 @@ impl std::error::Error for DefinitionError {}
 pub struct DefinitionErrors(Vec<DefinitionError>);
 
 impl DefinitionErrors {
-    pub(super) fn new(mut errors: Vec<DefinitionError>) -> Self {
+    /// Those of one reading; at least one.
+    pub fn new(mut errors: Vec<DefinitionError>) -> Self {
         errors.sort();
         errors.dedup();
         Self(errors)
