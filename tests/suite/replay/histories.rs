@@ -209,7 +209,8 @@ fn recorded_sets_are_made_again_whatever_came_after() {
             "a batch that is withdrawn",
             "batches that were merged",
             "something that is swept",
-            "a writer that a sweep overtook",
         ],
     );
+    // Who is first hangs on the disk as well, so this is met more or less often.
+    coverage.require(1, ["a writer that a sweep overtook"]);
 }
