@@ -23,6 +23,10 @@ use tokio::net::TcpListener;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 
+/// The one that the program has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 struct Bare {

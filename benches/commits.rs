@@ -1,11 +1,12 @@
 //! What a commit costs, and what a group of them does not.
 //!
-//!     cargo bench --bench commits -- [--seconds N] [--folder PATH]
+//!     cargo bench --bench commits -- [--seconds N] [--folder PATH] [--address URL]
 //!
 //! Commits: writers that share a store, each with a handle of its own as a process has, append entries of one
 //! small record as fast as they can. Group commit: producers in one process, each with a number of parts on
 //! their way, send parts of some rows as fast as they are acknowledged. `memory` is a store in memory, `file`
-//! one on local disk, synced, below the folder that is given (a temporary one else). A sync is what a commit
+//! one on local disk, synced, below the folder that is given (a temporary one else), `bucket` one below the
+//! address that is given (`s3://…`, with the variables of its service in the environment). A sync is what a commit
 //! cannot do without: a file of an entry's size is written and synced, and its folder too.
 
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use catalog::ingest::stream::{StreamSettings, Target};
 use catalog::records::{Object, ReadsRecorded};
-use catalog::state::producers::Place;
+use catalog::state::producers::Place as PartPlace;
 use catalog::{Author, Catalog, Intent};
 use clap::Parser;
 use feature::Name;
@@ -50,6 +51,9 @@ struct Arguments {
     /// Where stores on disk are made
     #[arg(long)]
     folder: Option<PathBuf>,
+    /// Where stores in a bucket are made, if they are to be measured: every run makes new ones, and leaves them
+    #[arg(long)]
+    address: Option<String>,
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -63,23 +67,27 @@ fn main() {
     let sync = quantiles(syncs(&folder, lasting));
     println!("one sync of {ENTRY_BYTES} bytes and its folder: {sync}\n");
     println!("{:<8} {:>8} {:>12}   {:<40}", "store", "writers", "commits/s", "one commit");
-    for kind in ["memory", "file"] {
+    let places = || {
+        let bucket = arguments.address.as_deref().map(Place::Bucket);
+        [Place::Memory, Place::File(&folder)].into_iter().chain(bucket)
+    };
+    for kind in places() {
         for writers in [1, 4, 32] {
-            let store = || place(kind, &folder);
-            let (taken, elapsed) = runtime.block_on(commits(store(), writers, lasting));
+            let (taken, elapsed) = runtime.block_on(commits(kind.store(), writers, lasting));
             let rate = taken.len() as f64 / elapsed.as_secs_f64();
-            println!("{kind:<8} {writers:>8} {rate:>12.0}   {:<40}", quantiles(taken));
+            println!("{:<8} {writers:>8} {rate:>12.0}   {:<40}", kind.name(), quantiles(taken));
         }
     }
     println!(
         "\n{:<8} {:>10} {:>12} {:>10}   {:<44} acknowledged to readable",
         "store", "parts/s", "rows/s", "entries", "sent to acknowledged"
     );
-    for kind in ["memory", "file"] {
-        let grouped = runtime.block_on(grouped(place(kind, &folder), lasting));
+    for kind in places() {
+        let grouped = runtime.block_on(grouped(kind.store(), lasting));
         let rate = grouped.acknowledged.len() as f64 / grouped.elapsed.as_secs_f64();
         println!(
-            "{kind:<8} {rate:>10.0} {:>12.0} {:>10}   {:<44} {}",
+            "{:<8} {rate:>10.0} {:>12.0} {:>10}   {:<44} {}",
+            kind.name(),
             rate * ROWS as f64,
             grouped.entries,
             quantiles(grouped.acknowledged),
@@ -110,14 +118,39 @@ fn syncs(folder: &Path, lasting: Duration) -> Vec<Duration> {
     taken
 }
 
-/// A new store.
-fn place(kind: &str, folder: &Path) -> Store {
-    match kind {
-        "memory" => Store::open("memory://", Clock::System).unwrap(),
-        _ => {
-            let folder = tempfile::tempdir_in(folder).unwrap().keep();
-            Store::open(&format!("file://{}", folder.join("store").display()), Clock::System).unwrap()
+/// Where stores lie.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Memory,
+    File(&'a Path),
+    Bucket(&'a str),
+}
+
+impl Place<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::File(_) => "file",
+            Self::Bucket(_) => "bucket",
         }
+    }
+
+    /// A new store.
+    fn store(self) -> Store {
+        let address = match self {
+            Self::Memory => "memory://".to_owned(),
+            Self::File(folder) => {
+                let folder = tempfile::tempdir_in(folder).unwrap().keep();
+                format!("file://{}", folder.join("store").display())
+            }
+            Self::Bucket(address) => {
+                let name = tempfile::tempdir().unwrap();
+                let name =
+                    name.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
+                format!("{}/{name}", address.trim_end_matches('/'))
+            }
+        };
+        Store::open(&address, Clock::System).unwrap()
     }
 }
 
@@ -208,7 +241,7 @@ async fn grouped(store: Store, lasting: Duration) -> Grouped {
                 if begun.elapsed() < lasting && waiting.len() < ON_THE_WAY {
                     number += 1;
                     let sent = Instant::now();
-                    let pending = stream.send(Place { epoch: 1, number }, part(producer, number)).await;
+                    let pending = stream.send(PartPlace { epoch: 1, number }, part(producer, number)).await;
                     waiting.push_back((sent, pending.unwrap()));
                     continue;
                 }
@@ -241,7 +274,7 @@ async fn grouped(store: Store, lasting: Duration) -> Grouped {
             break;
         }
         let meter = 1_000 + number;
-        let pending = stream.send(Place { epoch: 1, number }, part(meter, number)).await.unwrap();
+        let pending = stream.send(PartPlace { epoch: 1, number }, part(meter, number)).await.unwrap();
         pending.acknowledged().await.unwrap();
         let told = Instant::now();
         let query = Query::sql(format!("SELECT count(*) FROM tick WHERE meter = {meter}"));

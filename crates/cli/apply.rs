@@ -15,6 +15,9 @@ pub struct Arguments {
     /// The folder of definitions
     #[arg(default_value = "features")]
     folder: PathBuf,
+    /// Why; it stands in the log for ever. What breaks those who read something needs it
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
@@ -29,8 +32,11 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
             println!("policies are in force from sequence {sequence} on");
         }
     }
-    let applied = serving.apply_definitions(&definitions, &author).await?;
+    let applied = serving.apply_definitions(&definitions, arguments.reason.as_deref(), &author).await?;
     plan::print(&applied.plan);
+    if let Some(error) = serving::waits_for_approval(&applied) {
+        return Err(error);
+    }
     match applied.sequence {
         Some(sequence) => {
             println!("applied at sequence {sequence} of {}", serving.catalog().store().location())

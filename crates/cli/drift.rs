@@ -7,9 +7,10 @@ use feature::definition::Baseline;
 use feature::{BatchId, Timestamp};
 use serving::{DriftReport, DriftRequest, Result};
 
+use crate::measures;
 use crate::report::{self, Format};
 use crate::session::Place;
-use crate::table::{aligned, grouped};
+use crate::table::grouped;
 
 /// Measure a batch against a baseline, by profiles alone: the declared one, or what is named here. Nothing is written
 #[derive(Args)]
@@ -40,7 +41,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let between = from.zip(until).map(|(from, until)| Baseline::Between { from, until });
     let baseline = batches.map(Baseline::Batches).or(between).or(model.map(Baseline::Model));
     let request = DriftRequest { view, batch, baseline };
-    let found = place.open().await?.drift(&request).await?;
+    let found = place.open().await?.drift(&request, &place.author()).await?;
     report::print(&found, format, print)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -54,18 +55,5 @@ fn print(report: &DriftReport) {
         report.baseline_batches,
         grouped(report.baseline_rows)
     );
-    let heading = ["feature", "measure", "value", "warns above", "fails above", "verdict"];
-    let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    let limit = |limit: Option<f64>| limit.map_or(String::new(), |limit| format!("{limit:.3}"));
-    lines.extend(report.measures.iter().map(|one| {
-        vec![
-            one.feature.clone().unwrap_or_else(|| "(batch)".to_owned()),
-            one.measure.to_owned(),
-            format!("{:.3}", one.value),
-            limit(one.warn),
-            limit(one.fail),
-            one.verdict.to_owned(),
-        ]
-    }));
-    print!("{}", aligned(&lines, &[false, false, true, true, true, false]));
+    measures::print(&report.measures, "(batch)");
 }

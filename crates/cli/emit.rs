@@ -77,6 +77,7 @@ impl Told {
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open().await?;
+    serving.require_everything(&place.author(), "the log as OpenLineage events").await?;
     let options = arguments.told.options(&arguments.to, arguments.from.map(Sequence));
     let sink = sink(&arguments.to, arguments.told.api_key())?;
     let mut emission = Emission::open(&serving, sink, options).await?.on_trouble(|trouble, lag| {

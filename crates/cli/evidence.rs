@@ -39,7 +39,9 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     };
     refuse_full(&out)?;
     let request = EvidenceRequest { subject, sequence: sequence.map(feature::Sequence) };
-    let evidence = place.open().await?.evidence(&request, key.as_ref()).await?;
+    let serving = place.open().await?;
+    serving.require_everything(&place.author(), "evidence, which holds the log").await?;
+    let evidence = serving.evidence(&request, key.as_ref()).await?;
     for (name, bytes) in &evidence.files {
         write(&out.join(name), bytes)?;
     }

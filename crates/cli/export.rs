@@ -1,37 +1,40 @@
 //! `lineament export`
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use feature::TrainingSetId;
-use serving::Result;
+use serving::{ExportTo, Result};
 
+use crate::memory_limits::MemoryLimits;
 use crate::progress;
 use crate::session::Place;
 use crate::table::grouped;
 
-/// Write a training set as Parquet files into a folder, rebuilt from its id and proved; goes on where it was cut
+/// Write a training set as Parquet files into a folder or a bucket, rebuilt from its id and proved; goes on where it was cut
 #[derive(Args)]
 pub struct Arguments {
     training_set: TrainingSetId,
-    /// The folder: new, empty, or that of an earlier export of the same set
-    folder: PathBuf,
+    /// A folder, or s3://, gs:// or az:// with a prefix: new, empty, or that of an earlier export of the same set
+    folder: String,
     /// Rows of each file but the last
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     rows_per_file: u32,
+    #[command(flatten)]
+    memory: MemoryLimits,
 }
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { training_set, folder, rows_per_file } = arguments;
-    let serving = place.open().await?;
+    let Arguments { training_set, folder, rows_per_file, memory } = arguments;
+    let to = ExportTo::parse(&folder)?;
+    let serving = memory.of(place.open().await?);
     let bar = progress::rows("export");
     let shown = |done: u64, of: u64| {
         bar.set_length(of.max(1));
         bar.set_position(done);
     };
     let per_file = usize::try_from(rows_per_file).unwrap_or(usize::MAX);
-    let report = serving.export(training_set, &folder, per_file, &place.author(), shown).await;
+    let report = serving.export(training_set, &to, per_file, &place.author(), shown).await;
     bar.finish_and_clear();
     let report = report?;
     let kept = if report.kept > 0 {
@@ -43,7 +46,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         "{} rows in {} files{kept}, in {}; read back: {}",
         grouped(report.rows),
         grouped(report.files),
-        folder.display(),
+        to,
         report.digest
     );
     Ok(ExitCode::SUCCESS)

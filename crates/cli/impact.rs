@@ -19,20 +19,22 @@ pub struct Arguments {
 }
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
-    let report = place.open().await?.impact(&arguments.node).await?;
+    let report = place.open().await?.impact(&arguments.node, &place.author()).await?;
     report::print(&report, arguments.format, print)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn print(report: &ImpactReport) {
+    // What policies keep from the asker is not told, and not guessed at.
+    let cells = |cells: Option<u64>| cells.map_or_else(|| "–".to_owned(), grouped);
     println!(
         "{} {}: {} cells{} of {}, {}, {} in force (as of sequence {})",
         report.kind.replace('_', " "),
         report.node,
-        grouped(report.cells_from),
+        cells(report.cells_from),
         match report.cells_reached {
-            0 => String::new(),
-            cells => format!(", and at most {} of what is derived,", grouped(cells)),
+            Some(0) | None => String::new(),
+            Some(cells) => format!(", and at most {} of what is derived,", grouped(cells)),
         },
         counted(report.training_sets, "training set"),
         counted(report.model_versions, "model version"),
@@ -49,8 +51,8 @@ pub fn print(report: &ImpactReport) {
     for row in &report.rows {
         lines.push(vec![
             row.name.clone(),
-            grouped(row.cells_from),
-            grouped(row.cells_reached),
+            cells(row.cells_from),
+            cells(row.cells_reached),
             dash(&row.run),
             role(&row.role),
             dash(&row.model_version),

@@ -91,6 +91,9 @@ pub fn print(report: &Report) {
         grouped(report.rejected)
     );
     print_left_out(report);
+    if report.mended > 0 {
+        println!("  {} rows that had been rejected are mended", grouped(report.mended));
+    }
     if report.quarantined {
         println!(
             "  kept back: its rows count for nobody until `lineament quarantine release {batch} --reason \"why\"`"

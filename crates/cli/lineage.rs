@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use catalog::Author;
 use clap::{Args, ValueEnum};
 use serving::{
     Error, KeptReport, KeptStep, Kind, LineageReport, LineageRequest, LineageStep, Result, Serving,
@@ -57,7 +58,7 @@ const KEPT_SHOWN: usize = 20;
 const SHOWN: usize = 4;
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
-    let serving = place.open().await?;
+    let (serving, author) = (place.open().await?, place.author());
     if arguments.kept_by {
         let report = serving.kept_by(&arguments.node, arguments.sequence.map(feature::Sequence)).await?;
         return print_kept_by(&report, arguments.format, if arguments.all { usize::MAX } else { KEPT_SHOWN });
@@ -76,13 +77,13 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let shown = if arguments.all { usize::MAX } else { SHOWN };
     match arguments.format {
         Format::Tree => {
-            for (up, report) in &reports(&serving, &requests).await? {
+            for (up, report) in &reports(&serving, &requests, &author).await? {
                 print_tree(report, *up, shown);
             }
         }
-        Format::Dot => print_dot(&reports(&serving, &requests).await?),
+        Format::Dot => print_dot(&reports(&serving, &requests, &author).await?),
         Format::Json => {
-            let json: serde_json::Map<String, serde_json::Value> = reports(&serving, &requests)
+            let json: serde_json::Map<String, serde_json::Value> = reports(&serving, &requests, &author)
                 .await?
                 .iter()
                 .map(|(up, report)| {
@@ -94,6 +95,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
             println!("{:#}", serde_json::Value::Object(json));
         }
         Format::Openlineage => {
+            serving.require_everything(&author, "lineage as OpenLineage events").await?;
             let around = serving.events_around(&requests, arguments.authority.as_deref()).await?;
             for event in &around.events {
                 println!("{}", event.json);
@@ -140,10 +142,14 @@ fn print_kept_by(report: &KeptReport, format: Format, shown: usize) -> Result<Ex
 }
 
 /// What each walk found, with whether it went up.
-async fn reports(serving: &Serving, requests: &[LineageRequest]) -> Result<Vec<(bool, LineageReport)>> {
+async fn reports(
+    serving: &Serving,
+    requests: &[LineageRequest],
+    author: &Author,
+) -> Result<Vec<(bool, LineageReport)>> {
     let mut reports = Vec::new();
     for request in requests {
-        reports.push((request.up, serving.lineage(request).await?));
+        reports.push((request.up, serving.lineage(request, author).await?));
     }
     Ok(reports)
 }

@@ -3,13 +3,18 @@
 //! One file a verb: each parses its arguments, calls one function of `serving`, and prints.
 
 mod access;
+mod alerts;
 mod apply;
+mod approve;
 mod audit;
+mod bias;
 mod checkpoint;
 mod compact;
+mod decisions;
 mod definitions_folder;
 mod demo;
 mod deploy;
+mod deprecate;
 mod diff;
 mod drift;
 mod emit;
@@ -23,6 +28,8 @@ mod impact;
 mod ingest;
 mod init;
 mod lineage;
+mod measures;
+mod memory_limits;
 mod model;
 mod plan;
 mod policy_folder;
@@ -35,9 +42,11 @@ mod reconcile;
 mod refresh;
 mod replay;
 mod report;
+mod retain;
 mod retrieve;
 mod rollback;
 mod run;
+mod search;
 mod serve;
 mod session;
 mod sql;
@@ -76,11 +85,15 @@ enum Verb {
     Init(init::Arguments),
     Plan(plan::Arguments),
     Apply(apply::Arguments),
+    Approve(approve::Arguments),
+    Deprecate(deprecate::Arguments),
+    Decisions(decisions::Arguments),
     Policy(policy_verbs::Arguments),
     Test(test_definitions::Arguments),
     Ingest(ingest::Arguments),
     Refresh(refresh::Arguments),
     Sql(sql::Arguments),
+    Search(search::Arguments),
     Retrieve(retrieve::Arguments),
     Replay(replay::Arguments),
     Explain(explain::Arguments),
@@ -101,10 +114,13 @@ enum Verb {
     Rollback(rollback::Arguments),
     Profile(profile::Arguments),
     Drift(drift::Arguments),
+    Bias(bias::Arguments),
     Quality(quality::Arguments),
     Quarantine(quarantine::Arguments),
+    Alerts(alerts::Arguments),
     Checkpoint(checkpoint::Arguments),
     Compact(compact::Arguments),
+    Retain(retain::Arguments),
     Sweep(sweep::Arguments),
     Hold(hold::Arguments),
     Emit(emit::Arguments),
@@ -130,11 +146,15 @@ fn main() -> ExitCode {
             Verb::Init(arguments) => init::run(arguments),
             Verb::Plan(arguments) => plan::run(&place, arguments).await,
             Verb::Apply(arguments) => apply::run(&place, arguments).await,
+            Verb::Approve(arguments) => approve::run(&place, arguments).await,
+            Verb::Deprecate(arguments) => deprecate::run(&place, arguments).await,
+            Verb::Decisions(arguments) => decisions::run(&place, arguments).await,
             Verb::Policy(arguments) => policy_verbs::run(&place, arguments).await,
             Verb::Test(arguments) => test_definitions::run(&place, arguments).await,
             Verb::Ingest(arguments) => ingest::run(&place, arguments).await,
             Verb::Refresh(arguments) => refresh::run(&place, arguments).await,
             Verb::Sql(arguments) => sql::run(&place, arguments).await,
+            Verb::Search(arguments) => search::run(&place, arguments).await,
             Verb::Retrieve(arguments) => retrieve::run(&place, arguments).await,
             Verb::Replay(arguments) => replay::run(&place, arguments).await,
             Verb::Explain(arguments) => explain::run(&place, arguments).await,
@@ -155,10 +175,13 @@ fn main() -> ExitCode {
             Verb::Rollback(arguments) => rollback::run(&place, arguments).await,
             Verb::Profile(arguments) => profile::run(&place, arguments).await,
             Verb::Drift(arguments) => drift::run(&place, arguments).await,
+            Verb::Bias(arguments) => bias::run(&place, arguments).await,
             Verb::Quality(arguments) => quality::run(&place, arguments).await,
             Verb::Quarantine(arguments) => quarantine::run(&place, arguments).await,
+            Verb::Alerts(arguments) => alerts::run(&place, arguments).await,
             Verb::Checkpoint(arguments) => checkpoint::run(&place, arguments).await,
             Verb::Compact(arguments) => compact::run(&place, arguments).await,
+            Verb::Retain(arguments) => retain::run(&place, arguments).await,
             Verb::Sweep(arguments) => sweep::run(&place, arguments).await,
             Verb::Hold(arguments) => hold::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use catalog::plan::{Action, Plan};
 use catalog::policies::PolicyChange;
 use clap::Args;
+use feature::evolution::Effect;
 use serving::Result;
 
 use crate::session::Place;
@@ -34,6 +35,9 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     if plan.is_empty() && policies.is_none_or(|change| matches!(change, PolicyChange::Keep { .. })) {
         println!("nothing to do");
     } else {
+        if plan.effect() == Effect::Breaking {
+            println!("plan {}", plan.digest);
+        }
         println!("`lineament apply {}` does this as one entry of the log", arguments.folder.display());
     }
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use feature::Sequence;
 use feature::policy::{Action, Asker, Decision};
-use policy::cases::{self, told};
+use policy::cases;
 use serving::{Error, Kind, Result};
 
 use crate::session::{Place, file_error};
@@ -47,7 +47,7 @@ struct Explain {
     /// Whom it is about; the local user where nobody is named
     #[arg(long, value_name = "PRINCIPAL")]
     who: Option<String>,
-    /// read, ingest, apply, withdraw or deprecate
+    /// read, ingest, apply, withdraw, deprecate or approve
     #[arg(long, default_value = "read")]
     action: String,
     /// By the policies that were in force there
@@ -155,10 +155,10 @@ async fn explain(place: &Place, arguments: Explain) -> Result<ExitCode> {
                 if asker.roles.is_empty() { "no roles".to_owned() } else { asker.roles.join(", ") },
                 asker.purpose
             );
-            println!("  {}: {}, by {}", arguments.view, told(&ruling.view), by_of(&ruling.view));
+            println!("  {}: {}, by {}", arguments.view, ruling.view.told(), by_of(&ruling.view));
             if ruling.view.allowed {
                 for (feature, decision) in &ruling.features {
-                    println!("  {feature}: {}, by {}", told(decision), by_of(decision));
+                    println!("  {feature}: {}, by {}", decision.told(), by_of(decision));
                 }
             }
         }

@@ -7,6 +7,7 @@ use clap::Args;
 use feature::TrainingSetId;
 use serving::{ReplayReport, Result};
 
+use crate::memory_limits::MemoryLimits;
 use crate::session::Place;
 use crate::table::grouped;
 
@@ -14,11 +15,13 @@ use crate::table::grouped;
 #[derive(Args)]
 pub struct Arguments {
     training_set: TrainingSetId,
+    #[command(flatten)]
+    memory: MemoryLimits,
 }
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
-    let serving = place.open().await?;
-    let (report, _) = serving.replay(arguments.training_set, &place.author()).await?;
+    let serving = arguments.memory.of(place.open().await?);
+    let report = serving.prove(arguments.training_set, &place.author()).await?;
     print(&report);
     Ok(if report.verdict == Verdict::Equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -41,7 +41,10 @@ fn print(report: &RollbackReport) {
     impact::print(&report.impact);
     println!();
     let one = |moved: &RolledBack| match moved.kind {
-        "batch" => format!("batch {} of {} ({} rows)", moved.id, moved.version, grouped(moved.rows)),
+        "batch" => {
+            let rows = moved.rows.map_or(String::new(), |rows| format!(" ({} rows)", grouped(rows)));
+            format!("batch {} of {}{rows}", moved.id, moved.version)
+        }
         _ => moved.version.clone(),
     };
     let what = match (report.sequence, report.undo) {

@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, filter::Targets};
 
 use crate::access::Access;
+use crate::alerts;
 use crate::emit::Told;
 use crate::session::{PROGRAM, Place};
 use crate::stream_groups::StreamGroups;
@@ -48,9 +49,17 @@ pub struct Arguments {
     /// How often to look whether small files are worth merging, as 5m or 1h; `never` to leave it to `lineament compact`
     #[arg(long, env = "LINEAMENT_COMPACT_EVERY", default_value = "10m", value_parser = schedule)]
     compact_every: Schedule,
-    /// How often to delete what nobody needs any more, as 1h or 1d; `never` to leave it to `lineament sweep`
+    /// How often to let rows go that their views keep no longer, and to delete what nobody needs any more, as 1h or 1d; `never` to leave it
+    /// to `lineament retain` and `lineament sweep`
     #[arg(long, env = "LINEAMENT_SWEEP_EVERY", default_value = "1d", value_parser = schedule)]
     sweep_every: Schedule,
+    /// How often the shares that definitions declare of what is read and streamed ([sampling]) are compared with their baselines, as 20s
+    /// or 1m; `never` samples nothing
+    #[arg(long, env = "LINEAMENT_SAMPLE_EVERY", default_value = "20s", value_parser = schedule)]
+    sample_every: Schedule,
+    /// Tell of what the rules of this file are about, while serving (docs/alerts.md)
+    #[arg(long, env = "LINEAMENT_ALERTS", value_name = "FILE")]
+    alerts: Option<std::path::PathBuf>,
     #[command(flatten, next_help_heading = "Queue")]
     queue: Queue,
     #[command(flatten, next_help_heading = "Streams")]
@@ -232,12 +241,17 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         Some(options) => Some(Follower::new(serving.clone(), options, place.author())?),
         None => None,
     };
+    let alerting = match &arguments.alerts {
+        Some(file) => Some(alerts::alerting(serving.clone(), &alerts::read(file)?, place)?),
+        None => None,
+    };
     let options = ServeOptions {
         memory_limit: arguments.memory_limit,
         spill_limit: arguments.spill_limit,
         reconcile_every: arguments.reconcile_every.0,
         compact_every: arguments.compact_every.0,
         sweep_every: arguments.sweep_every.0,
+        sample_every: arguments.sample_every.0,
         admission: arguments.queue.limits(),
         http: arguments.watched.options(),
         access: arguments.access.options(),
@@ -255,14 +269,21 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     });
     let left = Arc::new(Notify::new());
     let following = follower.map(|follower| tokio::spawn(follower.run(left.clone())));
+    let (stop_alerts, stopped) = tokio::sync::watch::channel(false);
+    let alerting = alerting.map(|alerting| tokio::spawn(async move { alerting.run(stopped).await }));
     let ran = match arguments.until_stdin_ends {
         true => server.run(stop_or_end_of_input()).await,
         false => server.run(stop()).await,
     };
     ended.notify_one();
     left.notify_one();
+    let _ = stop_alerts.send(true);
     if let Some(following) = following {
         let _ = following.await;
+    }
+    if let Some(alerting) = alerting {
+        // An attempt that runs ends first, so that what came of it is on record.
+        let _ = alerting.await;
     }
     if let Some(emitting) = emitting {
         // It ends by itself; that it failed is no reason to say that serving did.
@@ -286,6 +307,7 @@ pub fn options(place: &Place, address: SocketAddr) -> ServeOptions {
         reconcile_every: None,
         compact_every: None,
         sweep_every: None,
+        sample_every: None,
         admission: AdmissionLimits::default(),
         http: None,
         access: AccessOptions::default(),

@@ -34,7 +34,7 @@ pub struct Place {
     purpose: Purpose,
     /// What was opened.
     #[arg(skip)]
-    opened: Arc<Mutex<Vec<Catalog>>>,
+    opened: Arc<Mutex<Vec<Serving>>>,
 }
 
 /// Name and version of this program, as the log keeps it.
@@ -88,12 +88,15 @@ impl Place {
         Ok(self.serving(Catalog::open_or_create(store, &self.author()).await?))
     }
 
-    /// Waits for checkpoints that are being written; without them the program would end in the midst of it,
-    /// each time.
+    /// Writes what is to be on record and is not yet, as what was denied, and waits for checkpoints that are being written; without
+    /// them the program would end in the midst of it, each time.
     pub async fn close(&self) {
         let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
-        for catalog in opened {
-            catalog.checkpoint_written().await;
+        for serving in opened {
+            if let Err(error) = serving.flush(&self.author()).await {
+                eprintln!("warning: what was asked is not on record: {error}");
+            }
+            serving.catalog().checkpoint_written().await;
         }
     }
 
@@ -104,8 +107,9 @@ impl Place {
                 passed.sequence, passed.why
             );
         }
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(catalog.clone());
-        Serving::new(catalog).with_policies(Arc::new(policy::Cedar))
+        let serving = Serving::new(catalog).with_policies(Arc::new(policy::Cedar));
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(serving.clone());
+        serving
     }
 
     fn address(&self, address: &str) -> Result<Store> {

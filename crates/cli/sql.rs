@@ -30,6 +30,9 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open().await?;
     let author = place.author();
     let retrieval = serving.retrieve(Query::sql(arguments.statement), &author).await?;
+    for notice in &retrieval.deprecations {
+        eprintln!("warning: {notice}");
+    }
     let schema = retrieval.schema.clone();
     let batches = retrieval.collect().await?;
     // What was read is on record before it is shown.

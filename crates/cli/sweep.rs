@@ -64,7 +64,15 @@ fn print(report: &SweepReport) {
     report.kept.iter().for_each(|group| line("stays", group));
     let (objects, bytes) = report.total();
     let (objects, bytes) = (grouped(objects), grouped(bytes));
+    match (report.dropped, report.dry_run) {
+        (0, _) => {}
+        (spines, true) => println!("{spines} spines that clients put up would be dropped"),
+        (spines, false) => {
+            println!("{spines} spines that clients put up are dropped; their objects go in a later sweep");
+        }
+    }
     match (report.dry_run, report.sequence) {
+        _ if report.gone.is_empty() && report.dropped > 0 => {}
         _ if report.gone.is_empty() => {
             println!("there is nothing to sweep, with a grace of {}", report.grace)
         }

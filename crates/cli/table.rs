@@ -9,8 +9,12 @@ const WIDEST: usize = 60;
 
 /// A table of at most `most` rows; says how many are left out.
 pub fn print(schema: &SchemaRef, batches: &[RecordBatch], most: usize) -> Result<()> {
-    print!("{}", to_text(schema, batches, most)?);
-    let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    print_of(batches.iter().map(RecordBatch::num_rows).sum(), schema, batches, most)
+}
+
+/// The same of `total` rows, of which the first are at hand.
+pub fn print_of(total: usize, schema: &SchemaRef, first: &[RecordBatch], most: usize) -> Result<()> {
+    print!("{}", to_text(schema, first, most)?);
     if total > most {
         println!("… and {} more rows ({total} in all)", total - most);
     }
@@ -59,7 +63,8 @@ fn cells(batch: &RecordBatch, most: usize) -> Result<Vec<Vec<String>>> {
     Ok(lines)
 }
 
-fn shortened(text: &str) -> String {
+/// A text in one line of at most sixty characters.
+pub fn shortened(text: &str) -> String {
     let flat: String = text.chars().map(|c| if c == '\n' { ' ' } else { c }).collect();
     if flat.chars().count() <= WIDEST {
         return flat;

@@ -169,7 +169,7 @@ fn name_of(path: &Path) -> String {
 async fn test(place: &Place, definitions: &Definitions, fixture: &Fixture) -> Result<Vec<String>> {
     let author = place.author();
     let serving = place.open_or_create_at("memory://").await?;
-    serving.apply_definitions(definitions, &author).await?;
+    serving.apply_definitions(definitions, None, &author).await?;
     let mut faults = Vec::new();
     let mut rejected: BTreeMap<&str, u64> = BTreeMap::new();
     for (view, path) in &fixture.given {

@@ -9,10 +9,12 @@
 0    EWR 2013-07-01 12:00:00+00:00  75.92
 """
 
+from . import alerts as alerts
 from . import mlflow as mlflow  # ours, which does not import theirs
 from .audit import Audit, AuditedCell, AuditedColumn, LeakingBatch
 from .client import Client, connect
 from .definition import DefinedView, DefinitionWarning
+from .deprecations import Approval, DeprecatedFeatureWarning, Deprecation
 from .diff import CellChange, CellChanges, ChangedBy, Diff, Retyped, RowChange
 from .errors import (
     Busy,
@@ -34,7 +36,9 @@ from .online import OnlineResponse
 from .producer import ProducerStream, Receipt
 from .registry import Ended, Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
 from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
+from .retention import KeptRows, Retained, RetainedView
 from .rows import Rows
+from .search import Found, SearchResult
 from .server import Server, serve
 from .splits import Parts, Split
 from .streams import BatchStream
@@ -43,6 +47,7 @@ from .training_set import Feature, TrainingSet
 __version__ = "0.1.0"
 
 __all__ = [
+    "Approval",
     "Audit",
     "AuditedCell",
     "AuditedColumn",
@@ -57,6 +62,8 @@ __all__ = [
     "Damaged",
     "DefinedView",
     "DefinitionWarning",
+    "DeprecatedFeatureWarning",
+    "Deprecation",
     "Diff",
     "Difference",
     "Ended",
@@ -67,9 +74,11 @@ __all__ = [
     "FeatureDescription",
     "FeatureView",
     "Forbidden",
+    "Found",
     "Impact",
     "IngestReport",
     "InvalidRequest",
+    "KeptRows",
     "KeptSpine",
     "LeakingBatch",
     "Lineage",
@@ -87,9 +96,12 @@ __all__ = [
     "Refused",
     "Rejections",
     "ReplayReport",
+    "Retained",
+    "RetainedView",
     "Retyped",
     "RowChange",
     "Rows",
+    "SearchResult",
     "Server",
     "Split",
     "Step",

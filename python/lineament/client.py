@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, overload
 
 import pyarrow
 import pyarrow.flight as flight
+import pyarrow.fs
 
 from . import definition
 from .mlflow import linking, models
@@ -23,22 +24,25 @@ from .mlflow.tracked_run import named
 from .access import Access
 from .audit import Audit
 from .definition import DefinedView, read_definitions
+from .deprecations import Governance, warn as warn_of_deprecations
 from .diff import Diff
 from .errors import Damaged, Error, InvalidRequest, NotFound, translated, without_action
 from .endpoints import SetReader, read_batches, read_training_set
 from .explanation import Explanation
-from .exports import Export, export
+from .exports import Export, export, place
 from .feature_view import FeatureView, feature_view
 from .frames import check_same, named_index, rows_a_message, to_table, without_views
 from .instants import instant
 from .kept_spine import KeptSpine
 from .loader import Loader
+from .mending import Mending
 from .producer import ProducerStream
 from .progress import Progress
 from .quoting import literal
 from .registry import Registry
 from .reports import IngestReport, Plan, ReplayReport
 from .rows import Rows
+from .search import SearchResult
 from .sent_spine import Sender, spine_reader
 from .snapshots import Snapshots
 from .spans import span
@@ -91,7 +95,7 @@ def connect(
     return client
 
 
-class Client(Registry, Snapshots):
+class Client(Registry, Governance, Snapshots, Mending):
     """A connection to a Lineament server; `lineament.connect` makes one. As a context manager it closes itself.
 
     It may be used by several threads at once.
@@ -190,8 +194,13 @@ class Client(Registry, Snapshots):
         """
         return Plan.of(self._action("lineament.plan", {"files": read_definitions(definitions)}))
 
-    def apply(self, definitions: str | Path | Iterable[str | Path] | Mapping[str, str]) -> Plan:
+    def apply(
+        self, definitions: str | Path | Iterable[str | Path] | Mapping[str, str], *, reason: str | None = None
+    ) -> Plan:
         """Makes these definitions the ones in force, in one log entry. Doing it again changes nothing.
+
+        What breaks those who read something (`Plan.effect`) needs a `reason`, which stands in the log for ever, and where policies say so
+        somebody else's approval: without it `Forbidden` is raised, and the plan is proposed to them (`approve`).
 
         Takes what `plan` takes. What they do not name stays as it is. The files of a `[source]`, relative to the folder of
         their definition, become absolute; a mapping is sent as it is. They are read where `lineament ingest` runs.
@@ -206,7 +215,10 @@ class Client(Registry, Snapshots):
         1 change, applied at sequence ...
           + entity runway@1
         """
-        return Plan.of(self._action("lineament.apply", {"files": read_definitions(definitions)}))
+        body: dict[str, Any] = {"files": read_definitions(definitions)}
+        if reason is not None:
+            body["reason"] = reason
+        return Plan.of(self._action("lineament.apply", body))
 
     def define_view(
         self,
@@ -357,6 +369,7 @@ class Client(Registry, Snapshots):
         name: str | None = None,
         record: bool = True,
         split: Split | None = None,
+        null_reasons: bool = False,
     ) -> TrainingSet:
         """Features as they were known of each row's entity at the row's time: a training set.
 
@@ -377,9 +390,10 @@ class Client(Registry, Snapshots):
         - `record`: whether the set is recorded, so that it has an id and can be rebuilt and explained.
         - `split`: how the set falls into parts, as `lineament.Split` declares it; recorded with the set. `TrainingSet.parts` gives
           them.
+        - `null_reasons`: for each feature a column `temp__null_reason` beside it that says why it is null, after all features.
 
-        A cell is null where nothing was known, or what was known has no value; `null_reasons` counts why. Null keys and null
-        times match nothing.
+        A cell is null where nothing was known, or what was known has no value; `TrainingSet.null_reasons` counts why. Null keys
+        and null times match nothing.
 
         >>> flights = pandas.DataFrame({"origin": ["EWR"], "at": pandas.to_datetime(["2013-07-01T12:00:00Z"])})
         >>> client.get_historical_features(flights, ["weather.temp", "weather.visib"]).to_df()
@@ -390,9 +404,9 @@ class Client(Registry, Snapshots):
         if recipe is not None:
             return self._retrieve_as(
                 recipe, entity_df, full_feature_names=full_feature_names, at=at, ttl=ttl, known_by=known_by, name=name,
-                record=record, split=split,
+                record=record, split=split, null_reasons=null_reasons,
             )  # fmt: skip
-        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
+        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split, null_reasons)
         if isinstance(entity_df, KeptSpine):
             return self._retrieve_kept(entity_df, request, split)
         sent = spine_reader(entity_df)
@@ -416,17 +430,51 @@ class Client(Registry, Snapshots):
         """Ingests a spine once, so that features are looked up for it many times without sending it again.
 
         It is known by the digest of its rows: the same rows again change nothing. `get_historical_features` takes what this gives
-        in place of rows.
+        in place of rows. A `RecordBatchReader`, a generator or another iterator of batches, tables or frames is sent as it is made:
+        its rows are never held here.
 
         >>> spine = client.keep_spine(flights)
         >>> client.get_historical_features(spine, ["weather.temp"]).column_names[-1]
         'temp'
         """
-        rows = without_views(self._spine(entity_df))
-        told = self._put({"spine": {}}, rows, "sending the spine")
+        sent = spine_reader(entity_df)
+        told = self._keep_sent(sent) if sent is not None else self._keep_whole(entity_df)
         if told is None:
             raise Error("the server did not say what it kept; ask again")
         return KeptSpine(told["spine"], told["rows"], told["columns"], told["repeated"])
+
+    def _keep_whole(self, entity_df: Any) -> dict[str, Any] | None:
+        return self._put({"spine": {}}, without_views(self._spine(entity_df)), "sending the spine")
+
+    def _keep_sent(self, rows: pyarrow.RecordBatchReader) -> dict[str, Any] | None:
+        """Sends batches as they come. How many rows they were is said after the last: without it the server keeps nothing."""
+        descriptor = flight.FlightDescriptor.for_command(_json({"spine": {}}))
+        schema = without_views(rows.schema.empty_table()).schema
+        options = flight.FlightCallOptions(headers=[*self._headers, (b"lineament-rows", b"last")])
+        # What is wrong with the rows is told as it was raised, and not as a fault of the server.
+        failure: list[BaseException] = []
+
+        def batches() -> Iterator[pyarrow.RecordBatch]:
+            try:
+                yield from rows
+            except BaseException as error:
+                failure.append(error)
+                raise
+
+        try:
+            with translated(self._url):
+                writer, answers = self._connection.do_put(descriptor, schema, options)
+                with _closing(writer), Progress("sending the spine", shown=self.progress) as progress:
+                    for batch in batches():
+                        _write(writer, without_views(pyarrow.Table.from_batches([batch])), progress)
+                    writer.write_metadata(_json({"rows": progress.rows}))
+                    writer.done_writing()
+                    answer = answers.read()
+        except Error:
+            if failure:
+                raise failure[0] from None
+            raise
+        return None if answer is None else _parsed(answer)
 
     def _retrieve_kept(self, spine: KeptSpine, request: dict[str, Any], split: Split | None) -> TrainingSet:
         """The features of a spine that lies in the store. No rows are sent."""
@@ -505,6 +553,7 @@ class Client(Registry, Snapshots):
         name: str | None = None,
         record: bool = True,
         split: Split | None = None,
+        null_reasons: bool = False,
     ) -> BatchStream: ...
 
     def stream(
@@ -524,6 +573,7 @@ class Client(Registry, Snapshots):
         name: str | None = None,
         record: bool = True,
         split: Split | None = None,
+        null_reasons: bool = False,
     ) -> BatchStream | ProducerStream:
         """The rows of a training set batch by batch, so that it need not fit into memory here.
 
@@ -567,7 +617,7 @@ class Client(Registry, Snapshots):
             raise InvalidRequest(
                 "a model's features are not streamed; give their references, or use get_historical_features"
             )
-        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split)
+        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split, null_reasons)
 
         def proved(report: Mapping[str, Any], rows: int, schema: pyarrow.Schema) -> None:
             training_set = TrainingSet.of(schema.empty_table(), report)
@@ -673,8 +723,18 @@ class Client(Registry, Snapshots):
             at=time, shuffle=_whole(shuffle, "shuffle"), seed=seed, drop_last=drop_last,
         )  # fmt: skip
 
-    def export(self, training_set: str | TrainingSet, folder: str | Path, *, rows_per_file: int = 1_000_000) -> Export:
+    def export(
+        self,
+        training_set: str | TrainingSet,
+        folder: str | Path,
+        *,
+        rows_per_file: int = 1_000_000,
+        filesystem: pyarrow.fs.FileSystem | None = None,
+    ) -> Export:
         """Writes a recorded training set into a folder, as Parquet files that any reader of Parquet can read.
+
+        The folder may be in a bucket: an address that pyarrow knows (`"s3://bucket/folder"`, `"gs://…"`), or a folder of the
+        `filesystem` that is given.
 
         The server rebuilds the set and proves its digest. Each file is read back and compared before it has its name, so that an
         export that was cut goes on where it stopped when it is asked for again; files that are there already are compared too.
@@ -687,12 +747,11 @@ class Client(Registry, Snapshots):
         1000
         """
         id = _id(training_set)
-        place = Path(folder)
         total = self._action("lineament.manifest", {"training_set": id})["rows"]
-        place.mkdir(parents=True, exist_ok=True)
+        to = place(folder, filesystem)
         with self.stream(id) as stream:
             stream.quiet()
-            return export(stream, id, place, _whole(rows_per_file, "rows_per_file"), total, self.progress)
+            return export(stream, id, to, _whole(rows_per_file, "rows_per_file"), total, self.progress)
 
     def feature_view(self, name: str) -> FeatureView:
         """A feature view in force, with its features and rules. Raises `NotFound` with the nearest name.
@@ -917,6 +976,26 @@ class Client(Registry, Snapshots):
             raise Error("the audit came without its report, so it may not be all; ask again")
         return Audit.of(report, Rows(cells) if full else None)
 
+    def search(
+        self,
+        words: str,
+        *,
+        kind: Literal["feature", "feature_view", "feature_service"] | None = None,
+        limit: int = 20,
+    ) -> SearchResult:
+        """Features, feature views and feature services that have these words, the best first.
+
+        Words are looked for in names, descriptions, tags, owners, units and in what uses a thing, and may be mistyped. `tag:pii`,
+        `owner:ann`, `unit:mph`, `use:delay` say where a word must stand. What policies keep from the caller is not found.
+
+        >>> client.search("win sped")[0].name
+        'weather.wind_speed'
+        """
+        body = {"words": words, "limit": _whole(limit, "limit")}
+        if kind is not None:
+            body["kind"] = kind
+        return SearchResult.of(self._action("lineament.search", body))
+
     def sql(self, query: str) -> Rows:
         """Runs a query that only reads. Feature views are tables (`weather`, `"weather@1"`); the schema `lineament` says what
         the store holds. Raises `Forbidden` for anything that would write.
@@ -976,13 +1055,17 @@ class Client(Registry, Snapshots):
                 _write(writer, rows, progress)
                 writer.done_writing()
                 progress.stage("retrieving", rows.num_rows)
-                return _read(reader, progress)
+                table, report = _read(reader, progress)
+        warn_of_deprecations(report)
+        return table, report
 
     def _get(self, ticket: Mapping[str, Any]) -> tuple[pyarrow.Table, dict[str, Any] | None]:
         with translated(self._url):
             reader = self._connection.do_get(flight.Ticket(_json(ticket)), self._options)
             with Progress("retrieving", shown=self.progress) as progress:
-                return _read(reader, progress)
+                table, report = _read(reader, progress)
+        warn_of_deprecations(report)
+        return table, report
 
     def _progress(self, what: str, rows: pyarrow.Table) -> Progress:
         return Progress(what, rows.num_rows, shown=self.progress)
@@ -997,6 +1080,7 @@ def _historical(
     name: str | None,
     record: bool,
     split: Split | None,
+    null_reasons: bool,
 ) -> dict[str, Any]:
     """The request for historical features, as docs/flight.md has it."""
     request: dict[str, Any] = {"features": [features] if isinstance(features, str) else list(features)}
@@ -1018,6 +1102,8 @@ def _historical(
                 f"split is {split!r}; it is a lineament.Split, as Split.random({{'train': 0.8, 'test': 0.2}})"
             )
         request["split"] = split.to_json()
+    if null_reasons:
+        request["null_reasons"] = True
     return request
 
 

@@ -1,5 +1,5 @@
-"""A recorded training set as a folder of Parquet files: a file at a time, so that a cut export goes on where
-it stopped."""
+"""A recorded training set as a folder of Parquet files, here or in a bucket: a file at a time, so that a cut
+export goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow
+import pyarrow.fs as filesystems
 import pyarrow.parquet as parquet
 
 from .errors import Damaged, InvalidRequest
@@ -39,8 +41,9 @@ class Export:
     #: The digest of what the server sent, which is what was recorded.
     digest: str
     rows: int
-    folder: Path
-    files: list[Path] = field(default_factory=list)
+    #: A path, or the place in the file system that was given.
+    folder: Path | str
+    files: list[Path | str] = field(default_factory=list)
     #: Of the files, how many an earlier export had written; they were compared, row by row, with what the
     #: server sent now.
     kept: int = 0
@@ -50,15 +53,80 @@ class Export:
         return f"{counted(self.rows, 'row')} in {counted(len(self.files), 'file')}{kept} of training set {self.training_set}, in {self.folder}"
 
 
+class Local:
+    """A folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def file(self, name: str) -> Path:
+        return self.folder / name
+
+    def found(self) -> list[Path]:
+        """The Parquet files that are there."""
+        return sorted(self.folder.glob("*.parquet"))
+
+
+@dataclass(frozen=True)
+class BucketFile:
+    """A file of a file system of Arrow's."""
+
+    filesystem: filesystems.FileSystem
+    path: str
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    def __str__(self) -> str:
+        return self.path
+
+    def exists(self) -> bool:
+        return self.filesystem.get_file_info(self.path).type == filesystems.FileType.File
+
+    def read(self) -> pyarrow.Buffer:
+        with self.filesystem.open_input_stream(self.path) as file:
+            return file.read_buffer()
+
+
+class Bucket:
+    """A folder of another file system, such as a bucket's."""
+
+    def __init__(self, filesystem: filesystems.FileSystem, folder: str) -> None:
+        self.filesystem, self.folder = filesystem, folder.rstrip("/")
+        filesystem.create_dir(self.folder, recursive=True)
+
+    def file(self, name: str) -> BucketFile:
+        return BucketFile(self.filesystem, f"{self.folder}/{name}")
+
+    def found(self) -> list[BucketFile]:
+        """The Parquet files that are there."""
+        selector = filesystems.FileSelector(self.folder, allow_not_found=True)
+        names = sorted(file.base_name for file in self.filesystem.get_file_info(selector))
+        return [self.file(name) for name in names if name.endswith(".parquet")]
+
+
+def place(folder: str | os.PathLike[str], filesystem: filesystems.FileSystem | None) -> Local | Bucket:
+    """Where files go: a path, an address as `s3://bucket/folder`, or a folder of a file system that is given."""
+    if filesystem is None and isinstance(folder, str) and "://" in folder:
+        filesystem, folder = filesystems.FileSystem.from_uri(folder)
+    if filesystem is None:
+        return Local(Path(folder))
+    if isinstance(filesystem, filesystems.LocalFileSystem):
+        return Local(Path(folder))
+    return Bucket(filesystem, str(folder))
+
+
 def export(
-    stream: BatchStream, id: str, folder: Path, rows_per_file: int, total: int, shown: bool | None
+    stream: BatchStream, id: str, to: Local | Bucket, rows_per_file: int, total: int, shown: bool | None
 ) -> Export:
     """Writes what a stream of a recorded set gives. At most the rows of one file are held, twice."""
     if rows_per_file < 1:
         raise InvalidRequest(f"rows_per_file is {rows_per_file}; it is 1 or more")
     count = max(1, -(-total // rows_per_file))
-    files = [folder / f"part-{number:05}.parquet" for number in range(count)]
-    _refuse_others(folder, files, id, rows_per_file)
+    files = [to.file(f"part-{number:05}.parquet") for number in range(count)]
+    _refuse_others(to, files, id, rows_per_file)
     kept = 0
     first = 0
     with Progress("exporting", total, shown=shown) as progress:
@@ -71,7 +139,8 @@ def export(
                 _write(path, marked)
             first += table.num_rows
             progress.add(table.num_rows)
-    return Export(id, stream.digest or "", first, folder, files, kept)
+    names = [file if isinstance(file, Path) else str(file) for file in files]
+    return Export(id, stream.digest or "", first, to.folder, names, kept)
 
 
 def _metadata(id: str, first: int) -> dict[bytes, bytes]:
@@ -99,10 +168,10 @@ def _tables(stream: BatchStream, rows: int) -> Iterator[pyarrow.Table]:
         yield pyarrow.Table.from_batches(held, stream.schema)
 
 
-def _refuse_others(folder: Path, files: list[Path], id: str, rows_per_file: int) -> None:
+def _refuse_others(to: Local | Bucket, files: list[Any], id: str, rows_per_file: int) -> None:
     """Whoever reads the folder reads all Parquet files in it, so there must be none of anything else."""
     expected = {path.name: number * rows_per_file for number, path in enumerate(files)}
-    for path in sorted(folder.glob("*.parquet")):
+    for path in to.found():
         if path.name not in expected:
             raise InvalidRequest(
                 f"{path} is no part of this export; name an empty folder, or that of the same export with as "
@@ -121,17 +190,23 @@ def _refuse_others(folder: Path, files: list[Path], id: str, rows_per_file: int)
             )
 
 
-def _schema(path: Path) -> pyarrow.Schema:
+def _schema(path: Path | BucketFile) -> pyarrow.Schema:
     try:
-        return parquet.read_schema(path)
+        if isinstance(path, Path):
+            return parquet.read_schema(path)
+        with path.filesystem.open_input_file(path.path) as file:
+            return parquet.read_schema(file)
     except (pyarrow.ArrowException, OSError) as error:
         raise Damaged(f"{path} cannot be read ({error}); remove it and export again") from None
 
 
-def _compare(path: Path, table: pyarrow.Table) -> None:
+def _compare(path: Path | BucketFile, table: pyarrow.Table) -> None:
     """That a file holds these rows and no others."""
     try:
-        read = parquet.read_table(path, partitioning=None)
+        if isinstance(path, Path):
+            read = parquet.read_table(path, partitioning=None)
+        else:
+            read = parquet.read_table(pyarrow.BufferReader(path.read()))
     except (pyarrow.ArrowException, OSError) as error:
         raise Damaged(f"{path} cannot be read ({error}); remove it and export again") from None
     try:
@@ -144,8 +219,16 @@ def _compare(path: Path, table: pyarrow.Table) -> None:
         ) from None
 
 
-def _write(path: Path, table: pyarrow.Table) -> None:
+def _write(path: Path | BucketFile, table: pyarrow.Table) -> None:
     """Under its name only when all of it is on disk and reads back as it was."""
+    if isinstance(path, BucketFile):
+        # As a whole, since a stream that fails would end as one that is complete.
+        made = pyarrow.BufferOutputStream()
+        parquet.write_table(table, made, compression="zstd")
+        with path.filesystem.open_output_stream(path.path) as file:
+            file.write(made.getvalue())
+        _compare(path, table)
+        return
     unfinished = path.with_name(path.name + _UNFINISHED)
     with unfinished.open("wb") as file:
         parquet.write_table(table, file, compression="zstd")

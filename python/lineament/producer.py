@@ -45,7 +45,7 @@ class Receipt:
     number: int
     #: The version that took it, as in `weather@2`.
     view_version: str
-    #: The sequence from which its rows are visible, and the batch that holds them.
+    #: The sequence from which its rows are visible where they are not kept back, and the batch that holds them.
     sequence: int
     batch: str
     #: Rows that were accepted, and rows that were rejected.
@@ -53,6 +53,8 @@ class Receipt:
     rejected: int
     #: More rows were rejected than the view bears, so that none of the part was taken. It counts as committed.
     refused: bool = False
+    #: The batch that holds it failed its checks and was kept back: its rows count for nobody until it is released.
+    quarantined: bool = False
     #: It had been committed before; nothing was written now.
     repeated: bool = False
     #: The first few rejections in words.

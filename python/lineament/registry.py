@@ -14,6 +14,7 @@ from . import html
 from .errors import InvalidRequest
 from .instants import instant
 from .reports import known
+from .retention import Retained
 from .rows import counted
 
 
@@ -111,10 +112,10 @@ class Reached:
 
     training_set: str
     name: str
-    #: Cells whose value came from it. Exact.
-    cells_from: int
+    #: Cells whose value came from it. Exact. None where policies keep some of them from you.
+    cells_from: int | None
     #: Cells of what was derived from it. At most.
-    cells_reached: int
+    cells_reached: int | None
     run: str | None = None
     role: str | None = None
     model_version: str | None = None
@@ -129,8 +130,9 @@ class Impact:
     node: str
     kind: str
     sequence: int
-    cells_from: int
-    cells_reached: int
+    #: None where policies keep some of them from you.
+    cells_from: int | None
+    cells_reached: int | None
     training_sets: int
     model_versions: int
     deployments: int
@@ -142,9 +144,10 @@ class Impact:
         return cls(**{**known(cls, answer), "rows": rows})
 
     def __repr__(self) -> str:
+        cells = "– cells" if self.cells_from is None else counted(self.cells_from, "cell")
         derived = f", and at most {self.cells_reached:,} of what is derived," if self.cells_reached else ""
         return (
-            f"{self.kind.replace('_', ' ')} {self.node}: {counted(self.cells_from, 'cell')}{derived} of "
+            f"{self.kind.replace('_', ' ')} {self.node}: {cells}{derived} of "
             f"{counted(self.training_sets, 'training set')}, {counted(self.model_versions, 'model version')}, "
             f"{counted(self.deployments, 'deployment')} in force"
         )
@@ -153,8 +156,8 @@ class Impact:
         rows = [
             [
                 row.name or row.training_set,
-                f"{row.cells_from:,}",
-                f"{row.cells_reached:,}",
+                "–" if row.cells_from is None else f"{row.cells_from:,}",
+                "–" if row.cells_reached is None else f"{row.cells_reached:,}",
                 row.model_version or "",
                 row.deployment or "",
             ]
@@ -173,7 +176,8 @@ class RolledBack:
     id: str
     #: The view version that it is or belongs to.
     version: str
-    rows: int
+    #: Of a batch. None where policies keep rows of it from you.
+    rows: int | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -206,6 +210,52 @@ class Rollback:
         done = "restored" if self.undo else "withdrawn"
         done = f"would be {done}" if self.sequence is None else f"{done} at sequence {self.sequence}"
         return f"{names} {done}: {repr(self.impact).partition(': ')[2]}"
+
+
+@dataclass(frozen=True)
+class Biased:
+    """A measure of a training set's population against the one that is served."""
+
+    #: `weather@2`
+    version: str
+    #: None of the entities themselves.
+    feature: str | None
+    #: `entity_share`, `psi` and others, as docs/quality.md has them.
+    measure: str
+    value: float
+    #: Above which it warns and fails.
+    warn: float | None
+    fail: float | None
+    #: `pass`, `warn` or `fail`.
+    verdict: str
+
+
+@dataclass(frozen=True, repr=False)
+class Bias:
+    """How far the population of a training set is from the one that is served."""
+
+    training_set: str
+    rows: int
+    #: The worst of all measures: `pass`, `warn` or `fail`.
+    verdict: str
+    measures: list[Biased]
+    #: By version: `spine_entities`, `served_entities`, `shared_entities`, `served_rows` and `moments`.
+    populations: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        measures, populations = [], {}
+        for view in answer["views"]:
+            measures += [Biased(**known(Biased, {"version": view["version"], **one})) for one in view["measures"]]
+            populations[view["version"]] = {name: said for name, said in view.items() if name not in ("version", "measures")}
+        return cls(answer["training_set"], answer["rows"], answer["verdict"], measures, populations)
+
+    def __repr__(self) -> str:
+        text = f"training set {self.training_set} ({counted(self.rows, 'row')}) against the served population: {self.verdict}"
+        for one in self.measures:
+            if one.verdict != "pass":
+                text += f"\n  {one.verdict}: {one.measure} of {one.feature or 'the entities'} of {one.version} is {one.value:.3f}"
+        return text
 
 
 @dataclass(frozen=True, repr=False)
@@ -266,6 +316,37 @@ class Registry:
             body["reason"] = reason
         return Rollback.of(self._action("lineament.rollback", body))
 
+    def bias(
+        self, training_set: Any, *, at: datetime | str | None = None, moments: int | None = None
+    ) -> Bias:
+        """Whether the population of a training set is the one that is served: its entities and values against those that had features in
+        force, at `moments` (12) that fall as the set's times do, or at one moment `at`. See docs/quality.md.
+
+        >>> client.bias(training_set).verdict in ("pass", "warn", "fail")
+        True
+        """
+        body: dict[str, Any] = {"training_set": getattr(training_set, "id", None) or str(training_set)}
+        if at is not None:
+            body["at"] = instant(at, "at")
+        if moments is not None:
+            body["moments"] = moments
+        return Bias.of(self._action("lineament.bias", body))
+
+    def retain(self, view: str | None = None, *, dry_run: bool = False) -> Retained:
+        """Lets rows of a view, or of all views, count no more that are older than the view's definition keeps them: one entry of the log.
+        Their files are deleted by a later sweep, but for what a training set, a model or a hold needs.
+
+        `dry_run` says what would go and what stays, and writes nothing. Raises `InvalidRequest` for a view that keeps its rows for ever.
+        See docs/retention.md.
+
+        >>> client.retain(dry_run=True)
+        0 rows would not count any more
+        """
+        body: dict[str, Any] = {"dry_run": dry_run}
+        if view is not None:
+            body["view"] = view
+        return Retained.of(self._action("lineament.retain", body))
+
     def release(self, batch: str, *, reason: str, back_fill: bool = False) -> Ended:
         """Lets a batch that was kept back count, from here on: its place in the order of the log is that of this release.
 
@@ -288,6 +369,17 @@ class Registry:
         lineament.errors.NotFound: there is no batch ... in quarantine; ...
         """
         return self._end_quarantine("drop", batch, reason, False)
+
+    def drop_alert(self, alert: str, *, reason: str) -> int:
+        """Says that an alert need not be delivered where it has not arrived, and why; the number of sinks that were still to be told.
+
+        Raises `NotFound` for an alert that there is not, `InvalidRequest` for one that is nowhere on its way.
+
+        >>> client.drop_alert("0198f3c1-7c31-7e90-b1d4-5a7e8c9d0e1f", reason="that receiver is gone")
+        Traceback (most recent call last):
+        lineament.errors.NotFound: there is no alert 0198f3c1-7c31-7e90-b1d4-5a7e8c9d0e1f; ...
+        """
+        return self._action("lineament.drop_alert", {"alert": alert, "reason": reason})["sinks"]
 
     def _end_quarantine(self, action: str, batch: str, reason: str, back_fill: bool) -> Ended:
         body = {"batch": str(batch), "action": action, "reason": reason, "back_fill": back_fill}

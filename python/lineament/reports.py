@@ -60,6 +60,8 @@ class IngestReport:
     judged: dict[str, Any] | None = None
     #: Whether the batch was kept back: its rows count for nobody until it is released.
     quarantined: bool = False
+    #: Rows that another batch had rejected and this one has, mended.
+    mended: int = 0
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
@@ -75,6 +77,8 @@ class IngestReport:
             text += f" (batch {self.batch}, sequence {self.sequence})"
         if self.repeated:
             text += "; the same request was answered before, so nothing was written now"
+        if self.mended:
+            text += f"\n  {counted(self.mended, 'row')} that had been rejected mended"
         if self.quarantined:
             text += "\n  kept back: its rows count for nobody until it is released"
         for found in self._findings():
@@ -119,6 +123,12 @@ class Change:
     action: Literal["create", "next_version", "describe", "keep"]
     #: The change in words.
     text: str
+    #: What it means to those who read it by its name: `harmless`, `needs_back_fill` or `breaking`.
+    effect: str = "harmless"
+    #: Services that list it without a version.
+    services: list[str] = field(default_factory=list)
+    #: Who else would feel it, by kind: `derived_views`, `training_sets`, `model_versions`, `deployments`.
+    felt_by: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,11 +149,15 @@ class Plan:
     changes: list[Change]
     #: The log entry that made it so; None for a plan, and where nothing changed.
     sequence: int | None = None
+    #: The gravest of the changes: `harmless`, `needs_back_fill` or `breaking`.
+    effect: str = "harmless"
+    #: What is approved where it breaks others: the digest of what it makes, and of the versions before.
+    digest: str | None = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
         changes = [Change(**known(Change, change)) for change in answer.get("changes", [])]
-        return cls(changes, answer.get("sequence"))
+        return cls(changes, answer.get("sequence"), answer.get("effect", "harmless"), answer.get("digest"))
 
     def __repr__(self) -> str:
         made = [change for change in self.changes if change.action != "keep"]

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow
 import pyarrow.flight as flight
 
+from .deprecations import warn
 from .endpoints import SetReader
 from .errors import Damaged, Error, translated
 from .frames import check_same
@@ -158,6 +159,7 @@ class BatchStream:
             )
         if self._sender is not None and self.rows != self._sender.rows:
             raise Damaged(f"{self._sender.rows:,} rows of the spine were sent, but {self.rows:,} came back; ask again")
+        warn(self.report)
         if self._proved is not None:
             self._proved(self.report, self.rows, self.schema)
 

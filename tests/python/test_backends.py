@@ -7,7 +7,10 @@ from contextlib import nullcontext
 
 import lineament
 import pyarrow
+import pyarrow.dataset
+import pyarrow.fs
 import pytest
+import readings
 from object_storage import azure, s3
 from program import FLIGHTS, Server, fails, run
 
@@ -49,6 +52,7 @@ def test_a_store_answers_and_is_whole(place, tmp_path):
         with Server(store) as server, lineament.connect(server.url) as client:
             training_set = client.get_historical_features(spine, ["weather.temp", "weather.wind_speed"])
             assert client.replay(training_set).equal
+            exported_twice(store, training_set)
             counts = client.sql("SELECT count(*) AS n, count(DISTINCT origin) AS places FROM weather").to_arrow()
             answers.append((training_set.digest, counts.to_pylist()))
         run(store, "checkpoint")
@@ -56,6 +60,33 @@ def test_a_store_answers_and_is_whole(place, tmp_path):
         assert (found["batches"], found["training_sets"], found["checkpoints"]) == (1, 1, 1)
         assert found["notes"] == [] and found["orphans"] == []
     assert answers[0] == answers[1]
+
+
+def exported_twice(store: str, training_set: lineament.TrainingSet) -> None:
+    """The set as files beside the store, by the program: whole, gone on with, and refused where other files are."""
+    options = (training_set.id, f"{store}-exported", "--rows-per-file")
+    said = run(store, "export", *options, 3)
+    assert "4 rows in 2 files, in " in said and f"read back: {training_set.digest}" in said
+    assert "2 files, 2 of them from before" in run(store, "export", *options, 3)
+    assert "is no part of this export" in fails(store, "export", *options, 4)
+
+
+def test_python_exports_to_a_bucket(tmp_path):
+    with s3(tmp_path) as storage, Server(tmp_path / "store") as server, lineament.connect(server.url) as client:
+        client.apply(readings.DEFINITIONS)
+        client.ingest("reading", readings.rows())
+        training_set = client.get_historical_features(readings.spine(), ["reading.value"])
+        bucket = pyarrow.fs.S3FileSystem(
+            access_key="test", secret_key="test", region="us-east-1", scheme="http",
+            endpoint_override=storage.environment["AWS_ENDPOINT_URL"].removeprefix("http://"),
+        )  # fmt: skip
+        for kept in (0, 3):
+            exported = client.export(training_set, "features/sets/one", rows_per_file=5, filesystem=bucket)
+            assert (exported.rows, exported.kept, exported.digest) == (13, kept, training_set.digest)
+        read = pyarrow.dataset.dataset(exported.files, filesystem=bucket).to_table()
+        assert read.replace_schema_metadata().equals(training_set.to_arrow().replace_schema_metadata())
+        with pytest.raises(lineament.InvalidRequest, match="is no part of this export"):
+            client.export(training_set, "features/sets/one", rows_per_file=13, filesystem=bucket)
 
 
 def test_many_writers_lose_nothing(place):

@@ -1,6 +1,7 @@
 """A spine that is ingested once and asked for many times, with the Python package."""
 
 import lineament
+import pyarrow
 import pytest
 import readings
 
@@ -26,3 +27,37 @@ def test_one_that_was_never_ingested(readings_client):
         readings_client.keep_spine(readings.spine().slice(0, 0))
     with pytest.raises(lineament.InvalidRequest, match="not a digest"):
         readings_client.get_historical_features(lineament.KeptSpine("", 1), ["reading.value"])
+
+
+def test_one_that_is_sent_as_it_is_made(readings_client):
+    spine = readings.spine()
+    whole = readings_client.keep_spine(spine)
+    parts = [spine.slice(at, 2) for at in range(0, spine.num_rows, 2)]
+    for given in (
+        pyarrow.RecordBatchReader.from_batches(spine.schema, spine.to_batches(max_chunksize=3)),
+        iter(parts),
+        (part.to_pandas() for part in parts),
+    ):
+        kept = readings_client.keep_spine(given)
+        assert (kept.digest, kept.rows, kept.columns) == (whole.digest, whole.rows, whole.columns)
+    assert kept.repeated
+
+
+def test_one_that_fails_on_its_way_is_not_kept(readings_client, server):
+    def failing(error):
+        yield readings.spine().slice(0, 3)
+        if error is not None:
+            raise error
+
+    spines = sorted((server.store / "spines").glob("lmt1-*"))
+    for error in (ValueError("no more"), OSError("the disk is gone"), pyarrow.ArrowInvalid("a broken file")):
+        with pytest.raises(type(error), match=str(error)):
+            readings_client.keep_spine(failing(error))
+    odd = iter([readings.spine(), readings.spine().drop_columns(["at"])])
+    with pytest.raises(lineament.InvalidRequest, match="batch 1 of the spine has the columns"):
+        readings_client.keep_spine(odd)
+    with pytest.raises(lineament.InvalidRequest, match="no batches"):
+        readings_client.keep_spine(iter([]))
+    # Three rows of another content would be an object of their own.
+    assert sorted((server.store / "spines").glob("lmt1-*")) == spines
+    assert readings_client.keep_spine(failing(None)).rows == 3

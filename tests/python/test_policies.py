@@ -52,6 +52,8 @@ def test_policies_are_planned_tested_applied_explained_and_lifted(tmp_path):
     assert "value: mask round:1; rows sensor = 'a', by guests" in explained, explained
     denied = fails(store, "sql", "SELECT value FROM reading")
     assert "may not be read" in denied and "no policy permits it" in denied, denied
+    asked = "SELECT action, asked FROM lineament.access_decisions WHERE decision = 'denied'"
+    assert "reading@1.*" in run(store, "sql", asked, *governor), "a denial is on record also where the program fails"
     cases = (features / "policies" / "cases.toml").read_text().replace("round:1;", "round:2;")
     (features / "policies" / "cases.toml").write_text(cases)
     assert "expected `mask round:2" in fails_with_output(store, "policy", "test", features)

@@ -44,6 +44,35 @@ def test_every_null_says_why(readings_client):
     assert "reading@1.value" in training_set._repr_html_()
 
 
+def test_every_null_says_why_beside_it(readings_client):
+    plain = readings_client.get_historical_features(readings.spine(), FEATURES)
+    training_set = readings_client.get_historical_features(readings.spine(), FEATURES, null_reasons=True)
+    table = training_set.to_arrow()
+    assert table.column_names == [*plain.column_names, "value__null_reason", "quality__null_reason"]
+    assert table.select(plain.column_names).equals(plain.to_arrow())
+    reasons = [reason for *_, reason in readings.ASKED]
+    assert table["quality__null_reason"].to_pylist() == reasons
+    assert table["value__null_reason"].to_pylist() == [reason if reason != "null_at_source" else None for reason in reasons]
+    for output, counts in training_set.null_reasons.items():
+        said = [reason for reason in table[f"{output}__null_reason"].to_pylist() if reason is not None]
+        assert {reason: said.count(reason) for reason in set(said)} == plain_reasons(counts)
+    # It is a part of the set: proved with it, and read again.
+    assert readings_client.replay(training_set).equal
+    assert readings_client.training_set(training_set.id).to_arrow().equals(table)
+    with readings_client.stream(readings.spine(), FEATURES, null_reasons=True, record=False) as stream:
+        assert pyarrow.Table.from_batches(list(stream)).equals(table.replace_schema_metadata())
+    # A set without it differs in these columns and in no cell.
+    diff = readings_client.diff(plain.id, training_set.id)
+    assert sorted(diff.columns_added) == ["quality__null_reason", "value__null_reason"]
+    assert not diff.changes
+    # Each is one that explain gives.
+    for row, reason in enumerate(reasons):
+        assert readings_client.explain(training_set, row, "quality").null_reason == reason
+    taken = readings.spine().append_column("value__null_reason", pyarrow.array(["x"] * len(reasons)))
+    with pytest.raises(lineament.InvalidRequest, match="there already is a column `value__null_reason`"):
+        readings_client.get_historical_features(taken, FEATURES, null_reasons=True)
+
+
 def test_pandas_keeps_its_types_and_order(readings_client):
     base = readings.spine().to_pandas()
     frame = base.assign(

@@ -74,6 +74,19 @@ def test_the_quality_of_weather(tmp_path):
     assert mended > wrong + 10, said
 
 
+def test_policies_of_the_flights(tmp_path):
+    said = run("flights_policies.py", tmp_path)
+    assert "3 passed, 0 failed" in said and "policies are in force from sequence 1 on" in said, said
+    assert "ada: 3 airports, 26,115 hours, at most 100.04 °F" in said, said
+    assert "gus: 1 airports, 8,706 hours, at most 100.00 °F" in said, said
+    assert "20,000 rows, 16 airlines" in said or re.search(r"20,000 rows, \d+ airlines, one is [0-9a-f]{8}…", said), said
+    assert said.count("may not be read by `gus`: no policy permits it") == 2 and "shown\n" not in said, said
+    assert "the set: " in said and "rows of the batch: to ada 26115, to gus None" in said, said
+    assert "profiles: to ada 9, to gus 0" in said, said
+    assert re.search(r"cells of the set: to ada \d+, to gus None", said), said
+    assert "mask round:10" in said and "no policy permits it" in said and re.search(r"^denied,3,1$", said, re.M), said
+
+
 def test_mlflow(tmp_path, tracking):
     said = run("mlflow_run.py", tmp_path, MLFLOW_TRACKING_URI=tracking.uri)
     assert "<Split by row number: train 4, test 1; seed 1> {'train': " in said

@@ -1,7 +1,9 @@
 """A spine that is far more than the server may hold, sent by plain pyarrow and by generators of ours."""
 
 import json
+import os
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +14,10 @@ import lineament
 import numpy
 import pyarrow
 import pyarrow.flight as flight
+import pyarrow.parquet
 import pytest
 import readings
-from program import Server
+from program import Server, command
 
 MEBIBYTE = 1 << 20
 LIMIT = 64
@@ -162,6 +165,68 @@ def test_a_generator_is_sent_as_it_goes(small, expected) -> None:
         assert (made, stream.rows, stream.report["rows"]) == (SPINE, SPINE * ROWS, SPINE * ROWS)
     assert most < SPINE * MEBIBYTE // 4, "the client never held the spine"
     assert peak(small) < SPINE
+
+
+def test_a_recorded_set_beyond_memory_is_read_again(small, expected) -> None:
+    """Its spine is kept as it is made, and its rows come back however they are asked for: the server never holds it either way."""
+    before = pyarrow.total_allocated_bytes()
+    most = 0
+
+    def watched(stream: Iterator[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
+        nonlocal most
+        for batch in stream:
+            most = max(most, pyarrow.total_allocated_bytes() - before)
+            yield batch
+
+    with lineament.connect(small.url) as client:
+        kept = client.keep_spine(watched(batches()))
+        assert (kept.rows, most < SPINE * MEBIBYTE // 4) == (SPINE * ROWS, True)
+        request = {"historical_features": {"features": ["reading.value"], "spine": kept.digest}}
+        with flight.connect(small.url) as plain:
+            reports: list[dict] = []
+            reader = plain.do_get(flight.Ticket(json.dumps(request)))
+            assert check(chunks(reader, reports), expected) == SPINE * ROWS
+            id = reports[-1]["training_set"]
+            reader = plain.do_get(flight.Ticket(json.dumps({"training_set": id})))
+            assert check(chunks(reader, reports), expected) == SPINE * ROWS
+            assert (reports[-1]["verdict"], reports[-1]["rows"]) == ("equal", SPINE * ROWS)
+        with client.stream(id) as stream:
+            assert check(watched(stream), expected) == SPINE * ROWS
+        assert client.replay(id).equal
+        last = client.explain(id, SPINE * ROWS - 1, "value")
+        assert last.row == SPINE * ROWS - 1
+    assert most < SPINE * MEBIBYTE // 4, "the client never held it"
+    print(f"a set of {SPINE} MiB was read again from a server of {LIMIT} MiB, which took {peak(small)} MiB at most")
+    assert peak(small) < SPINE
+
+
+def test_the_program_reads_a_spine_file_as_it_goes(small, tmp_path) -> None:
+    """`lineament retrieve`, `replay` and `export` within a limit, of a file that is far more."""
+    spine = tmp_path / "spine.parquet"
+    with pyarrow.parquet.ParquetWriter(spine, SCHEMA, compression="none") as writer:
+        for batch in batches():
+            writer.write_batch(batch)
+    limits = ("--memory-limit", f"{LIMIT}M", "--spill-limit", "2G")
+    told, most = measured(small.store, "retrieve", "reading.value", "--spine", spine, *limits, "--out", tmp_path / "out.parquet")
+    assert f"{SPINE * ROWS:,} rows" in told
+    assert pyarrow.parquet.read_metadata(tmp_path / "out.parquet").num_rows == SPINE * ROWS
+    id = re.search(r"training set (\S+):", told)[1]
+    again, replayed = measured(small.store, "replay", id, *limits)
+    assert again.startswith(f"equal: {SPINE * ROWS:,} rows")
+    exported, kept = measured(small.store, "export", id, tmp_path / "set", *limits)
+    assert f"{SPINE * ROWS:,} rows in 4 files" in exported
+    print(f"{SPINE} MiB within {LIMIT} MiB: retrieve took {most} MiB at most, replay {replayed}, export {kept}")
+    assert max(most, replayed, kept) < SPINE
+
+
+def measured(store: Path, *arguments: object) -> tuple[str, int]:
+    """What a verb printed, and the most memory that it had, in MiB."""
+    program = subprocess.Popen(command(store, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, error = program.stdout.read(), program.stderr.read()
+    # Waited for here, since only this tells of this child alone.
+    _, status, used = os.wait4(program.pid, 0)
+    assert status == 0, error
+    return out, used.ru_maxrss >> 10
 
 
 def test_who_leaves_is_asked_for_no_more(small) -> None:

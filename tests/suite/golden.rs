@@ -7,18 +7,22 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use catalog::records::{
-    AliasObserved, AuthorityAliased, BatchCommitted, BatchDropped, BatchHit, BatchQuarantined, BatchRefused,
-    BatchReleased, BatchRestored, BatchWithdrawn, Compacted, DeploymentChanged, DeploymentMeasured,
-    Described, EntityDefined, Evidence, ExperimentObserved, ExternalLinked, Found, HeldKind, HoldLifted,
-    HoldPlaced, How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, PartRun,
-    PoliciesApplied, ReadsRecorded, Reconciled, Record, RecordError, RetentionSet, Role, RunObserved,
-    Selected, ServiceDefined, SourceFile, StoreCreated, StreamPart, StreamPartsCommitted, Subject, Swept,
-    TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored, VersionWithdrawn,
-    ViewVersionDefined,
+    AlertDelivery, AlertsRaised, AliasObserved, AuthorityAliased, BatchCommitted, BatchDropped, BatchHit,
+    BatchQuarantined, BatchRefused, BatchReleased, BatchRestored, BatchWithdrawn, Compacted, DeliveryBegun,
+    DeliveryEnded, DeliveryOutcome, DeploymentChanged, DeploymentMeasured, Deprecable, Deprecated,
+    DeprecatedKind, DeprecationAdvanced, DeprecationRevoked, DeprecationStep, Described, EntityDefined,
+    Evidence, ExperimentObserved, ExternalLinked, Found, HeldKind, HoldLifted, HoldPlaced, How, Kind,
+    KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, PartRun, PassedBy, PlanApplied,
+    PlanApproved, PlanDeclined, PlanProposed, PlannedChange, PoliciesApplied, RaisedAlert, ReadsRecorded,
+    Reconciled, Record, RecordError, RetentionSet, Role, RowsDeleted, RowsExpired, RowsMended, RunObserved,
+    Sampled, Selected, ServiceDefined, SourceFile, SpineKept, SpineUsed, SpinesDropped, StoreCreated,
+    StreamPart, StreamPartsCommitted, Subject, Swept, TrainingSetRecorded, UseRecorded, Verdict, Verified,
+    VersionRestored, VersionWithdrawn, ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, Measure, canonical, parse_files};
 use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
+use feature::evolution::Effect;
 use feature::policy::PolicyFile;
 use feature::quality::{self, Finding, Judged};
 use feature::{Id, RunId, Sequence, Timestamp, TrainingSetId};
@@ -204,6 +208,12 @@ fn records() -> Vec<Vec<Record>> {
     .chain(kept())
     .chain(kept_back())
     .chain(governed())
+    .chain(sampled_and_mended())
+    .chain(expired())
+    .chain(put_up())
+    .chain(deprecated())
+    .chain(changed())
+    .chain(alerted())
     .collect()
 }
 
@@ -495,6 +505,15 @@ fn kept() -> Vec<Vec<Record>> {
     ]
 }
 
+/// Rows that are too old, and those that are gone.
+fn expired() -> Vec<Vec<Record>> {
+    let (before, keep) = (instant("2012-06-01T00:00:00Z"), "400d".parse().unwrap());
+    vec![
+        vec![RowsExpired { view: id(2), before, keep }.into()],
+        vec![RowsDeleted { view: id(2), before, batches: vec![id(20), id(22)] }.into()],
+    ]
+}
+
 /// Policies, and that there are none any more.
 fn governed() -> Vec<Vec<Record>> {
     vec![
@@ -521,6 +540,218 @@ fn governed() -> Vec<Vec<Record>> {
             }
             .into(),
         ],
+    ]
+}
+
+/// What passed by, and rejected rows that were mended.
+fn sampled_and_mended() -> Vec<Vec<Record>> {
+    let sampled = |number: u32, of, judged| Sampled {
+        sample: id(number),
+        view: id(2),
+        version: id(11),
+        of,
+        share: 0.05,
+        from: instant("2013-07-09T12:30:00Z"),
+        until: instant("2013-07-09T12:30:20Z"),
+        passed: 26_114,
+        rows: 1_302,
+        profile: object(&format!("profiles/{number}.json")),
+        judged,
+    };
+    let quiet =
+        Judged { drift: None, age_hours: None, findings: Vec::new(), ..judged(quality::Verdict::Pass) };
+    let mended =
+        RowsMended { batch: id(33), of: id(20), rows: 1, mended: object("quarantine/33/mended.parquet") };
+    vec![
+        vec![
+            sampled(94, PassedBy::Reads, judged(quality::Verdict::Warn)).into(),
+            sampled(95, PassedBy::Streams, quiet).into(),
+        ],
+        vec![batch(33, KnownAtSource::Delay).into(), mended.into()],
+    ]
+}
+
+/// Spines that clients put up: one of which a training set is made, one that is dropped.
+fn put_up() -> Vec<Vec<Record>> {
+    let kept = |number: u32, rows| SpineKept {
+        spine: id(number),
+        digest: format!("lmt1:{}", digest_of(&format!("spine {number}"))),
+        rows,
+        object: object(&format!("spines/{number}.parquet")),
+    };
+    vec![
+        vec![kept(95, 4).into(), kept(96, 336_776).into()],
+        vec![kept(95, 4).into()],
+        vec![SpineUsed { spine: id(95), training_set: id(41) }.into()],
+        vec![SpinesDropped { spines: vec![id(96)] }.into()],
+    ]
+}
+
+/// What will go, the steps on its way, and that it stays after all.
+fn deprecated() -> Vec<Vec<Record>> {
+    let of = |kind, number| Deprecable { kind, id: id::<RunId>(number).uuid() };
+    let closed_at = instant("2014-01-01T00:00:00Z");
+    let whole = Deprecated {
+        deprecation: id(110),
+        of: of(DeprecatedKind::Version, 11),
+        reason: "too wide a range".to_owned(),
+        closed_at,
+        withdrawn_at: Some(instant("2014-03-01T00:00:00Z")),
+        instead: Some(of(DeprecatedKind::Version, 12)),
+        roles: vec!["owner".to_owned()],
+        claims: [("groups".to_owned(), vec!["weather".to_owned()])].into(),
+    };
+    let bare = |deprecation, of, reason: &str| Deprecated {
+        deprecation: id(deprecation),
+        of,
+        reason: reason.to_owned(),
+        withdrawn_at: None,
+        instead: None,
+        roles: Vec::new(),
+        claims: Default::default(),
+        ..whole.clone()
+    };
+    let step = |deprecation, step, despite: Option<&str>| DeprecationAdvanced {
+        deprecation: id(deprecation),
+        step,
+        despite: despite.map(str::to_owned),
+    };
+    vec![
+        vec![
+            whole.clone().into(),
+            bare(111, of(DeprecatedKind::FeatureView, 2), "another source").into(),
+            bare(112, of(DeprecatedKind::FeatureService, 3), "nobody asks").into(),
+        ],
+        vec![
+            step(110, DeprecationStep::Closed, None).into(),
+            step(111, DeprecationStep::Closed, None).into(),
+        ],
+        vec![step(110, DeprecationStep::Withdrawn, Some("the model is wrong anyway")).into()],
+        vec![DeprecationRevoked { deprecation: id(111), reason: "it stays".to_owned() }.into()],
+    ]
+}
+
+/// A plan that was proposed, approved and applied, and one that was declined.
+fn changed() -> Vec<Vec<Record>> {
+    let name = |text: &str| text.parse::<feature::Name>().unwrap();
+    let change = PlannedChange {
+        subject: Subject::FeatureView,
+        project: name("default"),
+        name: name("weather"),
+        number: 3,
+        effect: Effect::Breaking,
+        differences: vec!["feature `temp`: unit degF → degC".to_owned()],
+    };
+    let added = PlannedChange {
+        subject: Subject::FeatureService,
+        name: name("delay"),
+        number: 1,
+        effect: Effect::Harmless,
+        differences: Vec::new(),
+        ..change.clone()
+    };
+    let reason = || "everybody else reads °C".to_owned();
+    let proposed = |plan: &str| PlanProposed {
+        plan: digest_of(plan),
+        reason: reason(),
+        changes: vec![change.clone(), added.clone()],
+    };
+    vec![
+        vec![proposed("one").into(), proposed("other").into()],
+        vec![
+            PlanApproved {
+                plan: digest_of("one"),
+                reason: "agreed".to_owned(),
+                roles: vec!["owner".to_owned()],
+                claims: [("groups".to_owned(), vec!["weather".to_owned()])].into(),
+            }
+            .into(),
+            PlanApproved {
+                plan: digest_of("other"),
+                reason: "agreed too".to_owned(),
+                roles: Vec::new(),
+                claims: Default::default(),
+            }
+            .into(),
+        ],
+        vec![PlanDeclined { plan: digest_of("other"), reason: "on second thoughts".to_owned() }.into()],
+        vec![
+            PlanApplied {
+                plan: digest_of("one"),
+                reason: reason(),
+                changes: vec![change.clone()],
+                approved_by: vec!["bert".to_owned()],
+            }
+            .into(),
+        ],
+        vec![
+            PlanApplied {
+                plan: digest_of("third"),
+                reason: reason(),
+                changes: Vec::new(),
+                approved_by: Vec::new(),
+            }
+            .into(),
+        ],
+    ]
+}
+
+/// Alerts that are raised, and each step on their way.
+fn alerted() -> Vec<Vec<Record>> {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let alert = RaisedAlert {
+        alert: id(100),
+        rule: "weather_fails".to_owned(),
+        condition: "check".to_owned(),
+        causes: texts(&["check:01890a5d-ac96-774b-bcce-000000000027"]),
+        about: Some(Sequence(33)),
+        version: Some(id(11)),
+        summary: "weather@2: a batch failed its checks".to_owned(),
+        details: Some(serde_json::json!({ "rows": 24, "verdict": "fail" })),
+        sinks: texts(&["on_call", "log"]),
+    };
+    let many = RaisedAlert {
+        alert: id(101),
+        rule: "gone".to_owned(),
+        condition: "dangling".to_owned(),
+        causes: texts(&["dangling:a", "dangling:b"]),
+        about: None,
+        version: None,
+        summary: "2 references lead nowhere".to_owned(),
+        details: None,
+        sinks: texts(&["log"]),
+    };
+    let rules = texts(&["weather_fails", "gone"]);
+    let sent = |sink: &str, ended: Option<DeliveryEnded>, sending: Option<u32>| AlertDelivery {
+        sink: sink.to_owned(),
+        sender: id(110),
+        ended,
+        sending: sending
+            .map(|alert| DeliveryBegun { alert: id(alert), until: instant("2013-07-12T12:00:25Z") }),
+    };
+    let ended =
+        |alert: u32, outcome: DeliveryOutcome, why: Option<&str>, again_at: Option<&str>, of_alert| {
+            Some(DeliveryEnded {
+                alert: id(alert),
+                outcome,
+                why: why.map(str::to_owned),
+                again_at: again_at.map(instant),
+                of_alert,
+            })
+        };
+    let again = Some("2013-07-12T12:01:00Z");
+    let (failed, delivered, dropped) =
+        (DeliveryOutcome::Failed, DeliveryOutcome::Delivered, DeliveryOutcome::Dropped);
+    vec![
+        vec![AlertsRaised { rules: rules.clone(), through: Sequence(36), alerts: Vec::new() }.into()],
+        vec![AlertsRaised { rules, through: Sequence(37), alerts: vec![alert, many] }.into()],
+        vec![sent("on_call", None, Some(100)).into(), sent("log", None, Some(100)).into()],
+        vec![
+            sent("on_call", ended(100, failed, Some("it answered 503"), again, false), None).into(),
+            sent("log", ended(100, delivered, None, None, false), Some(101)).into(),
+        ],
+        vec![sent("log", ended(101, failed, Some("it answered 400"), again, true), None).into()],
+        vec![sent("log", ended(101, dropped, Some("everybody knows"), None, true), None).into()],
     ]
 }
 
@@ -691,7 +922,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 32
+store 01890a5d-ac96-774b-bcce-000000000000 at 55
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -701,6 +932,7 @@ view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measu
   counts 24 of sequence 24: 26114 rows, 0 rejected, Arrival
   counts 27 of sequence 30: 26114 rows, 0 rejected, Delay
   counts 29 of sequence 30: 26114 rows, 0 rejected, Delay
+  counts 33 of sequence 34: 26114 rows, 0 rejected, Delay
 view weather@2 by 2: temp float64, described None
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
   counts 21 of sequence 6: 26114 rows, 0 rejected, Column
@@ -709,12 +941,16 @@ view weather@2 by 2: temp float64, described None
   counts 24 of sequence 24: 26114 rows, 0 rejected, Arrival
   counts 27 of sequence 30: 26114 rows, 0 rejected, Delay
   counts 29 of sequence 30: 26114 rows, 0 rejected, Delay
+  counts 33 of sequence 34: 26114 rows, 0 rejected, Delay
 service delay 1 by 3: weather@1.temp
 refused 30: 40 of 100
 refused 31: 40 of 100
 refused 32: 40 of 100
 kept back 27 by 29: released by 30: the sensor was right
 kept back 28 by 29: dropped by 30: °C, not °F
+sample 94 of reads by 33: 1302 of 26114, Warn
+sample 95 of streams by 33: 1302 of 26114, Pass
+1 rows of 20 mended by 33 at 34
 training set 40 of sequence 7 by 8: 336776 rows
 training set 41 of sequence 10 by 11: 3 rows
 verified 40 Equal
@@ -752,8 +988,27 @@ hold on batch 20: an audit, lifted None
 hold on version 11: an audit, lifted Some(\"it is over\")
 hold on training_set 40: an audit, lifted None
 hold on model_version 64: an audit, lifted None
+rows of view 2 before 2012-06-01T00:00:00Z expired by 35
+of [\"20\", \"22\"] rows before 2012-06-01T00:00:00Z are gone
+spine 95 of 4 rows kept 2 times, used by Some(\"41\"), dropped None
+spine 96 of 336776 rows kept 1 times, used by None, dropped Some(Sequence(40))
+deprecated weather@1: too wide a range, [\"closed\", \"withdrawn\"], revoked None, instead Some(\"weather@2\")
+deprecated weather: another source, [\"closed\"], revoked Some(\"it stays\"), instead None
+deprecated delay: nobody asks, [], revoked None, instead None
+proposed by 45: 2 changes, [(true, \"agreed\")]
+proposed by 45: 2 changes, [(true, \"agreed too\"), (false, \"on second thoughts\")]
+applied by 48, approved by [\"bert\"]
+applied by 49, approved by []
+rule weather_fails was asked through Some(37)
+rule gone was asked through Some(37)
+rule new was asked through None
+alert 100 to on_call: failed after 1, Some(\"it answered 503\")
+alert 100 to log: delivered after 1, None
+alert 101 to log: dropped after 1, Some(\"everybody knows\")
+open to on_call: 1
+open to log: 0
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted | batch_quarantined, batch_quarantined | batch_released, batch_dropped, batch_committed | policies_applied | policies_applied
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted | batch_quarantined, batch_quarantined | batch_released, batch_dropped, batch_committed | policies_applied | policies_applied | sampled, sampled | batch_committed, rows_mended | rows_expired | rows_deleted | spine_kept, spine_kept | spine_kept | spine_used | spines_dropped | deprecated, deprecated, deprecated | deprecation_advanced, deprecation_advanced | deprecation_advanced | deprecation_revoked | plan_proposed, plan_proposed | plan_approved, plan_approved | plan_declined | plan_applied | plan_applied | alerts_raised | alerts_raised | alert_delivery, alert_delivery | alert_delivery, alert_delivery | alert_delivery | alert_delivery
 ";
 
 fn summary(state: &State) -> String {
@@ -807,6 +1062,17 @@ fn summary(state: &State) -> String {
             format!("{what} by {}: {}", end.by.sequence, end.reason)
         });
         lines.push(format!("kept back {id} by {by}: {}", end.unwrap_or_default()));
+    }
+    for sample in state.samples().all() {
+        let (record, by) = (&sample.record, sample.by.sequence);
+        let (id, of) = (number(record.sample.to_string()), record.of.name());
+        let (rows, passed) = (record.rows, record.passed);
+        lines.push(format!("sample {id} of {of} by {by}: {rows} of {passed}, {:?}", record.judged.verdict));
+    }
+    for mending in state.mended().all() {
+        let (record, by) = (&mending.record, mending.by.sequence);
+        let (batch, of) = (number(record.batch.to_string()), number(record.of.to_string()));
+        lines.push(format!("{} rows of {of} mended by {batch} at {by}", record.rows));
     }
     for set in state.training_sets() {
         let (record, by) = (&set.record, set.by.sequence);
@@ -888,6 +1154,64 @@ fn summary(state: &State) -> String {
         let (record, lifted) = (&hold.record, hold.lifted.as_ref().map(|(lifted, _)| &lifted.reason));
         let (kind, of) = (record.kind.name(), number(record.id.to_string()));
         lines.push(format!("hold on {kind} {of}: {}, lifted {lifted:?}", record.reason));
+    }
+    for one in state.expiry().expired() {
+        let view = number(one.record.view.to_string());
+        lines
+            .push(format!("rows of view {view} before {} expired by {}", one.record.before, one.by.sequence));
+    }
+    for one in state.expiry().deleted() {
+        let batches: Vec<String> = one.record.batches.iter().map(|batch| number(batch.to_string())).collect();
+        lines.push(format!("of {batches:?} rows before {} are gone", one.record.before));
+    }
+    for spine in state.spines().all() {
+        let used = spine.used.as_ref().map(|(used, _)| number(used.training_set.to_string()));
+        lines.push(format!(
+            "spine {} of {} rows kept {} times, used by {used:?}, dropped {:?}",
+            number(spine.record.spine.to_string()),
+            spine.record.rows,
+            spine.kept.len(),
+            spine.dropped.as_ref().map(|by| by.sequence)
+        ));
+    }
+    for one in state.deprecations().all() {
+        let of = state.label_of(one.record.of).unwrap();
+        let steps: Vec<&str> = one.steps.iter().map(|(step, _)| step.step.name()).collect();
+        let revoked = one.revoked.as_ref().map(|(record, _)| &record.reason);
+        let instead = one.record.instead.and_then(|of| state.label_of(of));
+        lines.push(format!(
+            "deprecated {of}: {}, {steps:?}, revoked {revoked:?}, instead {instead:?}",
+            one.record.reason
+        ));
+    }
+    for one in state.changes().proposals() {
+        let said: Vec<(bool, &str)> =
+            one.votes.iter().map(|(vote, _)| (vote.is_approval(), vote.reason())).collect();
+        lines.push(format!(
+            "proposed by {}: {} changes, {said:?}",
+            one.by.sequence,
+            one.record.changes.len()
+        ));
+    }
+    for one in state.changes().applied() {
+        let at = one.by.sequence;
+        assert_eq!(state.changes().applied_at(at).map(|found| &found.record), Some(&one.record));
+        lines.push(format!("applied by {at}, approved by {:?}", one.record.approved_by));
+    }
+    for rule in ["weather_fails", "gone", "new"] {
+        let through = state.alerts().through(rule).map(|through| through.0);
+        lines.push(format!("rule {rule} was asked through {through:?}"));
+    }
+    for alert in state.alerts().all() {
+        for sink in &alert.record.sinks {
+            let id = number(alert.record.alert.to_string());
+            let way = state.alerts().on_its_way(alert.record.alert, sink, state.head.sequence);
+            let (standing, attempts) = (way.standing.name(), way.attempts);
+            lines.push(format!("alert {id} to {sink}: {standing} after {attempts}, {:?}", way.why));
+        }
+    }
+    for sink in ["on_call", "log"] {
+        lines.push(format!("open to {sink}: {}", state.alerts().open(sink)));
     }
     lines.push(format!(
         "request load-2013 at {:?}",

@@ -1,12 +1,15 @@
 //! One module a subject. A file that is not declared here would never run: `every_file_is_declared` notices it.
 
+mod alerts;
 mod asof_join;
 mod audit;
 mod cases;
+mod changes;
 mod column_lineage;
 mod compaction;
 mod coverage;
 mod damage;
+mod deprecation;
 mod diff;
 mod evidence;
 mod explain;

@@ -277,7 +277,7 @@ impl World {
         if *shape == newest.shape {
             return;
         }
-        self.serving.apply(definition(shape), &author()).await.unwrap();
+        self.serving.apply_for(definition(shape), Some("it changed"), &author()).await.unwrap();
         let number = newest.number + 1;
         let line = if shape.narrow == newest.shape.narrow { newest.line } else { number };
         self.versions.push(Version { number, line, shape: shape.clone() });

@@ -7,17 +7,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use catalog::Author;
 use catalog::compaction::Eagerness;
+use catalog::ingest::stream::Target;
 use catalog::ingest::{Claim, Input, Request, read_file};
 use catalog::records::{How, Role};
+use catalog::state::producers::Place;
+use feature::Name;
 use feature::policy::PolicyFile;
+use futures::TryStreamExt;
 use serving::{
-    CompactRequest, HistoricalRequest, QuarantineAction, QuarantineRequest, RefreshRequest, RollbackRequest,
-    Serving, Spine,
+    CompactRequest, DeprecateRequest, Due, HistoricalRequest, QuarantineAction, QuarantineRequest,
+    RefreshRequest, RetainRequest, RollbackRequest, Serving, Spine,
 };
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
 use storage::environment::TestClock;
@@ -41,10 +46,14 @@ macro_rules! specification {
 }
 
 specification![
+    access,
     asof_join,
     asof_join_explain,
     asof_join_feature_view,
+    changes,
     dangling,
+    decisions,
+    deprecation,
     derived_views,
     errors,
     experiments,
@@ -52,6 +61,7 @@ specification![
     historical_features,
     history,
     lineage,
+    mending,
     null_reasons,
     nulls_and_nan,
     policies,
@@ -59,8 +69,12 @@ specification![
     quality,
     read_only,
     reads,
+    retention,
     rollback,
     rollback_version,
+    sampling,
+    search,
+    streams,
     sweep,
     system_views,
     table_filters,
@@ -152,7 +166,8 @@ async fn connect(root: Option<&Path>) -> Connection {
     };
     let author = Arc::new(Mutex::new(stores::author()));
     let reader = Arc::new(Mutex::new(stores::author()));
-    Connection { serving, clock, author, reader, training_set: Arc::default(), hold: Arc::default() }
+    let (training_set, spine, hold) = Default::default();
+    Connection { serving, clock, author, reader, training_set, spine, hold }
 }
 
 /// A store and its clock.
@@ -165,6 +180,8 @@ struct Connection {
     reader: Arc<Mutex<Author>>,
     /// The last one recorded.
     training_set: Arc<Mutex<Option<feature::TrainingSetId>>>,
+    /// The last one that was put up by itself.
+    spine: Arc<Mutex<Option<String>>>,
     /// The last one placed.
     hold: Arc<Mutex<Option<feature::HoldId>>>,
 }
@@ -195,9 +212,31 @@ impl AsyncDB for Connection {
         let words: Vec<&str> = text.split_whitespace().collect();
         match words.as_slice() {
             ["clock", instant] => self.clock.set(stores::instant(instant)),
-            ["apply", folder] => self.apply(folder).await?,
+            ["apply", folder] => self.apply(folder, None).await?,
+            ["apply", folder, "because", reason @ ..] => self.apply(folder, Some(&reason.join(" "))).await?,
+            [verb @ ("deprecate" | "undeprecate"), of @ ..] => {
+                let request = deprecation_request(*verb == "undeprecate", of)?;
+                self.serving.deprecate(&request, &self.author()).await?;
+            }
+            ["due", anyway @ ..] => {
+                let despite = (anyway == ["anyway"]).then_some("it is wrong");
+                self.serving.advance_deprecations(despite, &self.author()).await?;
+            }
+            [verb @ ("approve" | "decline")] => self.vote(*verb == "approve").await?,
+            ["by", principal, roles @ ..] => {
+                let mut author = self.author.lock().unwrap();
+                author.principal = (*principal).to_owned();
+                author.roles = roles.iter().map(|role| (*role).to_owned()).collect();
+            }
             ["ingest", view, file, claim @ ..] => self.ingest(view, file, claim).await?,
+            ["stream", view, producer, files @ ..] => self.stream(view, producer, files).await?,
+            ["spine", file] => self.put_up(file).await?,
+            ["record", features @ .., "for", "put_up"] => self.record_put_up(features).await?,
             ["record", features @ .., "for", spine] => self.record(features, spine).await?,
+            ["read", features @ .., "for", spine] => self.read(features, spine).await?,
+            ["sampling"] => self.serving.begin_sampling(),
+            ["judge"] => _ = self.serving.judge_samples(Due::Enough, &stores::author()).await?,
+            ["mend", origin, file, claim @ ..] => self.mend(origin, file, claim).await?,
             ["refresh", view @ ..] => {
                 let view = view.first().map(|view| (*view).to_owned());
                 let request = RefreshRequest { view, full: false };
@@ -211,6 +250,10 @@ impl AsyncDB for Connection {
             }
             ["sweep"] => {
                 self.serving.sweep(&super::sweep::at_once(&self.serving), &stores::author()).await?;
+            }
+            ["retain", view @ ..] => {
+                let view = view.first().map(|view| (*view).to_owned());
+                self.serving.retain(&RetainRequest { view, dry_run: false }, &self.author()).await?;
             }
             ["hold", of @ ..] => {
                 let node = match of {
@@ -263,7 +306,7 @@ impl AsyncDB for Connection {
 }
 
 impl Connection {
-    async fn apply(&self, name: &str) -> Result<(), Failure> {
+    async fn apply(&self, name: &str, reason: Option<&str>) -> Result<(), Failure> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(folder().join(name)).unwrap() {
             let path = entry.unwrap().path();
@@ -273,7 +316,17 @@ impl Connection {
             }
         }
         files.sort();
-        self.serving.apply(files, &stores::author()).await?;
+        let author = Author { run: None, experiment: None, ..self.author() };
+        self.serving.apply_for(files, reason, &author).await?;
+        Ok(())
+    }
+
+    /// Approves or declines the plan that was proposed last.
+    async fn vote(&self, approve: bool) -> Result<(), Failure> {
+        let state = self.serving.catalog().refresh().await.map_err(|error| Failure(error.to_string()))?;
+        let plan = state.changes().proposals().last().map(|proposal| proposal.record.plan.to_string());
+        let plan = plan.ok_or_else(|| Failure("no plan is proposed yet".to_owned()))?;
+        self.serving.approve(&plan, approve, "looked at", &self.author()).await?;
         Ok(())
     }
 
@@ -290,13 +343,30 @@ impl Connection {
     async fn ingest(&self, view: &str, file: &str, claim: &[&str]) -> Result<(), Failure> {
         let input = Input::Files { paths: vec![folder().join(file)], format: None };
         let mut request = Request::new(view, input);
-        request.claim = match claim {
-            [] => None,
-            ["back_fill"] => Some(Claim::BackFill),
-            ["correction"] => Some(Claim::Correction),
-            other => return Err(Failure(format!("{other:?} is no claim"))),
-        };
+        request.claim = claimed(claim)?;
         self.serving.ingest(request, &self.author(), Arc::new(|_| ())).await?;
+        Ok(())
+    }
+
+    /// Mends rejected rows of the batch that had them of a source of this name.
+    async fn mend(&self, origin: &str, file: &str, claim: &[&str]) -> Result<(), Failure> {
+        let sql = format!("SELECT batch FROM lineament.rejected_rows WHERE origin = '{origin}'");
+        let answer = self.serving.retrieve(serving::Query::sql(sql), &stores::author()).await?;
+        let batches = answer.collect().await?;
+        let batch = batches.iter().flat_map(render).flatten().next();
+        let batch = batch.ok_or_else(|| Failure(format!("no row of {origin} was rejected")))?;
+        let batch = batch.parse().map_err(|error| Failure(format!("{error}")))?;
+        let input = Input::Files { paths: vec![folder().join(file)], format: None };
+        self.serving.mend(batch, input, claimed(claim)?, &self.author(), Arc::new(|_| ())).await?;
+        Ok(())
+    }
+
+    /// As `record`, and nothing is recorded but that it was read.
+    async fn read(&self, features: &[&str], spine: &str) -> Result<(), Failure> {
+        let rows = read_file(&folder().join(spine), None).map_err(|error| Failure(error.to_string()))?;
+        let spine = Spine { schema: rows.schema, batches: rows.batches };
+        let request = HistoricalRequest { record: false, ..HistoricalRequest::new(features.iter().copied()) };
+        self.serving.historical(spine, request, &self.author()).await?;
         Ok(())
     }
 
@@ -363,6 +433,55 @@ impl Connection {
         Ok(())
     }
 
+    /// Each file is a part, after the last that the producer has committed; all are sent at once.
+    async fn stream(&self, view: &str, producer: &str, files: &[&str]) -> Result<(), Failure> {
+        let target = Target {
+            project: Name::default_project(),
+            view: view.to_owned(),
+            producer: producer.to_owned(),
+            claim: None,
+        };
+        let stream = self.serving.open_stream(target, &self.author()).await?;
+        let mut place = Place { epoch: 1, number: 0 };
+        let state = self.serving.catalog().refresh().await.map_err(|error| Failure(error.to_string()))?;
+        let id = state.view("default", view, None, state.head.sequence).map(|version| version.view);
+        if let Some(last) = id.and_then(|id| state.last_part(id, producer)) {
+            place = last.place;
+        }
+        let mut pending = Vec::new();
+        for file in files {
+            let rows = read_file(&folder().join(file), None).map_err(|error| Failure(error.to_string()))?;
+            let part =
+                concat_batches(&rows.schema, &rows.batches).map_err(|error| Failure(error.to_string()))?;
+            place.number += 1;
+            let sent = stream.send(place, part).await.map_err(serving::Error::from)?;
+            pending.push(sent);
+        }
+        for part in pending {
+            part.acknowledged().await.map_err(serving::Error::from)?;
+        }
+        Ok(())
+    }
+
+    /// The last one is `put_up` to those that record a training set for it.
+    async fn put_up(&self, file: &str) -> Result<(), Failure> {
+        let rows = read_file(&folder().join(file), None).map_err(|error| Failure(error.to_string()))?;
+        let spine = Spine { schema: rows.schema, batches: rows.batches };
+        let kept = self.serving.ingest_spine(spine, &self.author()).await?;
+        *self.spine.lock().unwrap() = Some(kept.spine);
+        Ok(())
+    }
+
+    async fn record_put_up(&self, features: &[&str]) -> Result<(), Failure> {
+        let mut request = HistoricalRequest::new(features.iter().copied());
+        request.spine = self.spine.lock().unwrap().clone();
+        let set = self.serving.historical_stream(None, request, &self.author()).await?;
+        let _: Vec<RecordBatch> = set.rows.try_collect().await?;
+        let report = set.report.await.map_err(|error| Failure(error.to_string()))?;
+        *self.training_set.lock().unwrap() = report.training_set;
+        Ok(())
+    }
+
     async fn replay(&self) -> Result<(), Failure> {
         self.serving.replay(self.recorded()?, &stores::author()).await?;
         Ok(())
@@ -385,6 +504,38 @@ impl Connection {
         let rows = batches.iter().flat_map(render).collect();
         Ok(DBOutput::Rows { types: kinds(&schema), rows })
     }
+}
+
+fn claimed(claim: &[&str]) -> Result<Option<Claim>, Failure> {
+    match claim {
+        [] => Ok(None),
+        ["back_fill"] => Ok(Some(Claim::BackFill)),
+        ["correction"] => Ok(Some(Claim::Correction)),
+        other => Err(Failure(format!("{other:?} is no claim"))),
+    }
+}
+
+/// `weather@1 closed 2024-07-01 withdrawn 2024-08-01 instead weather@2`
+fn deprecation_request(undo: bool, of: &[&str]) -> Result<DeprecateRequest, Failure> {
+    let [node, options @ ..] = of else { return Err(Failure("name what is deprecated".to_owned())) };
+    let reason = if undo { "it is needed" } else { "it is measured elsewhere" };
+    let mut request = DeprecateRequest {
+        node: (*node).to_owned(),
+        reason: reason.to_owned(),
+        undo,
+        ..DeprecateRequest::default()
+    };
+    for option in options.chunks(2) {
+        let [name, value] = option else { return Err(Failure(format!("{option:?} has no value"))) };
+        let value = Some((*value).to_owned());
+        match *name {
+            "closed" => request.closed_on = value,
+            "withdrawn" => request.withdrawn_on = value,
+            "instead" => request.instead = value,
+            other => return Err(Failure(format!("`{other}` is nothing that a deprecation has"))),
+        }
+    }
+    Ok(request)
 }
 
 /// What stands behind a command's word.

@@ -21,6 +21,7 @@ use crate::checkpoint::{self, Checked, PassedOver};
 use crate::error::{Error, Result};
 use crate::records::{Object, Record, StoreCreated};
 use crate::registry::introduction;
+use crate::sampling::Passing;
 use crate::state::{Applied, Batch, Compaction, Provenance, Run, State, ViewVersion};
 use crate::visible_file::{FileBatches, VisibleFile};
 
@@ -43,6 +44,7 @@ struct Inner {
     checkpoints: Mutex<Checkpoints>,
     /// Held by the task that writes a checkpoint.
     writing: Arc<tokio::sync::Mutex<()>>,
+    passing: Passing,
 }
 
 /// The manifests that this process has read, and their bytes as stored.
@@ -185,8 +187,14 @@ impl Catalog {
             proved: OnceCell::new(),
             checkpoints: Mutex::new(checkpoints),
             writing: Arc::default(),
+            passing: Passing::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What is sampled of that which passes by in this process.
+    pub fn passing(&self) -> &Passing {
+        &self.inner.passing
     }
 
     /// Opens the store at this place, and makes it first where there is none yet.
@@ -288,16 +296,13 @@ impl Catalog {
         Ok(written)
     }
 
-    /// Replaces the newest state by an equal one that has this earlier one as tables, as if the store had
-    /// been opened from a checkpoint of it. A commit copies what was folded since; without this a process
-    /// that runs for long would copy ever more.
-    async fn rest_on(&self, state: Arc<State>) -> Result<()> {
-        let rested = tokio::task::spawn_blocking(move || {
-            let tables = state.tables_after(None).map_err(|error| error.to_string())?;
-            State::from_tables(state.store, state.hash, tables)
-        });
-        let rested = rested.await.map_err(|error| error.to_string()).and_then(|rested| rested);
-        let rested = rested.map_err(|error| Error::internal("the state cannot be held as tables", error))?;
+    /// Replaces the newest state by an equal one that rests on a checkpoint, as if the store had been opened
+    /// from it. A commit copies what was folded since; without this a process that runs for long would copy
+    /// ever more.
+    async fn rest_on(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let rested = checkpoint::load(&self.inner.store, checkpoint).await;
+        let rested =
+            rested.map_err(|error| Error::internal("the state cannot rest on its checkpoint", error))?;
         let _turn = self.inner.turn.lock().await;
         let (sequence, digest) = (rested.head.sequence, rested.head.digest);
         let mut next = Some(rested);
@@ -333,19 +338,20 @@ impl Catalog {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the checkpoints cannot be listed"),
             }
-            match catalog.write_checkpoint(state.clone()).await {
-                Ok(written) => tracing::debug!(sequence = written.sequence.0, "a checkpoint was written"),
+            let written = match catalog.write_checkpoint(state.clone()).await {
+                Ok(written) => written,
                 Err(error) => {
                     tracing::warn!(%error, "no checkpoint could be written; opening takes longer");
                     return;
                 }
-            }
-            // It copies all of the state once, a commit each time what was folded since.
+            };
+            tracing::debug!(sequence = written.sequence.0, "a checkpoint was written");
+            // It reads the checkpoint once; a commit copies each time what was folded since.
             let (folded, _) = state.folded_after(None);
             if (folded as u64).saturating_mul(REST_SHARE) < head.0 {
                 return;
             }
-            if let Err(error) = catalog.rest_on(state).await {
+            if let Err(error) = catalog.rest_on(&written).await {
                 tracing::warn!(%error, "the state stays in memory as it is");
             }
         });
@@ -462,25 +468,45 @@ impl Catalog {
     }
 
     /// The files of a version at a sequence, in the order of the log.
+    ///
+    /// # Errors
+    /// `NotFound` where rows that the snapshot has are gone: those that are there are never taken for all. Manifests that cannot be read.
     pub async fn files(
         &self,
         state: &State,
         version: &ViewVersion,
         at: Sequence,
     ) -> Result<Vec<VisibleFile>> {
+        if let Some(gone) = state.gone_of(version, at) {
+            return Err(Error::gone(version, at, gone));
+        }
+        let before = state.expiry().before(version.view, at);
         let mut files = Vec::new();
         for run in state.runs_of_line(version.line) {
             let counts = |batch: &&Arc<Batch>| state.counts(batch, version, at);
             let counted: Vec<Arc<Batch>> = run.batches().iter().filter(counts).cloned().collect();
             if !counted.is_empty() {
-                files.extend(self.run_files(run, &counted).await?);
+                let of_run = self.run_files(state, run, &counted).await?;
+                files.extend(of_run.into_iter().filter_map(|file| file.since(before)));
             }
         }
         Ok(files)
     }
 
-    /// The files of a run, with those of its batches that count.
-    pub async fn run_files(&self, run: Run<'_>, counted: &[Arc<Batch>]) -> Result<Vec<VisibleFile>> {
+    /// The files of a run that are there, with those of its batches that count.
+    pub async fn run_files(
+        &self,
+        state: &State,
+        run: Run<'_>,
+        counted: &[Arc<Batch>],
+    ) -> Result<Vec<VisibleFile>> {
+        let mut files = self.all_run_files(run, counted).await?;
+        files.retain(|visible| !state.expiry().is_gone(&visible.file));
+        Ok(files)
+    }
+
+    /// The same with those that are gone.
+    pub async fn all_run_files(&self, run: Run<'_>, counted: &[Arc<Batch>]) -> Result<Vec<VisibleFile>> {
         match run {
             Run::Batch(batch) => {
                 let files = self.batch_files(batch).await?;
@@ -637,12 +663,7 @@ async fn pause(lost: u32, commit: &CommitId) {
 
 /// The state with one entry more, and the entry's records.
 pub(crate) fn fold(state: &mut Option<State>, entry: &Entry, digest: Digest) -> Result<Vec<Record>> {
-    let records = entry
-        .records
-        .iter()
-        .map(|raw| Record::decode(raw.number, &raw.body))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Error::record(entry.sequence, &error))?;
+    let records = decoded(entry)?;
     let applied = Applied {
         by: provenance(entry),
         digest,
@@ -655,6 +676,12 @@ pub(crate) fn fold(state: &mut Option<State>, entry: &Entry, digest: Digest) -> 
     };
     result.map_err(|error| Error::apply(entry.sequence, &error))?;
     Ok(records)
+}
+
+/// The records of an entry.
+pub(crate) fn decoded(entry: &Entry) -> Result<Vec<Record>> {
+    let records = entry.records.iter().map(|raw| Record::decode(raw.number, &raw.body));
+    records.collect::<Result<Vec<_>, _>>().map_err(|error| Error::record(entry.sequence, &error))
 }
 
 pub(crate) fn provenance(entry: &Entry) -> Provenance {

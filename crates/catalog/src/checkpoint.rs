@@ -4,30 +4,41 @@
 //! fits the log; whatever else is found is passed over with the reason, and the log is folded instead.
 //! `docs/checkpoints.md` specifies the objects.
 
+pub(crate) mod by_line;
+mod first_format;
 pub(crate) mod state_digest;
-mod tables_file;
+pub(crate) mod table_file;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
-use feature::Sequence;
 use feature::digest::{Digest, HashAlgorithm};
+use feature::{Sequence, VersionId};
 use futures::{StreamExt, TryStreamExt};
 use storage::checkpoint::{self as objects, Checkpoint, Part, Segment};
 use storage::entry::Entry;
 use storage::{Error as StorageError, Store};
 
 use crate::error::{Error, Result};
-use crate::state::{State, Table};
+use crate::state::{Files, State, Table, Tables};
+use table_file::TableFile;
 
-/// The format of the fold that this program writes, and the only one that it reads.
+/// The format that this program writes.
 ///
-/// It is raised with every change of what a state holds or how its digest is made, which a type of record is
-/// too. A program that does not know the format folds the log.
-pub const FORMAT: u32 = 1;
+/// It is raised with every change of the files or of what they hold. A program that does not know the format
+/// folds the log.
+pub const FORMAT: u32 = 2;
+/// The first one, in which all tables stand in the order of the log.
+const FIRST: u32 = 1;
+
+/// Whether this program reads checkpoints of a format.
+pub fn is_known(format: u32) -> bool {
+    (FIRST..=FORMAT).contains(&format)
+}
 
 /// Parts that are read or written at a time.
 const AT_A_TIME: usize = 16;
@@ -101,8 +112,8 @@ pub(crate) async fn newest(store: &Store, passed_over: &mut Vec<PassedOver>) -> 
 
 /// The state of a checkpoint and the entries after it; or why it is not to be taken.
 async fn open(store: &Store, checkpoint: Checkpoint) -> Result<Result<Opened, String>> {
-    if checkpoint.format != FORMAT {
-        let format = checkpoint.format;
+    let format = checkpoint.format;
+    if !is_known(format) {
         return Ok(Err(format!("it has format {format} of the fold, and this program knows {FORMAT}")));
     }
     let (sequence, entry) = (checkpoint.sequence, checkpoint.entry);
@@ -137,28 +148,43 @@ async fn open(store: &Store, checkpoint: Checkpoint) -> Result<Result<Opened, St
 /// # Errors
 /// A part that is missing or is not what was written, by its path; tables that do not fit each other.
 pub async fn load(store: &Store, checkpoint: &Checkpoint) -> Result<State, String> {
-    let mut wanted: Vec<(Table, Part)> = Vec::new();
-    let growing = checkpoint.segments.iter().flat_map(|segment| &segment.parts);
-    for (tables, part) in growing
-        .map(|part| (&Table::GROWING[..], part))
-        .chain(checkpoint.whole.iter().map(|part| (&Table::WHOLE[..], part)))
+    let is_first = checkpoint.format == FIRST;
+    let mut wanted: Vec<(Table, (Sequence, Sequence), Part)> = Vec::new();
+    let growing = checkpoint.segments.iter().flat_map(|segment| {
+        let range = (segment.from, segment.until);
+        segment.parts.iter().map(move |part| (&Table::GROWING[..], range, part))
+    });
+    let range = (Sequence::ZERO, checkpoint.sequence);
+    for (tables, range, part) in
+        growing.chain(checkpoint.whole.iter().map(|part| (&Table::WHOLE[..], range, part)))
     {
-        let table = tables.iter().find(|table| table.name() == part.table);
+        let is_it = |table: &&Table| table.name() == part.table && (is_first || table.has_file());
+        let table = tables.iter().find(is_it);
         let table = table.ok_or_else(|| format!("it has the table `{}`, which is unknown", part.table))?;
-        wanted.push((*table, part.clone()));
+        wanted.push((*table, range, part.clone()));
     }
-    let read: Vec<(Table, Part, Bytes)> = futures::stream::iter(wanted)
-        .map(|(table, part)| async move {
-            let bytes = objects::read_part(store, &part).await.map_err(|error| error.to_string())?;
-            Ok::<_, String>((table, part, bytes))
+    let opened: Vec<_> = futures::stream::iter(wanted)
+        .map(|(table, range, part)| async move {
+            let bytes = objects::open_part(store, &part).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>((table, range, part.rows, bytes))
         })
         .buffered(AT_A_TIME)
         .try_collect()
         .await?;
     let (id, hash, entry) = (checkpoint.store, checkpoint.entry.algorithm(), checkpoint.entry);
     let decoded = tokio::task::spawn_blocking(move || {
-        let tables = tables_file::decode_all(read)?;
-        State::from_tables(id, hash, tables)
+        if is_first {
+            let whole = |(table, _, rows, bytes): (Table, _, u64, objects::PartBytes)| {
+                Ok::<_, String>((table, rows, bytes.whole().map_err(|error| error.to_string())?))
+            };
+            let parts = opened.into_iter().map(whole).collect::<Result<Vec<_>, _>>()?;
+            return State::from_tables(id, hash, &first_format::decode_all(&parts)?);
+        }
+        let open = |(table, range, rows, bytes)| {
+            Ok::<_, String>((table, TableFile::open(table, range, rows, bytes)?))
+        };
+        let files = opened.into_iter().map(open).collect::<Result<Vec<_>, String>>()?;
+        State::from_files(id, hash, Files::of(files)?)
     });
     // The Parquet reader panics on some damaged pages.
     let state = decoded.await.map_err(|_| "a page of it cannot be decoded".to_owned())??;
@@ -179,7 +205,7 @@ pub(crate) async fn write(
     program: &str,
 ) -> Result<Checkpoint> {
     let (head, hash, id) = (state.head.clone(), state.hash, state.store);
-    let before = before.filter(|before| before.sequence < head.sequence);
+    let before = before.filter(|before| before.sequence < head.sequence && before.format == FORMAT);
     let plan = Plan::after(before, head.sequence);
     let (known, from) = (plan.blocks.clone(), plan.from);
     let made = tokio::task::spawn_blocking(move || make(&state, known, from));
@@ -265,8 +291,9 @@ fn make(state: &State, known: Vec<Digest>, from: Sequence) -> Result<Made, Strin
     let blocks = state_digest::blocks(state.hash, &tables, known, head).map_err(|error| error.to_string())?;
     let digest = blocks.digest(&tables).map_err(|error| error.to_string())?;
     let mut made = Made { growing: Vec::new(), whole: Vec::new(), blocks: blocks.whole, state: digest };
-    for table in Table::GROWING {
-        made.growing.extend(encoded(table, &tables.within(table, from, head))?);
+    let line_of = |version| Some(state.view_version(version)?.line);
+    for table in Table::GROWING.into_iter().filter(|table| table.has_file()) {
+        made.growing.extend(encoded(table, &rows_of(table, &tables, (from, head), &line_of)?)?);
     }
     for table in Table::WHOLE {
         made.whole.extend(encoded(table, tables.of(table))?);
@@ -274,17 +301,33 @@ fn make(state: &State, known: Vec<Digest>, from: Sequence) -> Result<Made, Strin
     Ok(made)
 }
 
+/// The rows of a growing table as its file of a range of the log has them.
+pub(crate) fn rows_of(
+    table: Table,
+    tables: &Tables,
+    (from, until): (Sequence, Sequence),
+    line_of: &dyn Fn(VersionId) -> Option<VersionId>,
+) -> Result<RecordBatch, String> {
+    let rows = tables.within(table, from, until);
+    if table != Table::Batches {
+        return Ok(rows);
+    }
+    by_line::arranged(&rows, &tables.within(Table::Profiles, from, until), line_of)
+}
+
 /// None for a table without rows.
-fn encoded(table: Table, rows: &arrow::array::RecordBatch) -> Result<Option<TableBytes>, String> {
+fn encoded(table: Table, rows: &RecordBatch) -> Result<Option<TableBytes>, String> {
     if rows.num_rows() == 0 {
         return Ok(None);
     }
-    let bytes = tables_file::encode(table, rows).map_err(|error| error.to_string())?;
+    let bytes = table_file::encode(table, rows).map_err(|error| error.to_string())?;
     // What is written is read once before anybody relies on it.
-    if tables_file::decode(table, rows.num_rows() as u64, &bytes)? != *rows {
+    let count = rows.num_rows() as u64;
+    let range = (Sequence::ZERO, Sequence::ZERO);
+    if TableFile::of(table, range, count, bytes.clone())?.all()? != *rows {
         return Err(format!("the table `{}` does not read back as it was written", table.name()));
     }
-    Ok(Some(TableBytes { table, rows: rows.num_rows() as u64, bytes }))
+    Ok(Some(TableBytes { table, rows: count, bytes }))
 }
 
 async fn put(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use feature::Sequence;
 
 use crate::records::RecordError;
-use crate::state::ApplyError;
+use crate::state::{ApplyError, Gone, ViewVersion};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -43,6 +43,16 @@ impl Error {
 
     pub(crate) fn apply(sequence: Sequence, error: &ApplyError) -> Self {
         Self::Damaged { sequence, why: error.to_string() }
+    }
+
+    /// Rows of a snapshot are gone.
+    pub fn gone(version: &ViewVersion, at: Sequence, gone: Gone) -> Self {
+        let label = version.label();
+        Self::NotFound(format!(
+            "{label} at sequence {at} has rows that are gone: of what came at sequence {}, those that are valid before {} were deleted by the view's \
+             retention, at sequence {}; read it at a later sequence (`SELECT * FROM lineament.expirations`)",
+            gone.came, gone.before, gone.at
+        ))
     }
 
     pub(crate) fn internal(what: &str, error: impl std::fmt::Display) -> Self {

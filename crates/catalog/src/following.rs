@@ -8,18 +8,42 @@ use std::collections::VecDeque;
 
 use feature::Sequence;
 use feature::digest::Digest;
+use futures::StreamExt;
 use storage::entry::Entry;
 
-use crate::catalog::{Catalog, fold, provenance};
-use crate::error::Result;
+use crate::catalog::{Catalog, decoded, fold, provenance};
+use crate::error::{Error, Result};
 use crate::records::Record;
 use crate::state::{Provenance, State};
+
+/// Entries that are read at a time.
+const AT_A_TIME: usize = 16;
 
 /// An entry of the log, decoded.
 #[derive(Clone, Debug)]
 pub struct Followed {
     pub by: Provenance,
     pub records: Vec<Record>,
+}
+
+/// The entries after one up to another, decoded and not folded, each checked for itself.
+///
+/// # Errors
+/// Those of the storage, and `Damaged` for an entry that is missing or cannot be read.
+pub async fn entries_between(catalog: &Catalog, after: Sequence, until: Sequence) -> Result<Vec<Followed>> {
+    let read = |sequence: u64| {
+        let log = catalog.store().log().clone();
+        async move { (Sequence(sequence), log.read(Sequence(sequence)).await) }
+    };
+    let numbers = after.0.saturating_add(1)..=until.0;
+    let read: Vec<_> = futures::stream::iter(numbers.map(read)).buffered(AT_A_TIME).collect().await;
+    let mut entries = Vec::with_capacity(read.len());
+    for (sequence, entry) in read {
+        let missing = || Error::Damaged { sequence, why: "the entry is missing".to_owned() };
+        let (entry, _) = entry?.ok_or_else(missing)?;
+        entries.push(Followed { by: provenance(&entry), records: decoded(&entry)? });
+    }
+    Ok(entries)
 }
 
 /// A reader on its way through the log.

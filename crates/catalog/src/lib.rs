@@ -5,15 +5,20 @@
 //! written in SQL come in through [`Conditions`]) and no network. A store opens from a [`checkpoint`] of its
 //! state where there is one.
 
+pub mod alerts;
+pub mod approval;
 pub mod author;
 pub mod cache_use;
 pub mod checkpoint;
 pub mod compaction;
 pub mod conditions;
+pub mod deprecation;
+pub mod descriptions;
 pub mod external;
 pub mod following;
 pub mod holds;
 pub mod ingest;
+pub mod kept_spines;
 pub mod plan;
 pub mod policies;
 pub mod quality;
@@ -22,6 +27,7 @@ pub mod records;
 pub mod registry;
 pub mod release;
 pub mod retention;
+pub mod sampling;
 pub mod selection;
 pub mod state;
 pub mod withdrawal;

@@ -2,28 +2,38 @@
 //!
 //! A version is never edited. A view whose meaning changed becomes the next version; other words for people are
 //! recorded beside the version; a definition that is in the store and not in the folder is left alone.
+//!
+//! What breaks those who read a view needs a reason, and where it is guarded somebody else's approval of exactly this plan.
 
-use std::fmt;
+mod consent;
+mod words;
 
 use feature::definition::{
     Declared, Definition, Definitions, Entity, FeatureService, FeatureView, canonical,
 };
-use feature::evolution::{self, Change, Difference};
+use feature::digest::{Digest, HashAlgorithm, hash};
+use feature::evolution::{self, Change, Difference, Effect};
 use feature::name::nearest;
-use feature::{Name, Reference, Sequence, VersionId};
+use feature::{Name, Reference, VersionId};
+use serde::Serialize;
 use storage::environment;
 
 use crate::author::Author;
-use crate::catalog::{Catalog, Intent, Outcome};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
-use crate::records::{Described, EntityDefined, Record, ServiceDefined, Subject, ViewVersionDefined};
-use crate::state::{Provenance, State, ViewVersion, Withdrawable};
+use crate::records::{
+    Described, EntityDefined, PlannedChange, Record, ServiceDefined, Subject, ViewVersionDefined,
+};
+use crate::state::{Provenance, ServiceVersion, Stage, State, ViewVersion, Withdrawable};
+
+pub use consent::{Applied, Consent, apply};
 
 /// What applying would do, in the order in which it would be done.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub changes: Vec<Planned>,
+    /// Of what makes or changes versions, and of the versions that are in force before it. What is approved is this.
+    pub digest: Digest,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +44,20 @@ pub struct Planned {
     pub action: Action,
     /// What the view's version is to find out.
     pub hypothesis: Option<String>,
+    /// Who would feel it, beside services; whoever knows the graph fills it in.
+    pub felt_by: FeltBy,
+}
+
+/// Who would feel a change, by name and in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FeltBy {
+    /// In force, made of what changes.
+    pub derived_views: Vec<String>,
+    /// With cells of what changes.
+    pub training_sets: Vec<String>,
+    pub model_versions: Vec<String>,
+    /// In force.
+    pub deployments: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,7 +67,13 @@ pub enum Action {
     NextVersion {
         number: u32,
         starts_empty: bool,
+        /// What it means to those who read it by its name.
+        effect: Effect,
+        /// The version in force until then.
+        before: VersionId,
         differences: Vec<String>,
+        /// Of a view: the features that more than harmless differences are of; none where some is of the view as a whole.
+        features: Option<Vec<Name>>,
         services: Vec<String>,
     },
     /// Other words for people, or another place to read from; no new version.
@@ -54,17 +84,56 @@ pub enum Action {
 }
 
 impl Plan {
+    fn new(algorithm: HashAlgorithm) -> Self {
+        Self { changes: Vec::new(), digest: hash(algorithm, b"") }
+    }
+
+    /// The gravest of its changes.
+    pub fn effect(&self) -> Effect {
+        self.changes.iter().map(Planned::effect).max().unwrap_or_default()
+    }
+
+    /// The changes that break somebody.
+    pub fn breaking(&self) -> impl Iterator<Item = &Planned> {
+        self.changes.iter().filter(|planned| planned.effect() == Effect::Breaking)
+    }
+
+    /// What stands in the log of it.
+    fn told(&self) -> Vec<PlannedChange> {
+        self.changes.iter().filter_map(Planned::told).collect()
+    }
+
     /// Whether applying would append nothing.
     pub fn is_empty(&self) -> bool {
         self.changes.iter().all(|planned| matches!(planned.action, Action::Keep { .. }))
     }
 }
 
-/// What was applied, and where it stands in the log; no sequence where nothing had to change.
-#[derive(Clone, Debug)]
-pub struct Applied {
-    pub plan: Plan,
-    pub sequence: Option<Sequence>,
+impl Planned {
+    /// What it means to those who read the thing by its name.
+    pub fn effect(&self) -> Effect {
+        match &self.action {
+            Action::NextVersion { effect, .. } => *effect,
+            Action::Create | Action::Describe | Action::Keep { .. } => Effect::Harmless,
+        }
+    }
+
+    /// What stands in the log of it; none of what makes no version.
+    fn told(&self) -> Option<PlannedChange> {
+        let (number, differences) = match &self.action {
+            Action::Create => (1, Vec::new()),
+            Action::NextVersion { number, differences, .. } => (*number, differences.clone()),
+            Action::Describe | Action::Keep { .. } => return None,
+        };
+        Some(PlannedChange {
+            subject: self.subject,
+            project: self.project.clone(),
+            name: self.name.clone(),
+            number,
+            effect: self.effect(),
+            differences,
+        })
+    }
 }
 
 /// What applying these definitions to this state would do. Checks in SQL are compiled, so that a wrong one is found here
@@ -74,28 +143,6 @@ pub struct Applied {
 /// `Invalid` where a definition refers to what neither the folder nor the store has, or a check is wrong.
 pub fn plan(state: &State, definitions: &Definitions, conditions: &dyn Conditions) -> Result<Plan> {
     Ok(prepare(state, definitions, conditions)?.0)
-}
-
-/// Applies definitions as one entry. Applying the same again appends nothing.
-pub async fn apply(
-    catalog: &Catalog,
-    definitions: &Definitions,
-    conditions: &dyn Conditions,
-    author: &Author,
-) -> Result<Applied> {
-    let mut applied = Plan::default();
-    let outcome = catalog
-        .commit(author, None, |state| {
-            let (plan, records) = prepare(state, definitions, conditions)?;
-            applied = plan;
-            Ok(if records.is_empty() { Intent::Done(()) } else { Intent::Append(records) })
-        })
-        .await?;
-    let sequence = match outcome {
-        Outcome::Committed(sequence) => Some(sequence),
-        Outcome::Done(()) => None,
-    };
-    Ok(Applied { plan: applied, sequence })
 }
 
 /// The state as it would be with these definitions applied, for those who check what refers to them. It is of no store.
@@ -134,7 +181,7 @@ fn prepare(
         state,
         definitions,
         conditions,
-        plan: Plan::default(),
+        plan: Plan::new(state.hash),
         records: Vec::new(),
         entities: Vec::new(),
     };
@@ -147,7 +194,17 @@ fn prepare(
     for Declared { definition, .. } in &definitions.services {
         preparation.service(definition)?;
     }
+    preparation.plan.digest = preparation.digest()?;
     Ok((preparation.plan, preparation.records))
+}
+
+/// What the digest of a plan is over, for each version that it makes.
+#[derive(Serialize)]
+struct Bound<'a> {
+    change: PlannedChange,
+    /// Of the definition.
+    digest: &'a str,
+    before: Option<VersionId>,
 }
 
 struct Preparation<'a> {
@@ -161,9 +218,38 @@ struct Preparation<'a> {
 }
 
 impl Preparation<'_> {
+    /// Of what makes versions. The words and places that differ between two people's folders are no part of it.
+    fn digest(&self) -> Result<Digest> {
+        let digests = self.records.iter().filter_map(|record| match record {
+            Record::EntityDefined(body) => Some(body.digest.as_str()),
+            Record::ViewVersionDefined(body) => Some(body.digest.as_str()),
+            Record::ServiceDefined(body) => Some(body.digest.as_str()),
+            _ => None,
+        });
+        let changes = self.plan.changes.iter().filter_map(|planned| {
+            let before = match planned.action {
+                Action::NextVersion { before, .. } => Some(before),
+                _ => None,
+            };
+            Some((planned.told()?, before))
+        });
+        let bound: Vec<Bound<'_>> =
+            changes.zip(digests).map(|((change, before), digest)| Bound { change, digest, before }).collect();
+        let text = serde_json::to_string(&(self.state.store, bound))
+            .map_err(|error| Error::internal("a plan cannot be written", error))?;
+        Ok(hash(self.state.hash, format!("lineament.plan 1\n{text}").as_bytes()))
+    }
+
     fn push(&mut self, subject: Subject, project: &Name, name: &Name, action: Action) {
         let (project, name) = (project.clone(), name.clone());
-        self.plan.changes.push(Planned { subject, project, name, action, hypothesis: None });
+        self.plan.changes.push(Planned {
+            subject,
+            project,
+            name,
+            action,
+            hypothesis: None,
+            felt_by: FeltBy::default(),
+        });
     }
 
     fn entity(&mut self, entity: &Entity) -> Result<()> {
@@ -183,10 +269,18 @@ impl Preparation<'_> {
             }
             Some(current) => {
                 let number = current.number + 1;
+                let mut described = self.state.views_in_force(self.state.head.sequence).filter(|view| {
+                    let described = &view.definition;
+                    (&described.project, &described.entity) == (&entity.project, &entity.name)
+                });
+                let is_used = described.any(|view| self.is_used(view));
                 let action = Action::NextVersion {
                     number,
                     starts_empty: false,
+                    effect: if is_used { Effect::Breaking } else { Effect::Harmless },
+                    before: current.version,
                     differences: vec!["other keys".to_owned()],
+                    features: None,
                     services: Vec::new(),
                 };
                 (current.entity, number, action)
@@ -236,11 +330,11 @@ impl Preparation<'_> {
                     return Ok(());
                 }
                 Change::SameLine(differences) => {
-                    let action = self.next_version(&view, next, false, &differences);
+                    let action = self.next_version(current, &view, next, false, &differences);
                     (current.view, next, current.line, action)
                 }
                 Change::NewLine(differences) => {
-                    let action = self.next_version(&view, next, true, &differences);
+                    let action = self.next_version(current, &view, next, true, &differences);
                     (current.view, next, version, action)
                 }
             },
@@ -297,8 +391,18 @@ impl Preparation<'_> {
         Change::NewLine(differences)
     }
 
+    /// Whether anybody can feel a change of a version: somebody lists it, or there are rows of it.
+    fn is_used(&self, version: &ViewVersion) -> bool {
+        let (project, name) = (&version.definition.project, &version.definition.name);
+        let lists = |reference: &Reference| (&reference.project, &reference.view) == (project, name);
+        let mut services = self.state.services();
+        !self.state.batches_of_line(version.line).is_empty()
+            || services.any(|service| service.definition.features.iter().any(lists))
+    }
+
     fn next_version(
         &self,
+        current: &ViewVersion,
         view: &FeatureView,
         number: u32,
         starts_empty: bool,
@@ -310,9 +414,14 @@ impl Preparation<'_> {
                 named.project == view.project && named.view == view.name && named.version.is_none()
             })
         };
+        let effect = differences.iter().map(|difference| difference.part.effect()).max().unwrap_or_default();
+        let felt = differences.iter().filter(|difference| difference.part.effect() > Effect::Harmless);
         Action::NextVersion {
             number,
             starts_empty,
+            effect: if self.is_used(current) { effect } else { Effect::Harmless },
+            before: current.version,
+            features: felt.map(|difference| difference.feature.clone()).collect(),
             differences: differences.iter().map(ToString::to_string).collect(),
             services: self
                 .state
@@ -375,11 +484,14 @@ impl Preparation<'_> {
     }
 
     fn service(&mut self, service: &FeatureService) -> Result<()> {
+        let current = self.state.service(&service.project, &service.name, self.state.head.sequence);
         for reference in &service.features {
             self.check_reference(service, reference)?;
+            if current.is_none_or(|current| !current.definition.features.contains(reference)) {
+                self.refuse_closed(service, reference)?;
+            }
         }
         let digest = canonical::digest(service);
-        let current = self.state.service(&service.project, &service.name, self.state.head.sequence);
         let (id, number, action) = match current {
             None => (environment::mint(), 1, Action::Create),
             Some(current) if current.digest == digest => {
@@ -401,8 +513,15 @@ impl Preparation<'_> {
                 let old: Vec<String> = current.definition.features.iter().map(ToString::to_string).collect();
                 let new: Vec<String> = service.features.iter().map(ToString::to_string).collect();
                 let differences = vec![format!("features {} → {}", old.join(", "), new.join(", "))];
-                let action =
-                    Action::NextVersion { number, starts_empty: false, differences, services: Vec::new() };
+                let action = Action::NextVersion {
+                    number,
+                    starts_empty: false,
+                    effect: effect_of_service(current, service),
+                    before: current.version,
+                    differences,
+                    features: None,
+                    services: Vec::new(),
+                };
                 (current.service, number, action)
             }
         };
@@ -416,6 +535,20 @@ impl Preparation<'_> {
         self.records.push(record.into());
         self.push(Subject::FeatureService, &service.project, &service.name, action);
         Ok(())
+    }
+
+    /// A service that begins to list what is closed to new uses would be one.
+    fn refuse_closed(&self, service: &FeatureService, reference: &Reference) -> Result<()> {
+        let at = self.state.head.sequence;
+        let (project, name) = (reference.project.as_str(), reference.view.as_str());
+        let Some(version) = self.state.view(project, name, reference.version, at) else { return Ok(()) };
+        let closed = self.state.deprecation_of(version, at).filter(|(_, stage)| *stage >= Stage::Closed);
+        let Some((deprecation, _)) = closed else { return Ok(()) };
+        Err(Error::Invalid(format!(
+            "feature service `{}` refers to `{reference}`: {}",
+            service.name,
+            crate::deprecation::why_not(self.state, deprecation, &version.label())
+        )))
     }
 
     fn check_reference(&self, service: &FeatureService, reference: &Reference) -> Result<()> {
@@ -466,6 +599,16 @@ impl Preparation<'_> {
     }
 }
 
+/// A service that loses a feature, or gives another version of one, breaks who asks for it; further features do not.
+fn effect_of_service(current: &ServiceVersion, service: &FeatureService) -> Effect {
+    let covers = |old: &Reference, new: &Reference| {
+        let same = (&old.project, &old.view, old.version) == (&new.project, &new.view, new.version);
+        same && (new.feature.is_none() || new.feature == old.feature)
+    };
+    let kept = |old: &Reference| service.features.iter().any(|new| covers(old, new));
+    if current.definition.features.iter().all(kept) { Effect::Harmless } else { Effect::Breaking }
+}
+
 fn is_named(defined: &EntityDefined, name: &Name) -> bool {
     defined.definition.get("name").and_then(serde_json::Value::as_str) == Some(name.as_str())
 }
@@ -473,46 +616,4 @@ fn is_named(defined: &EntityDefined, name: &Name) -> bool {
 /// ` (did you mean …?)`, or nothing when no known name is near.
 pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(wrong, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Entity => "entity",
-            Self::FeatureView => "feature view",
-            Self::FeatureService => "feature service",
-        })
-    }
-}
-
-/// One line a change, as `lineament plan` prints them.
-impl fmt::Display for Planned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { subject, name, .. } = self;
-        match &self.action {
-            Action::Create => write!(f, "+ {subject} {name}@1")?,
-            Action::Describe if *subject == Subject::FeatureView => {
-                write!(f, "~ {subject} {name}: description, owner, tags, hypothesis or source")?;
-            }
-            Action::Describe => write!(f, "~ {subject} {name}: description, owner, tags or source")?,
-            Action::Keep { number } => write!(f, "  {subject} {name}@{number} unchanged")?,
-            Action::NextVersion { number, starts_empty, differences, services } => {
-                write!(f, "+ {subject} {name}@{number}: {}", differences.join("; "))?;
-                if *starts_empty {
-                    write!(
-                        f,
-                        "\n    starts empty: back-fill it with `lineament ingest {name}`; {name}@{} keeps its rows",
-                        number - 1
-                    )?;
-                }
-                if !services.is_empty() {
-                    write!(f, "\n    read without a pinned version by: {}", services.join(", "))?;
-                }
-            }
-        }
-        match &self.hypothesis {
-            Some(hypothesis) => write!(f, "\n    hypothesis: {hypothesis}"),
-            None => Ok(()),
-        }
-    }
 }

@@ -12,6 +12,7 @@ use crate::catalog::{Catalog, Intent, Outcome};
 use crate::error::{Error, Result};
 use crate::records::{Object, PoliciesApplied};
 use crate::state::{AppliedPolicies, State};
+use crate::withdrawal::given_reason;
 
 /// What applying policies would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,13 +108,14 @@ pub fn plan(state: &State, files: &[PolicyFile]) -> PolicyChange {
 /// Applies files, which somebody has compiled before, as one entry; without files, nothing is governed any more.
 ///
 /// # Errors
-/// Those of [`Catalog::commit`].
+/// Those of [`Catalog::commit`]; `Invalid` for a reason that is empty or too long.
 pub async fn apply(
     catalog: &Catalog,
     files: &[PolicyFile],
     reason: Option<&str>,
     author: &Author,
 ) -> Result<(PolicyChange, Option<Sequence>)> {
+    let reason = reason.map(given_reason).transpose()?;
     let files = in_order(files);
     let state = catalog.refresh().await?;
     let key = match state.policies().last(state.head.sequence) {

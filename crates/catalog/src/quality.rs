@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use feature::definition::Baseline;
 use feature::profile::BatchProfile;
-use feature::quality::{self, Judged};
+use feature::quality::{self, Judged, Judging};
 use feature::{BatchId, Sequence};
 use futures::{StreamExt, TryStreamExt};
 
@@ -25,12 +25,13 @@ pub(crate) async fn judge(
     catalog: &Catalog,
     state: &State,
     version: &ViewVersion,
+    of: Judging,
     batch: &BatchProfile,
 ) -> Result<Option<Judged>> {
     let Some(rules) = &version.definition.quality else { return Ok(None) };
     let compared = baseline(catalog, state, version, &rules.baseline(), state.head.sequence).await?;
     let profiles: Vec<BatchProfile> = compared.into_iter().map(|(_, profile)| profile).collect();
-    let judged = quality::judge(rules, batch, &profiles, catalog.store().clock().now());
+    let judged = quality::judge(rules, of, batch, &profiles, catalog.store().clock().now());
     judged.map(Some).map_err(|error| Error::internal("a batch cannot be compared with its baseline", error))
 }
 

@@ -53,6 +53,7 @@ pub fn schema() -> SchemaRef {
         text("roles"),
         text("purpose"),
         number("policies"),
+        text("action"),
     ]))
 }
 

@@ -4,13 +4,20 @@
 //! prefix of the log holds the same state. Nothing is forgotten when something newer comes: everything carries the
 //! sequence at which it appeared, and so one state answers for every sequence up to its head.
 
+mod alerts;
+mod changes;
 mod chunked;
 mod compactions;
+mod deprecations;
+mod expiry;
 mod holds;
+mod mended;
 mod policies;
 pub mod producers;
 mod quarantine;
 pub mod registry;
+mod samples;
+mod spines;
 mod stored;
 pub(crate) mod sweeps;
 mod tables;
@@ -36,10 +43,18 @@ use crate::state::producers::Producers;
 use crate::state::registry::Registry;
 use crate::state::stored::Stored;
 
+pub use alerts::{Alert, Alerts, OnItsWay, Standing};
+pub use changes::{AppliedPlan, Changes, Proposal, Vote};
 pub use compactions::{Compaction, Run};
+pub use deprecations::{Deprecation, Deprecations, Stage};
+pub use expiry::{Deleted, Expired, Expiry, Gone};
 pub use holds::{Hold, Holds};
+pub use mended::{Mended, Mending};
 pub use policies::{AppliedPolicies, PolicyHistory};
 pub use quarantine::{End, Held, Quarantine};
+pub use samples::{Sample, Samples};
+pub use spines::{Spine, Spines};
+pub(crate) use stored::Files;
 pub use sweeps::{Setting, Sweep, Sweeps};
 pub(crate) use tables::{Table, Tables};
 pub use withdrawals::{Withdrawable, Withdrawal, Withdrawals};
@@ -200,6 +215,8 @@ pub enum ApplyError {
     Compaction { sequence: Sequence, why: String },
     #[error("entry {sequence} sweeps what it may not: {why}")]
     Sweep { sequence: Sequence, why: String },
+    #[error("entry {sequence} says of rows that are too old what cannot be: {why}")]
+    Expiry { sequence: Sequence, why: String },
     #[error("entry {sequence} is behind a fence: {why}")]
     Fenced { sequence: Sequence, why: String },
     #[error("entry {sequence} holds a definition that this program cannot read: {why}")]
@@ -247,7 +264,14 @@ pub struct State {
     producers: Producers,
     sweeps: Arc<Sweeps>,
     holds: Arc<Holds>,
+    expiry: Arc<Expiry>,
     policies: Arc<PolicyHistory>,
+    samples: Arc<Samples>,
+    mended: Arc<Mended>,
+    spines: Arc<Spines>,
+    deprecations: Arc<Deprecations>,
+    changes: Arc<Changes>,
+    alerts: Arc<Alerts>,
     // What came since the checkpoint.
     /// In the order of the log.
     admitted: Vec<Arc<Batch>>,
@@ -259,6 +283,24 @@ pub struct State {
     /// Source files that were taken, by line.
     sources: HashSet<(VersionId, Digest)>,
     log: Vec<LogLine>,
+}
+
+/// What things are called and who uses them, as a token: those of two states are equal where nothing of it changed in between.
+#[derive(Clone, Debug)]
+pub struct Naming {
+    definitions: Arc<Definitions>,
+    registry: Arc<Registry>,
+    withdrawals: Arc<Withdrawals>,
+    training_sets: usize,
+}
+
+impl PartialEq for Naming {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.definitions, &other.definitions)
+            && Arc::ptr_eq(&self.registry, &other.registry)
+            && Arc::ptr_eq(&self.withdrawals, &other.withdrawals)
+            && self.training_sets == other.training_sets
+    }
 }
 
 /// What was declared.
@@ -323,7 +365,14 @@ impl State {
             producers: Producers::default(),
             sweeps: Arc::default(),
             holds: Arc::default(),
+            expiry: Arc::default(),
             policies: Arc::default(),
+            samples: Arc::default(),
+            mended: Arc::default(),
+            spines: Arc::default(),
+            deprecations: Arc::default(),
+            changes: Arc::default(),
+            alerts: Arc::default(),
             admitted: Vec::new(),
             lines: HashMap::new(),
             batches: HashMap::new(),
@@ -401,7 +450,16 @@ impl State {
             Record::StreamPartsCommitted(body) => self.commit_parts(body, by),
             Record::Swept(body) => Arc::make_mut(&mut self.sweeps).sweep(body, by),
             Record::RetentionSet(body) => Arc::make_mut(&mut self.sweeps).set(body, by),
+            Record::SpineKept(body) => Arc::make_mut(&mut self.spines).keep(body, by),
+            Record::SpinesDropped(body) => Arc::make_mut(&mut self.spines).drop(body, by),
+            Record::SpineUsed(body) => {
+                if self.training_set(body.training_set).is_none() {
+                    return Err(unresolved(by, "training set", body.training_set.to_string()));
+                }
+                Arc::make_mut(&mut self.spines).need(body, by)
+            }
             Record::HoldPlaced(body) => self.place_hold(body, by),
+            Record::RowsExpired(_) | Record::RowsDeleted(_) => self.expire(record, by),
             Record::HoldLifted(body) => Arc::make_mut(&mut self.holds).lift(body, by),
             Record::Verified(body) => {
                 if self.training_set(body.training_set).is_none() {
@@ -435,6 +493,17 @@ impl State {
                 Arc::make_mut(&mut self.withdrawals).take(record, by)
             }
             Record::PoliciesApplied(body) => Arc::make_mut(&mut self.policies).take(body, by),
+            Record::Sampled(body) => self.take_sample(body, by),
+            Record::RowsMended(body) => self.mend(body, by),
+            Record::Deprecated(_) | Record::DeprecationAdvanced(_) | Record::DeprecationRevoked(_) => {
+                self.take_deprecation(record, by)
+            }
+            Record::PlanProposed(_)
+            | Record::PlanApproved(_)
+            | Record::PlanDeclined(_)
+            | Record::PlanApplied(_) => Arc::make_mut(&mut self.changes).take(record, by),
+            Record::AlertsRaised(body) => Arc::make_mut(&mut self.alerts).raise(body, by),
+            Record::AlertDelivery(body) => Arc::make_mut(&mut self.alerts).step(body, by),
             Record::ExternalLinked(body) => self.registry_mut().link(body, by),
             Record::AuthorityAliased(body) => {
                 self.registry_mut().alias_authority(body, by);
@@ -613,6 +682,17 @@ impl State {
         self.definitions.services.values().flatten()
     }
 
+    /// Whether names or uses changed since another state is told by this.
+    pub fn naming(&self) -> Naming {
+        let stored = self.stored_training_sets().map_or(0, BTreeMap::len);
+        Naming {
+            definitions: self.definitions.clone(),
+            registry: self.registry.clone(),
+            withdrawals: self.withdrawals.clone(),
+            training_sets: stored + self.training_sets.len(),
+        }
+    }
+
     pub fn refused(&self) -> &[RefusedBatch] {
         &self.refused
     }
@@ -671,8 +751,8 @@ impl State {
         LogLines { stored: stored.unwrap_or_default(), since: &self.log }
     }
 
-    pub fn request(&self, key: &str) -> Option<&Request> {
-        self.requests.get(key).or_else(|| self.stored.as_ref()?.request(key))
+    pub fn request(&self, key: &str) -> Option<Request> {
+        self.requests.get(key).cloned().or_else(|| self.stored.as_ref()?.request(key))
     }
 
     /// How many entries and records came after a sequence, as far back as this state was folded and not
@@ -700,7 +780,7 @@ impl State {
         })
     }
 
-    /// When what a line holds last changed up to a sequence: a batch came, was withdrawn or was restored.
+    /// When what a line holds last changed up to a sequence: a batch came, was withdrawn or was restored, or rows expired.
     pub fn line_changed(&self, line: VersionId, at: Sequence) -> Option<Sequence> {
         let of_line = |moved: &&Withdrawal| match moved.of {
             Withdrawable::Batch(batch) => self.batch(batch).is_some_and(|batch| batch.line == line),
@@ -709,7 +789,9 @@ impl State {
         let by_then = |change: &Sequence| *change <= at;
         let mut written = self.batches_of_line(line).iter().rev().map(|batch| batch.by.sequence);
         let mut moved = self.withdrawals.all().iter().rev().filter(of_line).map(|moved| moved.by.sequence);
-        written.find(by_then).max(moved.find(by_then))
+        let view = self.view_version(line).map(|version| version.view);
+        let expired = view.and_then(|view| self.expiry.of(view, at)).map(|one| one.by.sequence);
+        written.find(by_then).max(moved.find(by_then)).max(expired)
     }
 
     fn is_withdrawn(&self, version: &ViewVersion, at: Sequence) -> bool {
@@ -740,6 +822,9 @@ impl State {
 
     /// Every batch, of all views, in the order of the log within each line.
     pub fn batches(&self) -> impl Iterator<Item = &Arc<Batch>> {
+        if let Some(stored) = &self.stored {
+            stored.read_all();
+        }
         let lines = self.definitions.order.iter().filter(|version| self.starts_a_line(**version));
         lines.flat_map(|line| self.batches_of_line(*line))
     }
@@ -748,9 +833,10 @@ impl State {
     /// store and for this alone.
     pub fn batch_origins(&self, mut visit: impl FnMut(BatchOrigin<'_>)) {
         let mut sources = Vec::new();
+        let origins = self.stored.as_ref().map(|stored| stored.origins());
         for line in self.definitions.order.iter().filter(|version| self.starts_a_line(**version)) {
-            if let Some(stored) = self.stored.as_ref().filter(|_| !self.lines.contains_key(line)) {
-                stored.batch_origins(*line, &mut sources, &mut visit);
+            if let Some(origins) = origins.as_ref().filter(|_| !self.lines.contains_key(line)) {
+                origins.of_line(*line, &mut visit);
                 continue;
             }
             for batch in self.batches_of_line(*line) {

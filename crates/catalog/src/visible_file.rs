@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use feature::{BatchId, Id};
+use feature::{BatchId, Id, Timestamp};
 use storage::manifest::DataFile;
 
 use crate::state::Batch;
@@ -14,6 +14,8 @@ pub struct VisibleFile {
     /// Shared: it holds a digest of each of the file's blocks.
     pub file: Arc<DataFile>,
     pub batches: FileBatches,
+    /// Rows that are valid before this do not count; none where all rows are later, or count all the same.
+    pub since: Option<Timestamp>,
 }
 
 /// Which batches a file's rows are of.
@@ -38,7 +40,7 @@ pub struct Several {
 impl VisibleFile {
     /// As it was written with its batch.
     pub fn of_one(file: Arc<DataFile>, batch: Arc<Batch>) -> Self {
-        Self { file, batches: FileBatches::One(batch) }
+        Self { file, batches: FileBatches::One(batch), since: None }
     }
 
     /// Of a run, whose batches that count come in the order of the log; none where no row of the file counts.
@@ -59,7 +61,18 @@ impl VisibleFile {
         let places =
             (0..).zip(&within).map(|(place, batch)| (*batch.record.batch.uuid().as_bytes(), place)).collect();
         let several = Several { counted: within, places, partial };
-        Some(Self { file, batches: FileBatches::Several(Arc::new(several)) })
+        Some(Self { file, batches: FileBatches::Several(Arc::new(several)), since: None })
+    }
+
+    /// The same without the rows that are valid before an instant; none where that leaves no row.
+    #[must_use]
+    pub fn since(self, before: Option<Timestamp>) -> Option<Self> {
+        let Some(before) = before else { return Some(self) };
+        match self.file.valid_at_range() {
+            Some((_, newest)) if newest < before.micros() => None,
+            Some((oldest, _)) if oldest >= before.micros() => Some(self),
+            _ => Some(Self { since: Some(before), ..self }),
+        }
     }
 
     /// The batches that count, in the order of the log; never none.

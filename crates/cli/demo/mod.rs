@@ -55,7 +55,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     heading(2, "Definitions");
     let author = place.author();
     let definitions = definitions_folder::read(&data.join("features"))?;
-    let applied = serving.apply_definitions(&definitions, &author).await?;
+    let applied = serving.apply_definitions(&definitions, None, &author).await?;
     for planned in &applied.plan.changes {
         println!("  {planned}");
     }
@@ -219,7 +219,7 @@ fn preview(set: &TrainingSet) -> Result<()> {
 }
 
 async fn prove(serving: &Serving, id: feature::TrainingSetId, place: &Place) -> Result<()> {
-    let (report, _) = serving.replay(id, &place.author()).await?;
+    let report = serving.prove(id, &place.author()).await?;
     match report.verdict {
         Verdict::Equal => {
             println!("  replay {id}\n    equal   {}   {:.2} s", report.rebuilt, report.seconds);

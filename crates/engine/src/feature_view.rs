@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use catalog::VisibleFile;
 use catalog::state::ViewVersion;
@@ -21,6 +21,19 @@ use crate::data_files::DataFiles;
 use crate::history::{HistoryTable, guarded_conditions, left_of};
 use crate::point_in_time::Output;
 use crate::scan::{self, Predicate, Wanted, taken_over_guarded};
+
+/// Ends the name of the column that says why a feature is null. No feature's name has a space.
+const NULL_REASON: &str = " null reason";
+
+/// The column that says why a feature is null, in [`FeatureViewTable::with_null_reasons`].
+pub fn null_reason_of(feature: &str) -> String {
+    format!("{feature}{NULL_REASON}")
+}
+
+/// The column of the version that a column of its table is read from.
+pub fn read_from(column: &str) -> &str {
+    column.strip_suffix(NULL_REASON).unwrap_or(column)
+}
 
 #[derive(Debug, Clone)]
 pub struct FeatureViewTable {
@@ -53,6 +66,17 @@ impl FeatureViewTable {
             fields.push(Field::new(feature.name.as_str(), feature.data_type.arrow(), true));
         }
         Self { version, files, data, sequence, schema: Arc::new(Schema::new(fields)), guard: None }
+    }
+
+    /// The same with a column beside each feature that says why it is null. Only a point-in-time join can say it: the table is for its
+    /// right side, and has no rows of its own.
+    pub fn with_null_reasons(self) -> Self {
+        let mut fields: Vec<_> = self.schema.fields().iter().cloned().collect();
+        for feature in &self.version.definition.features {
+            let name = null_reason_of(feature.name.as_str());
+            fields.push(Arc::new(Field::new(name, DataType::Utf8, true)));
+        }
+        Self { schema: Arc::new(Schema::new(fields)), ..self }
     }
 
     /// The same with something kept from the asker.
@@ -100,7 +124,9 @@ impl FeatureViewTable {
         if view.occurrence.as_ref().is_some_and(|occurrence| occurrence.name.as_str() == name) {
             return Some(Output::Occurrence);
         }
-        view.features.iter().position(|feature| feature.name.as_str() == name).map(Output::Feature)
+        let feature = read_from(name);
+        let place = view.features.iter().position(|known| known.name.as_str() == feature)?;
+        Some(if feature == name { Output::Feature(place) } else { Output::NullReason(place) })
     }
 }
 
@@ -117,7 +143,9 @@ impl TableProvider for FeatureViewTable {
     /// Rows of which one survives have their keys, time and occurrence in common: a condition on these alone holds for all of them or
     /// for none, so that it may come first. One on a feature may not: it would let a row survive that was corrected.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let in_common = |name: &str| !matches!(self.output(name), None | Some(Output::Feature(_)));
+        let in_common = |name: &str| {
+            !matches!(self.output(name), None | Some(Output::Feature(_) | Output::NullReason(_)))
+        };
         let guard = self.guard.as_deref();
         Ok(filters.iter().map(|filter| taken_over_guarded(filter, guard, in_common)).collect())
     }
@@ -133,6 +161,10 @@ impl TableProvider for FeatureViewTable {
             Some(projection) => Arc::new(self.schema.project(projection)?),
             None => self.schema.clone(),
         };
+        // The join reads the files itself.
+        if schema.fields().iter().any(|field| read_from(field.name()) != field.name()) {
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
         let conditions = guarded_conditions(&self.version, self.guard.as_deref(), &schema, filters)?;
         if self.files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(schema)));

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder}
 use feature::name::nearest;
 use feature::{Reference, Span};
 
-use crate::feature_view::FeatureViewTable;
+use crate::feature_view::{FeatureViewTable, null_reason_of};
 use crate::point_in_time::plan::{PointInTime, Right, Rule};
 use crate::point_in_time::{Cut, Direction};
 use crate::snapshot::{Snapshot, table_name};
@@ -28,6 +28,8 @@ pub struct Request {
     /// A ttl for this retrieval alone, by view: `weather`, `fraud.cards`.
     pub ttl: BTreeMap<String, Span>,
     pub cut: Cut,
+    /// Whether each feature has a column beside it that says why it is null.
+    pub null_reasons: bool,
 }
 
 impl Request {
@@ -37,6 +39,7 @@ impl Request {
             full_feature_names: false,
             ttl: BTreeMap::new(),
             cut: Cut::Row,
+            null_reasons: false,
         }
     }
 }
@@ -67,7 +70,11 @@ pub struct ResolvedView {
 pub struct Resolved {
     pub views: Vec<ResolvedView>,
     pub features: Vec<ResolvedFeature>,
+    /// The services that were asked for.
+    pub services: Vec<ServiceVersion>,
     pub cut: Cut,
+    /// Whether each feature has a column beside it that says why it is null.
+    pub null_reasons: bool,
 }
 
 /// Resolves what is asked for.
@@ -76,11 +83,17 @@ pub struct Resolved {
 /// Unknown views, versions and features, with the nearest that there are; two features of one name; a ttl of
 /// zero or for a view that is not asked for.
 pub async fn resolve(snapshot: &Snapshot, request: &Request) -> Result<Resolved> {
-    let asked = expand_services(snapshot, &request.features)?;
+    let (asked, services) = expand_services(snapshot, &request.features)?;
     if asked.is_empty() {
         return plan_err!("no features are asked for; name some, as in 'weather.temp', or a feature service");
     }
-    let mut resolved = Resolved { views: Vec::new(), features: Vec::new(), cut: request.cut };
+    let mut resolved = Resolved {
+        views: Vec::new(),
+        features: Vec::new(),
+        services,
+        cut: request.cut,
+        null_reasons: request.null_reasons,
+    };
     let mut positions: HashMap<feature::VersionId, usize> = HashMap::new();
     for (asked, reference) in asked {
         let version =
@@ -156,12 +169,17 @@ fn names(view: &str, version: &ViewVersion) -> bool {
     table_name(version) == view.strip_prefix("default.").unwrap_or(view)
 }
 
-fn expand_services(snapshot: &Snapshot, features: &[String]) -> Result<Vec<(String, Reference)>> {
-    let mut expanded = Vec::new();
+/// What is asked for as references, and the services among it.
+fn expand_services(
+    snapshot: &Snapshot,
+    features: &[String],
+) -> Result<(Vec<(String, Reference)>, Vec<ServiceVersion>)> {
+    let (mut expanded, mut services) = (Vec::new(), Vec::new());
     for asked in features {
         if let Some(service) = service_of(snapshot, asked) {
             let references = service.definition.features.iter();
             expanded.extend(references.map(|reference| (reference.to_string(), reference.clone())));
+            services.push(service.clone());
         } else if asked.contains(['.', ':']) {
             let reference = asked.parse::<Reference>().map_err(|error| plan_datafusion_err!("{error}"))?;
             expanded.push((asked.clone(), reference));
@@ -169,7 +187,12 @@ fn expand_services(snapshot: &Snapshot, features: &[String]) -> Result<Vec<(Stri
             return Err(no_service(snapshot, asked));
         }
     }
-    Ok(expanded)
+    Ok((expanded, services))
+}
+
+/// The services among what is asked for.
+pub fn services<'a>(snapshot: &'a Snapshot, features: &[String]) -> Vec<&'a ServiceVersion> {
+    features.iter().filter_map(|asked| service_of(snapshot, asked)).collect()
 }
 
 /// The service of a name, `delay` or `fraud.delay`. Where a view of the default project is called as the project is, its feature
@@ -302,7 +325,8 @@ pub fn time_column(spine: &DFSchema, named: Option<&str>) -> Result<String> {
     }
 }
 
-/// Plans a retrieval: the spine's columns as they are, then each feature under its output name, in the order asked for.
+/// Plans a retrieval: the spine's columns as they are, then each feature under its output name, in the order asked for; then, where
+/// that is asked for, why each is null, in the same order.
 ///
 /// # Errors
 /// A key column that the spine lacks; a feature that would have the name of a spine column.
@@ -341,8 +365,11 @@ pub fn plan(spine: LogicalPlan, at: &str, resolved: &Resolved) -> Result<Logical
             keys.push(Expr::Column(column));
         }
         let alias = TableReference::bare(version.label());
-        let scan =
-            LogicalPlanBuilder::scan(alias.clone(), provider_as_source(view.table.clone()), None)?.build()?;
+        let table = match resolved.null_reasons {
+            true => Arc::new(FeatureViewTable::clone(&view.table).with_null_reasons()),
+            false => view.table.clone(),
+        };
+        let scan = LogicalPlanBuilder::scan(alias.clone(), provider_as_source(table), None)?.build()?;
         rights.push(Right {
             plan: scan,
             at: Expr::Column(at.clone()),
@@ -364,6 +391,19 @@ pub fn plan(spine: LogicalPlan, at: &str, resolved: &Resolved) -> Result<Logical
         let name = version.definition.features[feature.feature].name.as_str();
         let column = Column::new(Some(aliases[feature.view].clone()), name);
         columns.push(Expr::Column(column).alias(feature.output.clone()));
+    }
+    for feature in resolved.features.iter().filter(|_| resolved.null_reasons) {
+        let output = ::feature::null_reason_of(&feature.output);
+        if find(&output)?.is_some() || resolved.features.iter().any(|other| other.output == output) {
+            return plan_err!(
+                "there already is a column `{output}`, the name that the null reasons of `{}` would get; rename it, or leave null_reasons out",
+                feature.reference
+            );
+        }
+        let version = resolved.views[feature.view].table.version();
+        let name = null_reason_of(version.definition.features[feature.feature].name.as_str());
+        let column = Column::new(Some(aliases[feature.view].clone()), name);
+        columns.push(Expr::Column(column).alias(output));
     }
     let node = LogicalPlan::Extension(Extension { node: Arc::new(PointInTime::new(spine, rights)?) });
     LogicalPlanBuilder::from(node).project(columns)?.build()
@@ -388,7 +428,8 @@ pub async fn resolve_pinned(
     ttl: &HashMap<feature::VersionId, Option<Span>>,
     cut: Cut,
 ) -> Result<Resolved> {
-    let mut resolved = Resolved { views: Vec::new(), features: Vec::new(), cut };
+    let mut resolved =
+        Resolved { views: Vec::new(), features: Vec::new(), services: Vec::new(), cut, null_reasons: false };
     let mut positions: HashMap<feature::VersionId, usize> = HashMap::new();
     for pin in pinned {
         let Some(version) = snapshot.state.view_version(pin.version) else {

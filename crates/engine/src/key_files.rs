@@ -43,6 +43,8 @@ struct Line {
     batches: usize,
     /// The view's last compaction when they were taken in: a later one puts others in their place.
     compacted: Option<Sequence>,
+    /// The last entry by which something of the view is gone: what was there may not be.
+    deleted: Option<Sequence>,
     files: Vec<Bounded>,
 }
 
@@ -116,14 +118,16 @@ impl KeyFiles {
     /// Takes in the batches that came since, or all anew where some were written into other files.
     async fn extend(&self, catalog: &Catalog, state: &State, version: &ViewVersion) -> Result<()> {
         let compacted = state.last_compaction(version.view);
+        let deleted = state.expiry().last_deleted(version.view);
         let known = {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             let line = lines.entry(version.line).or_default();
-            if line.compacted < compacted {
-                *line = Line { compacted, ..Line::default() };
+            if line.compacted < compacted || line.deleted < deleted {
+                let (compacted, deleted) = (compacted.max(line.compacted), deleted.max(line.deleted));
+                *line = Line { compacted, deleted, ..Line::default() };
             }
             // One that has seen a later compaction has all batches that this state has.
-            if line.compacted == compacted { line.batches } else { usize::MAX }
+            if (line.compacted, line.deleted) == (compacted, deleted) { line.batches } else { usize::MAX }
         };
         if known >= state.batches_of_line(version.line).len() {
             return Ok(());
@@ -135,7 +139,8 @@ impl KeyFiles {
             let from = place;
             place += run.batches().len();
             if from >= known {
-                let read = async move { Ok((from..place, catalog.run_files(run, run.batches()).await?)) };
+                let read =
+                    async move { Ok((from..place, catalog.run_files(state, run, run.batches()).await?)) };
                 reads.push(read.boxed());
             }
         }
@@ -148,7 +153,7 @@ impl KeyFiles {
         let line = lines.entry(version.line).or_default();
         for (batches, files) in manifests {
             // Somebody else may have taken it in meanwhile, or all anew.
-            if batches.start != line.batches || line.compacted != compacted {
+            if batches.start != line.batches || (line.compacted, line.deleted) != (compacted, deleted) {
                 continue;
             }
             line.files.extend(files.into_iter().map(|file| Bounded::new(file, version)));

@@ -14,7 +14,7 @@ use catalog::state::Batch;
 use catalog::{FileBatches, Several, VisibleFile};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
-use feature::FeatureType;
+use feature::{FeatureType, Timestamp};
 
 use crate::data_files::{DataFiles, unreadable};
 use crate::point_in_time::page_values::{ColumnRows, GroupRows, has_direct_values};
@@ -22,6 +22,7 @@ use crate::point_in_time::page_values::{ColumnRows, GroupRows, has_direct_values
 /// The column of files of several batches.
 pub(crate) const BATCH: &str = "_batch";
 const KNOWN_AT: &str = "known_at";
+pub(crate) const VALID_AT: &str = "valid_at";
 /// The place of a batch that does not count.
 const NOT_COUNTED: u32 = u32::MAX;
 
@@ -62,6 +63,24 @@ impl CountedRows {
         selection: Option<RowSelection>,
         with_batches: bool,
     ) -> Result<Self> {
+        let Some(since) = visible.since else {
+            return Self::of_all_times(data, visible, names, selection, with_batches).await;
+        };
+        // Some of its rows are too old to count.
+        let mut wanted = names.to_vec();
+        wanted.push(VALID_AT);
+        let rows = Self::of_all_times(data, visible, &wanted, selection, with_batches).await?;
+        let late = is_since(&rows.columns, since).ok_or_else(|| untimed(visible))?;
+        rows.only(&late)
+    }
+
+    async fn of_all_times(
+        data: &DataFiles,
+        visible: &VisibleFile,
+        names: &[&str],
+        selection: Option<RowSelection>,
+        with_batches: bool,
+    ) -> Result<Self> {
         let FileBatches::Several(several) = &visible.batches else {
             let columns = data.columns(visible, names, selection).await?;
             return Ok(Self { columns, kept: None, batches: None });
@@ -86,6 +105,19 @@ impl CountedRows {
             places.retain(|place| *place != NOT_COUNTED);
         }
         Ok(Self { columns, kept, batches: Some(places) })
+    }
+
+    /// Some of the rows.
+    fn only(self, counted: &BooleanArray) -> Result<Self> {
+        if counted.true_count() == counted.len() {
+            return Ok(self);
+        }
+        let left = || (0..).zip(counted.values().iter()).filter(|(_, counts)| *counts).map(|(row, _)| row);
+        Ok(Self {
+            kept: Some(left().map(|row| self.place(row) as u32).collect()),
+            batches: self.batches.is_some().then(|| left().map(|row| self.batch_place(row)).collect()),
+            columns: filter_record_batch(&self.columns, counted)?,
+        })
     }
 
     /// The place among the rows that were read.
@@ -176,6 +208,16 @@ fn unnamed(visible: &VisibleFile) -> DataFusionError {
         "data file `{}` does not say of each row which of the batches in its manifest it is of",
         visible.file.path
     )
+}
+
+/// Which rows are valid at an instant or later; none without the column.
+pub(crate) fn is_since(rows: &RecordBatch, since: Timestamp) -> Option<BooleanArray> {
+    let times = rows.column_by_name(VALID_AT)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    Some(times.values().iter().map(|time| Some(*time >= since.micros())).collect())
+}
+
+pub(crate) fn untimed(visible: &VisibleFile) -> DataFusionError {
+    exec_datafusion_err!("data file `{}` does not say when its rows are valid", visible.file.path)
 }
 
 /// Which rows count; none where all do.

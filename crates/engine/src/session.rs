@@ -24,6 +24,7 @@ use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
 use crate::Memory;
+use crate::access::AccessRelations;
 use crate::column_lineage::{Traced, trace};
 use crate::data_files::DataFiles;
 use crate::longest_read::LongestRead;
@@ -54,6 +55,7 @@ pub struct Engine {
     memory: Memory,
     planning: Arc<Semaphore>,
     lineage: Option<Arc<dyn LineageRelations>>,
+    access: Option<Arc<dyn AccessRelations>>,
 }
 
 impl Engine {
@@ -61,12 +63,17 @@ impl Engine {
     pub fn new(catalog: Catalog) -> Self {
         let files = DataFiles::new(catalog.store());
         let planning = Arc::new(Semaphore::new(PLANNED_AT_ONCE));
-        Self { catalog, files, memory: Memory::default(), planning, lineage: None }
+        Self { catalog, files, memory: Memory::default(), planning, lineage: None, access: None }
     }
 
     /// The same with the lineage graph among its tables.
     pub fn with_lineage(self, lineage: Arc<dyn LineageRelations>) -> Self {
         Self { lineage: Some(lineage), ..self }
+    }
+
+    /// The same with who can tell what somebody may do.
+    pub fn with_access(self, access: Arc<dyn AccessRelations>) -> Self {
+        Self { access: Some(access), ..self }
     }
 
     /// The same with another limit.
@@ -109,7 +116,7 @@ impl Engine {
             )));
         }
         let snapshot = Snapshot::new(self.catalog.clone(), state, sequence, self.files.clone());
-        Ok(Snapshot { lineage: self.lineage.clone(), ..snapshot })
+        Ok(Snapshot { lineage: self.lineage.clone(), access: self.access.clone(), ..snapshot })
     }
 
     /// A session that uses all cores. Rows come in any order that their query does not fix.
@@ -304,6 +311,10 @@ impl Session {
     pub async fn prepare_traced(&self, plan: &LogicalPlan) -> Result<Prepared> {
         let _permit = self.planning.acquire().await;
         sql::on_deep_stack(async {
+            if let LogicalPlan::Explain(explain) = plan {
+                // DataFusion gives what is refused as a row of the answer, and it is an error.
+                self.state.create_physical_plan(&explain.plan).await?;
+            }
             let (traced, optimised) = self.optimise(plan)?;
             let physical = self.state.query_planner().create_physical_plan(&optimised, &self.state).await?;
             sql::verify_physical(&physical)?;
@@ -398,7 +409,7 @@ impl SchemaProvider for ProjectSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some((view, number)) = self.parts(name) else { return Ok(None) };
         match self.snapshot.version(&self.project, &view, number) {
-            Ok(version) => Ok(Some(self.snapshot.table(version).await? as Arc<dyn TableProvider>)),
+            Ok(version) => Ok(Some(self.snapshot.named_table(version).await?)),
             // The names of CTEs and table functions come by here too, so that an unknown one is no error yet.
             Err(_) if number.is_none() => Ok(None),
             Err(error) => Err(error),

@@ -6,11 +6,12 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use catalog::state::{State, ViewVersion};
 use catalog::{Catalog, VisibleFile};
+use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
 use feature::Sequence;
 use feature::name::{nearest, split_project};
 
-use crate::access::{Guard, Guards};
+use crate::access::{AccessRelations, ClosedTable, Denied, Guard, Guards};
 use crate::data_files::DataFiles;
 use crate::feature_view::FeatureViewTable;
 
@@ -32,6 +33,12 @@ pub trait LineageRelations: Send + Sync {
     /// A name of nothing, or of several things.
     async fn kept_by(&self, snapshot: &Snapshot, name: &str) -> Result<RecordBatch>;
 
+    /// Features, views and services that have these words, the best first, as far as the asker of the snapshot may see them.
+    ///
+    /// # Errors
+    /// Words that are none.
+    async fn search(&self, snapshot: &Snapshot, words: &str) -> Result<RecordBatch>;
+
     /// What would be touched if the named thing were wrong or gone.
     ///
     /// # Errors
@@ -46,6 +53,7 @@ pub struct Snapshot {
     pub sequence: Sequence,
     pub files: DataFiles,
     pub lineage: Option<Arc<dyn LineageRelations>>,
+    pub access: Option<Arc<dyn AccessRelations>>,
     /// What is kept from the asker; none where nothing is governed, and for the store's own work.
     pub guards: Option<Arc<dyn Guards>>,
 }
@@ -59,7 +67,7 @@ impl std::fmt::Debug for Snapshot {
 impl Snapshot {
     /// The snapshot at a sequence of a state that has read at least that far.
     pub fn new(catalog: Catalog, state: Arc<State>, sequence: Sequence, files: DataFiles) -> Self {
-        Self { catalog, state, sequence, files, lineage: None, guards: None }
+        Self { catalog, state, sequence, files, lineage: None, access: None, guards: None }
     }
 
     /// The version of a view in force here, or the one of that number.
@@ -94,6 +102,17 @@ impl Snapshot {
         let files = Arc::new(self.visible_files(&version).await?);
         let table = FeatureViewTable::new(version, files, self.files.clone(), self.sequence);
         Ok(Arc::new(table.guarded(guard)))
+    }
+
+    /// The same where a table is looked up by its name: listings look up all of them, and what may not be read fails when it is.
+    pub async fn named_table(&self, version: Arc<ViewVersion>) -> Result<Arc<dyn TableProvider>> {
+        let error = match self.table(version.clone()).await {
+            Ok(table) => return Ok(table),
+            Err(error) => error,
+        };
+        let Some(denied) = Denied::of(&error) else { return Err(error) };
+        let table = FeatureViewTable::new(version, Arc::default(), self.files.clone(), self.sequence);
+        Ok(Arc::new(ClosedTable::new(table.schema(), denied.clone())))
     }
 
     /// What is kept from the asker of a version; none where nothing is.

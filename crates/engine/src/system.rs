@@ -3,17 +3,24 @@
 //! Each is a file in `sql/` over the relations that this module makes of the folded state. Those are not reachable by
 //! themselves, so that they may change; the views are what users rely on.
 
+mod alerts;
+mod decisions;
 mod kept;
 mod quality;
 mod registry;
+mod samples;
+mod streams;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    UInt64Array,
 };
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef, UInt64Type};
 use async_trait::async_trait;
+use catalog::ingest::mending::{self, Rejected};
 use catalog::ingest::{quarantine_schema, read_quarantine};
 use catalog::records::Object;
 use catalog::state::{Provenance, Withdrawable};
@@ -22,23 +29,30 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use feature::Name;
 use feature::definition::{About, KnownAt, Literal, Range};
+use feature::{BatchId, Name};
 
+use crate::access::Sights;
 use crate::recorded_reads;
 use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 38] = [
+const VIEWS: [(&str, &str); 49] = [
+    ("access_decisions", include_str!("../../../sql/access_decisions.sql")),
+    ("alerts", include_str!("../../../sql/alerts.sql")),
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
+    ("compactions", include_str!("../../../sql/compactions.sql")),
     ("dangling", include_str!("../../../sql/dangling.sql")),
+    ("decisions", include_str!("../../../sql/decisions.sql")),
     ("deployment_metrics", include_str!("../../../sql/deployment_metrics.sql")),
     ("deployments", include_str!("../../../sql/deployments.sql")),
+    ("deprecations", include_str!("../../../sql/deprecations.sql")),
     ("edges", include_str!("../../../sql/edges.sql")),
     ("entities", include_str!("../../../sql/entities.sql")),
     ("experiments", include_str!("../../../sql/experiments.sql")),
+    ("expirations", include_str!("../../../sql/expirations.sql")),
     ("external_ids", include_str!("../../../sql/external_ids.sql")),
     ("feature_services", include_str!("../../../sql/feature_services.sql")),
     ("feature_versions_by_run", include_str!("../../../sql/feature_versions_by_run.sql")),
@@ -49,7 +63,9 @@ const VIEWS: [(&str, &str); 38] = [
     ("model_versions", include_str!("../../../sql/model_versions.sql")),
     ("models", include_str!("../../../sql/models.sql")),
     ("policies", include_str!("../../../sql/policies.sql")),
+    ("producers", include_str!("../../../sql/producers.sql")),
     ("profiles", include_str!("../../../sql/profiles.sql")),
+    ("proposed_plans", include_str!("../../../sql/proposed_plans.sql")),
     ("quality", include_str!("../../../sql/quality.sql")),
     ("quality_findings", include_str!("../../../sql/quality_findings.sql")),
     ("quarantine", include_str!("../../../sql/quarantine.sql")),
@@ -61,6 +77,9 @@ const VIEWS: [(&str, &str); 38] = [
     ("run_metrics", include_str!("../../../sql/run_metrics.sql")),
     ("run_params", include_str!("../../../sql/run_params.sql")),
     ("runs", include_str!("../../../sql/runs.sql")),
+    ("sample_findings", include_str!("../../../sql/sample_findings.sql")),
+    ("samples", include_str!("../../../sql/samples.sql")),
+    ("spines", include_str!("../../../sql/spines.sql")),
     ("sweeps", include_str!("../../../sql/sweeps.sql")),
     ("training_set_hits", include_str!("../../../sql/training_set_hits.sql")),
     ("training_sets", include_str!("../../../sql/training_sets.sql")),
@@ -144,6 +163,9 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
     if uses("state_withdrawals") {
         found.push(("state_withdrawals", held(withdrawals(snapshot)?)?));
     }
+    if uses("state_alerts") {
+        found.push(("state_alerts", held(alerts::alerts(snapshot)?)?));
+    }
     if uses("state_policies") {
         found.push(("state_policies", held(policies(snapshot)?)?));
     }
@@ -185,8 +207,23 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
             found.push((name, held(rows)?));
         }
     }
+    for name in streams::RELATIONS.into_iter().filter(|name| uses(name)) {
+        if let Some(rows) = streams::relation(snapshot, name)? {
+            found.push((name, held(rows)?));
+        }
+    }
+    for name in decisions::RELATIONS.into_iter().filter(|name| uses(name)) {
+        if let Some(rows) = decisions::relation(snapshot, name).await? {
+            found.push((name, held(rows)?));
+        }
+    }
     for name in quality::RELATIONS.into_iter().filter(|name| uses(name)) {
         if let Some(rows) = quality::relation(snapshot, name).await? {
+            found.push((name, held(rows)?));
+        }
+    }
+    for name in samples::RELATIONS.into_iter().filter(|name| uses(name)) {
+        if let Some(rows) = samples::relation(snapshot, name)? {
             found.push((name, held(rows)?));
         }
     }
@@ -224,6 +261,11 @@ impl Columns {
 
     fn number(self, name: &str, values: impl Iterator<Item = u64>) -> Self {
         self.add(name, Arc::new(UInt64Array::from_iter_values(values)))
+    }
+
+    /// Numbers of which some are not told.
+    fn told(self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Self {
+        self.add(name, Arc::new(values.collect::<UInt64Array>()))
     }
 
     fn small(self, name: &str, values: impl Iterator<Item = u32>) -> Self {
@@ -283,6 +325,7 @@ fn versions(snapshot: &Snapshot) -> Result<RecordBatch> {
     let in_force: Vec<feature::VersionId> =
         snapshot.state.views_in_force(snapshot.sequence).map(|view| view.version).collect();
     let all = || rows.iter();
+    let sights = Sights::of_snapshot(snapshot);
     let known_at = |rule: &KnownAt| match rule {
         KnownAt::Column(column) => format!("column {column}"),
         KnownAt::Delay(delay) => format!("valid_at + {delay}"),
@@ -308,7 +351,7 @@ fn versions(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("known_at", all().map(|view| Some(known_at(&view.definition.time.known_at))))
         .number("features", all().map(|view| view.definition.features.len() as u64))
         .number("batches", all().map(|view| stored(view).0))
-        .number("rows", all().map(|view| stored(view).1))
+        .told("rows", all().map(|view| sights.of(view).counts().then(|| stored(view).1)))
         .about(all().map(|view| &view.definition.about))
         .text("hypothesis", all().map(|view| view.definition.hypothesis.clone()))
         .text("view_id", all().map(|view| Some(view.view)))
@@ -430,16 +473,19 @@ fn version_of(snapshot: &Snapshot, line: &BatchLine<'_>) -> (Name, Name, u32) {
 fn batches(snapshot: &Snapshot) -> Result<RecordBatch> {
     let rows = batch_lines(snapshot);
     let all = || rows.iter();
+    let sights = Sights::of_snapshot(snapshot);
+    let counts = |line: &BatchLine<'_>| sights.of_id(line.view).counts();
+    let digest = |line: &BatchLine<'_>| line.digest.clone().filter(|_| sights.of_id(line.view).is_whole());
     Columns::default()
         .text("project", all().map(|line| Some(version_of(snapshot, line).0)))
         .text("feature_view", all().map(|line| Some(version_of(snapshot, line).1)))
         .small("version", all().map(|line| version_of(snapshot, line).2))
         .text("batch", all().map(|line| Some(line.batch)))
         .text("status", all().map(|line| Some(line.status)))
-        .number("rows", all().map(|line| line.rows))
-        .number("rejected", all().map(|line| line.rejected))
+        .told("rows", all().map(|line| counts(line).then_some(line.rows)))
+        .told("rejected", all().map(|line| counts(line).then_some(line.rejected)))
         .text("known_at", all().map(|line| line.known_at.clone()))
-        .text("digest", all().map(|line| line.digest.clone()))
+        .text("digest", all().map(digest))
         .by(all().map(|line| line.by))
         .finish()
 }
@@ -496,13 +542,14 @@ fn training_sets(snapshot: &Snapshot) -> Result<RecordBatch> {
     let rows: Vec<_> =
         snapshot.state.training_sets().filter(|set| set.by.sequence <= snapshot.sequence).collect();
     let all = || rows.iter();
+    let sights = Sights::of_snapshot(snapshot);
     Columns::default()
         .text("training_set", all().map(|set| Some(set.record.training_set)))
         .text("name", all().map(|set| set.record.name.clone()))
         .number("snapshot", all().map(|set| set.record.sequence.0))
         .number("rows", all().map(|set| set.record.rows))
         .small("columns", all().map(|set| set.record.columns))
-        .text("digest", all().map(|set| Some(&set.record.digest)))
+        .text("digest", all().map(|set| sights.of_set(set).then_some(&set.record.digest)))
         .text("manifest", all().map(|set| Some(&set.record.manifest.path)))
         .by(all().map(|set| &set.by))
         .finish()
@@ -516,6 +563,11 @@ fn verifications(snapshot: &Snapshot) -> Result<RecordBatch> {
         .filter(|verified| verified.by.sequence <= snapshot.sequence)
         .collect();
     let all = || rows.iter();
+    let sights = Sights::of_snapshot(snapshot);
+    let digest = |verified: &catalog::state::Verification| {
+        let set = snapshot.state.training_set(verified.record.training_set);
+        set.is_none_or(|set| sights.of_set(set)).then(|| verified.record.digest.clone())
+    };
     let verdict = |verdict| match verdict {
         catalog::records::Verdict::Equal => "equal",
         catalog::records::Verdict::Differs => "differs",
@@ -523,7 +575,7 @@ fn verifications(snapshot: &Snapshot) -> Result<RecordBatch> {
     Columns::default()
         .text("training_set", all().map(|verified| Some(verified.record.training_set)))
         .text("verdict", all().map(|verified| Some(verdict(verified.record.verdict))))
-        .text("digest", all().map(|verified| Some(&verified.record.digest)))
+        .text("digest", all().map(|verified| digest(verified)))
         .by(all().map(|verified| &verified.by))
         .finish()
 }
@@ -568,6 +620,7 @@ async fn rejections(snapshot: &Snapshot) -> Result<RecordBatch> {
             .await
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
         let (project, view, number) = version_of(snapshot, &line);
+        let mended = mended_of(snapshot, line.batch).await?;
         for rows in read_quarantine(bytes).map_err(|error| DataFusionError::ParquetError(Box::new(error)))? {
             let count = rows.num_rows();
             let same = |value: String| std::iter::repeat_n(Some(value), count);
@@ -579,6 +632,8 @@ async fn rejections(snapshot: &Snapshot) -> Result<RecordBatch> {
             for (field, column) in quarantine_schema().fields().iter().zip(rows.columns()) {
                 columns = columns.add(field.name(), column.clone());
             }
+            let mended_by = mended_by(&rows, &mended);
+            columns = columns.text("mended_by", mended_by.into_iter());
             all.push(columns.finish()?);
         }
     }
@@ -591,8 +646,33 @@ async fn rejections(snapshot: &Snapshot) -> Result<RecordBatch> {
         for field in quarantine_schema().fields() {
             columns = columns.add(field.name(), arrow::array::new_empty_array(field.data_type()));
         }
-        columns.finish()
+        columns.text::<String>("mended_by", std::iter::empty()).finish()
     };
     let schema = empty()?.schema();
     Ok(arrow::compute::concat_batches(&schema, &all)?)
+}
+
+/// Rejected rows of a batch that were mended by then, with the batches that have them.
+async fn mended_of(snapshot: &Snapshot, batch: BatchId) -> Result<HashMap<Rejected, BatchId>> {
+    let mut by_then = snapshot.state.mended().of(batch).filter(|one| one.by.sequence <= snapshot.sequence);
+    if by_then.next().is_none() {
+        return Ok(HashMap::new());
+    }
+    let mended = mending::mended(&snapshot.catalog, &snapshot.state, batch)
+        .await
+        .map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let later = |by: BatchId| {
+        let mendings = snapshot.state.mended().of(batch);
+        mendings.into_iter().any(|one| one.record.batch == by && one.by.sequence > snapshot.sequence)
+    };
+    Ok(mended.into_iter().filter(|(_, by)| !later(*by)).collect())
+}
+
+/// By row of a quarantine file.
+fn mended_by(rows: &RecordBatch, mended: &HashMap<Rejected, BatchId>) -> Vec<Option<BatchId>> {
+    let origins = rows.column_by_name("origin").and_then(|column| column.as_string_opt::<i32>());
+    let numbers = rows.column_by_name("row").and_then(|column| column.as_primitive_opt::<UInt64Type>());
+    let (Some(origins), Some(numbers)) = (origins, numbers) else { return vec![None; rows.num_rows()] };
+    let of = |row: usize| mended.get(&(origins.value(row).to_owned(), numbers.value(row))).copied();
+    (0..rows.num_rows()).map(of).collect()
 }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::definition::canonical::digest;
 use crate::definition::{
     Entity, Feature, FeatureView, KnownAt, Literal, Occurrence, Range, RepeatedHour, TimeRule,
@@ -22,6 +24,40 @@ pub enum Change {
     SameLine(Vec<Difference>),
     /// A new version that starts empty. The differences that cause it say so by `starts_line`.
     NewLine(Vec<Difference>),
+}
+
+/// What a change means to those who go on reading a view by its name, the mildest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// They get what they got before.
+    #[default]
+    Harmless,
+    /// They get the same once the rows of before are taken in again under the new rule; until then there are none, or the old ones.
+    NeedsBackFill,
+    /// What they ask for is gone, or answers something else.
+    Breaking,
+}
+
+impl Effect {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Harmless => "harmless",
+            Self::NeedsBackFill => "needs_back_fill",
+            Self::Breaking => "breaking",
+        }
+    }
+}
+
+/// In words for people.
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Harmless => "harmless",
+            Self::NeedsBackFill => "needs a back-fill",
+            Self::Breaking => "breaking",
+        })
+    }
 }
 
 /// One thing that differs. `Display` gives a line for people: ``feature `temp`: range −60…130 → −60…140``.
@@ -66,6 +102,8 @@ pub enum Part {
     Format,
     RejectAbove,
     Quality,
+    Sampling,
+    Retention,
     Description,
     Owner,
     Tags,
@@ -90,6 +128,49 @@ impl Part {
                 | Self::Type
                 | Self::Unit
         )
+    }
+
+    /// What this means to those who read the view by its name.
+    #[must_use]
+    pub fn effect(self) -> Effect {
+        match self {
+            // Other keys to ask with, columns that are gone, and other numbers for the same question.
+            Self::Entity
+            | Self::Keys
+            | Self::Removed
+            | Self::Type
+            | Self::Unit
+            | Self::Ttl
+            | Self::Default => Effect::Breaking,
+            // The rows that are there were taken under the old rule, or lack the feature.
+            Self::KeySource
+            | Self::EventTime
+            | Self::Zone
+            | Self::RepeatedHour
+            | Self::Knowledge
+            | Self::Occurrence
+            | Self::Derived
+            | Self::Added
+            | Self::Column
+            | Self::SourceWhere => Effect::NeedsBackFill,
+            Self::Order
+            | Self::Range
+            | Self::OneOf
+            | Self::Nullable
+            | Self::Nan
+            | Self::Check
+            | Self::Files
+            | Self::Format
+            | Self::RejectAbove
+            | Self::Quality
+            | Self::Description
+            | Self::Owner
+            | Self::Tags
+            | Self::Sampling
+            // What it takes away is told before it goes, by `lineament retain --dry-run`.
+            | Self::Retention
+            | Self::Hypothesis => Effect::Harmless,
+        }
     }
 
     fn label(self) -> &'static str {
@@ -121,6 +202,8 @@ impl Part {
             Self::Format => "source format",
             Self::RejectAbove => "reject_above",
             Self::Quality => "quality",
+            Self::Sampling => "sampling",
+            Self::Retention => "retention",
             Self::Description => "description",
             Self::Owner => "owner",
             Self::Tags => "tags",
@@ -364,6 +447,23 @@ pub fn about_differences(old: &FeatureView, new: &FeatureView) -> Vec<Difference
         })
     };
     differ(None, Part::Quality, quality(old), quality(new), &mut found);
+    let sampling = |view: &FeatureView| {
+        let said = |what: &str, share: Option<f64>| share.map(|share| format!("{what} {share}"));
+        let sampling = view.sampling.as_ref()?;
+        let said: Vec<String> = [said("reads", sampling.reads), said("streams", sampling.streams)]
+            .into_iter()
+            .flatten()
+            .collect();
+        Some(said.join(", "))
+    };
+    differ(None, Part::Sampling, sampling(old), sampling(new), &mut found);
+    let retention = |view: &FeatureView| {
+        view.retention.as_ref().map(|retention| match retention.unused_sets {
+            Some(sets) => format!("{}, unused sets {sets}", retention.keep),
+            None => retention.keep.to_string(),
+        })
+    };
+    differ(None, Part::Retention, retention(old), retention(new), &mut found);
     of_words(None, &old.about, &new.about, &mut found);
     let hypothesis = |view: &FeatureView| view.hypothesis.as_ref().map(|text| format!("\"{text}\""));
     differ(None, Part::Hypothesis, hypothesis(old), hypothesis(new), &mut found);

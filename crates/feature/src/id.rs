@@ -112,6 +112,14 @@ ids! {
     Horizon;
     /// A reason for which something is kept.
     HoldId;
+    /// What was profiled of that which passed by.
+    SampleId;
+    /// An announcement that something will go.
+    DeprecationId;
+    /// Something that somebody is told of.
+    AlertId;
+    /// A process that sends alerts.
+    SenderId;
 }
 
 /// The position of an entry in the log; the state at a sequence is a snapshot.

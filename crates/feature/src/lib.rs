@@ -17,17 +17,18 @@ pub mod policy;
 pub mod profile;
 pub mod quality;
 pub mod reference;
+pub mod sampling;
 pub mod time;
 pub mod validation;
 
 pub use datatype::FeatureType;
 pub use definition::Definition;
 pub use id::{
-    BatchId, BodyId, CommitId, CompactionId, DeploymentId, EntityId, ExperimentId, FileId, HoldId, Horizon,
-    Id, ModelId, ModelVersionId, ReadId, RunId, Sequence, ServiceId, SpineId, StoreId, TrainingSetId,
-    VersionId, ViewId,
+    AlertId, BatchId, BodyId, CommitId, CompactionId, DeploymentId, DeprecationId, EntityId, ExperimentId,
+    FileId, HoldId, Horizon, Id, ModelId, ModelVersionId, ReadId, RunId, SampleId, SenderId, Sequence,
+    ServiceId, SpineId, StoreId, TrainingSetId, VersionId, ViewId,
 };
 pub use influence::Influence;
 pub use name::Name;
-pub use reference::Reference;
+pub use reference::{Reference, null_reason_of, with_null_reason};
 pub use time::{Span, Timestamp};

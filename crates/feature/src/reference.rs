@@ -90,6 +90,18 @@ impl From<Reference> for String {
     }
 }
 
+/// The column beside a feature's that says why it is null.
+pub fn null_reason_of(output: &str) -> String {
+    format!("{output}{NULL_REASON}")
+}
+
+/// The feature's column beside which this one stands and says why it is null.
+pub fn with_null_reason(column: &str) -> Option<&str> {
+    column.strip_suffix(NULL_REASON)
+}
+
+const NULL_REASON: &str = "__null_reason";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -45,6 +45,8 @@ pub struct Dangling {
     pub since: Option<Timestamp>,
     /// The worst that stands on it; none where nothing does.
     pub blocks: Option<Blocks>,
+    /// Whether a link was never made, rather than leads to what is gone, altered or withdrawn.
+    pub unlinked: bool,
 }
 
 impl Dangling {
@@ -141,7 +143,15 @@ impl Search<'_> {
     fn add(&mut self, node: &Node, since: Option<Timestamp>, problem: impl Into<String>) {
         let blocks = self.standing.on(self.graph, node);
         let (kind, id) = (node.kind(), node.to_string());
-        self.found.push(Dangling { kind, id, problem: problem.into(), since, blocks });
+        self.found.push(Dangling { kind, id, problem: problem.into(), since, blocks, unlinked: false });
+    }
+
+    /// Adds a link that was never made.
+    fn add_unlinked(&mut self, node: &Node, since: Option<Timestamp>, problem: impl Into<String>) {
+        self.add(node, since, problem);
+        if let Some(last) = self.found.last_mut() {
+            last.unlinked = true;
+        }
     }
 
     fn leads(&self, node: &Node, relation: Relation) -> bool {
@@ -165,7 +175,7 @@ impl Search<'_> {
             let node = Node::TrainingSet(id);
             let since = Some(set.by.committed_at);
             if !self.leads(&node, Relation::Used) {
-                self.add(&node, since, "no run used it");
+                self.add_unlinked(&node, since, "no run used it");
             }
             for taken in set.record.selected.iter().flatten() {
                 let version = state.view_version(taken.version).filter(|known| known.by.sequence <= at);
@@ -191,6 +201,16 @@ impl Search<'_> {
                         ),
                     };
                     self.add(&node, since, why);
+                }
+                let gone = state.gone_of(version, set.record.sequence).filter(|gone| gone.at <= at);
+                if let Some(gone) = gone {
+                    let deleted = state.expiry().deleted().iter().find(|one| one.by.sequence == gone.at);
+                    let why = format!(
+                        "it cannot be made again: rows of {} that it was made of are gone, by the view's retention, since sequence {}",
+                        version.label(),
+                        gone.at
+                    );
+                    self.add(&node, deleted.map(|one| one.by.committed_at), why);
                 }
                 for hit in &taken.hits {
                     let withdrawal = state.withdrawals().at(Withdrawable::Batch(hit.batch), at);
@@ -237,7 +257,7 @@ impl Search<'_> {
                 && !self.is_led_to(&node, Relation::Used)
             {
                 let why = "it used no training set, wrote no batch and made no model";
-                self.add(&node, Some(link.by.committed_at), why);
+                self.add_unlinked(&node, Some(link.by.committed_at), why);
                 continue;
             }
             let gone = ended(seen, at, |record| record.lifecycle);
@@ -254,9 +274,13 @@ impl Search<'_> {
             let node = Node::ModelVersion(id);
             let since = seen.first().map(|first| first.by.committed_at);
             match now.run.map(Node::Run) {
-                None => self.add(&node, since, "no run is named that made it"),
+                None => self.add_unlinked(&node, since, "no run is named that made it"),
                 Some(run) if !self.is_led_to(&run, Relation::Used) => {
-                    self.add(&node, since, "the run that made it used no training set that is known here");
+                    self.add_unlinked(
+                        &node,
+                        since,
+                        "the run that made it used no training set that is known here",
+                    );
                 }
                 Some(_) => {}
             }
@@ -273,7 +297,11 @@ impl Search<'_> {
             let (Some(first), Some(last)) = (known.first(), known.last()) else { continue };
             let node = Node::Deployment(id);
             if known.iter().all(|noted| noted.record.model_version.is_none()) {
-                self.add(&node, Some(first.by.committed_at), "no model version is named that it serves");
+                self.add_unlinked(
+                    &node,
+                    Some(first.by.committed_at),
+                    "no model version is named that it serves",
+                );
             }
             let Some(serves) = last.record.model_version else { continue };
             let gone = self.ended_model(serves);
@@ -303,6 +331,7 @@ impl Search<'_> {
                 problem: format!("it means a model version that its registry {}", lost(lifecycle)),
                 since: Some(since.max(moved.by.committed_at)),
                 blocks: self.standing.on(self.graph, &Node::ModelVersion(version)),
+                unlinked: false,
             });
         }
     }

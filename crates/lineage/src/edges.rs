@@ -66,6 +66,13 @@ pub fn looked_up(
     edges
 }
 
+/// The edges of what says why a feature is null, from those of the feature: nothing of its value but whether it is there.
+pub fn why_null(output: &str, of_feature: Vec<Edge>) -> Vec<Edge> {
+    let kind = |kind: Influence| if kind.is_direct() { Influence::Conditional } else { kind };
+    let edge = |edge: Edge| Edge { output: output.to_owned(), kind: kind(edge.kind), ..edge };
+    of_feature.into_iter().map(edge).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use feature::Id;
@@ -82,6 +89,16 @@ mod tests {
         let json = serde_json::to_value(direct[0]).unwrap();
         assert_eq!(json["kind"], "IDENTITY");
         assert_eq!(json["source"]["of"], "feature_view");
+    }
+
+    #[test]
+    fn why_a_feature_is_null_tells_nothing_of_its_value() {
+        let version = VersionId::from(feature::BatchId::from(uuid_of(7)).uuid());
+        let edges = looked_up("temp", version, "weather@1", "temp", &["origin"], "at", true);
+        let why = why_null("temp__null_reason", edges.clone());
+        assert_eq!(why.len(), edges.len());
+        assert!(why.iter().all(|edge| edge.output == "temp__null_reason" && !edge.kind.is_direct()));
+        assert_eq!(why[0].kind, Influence::Conditional);
     }
 
     #[test]

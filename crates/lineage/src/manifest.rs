@@ -50,9 +50,20 @@ pub struct Manifest {
     /// How the set was declared to fall into parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
+    /// Whether after the features stands, for each in their order, a column that says why it is null.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub null_reasons: bool,
     /// By which policies it was made, and what they kept from whoever made it; none where nothing was governed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyManifest>,
+}
+
+impl Manifest {
+    /// Whether a column says why the feature beside it is null.
+    pub fn says_why_null(&self, column: &str) -> bool {
+        let of = feature::with_null_reason(column).filter(|_| self.null_reasons);
+        of.is_some_and(|output| self.references.iter().any(|reference| reference.output == output))
+    }
 }
 
 /// The policies that a set was made under.

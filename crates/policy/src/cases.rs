@@ -131,54 +131,11 @@ pub fn decide(policies: &dyn Policies, case: &Case, views: &[FeatureView]) -> Re
                     meant.unwrap_or_default()
                 )));
             };
-            of_feature(policies, &case.asker, case.action, found, feature)
+            Decision::of_feature(policies, &case.asker, case.action, found, feature)
         }
     };
-    let decided = told(&decision);
+    let decided = decision.told();
     let by = case.by.as_ref().is_none_or(|by| decision.policies.contains(by));
     let passed = decided == case.expect && by;
     Ok(Outcome { case: case.clone(), decision, decided, passed })
-}
-
-/// A feature is read where its view may be read and it may be; the filters of both hold.
-pub fn of_feature(
-    policies: &dyn Policies,
-    asker: &Asker,
-    action: Action,
-    view: &FeatureView,
-    feature: &feature::definition::Feature,
-) -> Decision {
-    let of_view = policies.decide(asker, action, Resource::View(view));
-    if action != Action::Read || !of_view.allowed {
-        return of_view;
-    }
-    let mut decision = policies.decide(asker, action, Resource::Feature(view, feature));
-    if decision.allowed {
-        for filter in of_view.rows {
-            if !decision.rows.iter().any(|known| known.sql == filter.sql) {
-                decision.rows.push(filter);
-            }
-        }
-        decision.rows.sort();
-        decision.mask = decision.mask.map(|mask| mask.of_type(&feature.data_type.arrow()));
-    }
-    decision
-}
-
-/// A decision in the words of `expect`.
-pub fn told(decision: &Decision) -> String {
-    if !decision.allowed {
-        return "deny".to_owned();
-    }
-    let mask = decision.mask.map(|mask| format!("mask {mask}"));
-    let rows = match decision.rows.as_slice() {
-        [] => None,
-        [one] => Some(format!("rows {}", one.sql)),
-        several => {
-            let all: Vec<String> = several.iter().map(|filter| format!("({})", filter.sql)).collect();
-            Some(format!("rows {}", all.join(" AND ")))
-        }
-    };
-    let told: Vec<String> = mask.into_iter().chain(rows).collect();
-    if told.is_empty() { "allow".to_owned() } else { told.join("; ") }
 }

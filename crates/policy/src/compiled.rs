@@ -1,6 +1,6 @@
 //! Policies that are ready to decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use cedar_policy::{Authorizer, Decision as Verdict, PolicySet};
@@ -14,6 +14,8 @@ use crate::source::Written;
 pub struct Compiled {
     set: PolicySet,
     shown: BTreeMap<String, (Option<Mask>, Option<String>)>,
+    /// Permits under which breaking changes need an approval.
+    approved: BTreeSet<String>,
     types: Types,
     authorizer: Authorizer,
 }
@@ -36,13 +38,17 @@ impl Compiled {
         };
         let types = Types::new().map_err(wrong)?;
         let mut shown = BTreeMap::new();
+        let mut approved = BTreeSet::new();
         let mut policies = Vec::new();
-        for (id, Written { policy, mask, rows }) in written {
+        for (id, Written { policy, mask, rows, approval }) in written {
             policies.push(policy);
+            if approval {
+                approved.insert(id.clone());
+            }
             shown.insert(id, (mask, rows));
         }
         let set = PolicySet::from_policies(policies).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { set, shown, types, authorizer: Authorizer::new() })
+        Ok(Self { set, shown, approved, types, authorizer: Authorizer::new() })
     }
 }
 
@@ -66,6 +72,7 @@ impl Policies for Compiled {
         let mut decision = Decision { allowed: true, ..Decision::default() };
         for id in &policies {
             let Some((mask, rows)) = self.shown.get(id) else { continue };
+            decision.needs_approval |= self.approved.contains(id);
             decision.mask = match (decision.mask, *mask) {
                 (Some(one), Some(other)) => Some(one.stronger(other)),
                 (one, other) => one.or(other),

@@ -13,13 +13,15 @@ use crate::errors;
 use crate::schema::schema;
 
 /// What a policy can have beside its condition.
-const ANNOTATIONS: [&str; 5] = ["id", "mask", "rows", "description", "owner"];
+const ANNOTATIONS: [&str; 6] = ["id", "mask", "rows", "approval", "description", "owner"];
 
 /// A policy, and what its annotations say.
 pub struct Written {
     pub policy: Policy,
     pub mask: Option<Mask>,
     pub rows: Option<String>,
+    /// Breaking changes that it permits need somebody else's approval.
+    pub approval: bool,
 }
 
 /// The policies of all files, by their ids: `@id`, else the file's name without its ending and the place in it, as `base#2`.
@@ -101,7 +103,7 @@ fn number(id: &PolicyId) -> usize {
 
 fn annotated(file: &PolicyFile, policy: &Policy, id: &str) -> Result<Written, Vec<DefinitionError>> {
     let mut errors = Vec::new();
-    let (mut mask, mut rows) = (None, None);
+    let (mut mask, mut rows, mut approval) = (None, None, false);
     for (name, value) in policy.annotations() {
         let mut wrong = |message: String| {
             errors.push(errors::at(file, place_of(file, name, value), message));
@@ -110,6 +112,13 @@ fn annotated(file: &PolicyFile, policy: &Policy, id: &str) -> Result<Written, Ve
             "mask" | "rows" if policy.effect() == Effect::Forbid => {
                 wrong(format!("@{name} says how much a permit shows, and this policy forbids"));
             }
+            "approval" if policy.effect() == Effect::Forbid => {
+                wrong("@approval says what a permit waits for, and this policy forbids".to_owned());
+            }
+            "approval" if value == "breaking" => approval = true,
+            "approval" => wrong(format!(
+                "@approval(\"{value}\") means nothing here; @approval(\"breaking\") lets breaking changes wait for somebody else"
+            )),
             "mask" => match value.parse::<Mask>() {
                 Ok(parsed) => mask = Some(parsed),
                 Err(error) => wrong(error.to_string()),
@@ -124,13 +133,13 @@ fn annotated(file: &PolicyFile, policy: &Policy, id: &str) -> Result<Written, Ve
                     .map(|near| format!(" (did you mean @{near}?)"))
                     .unwrap_or_default();
                 wrong(format!(
-                    "@{unknown} means nothing here{meant}; a policy can have @id, @mask, @rows, @description and @owner"
+                    "@{unknown} means nothing here{meant}; a policy can have @id, @mask, @rows, @approval, @description and @owner"
                 ));
             }
         }
     }
     if errors.is_empty() {
-        Ok(Written { policy: policy.new_id(PolicyId::new(id)), mask, rows })
+        Ok(Written { policy: policy.new_id(PolicyId::new(id)), mask, rows, approval })
     } else {
         Err(errors)
     }

@@ -7,14 +7,15 @@ use arrow_flight::sql::{
 use catalog::Author;
 use catalog::records::{How, Role};
 use catalog::registry::{Deployment, Observations};
-use feature::TrainingSetId;
 use feature::name::nearest;
+use feature::{AlertId, TrainingSetId};
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use serving::{
-    AuditSetRequest, DiffRequest, ExplainRequest, ExplainValueRequest, LineageRequest, QuarantineRequest,
-    RefreshRequest, RollbackRequest, Serving,
+    AuditSetRequest, BiasRequest, DeprecateRequest, DiffRequest, ExplainRequest, ExplainValueRequest,
+    LineageRequest, QuarantineRequest, RefreshRequest, RetainRequest, RollbackRequest, SearchRequest,
+    Serving,
 };
 use tonic::{Code, Status};
 
@@ -33,9 +34,20 @@ const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const RENEW: &str = "RenewFlightEndpoint";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 27] = [
+const ACTIONS: [(&str, &str); 33] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
-    ("lineament.apply", "applies definitions as one entry of the log; body as of lineament.plan"),
+    (
+        "lineament.apply",
+        "applies definitions as one entry of the log; body as of lineament.plan, and for what breaks others {\"reason\": \"…\"} beside",
+    ),
+    (
+        "lineament.approve",
+        "approves somebody else's plan that waits, or declines it; body: {\"plan\": \"<digest>\", \"reason\": \"…\", \"decline\": false}",
+    ),
+    (
+        "lineament.deprecate",
+        "announces that a version, a feature view or a service will go, or takes that back; body: {\"node\": \"weather@1\", \"reason\": \"…\", \"closed_on\": \"2027-01-01\", \"withdrawn_on\": \"2027-03-01\", \"instead\": \"weather@2\", \"undo\": false}",
+    ),
     ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
     (
         "lineament.explain",
@@ -66,8 +78,16 @@ const ACTIONS: [(&str, &str); 27] = [
         "takes back a batch or a version, or puts it back; body: {\"node\": \"weather@2\", \"reason\": \"…\", \"undo\": false, \"derived\": false}, without a reason only what it would touch",
     ),
     (
+        "lineament.retain",
+        "lets rows go that their views keep no longer; body: {\"view\": \"weather\", \"dry_run\": false}, all views without one",
+    ),
+    (
         "lineament.quarantine",
         "releases or drops a batch that was kept back; body: {\"batch\": \"<id>\", \"action\": \"release\", \"reason\": \"…\", \"back_fill\": false}",
+    ),
+    (
+        "lineament.bias",
+        "whether the population of a training set is the one that is served; body: {\"training_set\": \"<id>\", \"at\": \"2013-07-01T00:00:00Z\"} or {…, \"moments\": 12}",
     ),
     (
         "lineament.observe",
@@ -88,6 +108,14 @@ const ACTIONS: [(&str, &str); 27] = [
     (
         "lineament.impact",
         "cells, training sets, models and deployments that something reaches; body: {\"node\": \"<batch>\"}",
+    ),
+    (
+        "lineament.drop_alert",
+        "an alert need not be delivered where it has not arrived; body: {\"alert\": \"<id>\", \"reason\": \"…\"}",
+    ),
+    (
+        "lineament.search",
+        "features, views and services that have these words, the best first; body: {\"words\": \"wind speed tag:hourly\", \"kind\": \"feature\", \"limit\": 20}",
     ),
     (
         "lineament.manifest",
@@ -116,6 +144,18 @@ const UNSUPPORTED: [&str; 5] =
 #[serde(deny_unknown_fields)]
 struct Files {
     files: Map<String, Value>,
+    /// Of an apply.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Approval {
+    plan: String,
+    reason: String,
+    #[serde(default)]
+    decline: bool,
 }
 
 #[derive(Deserialize)]
@@ -139,6 +179,13 @@ struct Used {
 #[serde(deny_unknown_fields)]
 struct Impact {
     node: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DropAlert {
+    alert: AlertId,
+    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -199,21 +246,31 @@ async fn act(
     let failed = |error: serving::Error| status::of(&error);
     let report = match name {
         "lineament.plan" => {
-            let plan = serving.plan(files(body)?).await.map_err(failed)?;
+            let (files, _) = files(body)?;
+            let plan = serving.plan(files).await.map_err(failed)?;
             reports::json(&reports::plan(&plan, None))
         }
         "lineament.apply" => {
-            let applied = serving.apply(files(body)?, author).await.map_err(failed)?;
+            let (files, reason) = files(body)?;
+            let applied = serving.apply_for(files, reason.as_deref(), author).await.map_err(failed)?;
             reports::json(&reports::plan(&applied.plan, applied.sequence))
+        }
+        "lineament.approve" => {
+            let Approval { plan, reason, decline } = request::json("the body of `lineament.approve`", body)?;
+            let said = serving.approve(&plan, !decline, &reason, author).await;
+            reports::json(&said.map_err(failed)?)
+        }
+        "lineament.deprecate" => {
+            let wanted: DeprecateRequest = request::json("the body of `lineament.deprecate`", body)?;
+            reports::json(&serving.deprecate(&wanted, author).await.map_err(failed)?)
         }
         "lineament.replay" => {
             let TrainingSet { training_set } = request::json("the body of `lineament.replay`", body)?;
-            let (report, _) = serving.replay(training_set, author).await.map_err(failed)?;
-            reports::json(&report)
+            reports::json(&serving.prove(training_set, author).await.map_err(failed)?)
         }
         "lineament.manifest" => {
             let TrainingSet { training_set } = request::json("the body of `lineament.manifest`", body)?;
-            reports::json(&serving.manifest(training_set).await.map_err(failed)?)
+            reports::json(&serving.manifest_for(training_set, author).await.map_err(failed)?)
         }
         "lineament.explain" => {
             let wanted: ExplainRequest = request::json("the body of `lineament.explain`", body)?;
@@ -241,17 +298,35 @@ async fn act(
             let wanted: RollbackRequest = request::json("the body of `lineament.rollback`", body)?;
             reports::json(&serving.rollback(&wanted, author).await.map_err(failed)?)
         }
+        "lineament.retain" => {
+            let wanted: RetainRequest = request::json("the body of `lineament.retain`", body)?;
+            reports::json(&serving.retain(&wanted, author).await.map_err(failed)?)
+        }
         "lineament.quarantine" => {
             let wanted: QuarantineRequest = request::json("the body of `lineament.quarantine`", body)?;
             reports::json(&serving.end_quarantine(&wanted, author).await.map_err(failed)?)
         }
+        "lineament.bias" => {
+            let wanted: BiasRequest = request::json("the body of `lineament.bias`", body)?;
+            reports::json(&serving.bias(&wanted, author).await.map_err(failed)?)
+        }
         "lineament.lineage" => {
             let wanted: LineageRequest = request::json("the body of `lineament.lineage`", body)?;
-            reports::json(&serving.lineage(&wanted).await.map_err(failed)?)
+            reports::json(&serving.lineage(&wanted, author).await.map_err(failed)?)
         }
         "lineament.impact" => {
             let Impact { node } = request::json("the body of `lineament.impact`", body)?;
-            reports::json(&serving.impact(&node).await.map_err(failed)?)
+            reports::json(&serving.impact(&node, author).await.map_err(failed)?)
+        }
+        "lineament.drop_alert" => {
+            let DropAlert { alert, reason } = request::json("the body of `lineament.drop_alert`", body)?;
+            let dropped = serving.drop_alert(alert, &reason, author).await;
+            let (sinks, sequence) = dropped.map_err(failed)?;
+            reports::json(&serde_json::json!({ "alert": alert, "sinks": sinks, "sequence": sequence }))
+        }
+        "lineament.search" => {
+            let wanted: SearchRequest = request::json("the body of `lineament.search`", body)?;
+            reports::json(&serving.search(&wanted, author).await.map_err(failed)?)
         }
         "lineament.observe" => {
             let seen: Observations = request::json("the body of `lineament.observe`", body)?;
@@ -306,14 +381,17 @@ async fn act(
 const FILES_BYTES: usize = 16 << 20;
 
 /// Definition files by name, in the order in which they were sent.
-fn files(body: &[u8]) -> Result<Vec<(String, String)>, Status> {
+type NamedFiles = Vec<(String, String)>;
+
+/// Definition files, and why they are applied.
+fn files(body: &[u8]) -> Result<(NamedFiles, Option<String>), Status> {
     if body.len() > FILES_BYTES {
         return Err(status::invalid(format!(
             "the body has {} bytes; at most {FILES_BYTES} are allowed: apply the definitions in several parts",
             body.len()
         )));
     }
-    let Files { files } = request::json("the body", body)?;
+    let Files { files, reason } = request::json("the body", body)?;
     let mut texts = Vec::with_capacity(files.len());
     for (name, text) in files {
         match text {
@@ -325,7 +403,7 @@ fn files(body: &[u8]) -> Result<Vec<(String, String)>, Status> {
             }
         }
     }
-    Ok(texts)
+    Ok((texts, reason))
 }
 
 fn unpack<T: ProstMessageExt>(name: &str, body: &[u8]) -> Result<T, Status> {

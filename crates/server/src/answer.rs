@@ -12,8 +12,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
-use serving::{HistoricalStream, Reserved, Retrieval};
+use serving::{DeprecationNotice, HistoricalStream, ReplayStream, Replayed, Reserved, Retrieval};
 use tonic::Status;
+use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::call::{Rows, reads_at};
 use crate::reports;
@@ -21,6 +22,11 @@ use crate::status;
 
 /// The size of data that a message is cut to. Clients refuse messages over 4 MiB unless they are told otherwise.
 const MESSAGE_BYTES: usize = 2 << 20;
+
+/// The header that names what was read and is deprecated.
+pub const DEPRECATED: &str = "lineament-deprecated";
+/// The longest that its text grows.
+const HEADER_BYTES: usize = 2 << 10;
 
 /// What is to be said after the last row, made when that row is gone.
 type Report = BoxFuture<'static, Result<Bytes, Status>>;
@@ -32,23 +38,48 @@ pub struct Answer {
     report: Option<Report>,
     /// Bytes of rows that are in memory already; those of a query come as they are asked for.
     bytes: usize,
+    /// What was read and will go.
+    deprecations: Vec<DeprecationNotice>,
 }
 
 impl Answer {
+    /// Rows of a query. There is a report where something of them is deprecated, and none else.
     pub fn retrieval(retrieval: Retrieval) -> Self {
         let rows = retrieval.stream.map(|batch| batch.map_err(|error| status::of(&error)));
-        Self { schema: retrieval.schema, rows: rows.boxed(), report: None, bytes: 0 }
+        let deprecations = retrieval.deprecations;
+        let report = (!deprecations.is_empty()).then(|| {
+            let report = reports::json(&serde_json::json!({ "deprecations": deprecations })).map(Bytes::from);
+            futures::future::ready(report).boxed()
+        });
+        Self { schema: retrieval.schema, rows: rows.boxed(), report, bytes: 0, deprecations }
+    }
+
+    /// The names of what was read and will go, for the header of the answer; none where nothing does.
+    pub fn deprecated(&self) -> Option<MetadataValue<Ascii>> {
+        let mut names = String::new();
+        for notice in &self.deprecations {
+            // Names have no blanks, and a header has its bounds.
+            if names.len() + notice.of.len() > HEADER_BYTES {
+                names.push_str(", ...");
+                break;
+            }
+            if !names.is_empty() {
+                names.push_str(", ");
+            }
+            names.push_str(&notice.of);
+        }
+        if names.is_empty() { None } else { names.parse().ok() }
     }
 
     pub fn batches(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
         let bytes = batches.iter().flat_map(RecordBatch::columns).map(size).sum();
         let rows = futures::stream::iter(batches.into_iter().map(Ok)).boxed();
-        Self { schema, rows, report: None, bytes }
+        Self { schema, rows, report: None, bytes, deprecations: Vec::new() }
     }
 
     /// A retrieval as it runs; its report is there after its last row.
     pub fn historical(stream: HistoricalStream) -> Self {
-        let HistoricalStream { schema, rows, report } = stream;
+        let HistoricalStream { schema, deprecations, rows, report } = stream;
         let rows = rows.map(|batch| batch.map_err(|error| status::of(&error))).boxed();
         let report = async move {
             let report = report.await;
@@ -56,7 +87,21 @@ impl Answer {
             reads_at(report.sequence, report.training_set);
             Ok(reports::json(&report)?.into())
         };
-        Self { schema, rows, report: Some(report.boxed()), bytes: 0 }
+        Self { schema, rows, report: Some(report.boxed()), bytes: 0, deprecations }
+    }
+
+    /// A recorded set as it is made again; its report is there after its last row.
+    pub fn replay(stream: ReplayStream) -> Self {
+        let ReplayStream { schema, rows, report } = stream;
+        let rows = rows.map(|batch| batch.map_err(|error| status::of(&error))).boxed();
+        let report = async move {
+            let replayed = report.await;
+            let Replayed { report, set } =
+                replayed.map_err(|error| status::internal("the replay has no report", error))?;
+            reads_at(set.sequence, set.training_set);
+            Ok(reports::json(&report)?.into())
+        };
+        Self { schema, rows, report: Some(report.boxed()), bytes: 0, deprecations: Vec::new() }
     }
 
     /// Holds memory for something beside the rows until the last of them is sent.

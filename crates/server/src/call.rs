@@ -284,16 +284,27 @@ fn fault(panic: &(dyn Any + Send)) -> Status {
     status::internal("the server met a fault of its own, and goes on; please report it", text)
 }
 
-/// How many rows a client says that its upload has. A client that fails between them may end its upload as one does that has sent
+/// When a client says how many rows its upload has. A client that fails between them may end its upload as one does that has sent
 /// all (pyarrow does, whatever the reason), and only the number tells.
-pub fn announced_rows(headers: &MetadataMap) -> Result<Option<u64>, Status> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// Before the first of them.
+    Rows(u64),
+    /// After the last, in a message of its own whose metadata is `{"rows": 3}`: it makes them as it goes.
+    Last,
+}
+
+pub fn announced_rows(headers: &MetadataMap) -> Result<Option<Announced>, Status> {
     let Some(text) = header(headers, ROWS)? else { return Ok(None) };
+    if text == "last" {
+        return Ok(Some(Announced::Last));
+    }
     let rows = text.parse().map_err(|_| {
         status::invalid(format!(
-            "the header `{ROWS}` is `{text}`, and must be the number of rows that are sent"
+            "the header `{ROWS}` is `{text}`, and must be the number of rows that are sent, or `last` where it comes after them"
         ))
     })?;
-    Ok(Some(rows))
+    Ok(Some(Announced::Rows(rows)))
 }
 
 /// What the run uses training sets for.

@@ -5,6 +5,7 @@
 
 mod actions;
 mod admission;
+pub mod alerts;
 mod answer;
 mod call;
 mod callers;

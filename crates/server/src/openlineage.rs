@@ -4,12 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use lineage::openlineage::Event;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Url};
 use serving::emission::{Emission, EmissionOptions, FileSink, Refusal, Sink};
 use serving::{Error, Kind, Result, Serving};
 
-use crate::outgoing::{self, causes};
+use crate::outgoing;
 
 /// Where consumers listen, where an address has no path.
 const ENDPOINT: &str = "/api/v1/lineage";
@@ -71,28 +70,16 @@ impl Sink for HttpSink {
     }
 
     async fn send(&mut self, event: &Event) -> Result<(), Refusal> {
-        let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
-        let answer = match request.body(event.json.clone()).send().await {
-            Ok(answer) => answer,
-            Err(error) => return Err(Refusal::NotNow { why: causes(&error.without_url()), after: None }),
-        };
-        let status = answer.status();
-        if status.is_success() {
-            // Read to its end, so that the connection serves the next event.
-            let _ = answer.bytes().await;
-            return Ok(());
-        }
-        let after =
-            answer.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
+        let request = self.client.post(self.url.clone());
+        let Some(answer) = outgoing::post(request, event.json.clone()).await? else { return Ok(()) };
+        let (status, after) = (answer.status(), outgoing::retry_after(&answer));
         let location = answer.headers().get("location").and_then(|location| location.to_str().ok());
         let redirected = location.map(|location| format!(", name {location} instead")).unwrap_or_default();
         let said: String = answer.text().await.unwrap_or_default().trim().chars().take(SHOWN).collect();
         let said = if said.is_empty() { said } else { format!(": {said}") };
         let why = format!("it answered {status}{redirected}{said}");
-        let passes = status.is_server_error()
-            || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        if passes {
-            return Err(Refusal::NotNow { why, after: after.map(Duration::from_secs) });
+        if outgoing::passes(status) {
+            return Err(Refusal::NotNow { why, after });
         }
         Err(Refusal::Never { why })
     }

@@ -6,7 +6,7 @@ use arrow_flight::PutResult;
 use arrow_flight::sql::{Command, CommandStatementIngest, DoPutUpdateResult};
 use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
 use catalog::Author;
-use catalog::ingest::{Claim, Input, Report, Request, Rows as InputRows};
+use catalog::ingest::{Input, Report, Request, Rows as InputRows};
 use prost::Message;
 use serving::{GivenSpine, Serving, Spine, SpineReport};
 use tonic::{Code, Status};
@@ -37,8 +37,18 @@ pub async fn put(
         Wanted::Json(text) => match request::json("the command", text.as_bytes())? {
             Put::Ingest(ingest) => ingest,
             Put::Spine(_) => {
-                let report = keep(serving, upload, counted).await?;
+                let report = keep(serving, upload, author, counted).await?;
                 let result = PutResult { app_metadata: reports::json(&report)?.into() };
+                return Ok((result, Change::None));
+            }
+            Put::Mend(mended) => {
+                let Received { schema, batches, held } = upload.receive(counted, serving.memory()).await?;
+                let input = Input::Rows(InputRows::from_batches("rows", schema, batches));
+                let claim = mended.claim.map(Into::into);
+                let report = serving.mend(mended.batch, input, claim, author, Arc::new(|_| {})).await;
+                drop(held);
+                let report = report.map_err(|error| status::of(&error))?;
+                let result = PutResult { app_metadata: reports::json(&reports::ingest(&report))?.into() };
                 return Ok((result, Change::None));
             }
             Put::Stream(_) => {
@@ -58,15 +68,20 @@ pub async fn put(
     Ok((PutResult { app_metadata: reports::json(&reports::ingest(&report))?.into() }, Change::None))
 }
 
-async fn keep(serving: &Serving, upload: Upload, counted: &Rows) -> Result<SpineReport, Status> {
+async fn keep(
+    serving: &Serving,
+    upload: Upload,
+    author: &Author,
+    counted: &Rows,
+) -> Result<SpineReport, Status> {
     let memory = serving.memory();
     let report = match upload.receive_up_to(exchange::in_memory(memory), counted, memory).await? {
         UpTo::All(Received { schema, batches, held }) => {
-            let report = serving.ingest_spine(Spine { schema, batches }).await;
+            let report = serving.ingest_spine(Spine { schema, batches }, author).await;
             drop(held);
             report
         }
-        UpTo::More(rest) => serving.ingest_spine(GivenSpine::Streamed(rest.into_stream())).await,
+        UpTo::More(rest) => serving.ingest_spine(GivenSpine::Streamed(rest.into_stream()), author).await,
     };
     report.map_err(|error| status::of(&error))
 }
@@ -83,10 +98,7 @@ async fn take(
     let mut request =
         Request::new(ingest.view, Input::Rows(InputRows::from_batches("rows", schema, batches)));
     request.key = ingest.key;
-    request.claim = ingest.claim.map(|claim| match claim {
-        request::Claim::BackFill => Claim::BackFill,
-        request::Claim::Correction => Claim::Correction,
-    });
+    request.claim = ingest.claim.map(Into::into);
     let mut author = author.clone();
     author.steps = ingest.steps;
     let report = serving.ingest(request, &author, Arc::new(|_| {})).await;
@@ -109,7 +121,7 @@ async fn flight_sql(
         }
         Command::CommandStatementIngest(command) if command.temporary => {
             let name = temporary(&command, session)?;
-            let SpineReport { spine, rows, .. } = keep(serving, upload, counted).await?;
+            let SpineReport { spine, rows, .. } = keep(serving, upload, author, counted).await?;
             change = Change::Set(session.clone().with_table(name, spine)?);
             let record_count = i64::try_from(rows).unwrap_or(i64::MAX);
             DoPutUpdateResult { record_count }.encode_to_vec()

@@ -37,6 +37,7 @@ pub fn ingest(report: &Report) -> Value {
         "examples": report.examples,
         "judged": report.judged,
         "quarantined": report.quarantined,
+        "mended": report.mended,
     })
 }
 
@@ -50,11 +51,22 @@ pub fn plan(plan: &Plan, sequence: Option<Sequence>) -> Value {
                 "project": planned.project,
                 "name": planned.name,
                 "action": action(&planned.action),
+                "effect": planned.effect(),
+                "services": match &planned.action {
+                    Action::NextVersion { services, .. } => services.as_slice(),
+                    _ => &[],
+                },
+                "felt_by": planned.felt_by,
                 "text": planned.to_string(),
             })
         })
         .collect();
-    json!({ "changes": changes, "sequence": sequence })
+    json!({
+        "changes": changes,
+        "effect": plan.effect(),
+        "digest": plan.digest,
+        "sequence": sequence,
+    })
 }
 
 /// `reconciliation` and `mlflow` are of the last passes of this process, and null before the first.

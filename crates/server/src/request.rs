@@ -3,7 +3,7 @@
 use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::sql::{Any, Command};
-use feature::TrainingSetId;
+use feature::{BatchId, TrainingSetId};
 use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -64,8 +64,18 @@ pub enum Put {
     Ingest(Ingest),
     /// A spine, to be asked for by its digest.
     Spine(KeptSpine),
+    /// Rejected rows of a batch, mended.
+    Mend(Mend),
     /// Parts of a producer, each committed and acknowledged, until the client ends.
     Stream(StreamOf),
+}
+
+/// Whose rejected rows were mended.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mend {
+    pub batch: BatchId,
+    pub claim: Option<Claim>,
 }
 
 /// A producer's stream into a view.
@@ -96,6 +106,15 @@ pub struct Ingest {
 pub enum Claim {
     BackFill,
     Correction,
+}
+
+impl From<Claim> for catalog::ingest::Claim {
+    fn from(claim: Claim) -> Self {
+        match claim {
+            Claim::BackFill => Self::BackFill,
+            Claim::Correction => Self::Correction,
+        }
+    }
 }
 
 /// A command in JSON that rows are exchanged by.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use catalog::Author;
+use feature::quality::Verdict;
 use futures::Stream;
-use serving::{CompactRequest, Memory, Serving, SweepRequest};
+use serving::{CompactRequest, Due, Memory, RetainRequest, Serving, SweepRequest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -30,6 +31,8 @@ const HEADER_BYTES: u32 = 16 << 10;
 const CALLS_PER_CONNECTION: u32 = 256;
 /// How often the reads that were answered go to the log.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked whether the date of a deprecation has come.
+const ADVANCE_EVERY: Duration = Duration::from_secs(60);
 /// Problems of a pass that are logged one by one; `lineament reconcile` shows all.
 const LOGGED: usize = 20;
 /// How often a connection that is silent is asked whether its client is still there, and how long it has to say so. One that
@@ -61,8 +64,10 @@ pub struct ServeOptions {
     pub reconcile_every: Option<Duration>,
     /// How often small files are merged where that is worth it; never, for none.
     pub compact_every: Option<Duration>,
-    /// How often what nobody needs is deleted; never, for none.
+    /// How often rows that their views keep no longer are let go, and what nobody needs is deleted; never, for none.
     pub sweep_every: Option<Duration>,
+    /// How often what was sampled is compared with its baselines; never, for none, and then nothing is sampled.
+    pub sample_every: Option<Duration>,
     /// How many queries may run and wait.
     pub admission: AdmissionLimits,
     /// Where metrics and health are asked for; nowhere where there is none.
@@ -149,6 +154,13 @@ impl Server {
         let sweeping = (serving.clone(), author.clone());
         let sweeper =
             options.sweep_every.map(|every| tokio::spawn(sweep_now_and_then(sweeping.0, sweeping.1, every)));
+        let judging = (serving.clone(), author.clone());
+        let judge = options.sample_every.map(|every| {
+            serving.begin_sampling();
+            let stop = Arc::new(Notify::new());
+            (tokio::spawn(judge_now_and_then(judging.0, judging.1, every, stop.clone())), stop)
+        });
+        let advancing = tokio::spawn(advance_now_and_then(serving.clone(), author.clone()));
         let flight =
             Flight::new(serving.clone(), author.clone(), access.seals, admission.clone(), metrics.clone());
         let flight = FlightServiceServer::new(flight).max_decoding_message_size(MESSAGE_BYTES);
@@ -211,6 +223,18 @@ impl Server {
         if let Some(sweeper) = sweeper {
             sweeper.abort();
         }
+        if let Some((judge, stop)) = judge {
+            // As a flush: cut off, it would forget what it holds.
+            stop.notify_one();
+            if let Err(error) = judge.await {
+                tracing::warn!(%error, "the task that compares samples failed");
+            }
+            if let Err(error) = serving.judge_samples(Due::All, &author).await {
+                tracing::warn!(%error, "what was sampled last was not compared");
+            }
+        }
+        // What is due and was not said is said by the next.
+        advancing.abort();
         // A flush that runs must end by itself: cut off, it would forget the reads that it holds.
         last_flush.notify_one();
         if let Err(error) = flusher.await {
@@ -304,6 +328,20 @@ async fn sweep_now_and_then(serving: Serving, author: Author, every: Duration) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        match serving.retain(&RetainRequest::default(), &author).await {
+            Ok(report) => {
+                for view in report.views.iter().filter(|view| view.rows > 0) {
+                    let (version, before) = (&view.version, view.before.to_string());
+                    tracing::info!(
+                        version,
+                        before,
+                        rows = view.rows,
+                        "rows are kept no longer, and do not count"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "old rows could not be let go; it is tried again"),
+        }
         match serving.sweep(&SweepRequest::default(), &author).await {
             Ok(report) => {
                 let (objects, bytes) = report.total();
@@ -313,6 +351,49 @@ async fn sweep_now_and_then(serving: Serving, author: Author, every: Duration) {
                 }
             }
             Err(error) => tracing::warn!(%error, "the store could not be swept; it is tried again"),
+        }
+    }
+}
+
+async fn judge_now_and_then(serving: Serving, author: Author, every: Duration, stop: Arc<Notify>) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.notified() => return,
+        }
+        match serving.judge_samples(Due::Enough, &author).await {
+            Ok(samples) => {
+                for sample in samples.iter().filter(|sample| sample.judged.verdict != Verdict::Pass) {
+                    let (id, of, verdict) = (sample.sample, sample.of.name(), sample.judged.verdict.name());
+                    tracing::warn!(sample = %id, version = %sample.version, of, verdict, "what passes by is not as the baseline is");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "what was sampled could not be compared; it is tried again"),
+        }
+    }
+}
+
+/// Takes the steps of deprecations whose dates have come.
+async fn advance_now_and_then(serving: Serving, author: Author) {
+    let mut ticks = tokio::time::interval(ADVANCE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match serving.advance_deprecations(None, &author).await {
+            Ok(report) => {
+                for taken in &report.taken {
+                    tracing::info!(of = %taken.of, sequence = taken.sequence.0, "deprecated: {} now", taken.step);
+                }
+                for put_off in &report.put_off {
+                    let deployments = put_off.deployments.join(", ");
+                    tracing::warn!(of = %put_off.of, due = %put_off.due, %deployments, "not withdrawn: it is in use");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "deprecations that are due could not be advanced; it is tried again")
+            }
         }
     }
 }

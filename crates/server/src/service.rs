@@ -13,11 +13,12 @@ use catalog::Author;
 use feature::Name;
 use futures::{Stream, StreamExt};
 use serving::{Query, Serving};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::actions;
 use crate::admission::{Admission, action_is_work, ticket_is_work};
-use crate::answer::Answer;
+use crate::answer::{Answer, DEPRECATED};
 use crate::call::{Call, Rows, announced_rows, reads_at};
 use crate::callers::Caller;
 use crate::endpoints::Planned;
@@ -123,13 +124,10 @@ impl Flight {
             Wanted::Json(text) => match request::json("the ticket", text.as_bytes())? {
                 request::Ticket::Sql(text) => request::sql(text)?,
                 request::Ticket::TrainingSet(id) => {
-                    let (report, set) =
-                        self.serving.replay(id, author).await.map_err(|error| status::of(&error))?;
-                    let then = "its rows are not given; the action `lineament.replay` reports on it";
-                    report.require_equal(then).map_err(|error| status::of(&error))?;
-                    reads_at(set.report.sequence, Some(id));
-                    let held = Arc::new(self.serving.memory().reserve("training set"));
-                    return Answer::batches(set.schema, set.batches).holding(held)?.with_report(&report);
+                    let then =
+                        "the rest of its rows is not given; the action `lineament.replay` reports on it";
+                    let replay = self.serving.replay_stream(id, then, author).await;
+                    return Ok(Answer::replay(replay.map_err(|error| status::of(&error))?));
                 }
                 request::Ticket::Stretch(request::Stretch { training_set, from, until }) => {
                     let stretch = self.serving.stretch(training_set, from..until, author).await;
@@ -187,6 +185,14 @@ impl Flight {
         }
         Ok(flights)
     }
+}
+
+/// An answer that names in a header what of it is deprecated.
+fn with_deprecated<T>(mut response: Response<T>, deprecated: Option<MetadataValue<Ascii>>) -> Response<T> {
+    if let Some(names) = deprecated {
+        response.metadata_mut().insert(DEPRECATED, names);
+    }
+    response
 }
 
 #[tonic::async_trait]
@@ -272,15 +278,17 @@ impl FlightService for Flight {
         // One that does not open is refused in its turn, as the call that it is.
         let is_work = opened.as_ref().map_or(true, |opened| ticket_is_work(opened));
         let call = call.admitted(&self.admission, is_work).await?;
+        let mut deprecated = None;
         let rows = call
             .stream(async |author: &Author, counted: &Rows| {
                 let running = self.running.begin(&author.principal, &ticket);
                 let opened = opened?;
                 let answer = running.or_stopped(self.rows(&opened, author, &session)).await?;
+                deprecated = answer.deprecated();
                 Ok(running.until_stopped(answer.encode(counted.clone())))
             })
             .await?;
-        Ok(Response::new(rows))
+        Ok(with_deprecated(Response::new(rows), deprecated))
     }
 
     async fn do_put(
@@ -329,13 +337,16 @@ impl FlightService for Flight {
         let announced = announced_rows(request.metadata())?;
         let messages = request.into_inner();
         let call = call.admitted(&self.admission, true).await?;
+        let mut deprecated = None;
         let rows = call
             .stream(async |author: &Author, counted: &Rows| {
                 let upload = Upload::begin(messages, announced).await?;
-                Ok(exchange(&self.serving, upload, author, counted).await?.encode(counted.clone()))
+                let answer = exchange(&self.serving, upload, author, counted).await?;
+                deprecated = answer.deprecated();
+                Ok(answer.encode(counted.clone()))
             })
             .await?;
-        Ok(Response::new(rows))
+        Ok(with_deprecated(Response::new(rows), deprecated))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {

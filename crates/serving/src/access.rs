@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use catalog::state::{AppliedPolicies, ViewVersion};
-use catalog::{Author, State, policies};
+use catalog::{Author, Catalog, State, policies};
 use datafusion::common::DataFusionError;
 use engine::access::{Denied, Guard, Guards};
 use engine::{Session, Snapshot};
@@ -42,8 +42,8 @@ struct Decided {
 
 /// Policies that are ready to decide.
 #[derive(Clone, Debug)]
-struct InForce {
-    policies: Arc<dyn Policies>,
+pub(crate) struct InForce {
+    pub policies: Arc<dyn Policies>,
     key: MaskKey,
 }
 
@@ -64,6 +64,24 @@ impl Governance {
     fn known(&self, number: u32) -> Option<InForce> {
         let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         compiled.as_ref().filter(|(known, _)| *known == number).map(|(_, in_force)| in_force.clone())
+    }
+
+    /// Policies, compiled unless they are at hand.
+    pub async fn in_force(&self, catalog: &Catalog, applied: &AppliedPolicies) -> Result<InForce> {
+        let number = applied.record.number;
+        if let Some(known) = self.known(number) {
+            return Ok(known);
+        }
+        let compiled = self.language()?.compile(&applied.record.files).map_err(|why| {
+            Error::new(Kind::Forbidden, format!("nothing is shown: policies@{number} cannot be read: {why}"))
+        })?;
+        let in_force = InForce { policies: compiled, key: policies::mask_key(catalog, applied).await? };
+        let mut known = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of earlier times are asked for seldom.
+        if known.as_ref().is_none_or(|(kept, _)| *kept < number) {
+            *known = Some((number, in_force.clone()));
+        }
+        Ok(in_force)
     }
 }
 
@@ -94,8 +112,8 @@ impl Access {
         if decision.allowed {
             return Ok(());
         }
-        Err(Error::new(
-            Kind::Forbidden,
+        Err(Error::denial(
+            resource.to_string(),
             format!(
                 "`{}` may not {action} `{resource}`: {}; ask whoever governs the store",
                 self.asker.principal,
@@ -108,12 +126,15 @@ impl Access {
         let view = &version.definition;
         let of_view = self.decide(Action::Read, Resource::View(view));
         if !of_view.allowed {
-            return Err(Denied(format!(
-                "`{}` may not be read by `{}`: {}; ask whoever governs the store",
-                version.label(),
-                self.asker.principal,
-                of_view.denied_by()
-            )));
+            return Err(Denied::version(
+                version,
+                format!(
+                    "`{}` may not be read by `{}`: {}; ask whoever governs the store",
+                    version.label(),
+                    self.asker.principal,
+                    of_view.denied_by()
+                ),
+            ));
         }
         let mut rows = of_view.rows;
         let (mut denied, mut masks) = (BTreeMap::new(), BTreeMap::new());
@@ -128,18 +149,10 @@ impl Access {
         rows.sort();
         rows.dedup_by(|one, other| one.sql == other.sql);
         let guard = Guard::new(version, denied, masks, Some(self.in_force.key), &rows);
-        let guard = guard.map_err(|error| denied_of(&error))?;
+        let guard = guard.map_err(|error| {
+            Denied::of(&error).cloned().unwrap_or_else(|| Denied::version(version, error.strip_backtrace()))
+        })?;
         Ok((!guard.is_open()).then(|| Arc::new(guard)))
-    }
-}
-
-fn denied_of(error: &DataFusionError) -> Denied {
-    match error {
-        DataFusionError::External(cause) => match cause.downcast_ref::<Denied>() {
-            Some(denied) => denied.clone(),
-            None => Denied(cause.to_string()),
-        },
-        other => Denied(other.strip_backtrace()),
     }
 }
 
@@ -158,6 +171,10 @@ impl Guards for Access {
         kept.insert(key, Decided { described: version.definition.clone(), guard: decided.clone() });
         decided.map_err(Into::into)
     }
+
+    fn is_asker(&self, principal: &str) -> bool {
+        self.asker.principal == principal
+    }
 }
 
 /// What a recorded set was shown of its views.
@@ -175,11 +192,16 @@ impl Guards for AsRecorded {
         let mut masks = BTreeMap::new();
         for (name, mask) in &view.masks {
             let place = version.definition.features.iter().position(|known| known.name.as_str() == name);
-            let mask = mask.parse::<Mask>().map_err(|error| Denied(error.to_string()))?;
+            let mask = mask.parse::<Mask>().map_err(|error| Denied::version(version, error.to_string()))?;
             masks.extend(place.map(|place| (place, mask)));
         }
         let guard = Guard::new(version, BTreeMap::new(), masks, self.key, &filters_of(view))?;
         Ok(Some(Arc::new(guard)))
+    }
+
+    /// No system view is asked of what was recorded.
+    fn is_asker(&self, _: &str) -> bool {
+        false
     }
 }
 
@@ -191,30 +213,16 @@ fn filters_of(view: &ViewPolicy) -> Vec<RowFilter> {
 impl Serving {
     /// The same store with a language for its policies. Without one a store that has policies shows nothing.
     pub fn with_policies(self, language: Arc<dyn PolicyLanguage>) -> Self {
-        Self { governance: Arc::new(Governance::new(language)), ..self }
+        let governance = Arc::new(Governance::new(language));
+        Self { engine: self.engine.with_access(governance.clone()), governance, ..self }
     }
 
     /// What an author may do as the store is now; none where nothing is governed.
     pub(crate) async fn access(&self, state: &State, author: &Author) -> Result<Option<Arc<Access>>> {
         let Some(applied) = state.policies().in_force(state.head.sequence) else { return Ok(None) };
-        let in_force = self.in_force(applied).await?;
+        let in_force = self.governance.in_force(self.catalog(), applied).await?;
         let (asker, applied, governance) = (author.asker(), applied.clone(), self.governance.clone());
         Ok(Some(Arc::new(Access { asker, applied, in_force, governance })))
-    }
-
-    async fn in_force(&self, applied: &AppliedPolicies) -> Result<InForce> {
-        let number = applied.record.number;
-        if let Some(known) = self.governance.known(number) {
-            return Ok(known);
-        }
-        let compiled = self.governance.language()?.compile(&applied.record.files).map_err(|why| {
-            Error::new(Kind::Forbidden, format!("nothing is shown: policies@{number} cannot be read: {why}"))
-        })?;
-        let in_force =
-            InForce { policies: compiled, key: policies::mask_key(self.catalog(), applied).await? };
-        let mut known = self.governance.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some((number, in_force.clone()));
-        Ok(in_force)
     }
 
     /// The policies that were in force at a sequence, ready to decide; none where nothing was governed.
@@ -224,7 +232,8 @@ impl Serving {
         at: Sequence,
     ) -> Result<Option<(AppliedPolicies, Arc<dyn Policies>)>> {
         let Some(applied) = state.policies().in_force(at) else { return Ok(None) };
-        Ok(Some((applied.clone(), self.in_force(applied).await?.policies)))
+        let in_force = self.governance.in_force(self.catalog(), applied).await?;
+        Ok(Some((applied.clone(), in_force.policies)))
     }
 
     /// A snapshot that shows what an author may see. The policies are those of now, however old the snapshot.
@@ -270,8 +279,8 @@ impl Serving {
         let Some(access) = self.access(state, author).await? else { return Ok(()) };
         match access.of(version)? {
             None => Ok(()),
-            Some(_) => Err(Error::new(
-                Kind::Forbidden,
+            Some(_) => Err(Error::denial(
+                format!("{}.*", version.label()),
                 format!(
                     "{what} needs all of `{}`, and policies@{} keep some of it from `{}`; have it done by somebody who may read it whole",
                     version.label(),
@@ -280,6 +289,21 @@ impl Serving {
                 ),
             )),
         }
+    }
+
+    /// What leaves the store whole, the statements of reads among it, is for who may read all that there is.
+    ///
+    /// # Errors
+    /// `Forbidden` names the first version of which something is kept from an author.
+    pub async fn require_everything(&self, author: &Author, what: &str) -> Result<()> {
+        let state = self.catalog().refresh().await?;
+        self.on_record(author, Action::Read, None, || what.to_owned(), async {
+            for version in state.views() {
+                self.require_whole(&state, author, version, what).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// What a session kept from its asker, for the manifest of a training set; none where nothing is governed.
@@ -350,8 +374,8 @@ impl Serving {
             let shown = recorded.iter().find(|view| view.version == reference.version);
             let less = less_of(&guard, version, &reference.feature, shown);
             if let Some(less) = less {
-                return Err(Error::new(
-                    Kind::Forbidden,
+                return Err(Error::denial(
+                    reference.resolved.as_str(),
                     format!(
                         "the training set {} shows more of `{}.{}` than `{}` may see ({less}), and with less it would be another set; ask whoever governs the store",
                         manifest.id,

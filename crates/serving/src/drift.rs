@@ -1,9 +1,12 @@
 //! A batch measured against any baseline, from profiles alone. Nothing is written.
 
+use catalog::Author;
 use catalog::state::{Batch, State, ViewVersion};
+use engine::access::Sights;
 use feature::definition::{Baseline, Quality};
 use feature::name::split_project;
-use feature::quality::{self, Taken};
+use feature::policy::Action;
+use feature::quality::{self, Judging, Taken};
 use feature::{BatchId, Sequence};
 use serde::Serialize;
 use std::sync::Arc;
@@ -50,14 +53,32 @@ impl Serving {
     /// Measures a batch against a baseline: batches before it, in the order of the log, and never itself.
     ///
     /// # Errors
-    /// `NotFound` for a view or batch that is not there, and for a batch of a program that made no profiles.
-    pub async fn drift(&self, request: &DriftRequest) -> Result<DriftReport> {
-        let state = self.catalog().refresh().await?;
+    /// `NotFound` for a view or batch that is not there, and for a batch of a program that made no profiles; `Forbidden` for who may not
+    /// see all rows of the view. Of features that are masked or denied nothing is told.
+    pub async fn drift(&self, request: &DriftRequest, author: &Author) -> Result<DriftReport> {
+        let words = || format!("drift {}", request.view);
+        self.on_record(author, Action::Read, None, words, self.measured(request, author)).await
+    }
+
+    async fn measured(&self, request: &DriftRequest, author: &Author) -> Result<DriftReport> {
+        let snapshot = self.snapshot_for(None, author).await?;
+        let state = snapshot.state.clone();
         let (project, name) = split_project(&request.view);
         let head = state.head.sequence;
         let version = state.view(project, name, None, head);
         let version =
             version.ok_or_else(|| not_found(format!("there is no feature view `{}`", request.view)))?;
+        let sight = Sights::of_snapshot(&snapshot).of(version);
+        if !sight.counts() {
+            return Err(Error::denial(
+                format!("{}.*", version.label()),
+                format!(
+                    "how far the batches of `{}` drift is told to who may see all of its rows, and policies keep some from `{}`; ask whoever governs the store",
+                    version.label(),
+                    author.principal
+                ),
+            ));
+        }
         let batch = batch_of(&state, version, request)?;
         let profile = catalog::quality::profile(self.catalog(), &batch).await?.ok_or_else(|| {
             not_found(format!("batch {} was written by a program that made no profiles", batch.record.batch))
@@ -73,17 +94,27 @@ impl Serving {
         let compared: Vec<_> =
             compared.into_iter().filter(|(id, _)| *id != batch.record.batch).map(|(_, own)| own).collect();
         let now = batch.by.committed_at;
-        let taken = quality::measures_of(&Quality { baseline: None, ..rules }, &profile, &compared, now)
-            .map_err(|error| {
-                Error::new(Kind::Internal, format!("the profiles do not fit each other: {error}"))
-            })?;
+        let taken = quality::measures_of(
+            &Quality { baseline: None, ..rules },
+            Judging::Batch,
+            &profile,
+            &compared,
+            now,
+        )
+        .map_err(|error| {
+            Error::new(Kind::Internal, format!("the profiles do not fit each other: {error}"))
+        })?;
         Ok(DriftReport {
             version: version.label(),
             batch: batch.record.batch,
             rows: profile.rows,
             baseline_batches: compared.len() as u64,
             baseline_rows: compared.iter().map(|profile| profile.rows).sum(),
-            measures: taken.into_iter().map(measured).collect(),
+            measures: taken
+                .into_iter()
+                .filter(|taken| taken.feature.as_deref().is_none_or(|feature| sight.shows(feature)))
+                .map(measured)
+                .collect(),
         })
     }
 }

@@ -31,11 +31,22 @@ pub enum Kind {
 pub struct Error {
     kind: Kind,
     message: String,
+    denied: Option<Box<str>>,
 }
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), denied: None }
+    }
+
+    /// What policies keep from whoever asks; `asked` is what was asked for.
+    pub(crate) fn denial(asked: impl Into<Box<str>>, message: impl Into<String>) -> Self {
+        Self { kind: Kind::Forbidden, message: message.into(), denied: Some(asked.into()) }
+    }
+
+    /// What was asked for, where policies denied it: `weather@1.temp`, `weather@1.*`.
+    pub(crate) fn denied(&self) -> Option<&str> {
+        self.denied.as_deref()
     }
 
     pub fn kind(&self) -> Kind {
@@ -102,11 +113,14 @@ impl From<DataFusionError> for Error {
                     return known.into();
                 }
                 if let Some(denied) = cause.downcast_ref::<engine::access::Denied>() {
-                    return Self::new(Kind::Forbidden, denied.to_string());
+                    return Self::denial(denied.asked.as_str(), denied.to_string());
                 }
                 // What befell rows on their way in.
                 if let Some(known) = cause.downcast_ref::<Self>() {
-                    return Self::new(known.kind, known.message.clone());
+                    return Self {
+                        denied: known.denied.clone(),
+                        ..Self::new(known.kind, known.message.clone())
+                    };
                 }
                 if let Some(over) = cause.downcast_ref::<OverSpillLimit>() {
                     return Self::spilled(over);

@@ -15,6 +15,7 @@ use datafusion::common::DataFusionError;
 use engine::point_in_time::{CandidateRow, Cut, NullReason, candidates, cast_key};
 use engine::{KeyFile, Snapshot};
 use feature::name::nearest;
+use feature::policy::Action;
 use feature::{Reference, Sequence, Timestamp, TrainingSetId};
 use serde::{Deserialize, Serialize};
 
@@ -181,10 +182,20 @@ impl Serving {
     /// Explains one cell of a recorded training set.
     ///
     /// # Errors
-    /// An id, row or column that there is not.
+    /// An id, row or column that there is not; `Forbidden` where the author may see less than the set shows, as its spine is shown too.
     pub async fn explain(&self, request: ExplainRequest, author: &Author) -> Result<Explanation> {
+        let words = format!(
+            "explain: training set {}, row {}, {}",
+            request.training_set, request.row, request.column
+        );
+        let answer = self.explained_cell(request, author);
+        self.on_record(author, Action::Read, Some(ReadKind::Explain), || words, answer).await
+    }
+
+    async fn explained_cell(&self, request: ExplainRequest, author: &Author) -> Result<Explanation> {
         let started = Instant::now();
         let manifest = self.manifest(request.training_set).await?;
+        self.require_as_recorded(&manifest, author).await?;
         let Some(reference) = manifest.references.iter().find(|known| known.output == request.column) else {
             return Err(self.unknown_column(&request, &manifest));
         };
@@ -260,6 +271,12 @@ impl Serving {
     /// # Errors
     /// A feature, key or sequence that there is not; a key that is not one of the entity's, or lacks a part.
     pub async fn explain_value(&self, request: ExplainValueRequest, author: &Author) -> Result<Explanation> {
+        let words = format!("explain: {} at {}", request.feature, request.at);
+        let answer = self.explained_value(request, author);
+        self.on_record(author, Action::Read, Some(ReadKind::Explain), || words, answer).await
+    }
+
+    async fn explained_value(&self, request: ExplainValueRequest, author: &Author) -> Result<Explanation> {
         let started = Instant::now();
         let newest = self.snapshot_for(None, author).await?;
         let sequence = request.sequence.unwrap_or(newest.sequence);
@@ -399,7 +416,13 @@ impl Serving {
         for ((name, part), declared) in asked.key.iter().zip(asked.version.keys()) {
             key.push(cast_key(name, part, &declared.data_type.arrow())?);
         }
+        let (state, at) = (&newest.state, asked.judgement.sequence);
+        if let Some(gone) = state.gone_of(&asked.version, at) {
+            return Err(catalog::Error::gone(&asked.version, at, gone).into());
+        }
         let mut opened = Opened::default();
+        opened.known.since = state.expiry().before(asked.version.view, at);
+        opened.known.since_now = state.expiry().before(asked.version.view, newest.sequence);
         // Null, or what no key of the entity can be: no file has it.
         if key.iter().any(|part| part.is_null(0)) {
             return Ok(opened);
@@ -410,7 +433,7 @@ impl Serving {
             opened.open(newest, asked, files).await?;
             return Ok(opened);
         }
-        let mut near = Nearest::of(files, &newest.state, &asked.judgement);
+        let mut near = Nearest::of(files, &newest.state, &asked.judgement, opened.known.since);
         while let Some(next) = near.next_past(&opened, &asked.judgement) {
             opened.open(newest, asked, next).await?;
         }
@@ -562,7 +585,7 @@ struct Nearest {
 }
 
 impl Nearest {
-    fn of(files: Vec<KeyFile>, state: &State, judgement: &Judgement) -> Self {
+    fn of(files: Vec<KeyFile>, state: &State, judgement: &Judgement, since: Option<Timestamp>) -> Self {
         let at = judgement.at.map_or(i64::MIN, Timestamp::micros);
         let mut near = Self { past: Vec::new(), later: Vec::new(), others: Vec::new(), at };
         for file in files {
@@ -571,7 +594,8 @@ impl Nearest {
                     && state.counts_at(batch, judgement.sequence)
                     && state.batch(batch.record.batch).is_some()
             };
-            if !file.counts || !file.file.batches().iter().any(wins) {
+            let too_old = since.is_some_and(|since| greatest(&file) < since.micros());
+            if !file.counts || too_old || !file.file.batches().iter().any(wins) {
                 near.others.push(file);
             } else if least(&file) <= at {
                 near.past.push(file);

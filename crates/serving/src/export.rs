@@ -14,14 +14,14 @@ use parquet::arrow::arrow_writer::{
 };
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Kind, Result};
 
 /// Rows of a row group: enough for dictionaries to pay, and few enough that two of them fit beside what made them.
-const ROW_GROUP_ROWS: usize = 1 << 18;
+pub(crate) const ROW_GROUP_ROWS: usize = 1 << 18;
 
 /// Writes rows to a file that any reader of Parquet can read, compressed by Zstandard. Gives the number of rows.
 ///
@@ -32,10 +32,7 @@ pub async fn write_parquet<W: Write + Send>(
     mut rows: impl Stream<Item = Result<RecordBatch>> + Unpin,
     file: W,
 ) -> Result<u64> {
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_created_by("lineament".to_owned())
-        .build();
+    let mut properties = properties().build();
     add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
     let properties = Arc::new(properties);
     let described = ArrowSchemaConverter::new().convert(&schema).map_err(wrong)?;
@@ -73,6 +70,13 @@ pub async fn write_parquet<W: Write + Send>(
             return Ok(written);
         }
     }
+}
+
+/// How files for others are written.
+pub(crate) fn properties() -> WriterPropertiesBuilder {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_created_by("lineament".to_owned())
 }
 
 /// A row group on its way, a task a column.

@@ -1,12 +1,11 @@
-//! A recorded training set as a folder of Parquet files: rebuilt as a replay does, written a file at a time,
+//! A recorded training set as Parquet files in a folder or a bucket: rebuilt as a replay does, written a file at a time,
 //! read back, proved.
 //!
-//! A file has its name only when it is whole, so an export that was cut goes on where it stopped. What is in
-//! the folder in the end is what was recorded: all of it is read back and digested.
+//! A file has its name only when it is whole, so an export that was cut goes on where it stopped. What is
+//! there in the end is what was recorded: all of it is read back and digested.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -14,24 +13,24 @@ use arrow::datatypes::{Schema, SchemaRef};
 use catalog::Author;
 use feature::TrainingSetId;
 use feature::digest::{HashAlgorithm, TableDigest};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
+use crate::digesting::Digesting;
 use crate::error::{Error, Kind, Result};
-use crate::export::write_parquet;
+use crate::export_to::ExportTo;
+use crate::replay::ReplayStream;
 use crate::retrieve::Serving;
 
 /// Where a file's schema says of which set it is, and which of the set's rows comes first in it.
 const TRAINING_SET: &str = "lineament.training_set";
 const FIRST_ROW: &str = "lineament.first_row";
-/// The ending of a file that is being written.
-const UNFINISHED: &str = ".unfinished";
 
 /// What an export did.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportReport {
     pub training_set: TrainingSetId,
-    /// Of what was recorded, and of what the folder holds: they are equal.
+    /// Of what was recorded, and of what the files hold: they are equal.
     pub digest: String,
     pub rows: u64,
     pub files: u64,
@@ -40,55 +39,65 @@ pub struct ExportReport {
 }
 
 impl Serving {
-    /// Writes a training set into a folder, `part-00000.parquet` and so on, each with `rows_per_file` rows
+    /// Writes a training set into a folder or bucket, `part-00000.parquet` and so on, each with `rows_per_file` rows
     /// but the last. Files of the same set that are there already are kept. `progress` is told how many rows
     /// are done.
     ///
     /// # Errors
-    /// A set that is not known or cannot be rebuilt; a folder that holds other Parquet files or cannot be
+    /// A set that is not known or cannot be rebuilt; a place that holds other Parquet files or cannot be
     /// written; `Damaged` where what is read back is not what was recorded.
     pub async fn export(
         &self,
         id: TrainingSetId,
-        folder: &Path,
+        to: &ExportTo,
         rows_per_file: usize,
         author: &Author,
         progress: impl Fn(u64, u64) + Send,
     ) -> Result<ExportReport> {
         let rows_per_file = rows_per_file.max(1);
-        let (replayed, set) = self.replay(id, author).await?;
-        replayed.require_equal(format_args!("it is not exported; `lineament replay {id}` reports on it"))?;
-        let total = usize::try_from(replayed.rows).unwrap_or(usize::MAX);
+        let manifest = self.manifest(id).await?;
+        self.require_as_recorded(&manifest, author).await?;
+        let total = usize::try_from(manifest.rows).unwrap_or(usize::MAX);
         let count = total.div_ceil(rows_per_file).max(1);
-        fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
-        refuse_strangers(folder, count)?;
-        let mut kept = 0;
-        let mut paths = Vec::with_capacity(count);
+        to.prepare()?;
+        refuse_strangers(to, count).await?;
+        let mut parts = Vec::with_capacity(count);
         for number in 0..count {
             let first = number * rows_per_file;
             let rows = rows_per_file.min(total - first);
-            let path = folder.join(file_name(number));
-            if is_there(&path, id, first, rows)? {
-                kept += 1;
-            } else {
-                let schema = marked(&set.schema, id, first);
-                write(&path, schema, slices(&set.batches, first, rows)).await?;
-            }
-            paths.push(path);
-            progress((first + rows) as u64, total as u64);
+            let name = file_name(number);
+            let there = is_there(to, &name, id, first, rows).await?;
+            parts.push(Part { name, first, rows, there });
         }
-        let algorithm = self.catalog().state().hash;
-        let schema = set.schema.clone();
-        drop(set);
-        let digest = tokio::task::spawn_blocking(move || digest_of(&paths, &schema, algorithm))
-            .await
-            .map_err(|error| Error::internal("digesting stopped", error))??;
+        let then = format!("it is not exported; `lineament replay {id}` reports on it");
+        let ReplayStream { schema, rows, report } = self.replay_stream(id, then, author).await?;
+        let mut rebuilt =
+            Rebuilt { rows, rest: None, done: 0, progress: move |done| progress(done, total as u64) };
+        for part in &parts {
+            let rows = rebuilt.next_rows(part.rows);
+            if part.there {
+                rows.try_for_each(async |_| Ok(())).await?;
+            } else {
+                let schema = marked(&schema, id, part.first);
+                let marked = rows.map(|batch| {
+                    let batch = batch?.with_schema(schema.clone());
+                    batch.map_err(|error| Error::internal("a batch cannot be marked", error))
+                });
+                to.write(&part.name, schema.clone(), marked).await?;
+            }
+        }
+        // The end of the rows, or why there is none.
+        rebuilt.next_rows(1).try_for_each(async |_| Ok(())).await?;
+        drop(rebuilt);
+        let replayed =
+            report.await.map_err(|error| Error::internal("the replay has no report", error))?.report;
+        let kept = parts.iter().filter(|part| part.there).count() as u64;
+        let digest = digest_of(to, &parts, &schema, self.catalog().state().hash).await?;
         if digest != replayed.digest {
             return Err(Error::new(
                 Kind::Damaged,
                 format!(
-                    "the files in `{}` hold {digest}, but the training set {id} is {}: a file was changed, or the disk is at fault; remove them and export again",
-                    folder.display(),
+                    "the files in `{to}` hold {digest}, but the training set {id} is {}: a file was changed, or the disk is at fault; remove them and export again",
                     replayed.digest
                 ),
             ));
@@ -97,23 +106,62 @@ impl Serving {
     }
 }
 
+/// A file of the export.
+struct Part {
+    name: String,
+    /// The first of its rows, and how many they are.
+    first: usize,
+    rows: usize,
+    /// Whether an earlier export wrote it.
+    there: bool,
+}
+
+/// The rows of the set as they are made again, to be cut into files.
+struct Rebuilt<P> {
+    rows: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
+    /// What is left of the batch that was cut last.
+    rest: Option<RecordBatch>,
+    done: u64,
+    progress: P,
+}
+
+impl<P: Fn(u64) + Send> Rebuilt<P> {
+    /// The next so many rows, or as many as there are.
+    fn next_rows(&mut self, count: usize) -> Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send + '_>> {
+        let rows = futures::stream::try_unfold((self, count), async |(rebuilt, left)| {
+            if left == 0 {
+                return Ok(None);
+            }
+            let batch = match rebuilt.rest.take() {
+                Some(rest) => Some(rest),
+                None => rebuilt.rows.try_next().await?,
+            };
+            let Some(batch) = batch else { return Ok(None) };
+            let rows = batch.num_rows().min(left);
+            if rows < batch.num_rows() {
+                rebuilt.rest = Some(batch.slice(rows, batch.num_rows() - rows));
+            }
+            rebuilt.done += rows as u64;
+            (rebuilt.progress)(rebuilt.done);
+            Ok(Some((batch.slice(0, rows), (rebuilt, left - rows))))
+        });
+        rows.boxed()
+    }
+}
+
 fn file_name(number: usize) -> String {
     format!("part-{number:05}.parquet")
 }
 
 /// Whoever reads the folder reads all Parquet files in it, so there must be no others.
-fn refuse_strangers(folder: &Path, count: usize) -> Result<()> {
-    let entries = fs::read_dir(folder).map_err(|error| unwritable(folder, &error))?;
+async fn refuse_strangers(to: &ExportTo, count: usize) -> Result<()> {
     let expected: HashSet<String> = (0..count).map(file_name).collect();
-    for entry in entries {
-        let name = entry.map_err(|error| unwritable(folder, &error))?.file_name();
-        let name = name.to_string_lossy();
-        if name.ends_with(".parquet") && !expected.contains(&*name) {
+    for name in to.names().await? {
+        if name.ends_with(".parquet") && !expected.contains(&name) {
             return Err(Error::new(
                 Kind::Invalid,
                 format!(
-                    "`{}` holds `{name}`, which is no part of this export; name an empty folder, or that of the same export with as many rows a file",
-                    folder.display()
+                    "`{to}` holds `{name}`, which is no part of this export; name an empty folder, or that of the same export with as many rows a file"
                 ),
             ));
         }
@@ -123,58 +171,29 @@ fn refuse_strangers(folder: &Path, count: usize) -> Result<()> {
 
 /// Whether a file is there and holds these rows of this set, by what it says itself. What it really holds is
 /// digested in the end.
-fn is_there(path: &Path, id: TrainingSetId, first: usize, rows: usize) -> Result<bool> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(unreadable(path, &error)),
-    };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(path, &error))?;
-    let said = reader.schema().metadata().clone();
+async fn is_there(to: &ExportTo, name: &str, id: TrainingSetId, first: usize, rows: usize) -> Result<bool> {
+    let Some((schema, counted)) = to.described(name).await? else { return Ok(false) };
+    let said = schema.metadata();
     let of = said.get(TRAINING_SET).map(String::as_str).unwrap_or_default();
+    let place = to.place(name);
     if of != id.to_string() {
-        return Err(Error::new(
-            Kind::Invalid,
-            format!(
-                "`{}` is {}, not of {id}; name another folder",
-                path.display(),
-                if of.is_empty() {
-                    "of no training set".to_owned()
-                } else {
-                    format!("of the training set {of}")
-                }
-            ),
-        ));
+        let what = match of {
+            "" => "of no training set".to_owned(),
+            of => format!("of the training set {of}"),
+        };
+        let why = format!("`{place}` is {what}, not of {id}; name another folder");
+        return Err(Error::new(Kind::Invalid, why));
     }
-    let counted = usize::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or_default();
     if said.get(FIRST_ROW).map(String::as_str) != Some(&first.to_string()) || counted != rows {
         return Err(Error::new(
             Kind::Invalid,
             format!(
-                "`{}` holds other rows of the training set than rows {first} to {}; export with as many rows a file as before, or into another folder",
-                path.display(),
+                "`{place}` holds other rows of the training set than rows {first} to {}; export with as many rows a file as before, or into another folder",
                 (first + rows).saturating_sub(1)
             ),
         ));
     }
     Ok(true)
-}
-
-async fn write(path: &Path, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
-    let unfinished = PathBuf::from(format!("{}{UNFINISHED}", path.display()));
-    let file = File::create(&unfinished).map_err(|error| unwritable(&unfinished, &error))?;
-    let again = file.try_clone().map_err(|error| unwritable(&unfinished, &error))?;
-    let rows = futures::stream::iter(batches.into_iter().map({
-        let schema = schema.clone();
-        move |batch| {
-            batch
-                .with_schema(schema.clone())
-                .map_err(|error| Error::internal("a batch cannot be marked", error))
-        }
-    }));
-    write_parquet(schema, rows, file).await?;
-    again.sync_all().map_err(|error| unwritable(&unfinished, &error))?;
-    fs::rename(&unfinished, path).map_err(|error| unwritable(path, &error))
 }
 
 fn marked(schema: &Schema, id: TrainingSetId, first: usize) -> SchemaRef {
@@ -184,47 +203,23 @@ fn marked(schema: &Schema, id: TrainingSetId, first: usize) -> SchemaRef {
     Arc::new(schema.clone().with_metadata(metadata))
 }
 
-/// Some rows of many batches.
-fn slices(batches: &[RecordBatch], first: usize, rows: usize) -> Vec<RecordBatch> {
-    let mut begin = 0;
-    let mut taken = Vec::new();
-    for batch in batches {
-        let end = begin + batch.num_rows();
-        let (from, to) = (first.max(begin), (first + rows).min(end));
-        if from < to {
-            taken.push(batch.slice(from - begin, to - from));
-        }
-        begin = end;
-    }
-    taken
-}
-
 /// The digest of what the files hold, one after the other.
-fn digest_of(paths: &[PathBuf], schema: &Schema, algorithm: HashAlgorithm) -> Result<String> {
-    let wrong = |error: feature::digest::DigestError| {
+async fn digest_of(
+    to: &ExportTo,
+    parts: &[Part],
+    schema: &Schema,
+    algorithm: HashAlgorithm,
+) -> Result<String> {
+    let wrong = |error: &dyn std::fmt::Display| {
         Error::new(Kind::Damaged, format!("what was exported cannot be digested: {error}"))
     };
-    let mut table = TableDigest::new(algorithm, schema).map_err(wrong)?;
-    for path in paths {
-        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|builder| builder.with_batch_size(65_536).build())
-            .map_err(|error| unreadable(path, &error))?;
-        for batch in reader {
-            let batch = batch.map_err(|error| unreadable(path, &error))?;
-            table.update(&batch).map_err(wrong)?;
+    let mut digesting = Digesting::begin(TableDigest::new(algorithm, schema).map_err(|error| wrong(&error))?);
+    for part in parts {
+        let mut rows = to.read(&part.name).await?;
+        while let Some(batch) = rows.try_next().await? {
+            digesting.add(batch).await.map_err(|error| wrong(&error))?;
         }
     }
-    Ok(table.finish().digest.to_string())
-}
-
-fn unwritable(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::new(Kind::Unavailable, format!("`{}` cannot be written: {error}", path.display()))
-}
-
-fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::new(
-        Kind::Damaged,
-        format!("`{}` cannot be read: {error}; remove it and export again", path.display()),
-    )
+    let found = digesting.finish().await.map_err(|error| wrong(&error))?;
+    Ok(found.digest.to_string())
 }

@@ -2,10 +2,11 @@
 
 use std::pin::Pin;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use engine::SpoolWriter;
 use engine::spines::{SpineFile, SpineWriter};
 use feature::digest::TableDigestResult;
@@ -16,6 +17,9 @@ use tokio::task::JoinHandle;
 use crate::error::{Error, Kind, Result};
 use crate::historical::Spine;
 use crate::retrieve::Serving;
+
+/// Batches that may wait for their reader.
+const BATCHES_AHEAD: usize = 2;
 
 /// Rows that want features, from a caller.
 pub enum GivenSpine {
@@ -32,6 +36,25 @@ impl From<Spine> for GivenSpine {
 }
 
 impl GivenSpine {
+    /// Rows that are read as they are wanted, on a thread of their own.
+    pub fn read(
+        schema: SchemaRef,
+        batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'static,
+    ) -> Self {
+        let mut read = RecordBatchReceiverStream::builder(schema, BATCHES_AHEAD);
+        let rows = read.tx();
+        read.spawn_blocking(move || {
+            for batch in batches {
+                let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)));
+                if rows.blocking_send(batch).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        Self::Streamed(read.build())
+    }
+
     /// The same, which has rows: waits for the first of those that are to come.
     ///
     /// # Errors
@@ -90,9 +113,7 @@ struct Passing {
     tell: oneshot::Sender<(SpineFile, TableDigestResult)>,
 }
 
-fn passing(
-    passing: Passing,
-) -> Pin<Box<dyn Stream<Item = Result<arrow::array::RecordBatch, DataFusionError>> + Send>> {
+fn passing(passing: Passing) -> Pin<Box<dyn Stream<Item = Result<RecordBatch, DataFusionError>> + Send>> {
     let stopped = |error: tokio::task::JoinError| DataFusionError::External(Box::new(error));
     let rows = futures::stream::try_unfold(Some(passing), move |passing| async move {
         let Some(Passing { mut rows, writing, tell }) = passing else { return Ok(None) };

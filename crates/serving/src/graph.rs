@@ -8,18 +8,20 @@ use arrow::datatypes::{Field, Schema};
 use async_trait::async_trait;
 use catalog::records::{Role, Selected};
 use catalog::selection::selected;
-use catalog::{Catalog, State};
+use catalog::{Author, Catalog, State};
 use datafusion::common::DataFusionError;
+use engine::access::Sights;
 use engine::{LineageRelations, Snapshot};
 use feature::{Sequence, TrainingSetId};
 use futures::{StreamExt, TryStreamExt};
 use lineage::Graph;
-use lineage::graph::{Direction, Edge, Walk};
+use lineage::graph::{Direction, Edge, Node, Walk};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::retention;
 use crate::retrieve::Serving;
+use crate::search::{self, Searches};
 
 /// Nodes that one walk may reach.
 const MOST: usize = 100_000;
@@ -32,10 +34,17 @@ pub(crate) struct Graphs {
     built: Mutex<Vec<Arc<Graph>>>,
     /// Of sets whose entries do not say what they were selected from.
     selected: Mutex<HashMap<TrainingSetId, Vec<Selected>>>,
+    /// What is found by words.
+    pub(crate) searches: Searches,
 }
 
 impl Graphs {
-    async fn of(&self, catalog: &Catalog, state: &Arc<State>, at: Sequence) -> catalog::Result<Arc<Graph>> {
+    pub(crate) async fn of(
+        &self,
+        catalog: &Catalog,
+        state: &Arc<State>,
+        at: Sequence,
+    ) -> catalog::Result<Arc<Graph>> {
         let built = self.built.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(graph) = built.iter().find(|graph| graph.sequence() == at) {
             return Ok(graph.clone());
@@ -47,6 +56,12 @@ impl Graphs {
         built.insert(0, graph.clone());
         built.truncate(2);
         Ok(graph)
+    }
+
+    /// The graph of a state's head. Sets whose entries do not say what they were selected from are those that an earlier call has read.
+    pub(crate) fn at_head(&self, state: &State) -> Graph {
+        let known = self.selected.lock().unwrap_or_else(PoisonError::into_inner);
+        Graph::of(state, state.head.sequence, &known)
     }
 
     async fn read_manifests(&self, catalog: &Catalog, state: &State) -> catalog::Result<()> {
@@ -124,10 +139,10 @@ pub struct ImpactReport {
     pub node: String,
     pub kind: &'static str,
     pub sequence: Sequence,
-    /// Cells in all training sets whose value came from it. Exact.
-    pub cells_from: u64,
+    /// Cells in all training sets whose value came from it. Exact. None where policies keep some of them from the asker.
+    pub cells_from: Option<u64>,
     /// Cells in all training sets of what was derived from it. At most.
-    pub cells_reached: u64,
+    pub cells_reached: Option<u64>,
     pub training_sets: usize,
     pub model_versions: usize,
     pub deployments: usize,
@@ -139,8 +154,9 @@ pub struct ImpactReport {
 pub struct ImpactRow {
     pub training_set: String,
     pub name: String,
-    pub cells_from: u64,
-    pub cells_reached: u64,
+    /// None where something that the set was selected from is kept from the asker.
+    pub cells_from: Option<u64>,
+    pub cells_reached: Option<u64>,
     pub run: Option<String>,
     pub role: Option<Role>,
     pub model_version: Option<String>,
@@ -163,12 +179,14 @@ impl Serving {
         Ok((state, graph))
     }
 
-    /// Walks the graph from a node.
+    /// Walks the graph from a node. What came from what is no secret; cells are counted for those who may read what they are of.
     ///
     /// # Errors
     /// `NotFound` for a name of nothing, with the nearest; `Invalid` for one of several things.
-    pub async fn lineage(&self, request: &LineageRequest) -> Result<LineageReport> {
+    pub async fn lineage(&self, request: &LineageRequest, author: &Author) -> Result<LineageReport> {
         let (graph, walk) = self.walk(request).await?;
+        let snapshot = self.snapshot_for(None, author).await?;
+        let sights = Sights::of_snapshot(&snapshot);
         let step = |step: &lineage::graph::Step| {
             let node = graph.node(step.place);
             let edge = step.by.map(|(edge, _)| edge);
@@ -181,7 +199,9 @@ impl Serving {
                 from: step.by.map(|(_, from)| from),
                 edge: relation.map(lineage::graph::Relation::name),
                 role: edge.filter(is_use).map(|edge| edge.role),
-                cells: edge.filter(is_hit).map(|edge| edge.cells()),
+                cells: edge
+                    .filter(|edge| is_hit(edge) && told(&graph, edge.to, &sights))
+                    .map(|edge| edge.cells()),
                 sequence: edge.map(|edge| edge.sequence),
             }
         };
@@ -204,10 +224,11 @@ impl Serving {
     ///
     /// # Errors
     /// As of [`Serving::lineage`].
-    pub async fn impact(&self, name: &str) -> Result<ImpactReport> {
+    pub async fn impact(&self, name: &str, author: &Author) -> Result<ImpactReport> {
         let (state, graph) = self.graph(None).await?;
         let start = find(&graph, &state, name)?;
-        Ok(impact(&graph, start))
+        let snapshot = self.snapshot_for(None, author).await?;
+        Ok(impact(&graph, start, &Sights::of_snapshot(&snapshot)))
     }
 }
 
@@ -229,8 +250,18 @@ fn is_use(edge: &Edge) -> bool {
     edge.relation == lineage::graph::Relation::Used
 }
 
-pub(crate) fn impact(graph: &Graph, start: u32) -> ImpactReport {
+/// Whether an asker is told how many cells of a training set came from where.
+fn told(graph: &Graph, set: u32, sights: &Sights<'_>) -> bool {
+    match graph.node(set) {
+        Node::TrainingSet(id) => sights.of_set_id(*id),
+        _ => true,
+    }
+}
+
+pub(crate) fn impact(graph: &Graph, start: u32, sights: &Sights<'_>) -> ImpactReport {
     let impact = graph.impact(start);
+    let told = |cells: u64, set: u32| told(graph, set, sights).then_some(cells);
+    let all = impact.reached.iter().all(|reached| told(0, reached.training_set).is_some());
     let label = |place: Option<u32>| place.map(|place| graph.label(place).into_owned());
     let rows: Vec<ImpactRow> = impact
         .reached
@@ -238,8 +269,8 @@ pub(crate) fn impact(graph: &Graph, start: u32) -> ImpactReport {
         .map(|reached| ImpactRow {
             training_set: graph.node(reached.training_set).to_string(),
             name: graph.label(reached.training_set).into_owned(),
-            cells_from: reached.cells_from,
-            cells_reached: reached.cells_reached,
+            cells_from: told(reached.cells_from, reached.training_set),
+            cells_reached: told(reached.cells_reached, reached.training_set),
             run: label(reached.run),
             role: reached.role,
             model_version: label(reached.model_version),
@@ -254,8 +285,8 @@ pub(crate) fn impact(graph: &Graph, start: u32) -> ImpactReport {
         node: graph.label(start).into_owned(),
         kind: graph.node(start).kind(),
         sequence: graph.sequence(),
-        cells_from: impact.cells_from,
-        cells_reached: impact.cells_reached,
+        cells_from: Some(impact.cells_from).filter(|_| all),
+        cells_reached: Some(impact.cells_reached).filter(|_| all),
         training_sets: distinct(&|reached| Some(reached.training_set)),
         model_versions: distinct(&|reached| reached.model_version),
         deployments: distinct(&|reached| reached.deployment),
@@ -284,8 +315,10 @@ impl LineageRelations for Graphs {
     async fn edges(&self, snapshot: &Snapshot) -> Result<RecordBatch, DataFusionError> {
         let graph = self.of(&snapshot.catalog, &snapshot.state, snapshot.sequence).await.map_err(external)?;
         let all = || graph.edges().iter();
+        let sights = Sights::of_snapshot(snapshot);
         let hits = |of: fn(&Edge) -> u64| -> ArrayRef {
-            Arc::new(all().map(|edge| is_hit(edge).then(|| of(edge))).collect::<UInt64Array>())
+            let counted = |edge: &Edge| is_hit(edge) && told(&graph, edge.to, &sights);
+            Arc::new(all().map(|edge| counted(edge).then(|| of(edge))).collect::<UInt64Array>())
         };
         let kind = |place: u32| Some(graph.node(place).kind().to_owned());
         let id = |place: u32| Some(graph.node(place).to_string());
@@ -332,17 +365,21 @@ impl LineageRelations for Graphs {
         retention::kept_by(&snapshot.state, &graph, start)
     }
 
+    async fn search(&self, snapshot: &Snapshot, words: &str) -> Result<RecordBatch, DataFusionError> {
+        search::relation(self, snapshot, words).await
+    }
+
     async fn impact(&self, snapshot: &Snapshot, name: &str) -> Result<RecordBatch, DataFusionError> {
         let graph = self.of(&snapshot.catalog, &snapshot.state, snapshot.sequence).await.map_err(external)?;
         let start =
             graph.find(&snapshot.state, name).map_err(|error| DataFusionError::Plan(error.to_string()))?;
-        let report = impact(&graph, start);
+        let report = impact(&graph, start, &Sights::of_snapshot(snapshot));
         let all = || report.rows.iter();
         table(vec![
             ("training_set", texts(all().map(|row| Some(row.training_set.clone())))),
             ("name", texts(all().map(|row| Some(row.name.clone())))),
-            ("cells_from", Arc::new(all().map(|row| Some(row.cells_from)).collect::<UInt64Array>())),
-            ("cells_reached", Arc::new(all().map(|row| Some(row.cells_reached)).collect::<UInt64Array>())),
+            ("cells_from", Arc::new(all().map(|row| row.cells_from).collect::<UInt64Array>())),
+            ("cells_reached", Arc::new(all().map(|row| row.cells_reached).collect::<UInt64Array>())),
             ("run", texts(all().map(|row| row.run.clone()))),
             ("role", texts(all().map(|row| row.role.map(|role| role.as_str().to_owned())))),
             ("model_version", texts(all().map(|row| row.model_version.clone()))),

@@ -1,13 +1,15 @@
 //! Historical features: what was known to each row of a spine. Recorded, it is a training set.
 //!
-//! A retrieval and its replay are one function with different inputs: both end in [`Serving::look_up`].
+//! A retrieval and its replay are one plan with different inputs: [`features::plan`] over what was resolved, or what a manifest says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use catalog::records::{BatchHit, Object, Record, Role, Selected, TrainingSetRecorded, UseRecorded};
+use catalog::records::{
+    BatchHit, Object, Record, Role, Selected, SpineUsed, TrainingSetRecorded, UseRecorded,
+};
 use catalog::{Author, Intent};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
@@ -15,6 +17,7 @@ use engine::Session;
 use engine::features::{self, Resolved};
 use engine::point_in_time::{Cut, LookupReport, exec};
 use feature::digest::{TableDigest, TableDigestResult};
+use feature::policy::Action;
 use feature::{Sequence, Span, SpineId, Timestamp, TrainingSetId};
 use futures::TryStreamExt;
 use lineage::manifest::{
@@ -22,13 +25,14 @@ use lineage::manifest::{
 };
 use lineage::{Edge, Manifest, Split, edges};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::file::metadata::PageIndexPolicy;
 use serde::{Deserialize, Serialize};
 use storage::environment;
 use tokio::task::JoinHandle;
 
+use crate::bias::BiasReport;
+use crate::deprecation::DeprecationNotice;
 use crate::error::{Error, Kind, Result};
+use crate::reads::ReadKind;
 use crate::retrieve::Serving;
 
 /// The rows that want features: entity keys, a time, and whatever else is to be carried along.
@@ -78,6 +82,12 @@ pub struct HistoricalRequest {
     /// How the set falls into parts; recorded with it.
     #[serde(default)]
     pub split: Option<Split>,
+    /// Whether the report says if the set's population is the one that is served. The set is made again for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bias: bool,
+    /// Whether each feature has a column beside it, `temp__null_reason`, that says why it is null.
+    #[serde(default)]
+    pub null_reasons: bool,
 }
 
 fn yes() -> bool {
@@ -98,6 +108,8 @@ impl HistoricalRequest {
             record: true,
             role: Role::Unknown,
             split: None,
+            bias: false,
+            null_reasons: false,
         }
     }
 
@@ -133,6 +145,12 @@ pub struct HistoricalReport {
     pub sequence: Sequence,
     pub features: Vec<FeatureNulls>,
     pub views: Vec<ViewMatches>,
+    /// How far its population is from the one that is served, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bias: Option<BiasReport>,
+    /// What was read and will go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deprecations: Vec<DeprecationNotice>,
     /// Time in the store, without the client's.
     pub seconds: f64,
 }
@@ -164,7 +182,7 @@ pub(crate) struct LookedUp {
 }
 
 impl Serving {
-    /// The one function behind retrieval and replay: plan, run, digest.
+    /// A lookup whose answer is held: plan, run, digest.
     pub(crate) async fn look_up(
         &self,
         session: &Session,
@@ -203,7 +221,8 @@ impl Serving {
         Ok(LookedUp { schema, batches, digest, reports, plan })
     }
 
-    /// `id` was minted before the first object of the set was written: a sweep goes by it.
+    /// `id` was minted before the first object of the set was written: a sweep goes by it. `kept_before`: the spine was put up by itself,
+    /// and is the set's from here on.
     #[allow(clippy::too_many_arguments)]
     pub(crate) async fn record(
         &self,
@@ -211,6 +230,7 @@ impl Serving {
         session: &Session,
         spine: &Schema,
         kept: SpineManifest,
+        kept_before: Option<SpineId>,
         request: &HistoricalRequest,
         resolved: &Resolved,
         found: &LookedUp,
@@ -242,6 +262,7 @@ impl Serving {
             spine: kept,
             target: target(),
             split: request.split.clone(),
+            null_reasons: resolved.null_reasons,
             policy: self.policy_of(
                 session,
                 author,
@@ -265,6 +286,8 @@ impl Serving {
         self.catalog()
             .commit::<()>(author, None, |state| {
                 let mut records = vec![Record::from(record.clone())];
+                let used = kept_before.map(|spine| SpineUsed { spine, training_set: id });
+                records.extend(used.map(Record::from));
                 // The run of the call was made known before its first entry.
                 let run = author.run.as_deref().and_then(|run| state.registry().run(run));
                 records.extend(run.map(|run| {
@@ -298,42 +321,21 @@ impl Serving {
         Ok(SpineManifest { object, digest, rows: rows as u64, at: at.to_owned() })
     }
 
-    /// A stored spine, as it was given.
-    pub(crate) async fn stored_spine(&self, manifest: &Manifest) -> Result<Spine> {
-        let builder = self.spine_reader(manifest).await?;
-        read_spine(manifest, builder)
+    /// The manifest of a recorded training set for whoever may see all that the set shows: its digests would tell of the rest.
+    ///
+    /// # Errors
+    /// As of [`Serving::replay`].
+    pub async fn manifest_for(&self, id: TrainingSetId, author: &Author) -> Result<Manifest> {
+        let words = || format!("manifest: training set {id}");
+        self.on_record(author, Action::Read, Some(ReadKind::TrainingSet), words, async {
+            let manifest = self.manifest(id).await?;
+            self.require_as_recorded(&manifest, author).await?;
+            Ok(manifest)
+        })
+        .await
     }
 
-    /// One row of a stored spine; none where it has not so many. Only the pages with the row are decoded.
-    pub(crate) async fn stored_row(&self, manifest: &Manifest, row: u64) -> Result<Option<RecordBatch>> {
-        let row = usize::try_from(row).unwrap_or(usize::MAX);
-        let builder = self.spine_reader(manifest).await?.with_offset(row).with_limit(1);
-        let spine = read_spine(manifest, builder)?;
-        Ok(spine.batches.into_iter().find(|batch| batch.num_rows() == 1))
-    }
-
-    /// Some rows of a stored spine, in batches as [`Self::stored_spine`] gives them where `first` begins one.
-    pub(crate) async fn stored_rows(&self, manifest: &Manifest, first: usize, rows: usize) -> Result<Spine> {
-        let builder = self.spine_reader(manifest).await?.with_offset(first).with_limit(rows);
-        read_spine(manifest, builder)
-    }
-
-    /// The columns of a stored spine.
-    pub(crate) async fn stored_schema(&self, manifest: &Manifest) -> Result<SchemaRef> {
-        Ok(self.spine_reader(manifest).await?.schema().clone())
-    }
-
-    async fn spine_reader(
-        &self,
-        manifest: &Manifest,
-    ) -> Result<ParquetRecordBatchReaderBuilder<bytes::Bytes>> {
-        let bytes = self.catalog().object(&manifest.spine.object).await?;
-        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
-            .map_err(|error| spine_unreadable(manifest, &error))
-    }
-
-    /// The manifest of a recorded training set.
+    /// The manifest of a recorded training set, for the store's own work.
     pub async fn manifest(&self, id: TrainingSetId) -> Result<Manifest> {
         let state = self.catalog().refresh().await?;
         let Some(set) = state.training_set(id) else {
@@ -351,19 +353,6 @@ impl Serving {
 /// The machine that this program runs on, as the compiler names it.
 pub(crate) fn target() -> String {
     format!("{} {}", std::env::consts::ARCH, std::env::consts::OS)
-}
-
-fn spine_unreadable(manifest: &Manifest, error: &dyn std::fmt::Display) -> Error {
-    Error::new(Kind::Damaged, format!("`{}` cannot be read: {error}", manifest.spine.object.path))
-}
-
-fn read_spine(manifest: &Manifest, builder: ParquetRecordBatchReaderBuilder<bytes::Bytes>) -> Result<Spine> {
-    let schema = builder.schema().clone();
-    let reader =
-        builder.with_batch_size(65_536).build().map_err(|error| spine_unreadable(manifest, &error))?;
-    let batches =
-        reader.collect::<Result<Vec<_>, _>>().map_err(|error| spine_unreadable(manifest, &error))?;
-    Ok(Spine { schema, batches })
 }
 
 pub(crate) fn encode_spine(
@@ -459,6 +448,8 @@ pub(crate) fn report(found: &LookedUp, resolved: &Resolved, sequence: Sequence) 
             .iter()
             .map(|report| ViewMatches { version: report.version.clone(), matched: report.matched })
             .collect(),
+        bias: None,
+        deprecations: Vec::new(),
         seconds: 0.0,
     }
 }
@@ -530,8 +521,11 @@ pub(crate) fn selected(manifest: &Manifest) -> Vec<Selected> {
     manifest.views.iter().map(of_view).collect()
 }
 
+pub(crate) fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 pub(crate) fn columns(digest: &TableDigestResult) -> Vec<ColumnManifest> {
-    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     digest
         .columns
         .iter()
@@ -559,6 +553,10 @@ fn column_edges(spine: &Schema, at: &str, resolved: &Resolved) -> Vec<Edge> {
             at,
             declared.default.is_some(),
         ));
+    }
+    for feature in resolved.features.iter().filter(|_| resolved.null_reasons) {
+        let of_it: Vec<Edge> = all.iter().filter(|edge| edge.output == feature.output).cloned().collect();
+        all.extend(edges::why_null(&::feature::null_reason_of(&feature.output), of_it));
     }
     all
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::Author;
+use catalog::records::Role;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use engine::column_lineage::Traced;
@@ -16,14 +17,18 @@ use engine::point_in_time::exec;
 use engine::spines::{self, KeptSpine, SpineWriter};
 use engine::{Prepared, Session, StreamedRows};
 use feature::SpineId;
-use feature::digest::{TableDigest, TableDigestResult};
+use feature::digest::TableDigest;
+use feature::policy::Action;
 use futures::{Stream, StreamExt, TryStreamExt};
 use lineage::manifest::SpineManifest;
 use storage::environment;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::bias::BiasRequest;
 use crate::column_edges::SPINE;
+use crate::deprecation::{DeprecationNotice, Met, Reading};
+use crate::digesting::Digesting;
 use crate::error::{Error, Kind, Result};
 use crate::given_spine::{GivenSpine, PassedBy, kept_in_passing};
 use crate::historical::{
@@ -31,10 +36,13 @@ use crate::historical::{
 };
 use crate::reads::{Place, Read, ReadKind};
 use crate::retrieve::{Emit, Serving, async_stream};
+use crate::sampled_reads::{ReadSample, Sampling};
 
 /// A retrieval on its way out: the spine's columns as they came, then the features, in the spine's order.
 pub struct HistoricalStream {
     pub schema: SchemaRef,
+    /// What is read and will go.
+    pub deprecations: Vec<DeprecationNotice>,
     pub rows: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
     /// What it was; there when all rows were given, and never where one of them was an error.
     pub report: oneshot::Receiver<HistoricalReport>,
@@ -69,8 +77,16 @@ struct Planned {
     plan: LogicalPlan,
     physical: Arc<dyn ExecutionPlan>,
     leaves: Leaves,
+    /// What of it is profiled on its way out.
+    sample: Option<ReadSample>,
     author: Author,
+    deprecations: Vec<DeprecationNotice>,
     started: Instant,
+}
+
+/// A retrieval in the words of its record.
+fn features_asked(request: &HistoricalRequest) -> String {
+    format!("historical_features: {}", request.features.join(", "))
 }
 
 impl Serving {
@@ -85,7 +101,7 @@ impl Serving {
         request: HistoricalRequest,
         author: &Author,
     ) -> Result<TrainingSet> {
-        let HistoricalStream { schema, rows, report } =
+        let HistoricalStream { schema, rows, report, .. } =
             self.historical_stream(Some(spine.into()), request, author).await?;
         let batches = rows.try_collect().await?;
         let report = report.await.map_err(|error| Error::internal("the retrieval has no report", error))?;
@@ -104,15 +120,34 @@ impl Serving {
         request: HistoricalRequest,
         author: &Author,
     ) -> Result<HistoricalStream> {
+        let words = features_asked(&request);
+        let answer = self.answer_historical(given, request, author);
+        self.on_record(author, Action::Read, Some(ReadKind::HistoricalFeatures), || words, answer).await
+    }
+
+    async fn answer_historical(
+        &self,
+        given: Option<GivenSpine>,
+        request: HistoricalRequest,
+        author: &Author,
+    ) -> Result<HistoricalStream> {
         let started = Instant::now();
         let session = self.engine.ordered_session(self.snapshot_for(None, author).await?)?;
         let asked_for = self.spine_of(given, &request, &session).await?;
         let cut = request.cut()?;
+        if request.bias && !request.record {
+            return Err(Error::new(
+                Kind::Invalid,
+                "the bias of a set is told of one that is recorded; record it, or leave `bias` out",
+            ));
+        }
         let mut asked = features::Request::new(request.features.clone());
         asked.full_feature_names = request.full_feature_names;
         asked.ttl = request.ttl.clone();
         asked.cut = cut;
+        asked.null_reasons = request.null_reasons;
         let resolved = features::resolve(session.snapshot(), &asked).await?;
+        let deprecations = self.met_by(&session, &resolved, &request, author).await?;
         let (rows, spine, keeping) = self.rows_of(asked_for, &session, request.record)?;
         let at = features::time_column(rows.schema(), request.at.as_deref())?;
         refuse_naive(&spine, &at)?;
@@ -130,6 +165,7 @@ impl Serving {
             // A full queue refuses a read rather than forget it.
             None => Leaves::Read(self.reads.reserve(&traced)?, traced),
         };
+        let sample = ReadSample::of(&session, &resolved, &request, author, &schema);
         let (serving, author) = (self.clone(), author.clone());
         let planned = Planned {
             serving,
@@ -141,7 +177,9 @@ impl Serving {
             plan,
             physical,
             leaves,
+            sample,
             author,
+            deprecations: deprecations.clone(),
             started,
         };
         let (tell, report) = oneshot::channel();
@@ -155,7 +193,26 @@ impl Serving {
                 }
             }
         });
-        Ok(HistoricalStream { schema, rows, report })
+        Ok(HistoricalStream { schema, deprecations, rows, report })
+    }
+
+    /// What of a retrieval will go.
+    async fn met_by(
+        &self,
+        session: &Session,
+        resolved: &Resolved,
+        request: &HistoricalRequest,
+        author: &Author,
+    ) -> Result<Vec<DeprecationNotice>> {
+        let is_scored = request.role == Role::Score || author.role == Role::Score;
+        let reading = match (request.record, is_scored) {
+            (false, _) => Reading::Look,
+            (true, true) => Reading::Score,
+            (true, false) => Reading::TrainingSet,
+        };
+        let versions = resolved.views.iter().map(|view| view.table.version().version).collect();
+        let met = Met { versions, services: &resolved.services, reading };
+        self.meet_deprecations(&session.snapshot().state, &met, author).await
     }
 
     /// The spine that is given, or the one that the request names.
@@ -224,8 +281,9 @@ enum AskedFor {
 
 impl Planned {
     /// Sends the rows off, and records what they were. None where the reader left before the end.
-    async fn run(self, table: TableDigest, emit: &mut Emit) -> Result<Option<HistoricalReport>> {
+    async fn run(mut self, table: TableDigest, emit: &mut Emit) -> Result<Option<HistoricalReport>> {
         let mut digesting = Digesting::begin(table);
+        let mut sampling = Sampling::begin(self.sample.take());
         let mut rows = self.session.run(self.physical.clone())?;
         let mut sent = 0;
         let mut left = true;
@@ -245,11 +303,13 @@ impl Planned {
             };
             sent += batch.num_rows() as u64;
             digesting.add(batch.clone()).await?;
+            sampling.add(&batch).await;
             if !emit.send(Ok(batch)).await {
                 break;
             }
         }
         drop(rows);
+        sampling.finish().await;
         if left {
             self.read(sent, None);
             return Ok(None);
@@ -264,8 +324,14 @@ impl Planned {
             plan: self.plan.clone(),
         };
         let mut report = report(&found, &self.resolved, self.session.snapshot().sequence);
+        report.deprecations.clone_from(&self.deprecations);
         let started = self.started;
+        let asked = self.request.bias.then(|| (self.serving.clone(), self.author.clone()));
         report.training_set = self.record(found).await?;
+        if let (Some((serving, author)), Some(training_set)) = (asked, report.training_set) {
+            let request = BiasRequest { training_set, at: None, moments: None };
+            report.bias = Some(serving.bias(&request, &author).await?);
+        }
         report.seconds = started.elapsed().as_secs_f64();
         Ok(Some(report))
     }
@@ -278,6 +344,10 @@ impl Planned {
         };
         // Before its first object, so that no sweep takes that for nobody's and lets the set pass.
         let id: feature::TrainingSetId = environment::mint();
+        let kept_before = match &keeping {
+            SpineKeeping::Kept(kept) => Some(kept.record.spine),
+            SpineKeeping::Encoding(..) | SpineKeeping::InPassing(_) => None,
+        };
         let kept = match keeping {
             SpineKeeping::Encoding(rows, encoded) => self.serving.keep_spine(encoded, rows, &self.at).await?,
             SpineKeeping::InPassing(passed_by) => {
@@ -294,9 +364,9 @@ impl Planned {
                 }
             }
             SpineKeeping::Kept(kept) => SpineManifest {
-                rows: kept.rows,
-                digest: kept.digest.to_string(),
-                object: kept.object,
+                rows: kept.record.rows,
+                digest: kept.record.digest,
+                object: kept.record.object,
                 at: self.at.clone(),
             },
         };
@@ -306,6 +376,7 @@ impl Planned {
             session,
             &self.spine,
             kept,
+            kept_before,
             &self.request,
             &self.resolved,
             &found,
@@ -323,39 +394,10 @@ impl Planned {
         let Leaves::Read(place, traced) = self.leaves else { return };
         let now = self.serving.catalog().store().clock().now();
         let mut read = Read::new(&self.author, self.session.snapshot().sequence, now, traced);
-        let features = self.request.features.join(", ");
-        read.asked(ReadKind::HistoricalFeatures, format!("historical_features: {features}"));
+        read.asked(ReadKind::HistoricalFeatures, features_asked(&self.request));
         read.rows = rows;
         read.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         read.error = error;
         self.serving.reads.record(place, read);
-    }
-}
-
-/// Digests batches in their order, a batch at a time beside what else is done. No thread waits for the next one, for that may be
-/// as long in coming as its reader likes.
-struct Digesting(JoinHandle<Result<TableDigest>>);
-
-impl Digesting {
-    fn begin(table: TableDigest) -> Self {
-        Self(tokio::spawn(std::future::ready(Ok(table))))
-    }
-
-    /// Begins to digest a batch once the one before it is done.
-    async fn add(&mut self, batch: RecordBatch) -> Result<()> {
-        let mut table = self.done().await?;
-        self.0 = tokio::task::spawn_blocking(move || match table.update(&batch) {
-            Ok(()) => Ok(table),
-            Err(error) => Err(Error::new(Kind::Invalid, format!("the rows cannot be digested: {error}"))),
-        });
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<TableDigestResult> {
-        Ok(self.done().await?.finish())
-    }
-
-    async fn done(&mut self) -> Result<TableDigest> {
-        (&mut self.0).await.map_err(|error| Error::internal("digesting stopped", error))?
     }
 }

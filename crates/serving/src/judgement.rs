@@ -28,6 +28,10 @@ pub(crate) struct Known {
     pub withdrawn: HashSet<BatchId>,
     /// Those of them that were kept back and not released.
     pub quarantined: HashSet<BatchId>,
+    /// Rows that are valid before this do not count at the snapshot, by the view's retention; none where all do.
+    pub since: Option<Timestamp>,
+    /// The same of rows that came after the snapshot, at the newest.
+    pub since_now: Option<Timestamp>,
 }
 
 /// Whether a batch counts for a version at a snapshot that has it.
@@ -40,6 +44,8 @@ pub(crate) enum Counts {
     Withdrawn,
     /// It waits in quarantine, or was dropped from there.
     Quarantined,
+    /// It counts, and the row is too old to.
+    PastRetention,
 }
 
 impl Known {
@@ -50,6 +56,8 @@ impl Known {
             Counts::Quarantined
         } else if self.withdrawn.contains(&row.batch.record.batch) {
             Counts::Withdrawn
+        } else if Some(row.valid_at) < self.since {
+            Counts::PastRetention
         } else {
             Counts::Yes
         }
@@ -74,13 +82,16 @@ impl Judgement {
     /// Why a row cannot win whatever others there are: the first reason that applies.
     fn excludes(&self, row: &CandidateRow, known: &Known) -> Option<&'static str> {
         if row.batch.by.sequence > self.sequence {
-            Some("after_sequence")
+            // One that has become too old counts for nobody, before and after it is deleted.
+            Some(if Some(row.valid_at) < known.since_now { "past_retention" } else { "after_sequence" })
         } else if known.counts(row) == Counts::OtherVersion {
             Some("other_version")
         } else if known.counts(row) == Counts::Withdrawn {
             Some("withdrawn")
         } else if known.counts(row) == Counts::Quarantined {
             Some("quarantined")
+        } else if known.counts(row) == Counts::PastRetention {
+            Some("past_retention")
         } else if row.known_at > self.cut_at() {
             Some("not_yet_known")
         } else if self.at.is_none_or(|at| row.valid_at > at) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use catalog::policies::{self, PolicyChange};
 use catalog::state::ViewVersion;
-use catalog::{Author, State};
+use catalog::{Author, State, descriptions};
 use engine::SqlConditions;
 use engine::access::check_filter;
 use feature::definition::{Definitions, FeatureView};
@@ -56,7 +56,7 @@ impl Serving {
         if let PolicyChange::Keep { .. } = change {
             return Ok((change, None));
         }
-        self.require_govern(&state, author).await?;
+        self.may_govern(&state, author, "apply policies").await?;
         let project = Name::default_project();
         let then = compiled.decide(&author.asker(), Action::Govern, Resource::Project(&project));
         if !then.allowed {
@@ -79,10 +79,15 @@ impl Serving {
     /// `Forbidden` for who may not govern; `Invalid` where none are in force.
     pub async fn lift_policies(&self, reason: &str, author: &Author) -> Result<Sequence> {
         let state = self.catalog().refresh().await?;
-        self.require_govern(&state, author).await?;
+        self.may_govern(&state, author, "lift policies").await?;
         let (_, sequence) = policies::apply(self.catalog(), &[], Some(reason), author).await?;
         sequence
             .ok_or_else(|| Error::new(Kind::Invalid, "no policies are in force; there is nothing to lift"))
+    }
+
+    async fn may_govern(&self, state: &State, author: &Author, words: &str) -> Result<()> {
+        let allowed = self.require_govern(state, author);
+        self.on_record(author, Action::Govern, None, || words.to_owned(), allowed).await
     }
 
     /// What somebody may read of a view, by the policies in force at a sequence (now, where none is given), and why.
@@ -107,14 +112,15 @@ impl Serving {
             Some((_, policies)) => policies.decide(asker, action, resource),
             None => Decision::unrestricted(),
         };
-        let view = &version.definition;
+        // As it was described then: policies decide by tags and owners.
+        let view = descriptions::of_view(self.catalog(), &snapshot.state, &version, sequence).await?;
         let features = view.features.iter().filter(|_| action == Action::Read);
         Ok(Ruling {
             policies: in_force.as_ref().map(|(applied, _)| applied.record.number),
             sequence,
-            view: decide(Resource::View(view)),
+            view: decide(Resource::View(&view)),
             features: features
-                .map(|feature| (feature.name.clone(), decide(Resource::Feature(view, feature))))
+                .map(|feature| (feature.name.clone(), decide(Resource::Feature(&view, feature))))
                 .collect(),
         })
     }

@@ -3,10 +3,11 @@
 use catalog::Author;
 use catalog::release::{self, Ending};
 use catalog::state::{Held, State, ViewVersion};
+use engine::access::Sights;
 use feature::name::split_project;
 use feature::policy::Action;
-use feature::quality::Judged;
-use feature::{BatchId, Sequence};
+use feature::quality::{Finding, Judged};
+use feature::{BatchId, Sequence, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -38,7 +39,8 @@ pub struct QuarantinedBatch {
     pub batch: BatchId,
     /// `weather@2`
     pub version: String,
-    pub rows: u64,
+    /// None where policies keep rows of it from the asker.
+    pub rows: Option<u64>,
     /// The entry that wrote it.
     pub since: Sequence,
     pub principal: String,
@@ -60,8 +62,10 @@ impl Serving {
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn quarantined(&self, view: Option<&str>) -> Result<Vec<QuarantinedBatch>> {
-        let state = self.catalog().refresh().await?;
+    pub async fn quarantined(&self, view: Option<&str>, author: &Author) -> Result<Vec<QuarantinedBatch>> {
+        let snapshot = self.snapshot_for(None, author).await?;
+        let sights = Sights::of_snapshot(&snapshot);
+        let state = snapshot.state.clone();
         let named = view.map(split_project);
         let wanted = |held: &&Held| {
             let definition = state.view_version(held.batch.record.version).map(|version| &version.definition);
@@ -70,7 +74,7 @@ impl Serving {
             });
             held.waits(state.head.sequence) && of_view
         };
-        Ok(state.quarantine().all().iter().filter(wanted).map(|held| told(&state, held)).collect())
+        Ok(state.quarantine().all().iter().filter(wanted).map(|held| told(&state, held, &sights)).collect())
     }
 
     /// Releases or drops a batch.
@@ -83,6 +87,11 @@ impl Serving {
         request: &QuarantineRequest,
         author: &Author,
     ) -> Result<QuarantineReport> {
+        let words = || format!("quarantine: {:?} batch {}", request.action, request.batch).to_lowercase();
+        self.on_record(author, Action::Withdraw, None, words, self.ended(request, author)).await
+    }
+
+    async fn ended(&self, request: &QuarantineRequest, author: &Author) -> Result<QuarantineReport> {
         let state = self.catalog().refresh().await?;
         let held = state.quarantine().of(request.batch);
         if let Some(version) = held.and_then(|held| state.view_version(held.batch.record.version)) {
@@ -95,25 +104,41 @@ impl Serving {
         let sequence = release::end(self.catalog(), request.batch, ending, &request.reason, author).await?;
         let state = self.catalog().state();
         let held = state.quarantine().of(request.batch);
-        let told = held.map(|held| told(&state, held));
+        // Who may end a quarantine is told how many rows that moves.
+        let record = held.map(|held| &held.batch.record);
         Ok(QuarantineReport {
             batch: request.batch,
-            version: told.as_ref().map(|told| told.version.clone()).unwrap_or_default(),
-            rows: told.map_or(0, |told| told.rows),
+            version: record.map(|record| label(&state, record.version)).unwrap_or_default(),
+            rows: record.map_or(0, |record| record.rows),
             action: request.action,
             sequence,
         })
     }
 }
 
-fn told(state: &State, held: &Held) -> QuarantinedBatch {
+fn label(state: &State, version: VersionId) -> String {
+    state.view_version(version).map(ViewVersion::label).unwrap_or_default()
+}
+
+fn told(state: &State, held: &Held, sights: &Sights<'_>) -> QuarantinedBatch {
     let record = &held.batch.record;
+    let sight = sights.of_id(record.version);
+    let shown = |finding: &Finding| match &finding.feature {
+        Some(feature) => sight.shows(feature),
+        None => sight.counts(),
+    };
+    let judged = record.judged.clone().map(|mut judged| {
+        judged.findings.retain(shown);
+        judged.drift = judged.drift.filter(|_| sight.is_whole());
+        judged.age_hours = judged.age_hours.filter(|_| sight.counts());
+        judged
+    });
     QuarantinedBatch {
         batch: record.batch,
-        version: state.view_version(record.version).map(ViewVersion::label).unwrap_or_default(),
-        rows: record.rows,
+        version: label(state, record.version),
+        rows: sight.counts().then_some(record.rows),
         since: held.batch.by.sequence,
         principal: held.batch.by.principal.clone(),
-        judged: record.judged.clone(),
+        judged,
     }
 }

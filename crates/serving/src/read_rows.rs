@@ -31,12 +31,18 @@ pub fn of(reads: &[(Read, usize)], policies: &PolicyHistory) -> Result<RecordBat
         text(|read| read.run.clone()),
         text(|read| read.experiment.clone()),
         number(|read| read.sequence().0),
-        text(|read| Some(columns_read(&read.traced.scans))),
+        text(|read| {
+            Some(
+                read.denied
+                    .as_ref()
+                    .map_or_else(|| columns_read(&read.traced.scans), |denied| denied.asked.clone()),
+            )
+        }),
         text(|read| Some(read.sql.clone())),
         number(|read| read.rows),
         number(|read| read.micros),
         text(|read| read.error.clone()),
-        text(|read| Some(if read.traced.refused.is_some() { "refused" } else { "complete" }.to_owned())),
+        text(|read| Some(status(read).to_owned())),
         text(|read| read.traced.refused.as_ref().map(|refusal| refusal.node.clone())),
         text(|read| read.traced.refused.as_ref().map(|refusal| refusal.reason.clone())),
         text(|read| read.parameters.clone()),
@@ -48,8 +54,17 @@ pub fn of(reads: &[(Read, usize)], policies: &PolicyHistory) -> Result<RecordBat
         text(|read| (!read.roles.is_empty()).then(|| read.roles.join(", "))),
         text(|read| Some(read.purpose.to_string())),
         Arc::new(all().map(|read| in_force(policies, read)).collect::<UInt64Array>()),
+        text(|read| read.denied.as_ref().map(|denied| denied.action.to_string())),
     ];
     RecordBatch::try_new(schema(), columns)
+}
+
+fn status(read: &Read) -> &'static str {
+    match (&read.denied, &read.traced.refused) {
+        (Some(_), _) => "denied",
+        (None, Some(_)) => "refused",
+        (None, None) => "complete",
+    }
 }
 
 /// The number of the policies by which the read was decided: those in force when it was asked for.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use catalog::records::{ReadsRecorded, Record};
 use catalog::{Author, Intent, recorded_reads};
 use engine::column_lineage::Traced;
-use feature::policy::Purpose;
+use feature::policy::{Action, Purpose};
 use feature::{BodyId, ReadId, Sequence, Timestamp};
 use storage::environment;
 
@@ -51,7 +51,15 @@ impl ReadKind {
     }
 }
 
-/// One read, as it will stand on record.
+/// What somebody asked for and did not get.
+#[derive(Clone, Debug)]
+pub struct DeniedRead {
+    pub action: Action,
+    /// `weather@1.temp`, `weather@1.*`; of an action on a project its name.
+    pub asked: String,
+}
+
+/// One read, as it will stand on record; or one that was denied.
 #[derive(Clone, Debug)]
 pub struct Read {
     pub(crate) id: ReadId,
@@ -71,6 +79,7 @@ pub struct Read {
     pub(crate) parameters: Option<String>,
     /// What was read, and what the output was made of.
     pub(crate) traced: Arc<Traced>,
+    pub(crate) denied: Option<DeniedRead>,
     pub(crate) at: Timestamp,
     pub rows: u64,
     pub micros: u64,
@@ -92,6 +101,7 @@ impl Read {
             sql: String::new(),
             parameters: None,
             traced,
+            denied: None,
             at,
             rows: 0,
             micros: 0,
@@ -157,7 +167,7 @@ impl Reads {
 
     /// Reads that touched no feature are not kept: system views and constants have no lineage.
     pub fn record(&self, mut place: Place, read: Read) {
-        if read.traced.scans.is_empty() && read.traced.refused.is_none() {
+        if read.traced.scans.is_empty() && read.traced.refused.is_none() && read.denied.is_none() {
             return;
         }
         let size = std::mem::take(&mut place.size);
@@ -185,6 +195,35 @@ impl Serving {
     /// Reads that wait to be recorded, and what of their queue is taken, from 0 to 1: a full one refuses reads.
     pub fn reads_waiting(&self) -> (usize, f64) {
         self.reads.waiting()
+    }
+
+    /// Does what policies may deny, and puts a denial on record: who asked for what by which words, and the policies that said no.
+    ///
+    /// # Errors
+    /// Those of the work; `Unavailable` where the queue is full: no denial goes unrecorded.
+    pub(crate) async fn on_record<T>(
+        &self,
+        author: &Author,
+        action: Action,
+        kind: Option<ReadKind>,
+        words: impl FnOnce() -> String,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let error = match work.await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let Some(asked) = error.denied().map(str::to_owned) else { return Err(error) };
+        let place = self.reads.reserve(&Traced::default())?;
+        let state = self.catalog().state();
+        let now = self.catalog().store().clock().now();
+        let mut read = Read::new(author, state.head.sequence, now, Arc::default());
+        read.kind = kind;
+        read.sql = words();
+        read.error = Some(error.to_string());
+        read.denied = Some(DeniedRead { action, asked });
+        self.reads.record(place, read);
+        Err(error)
     }
 
     /// Writes what ad-hoc reads left to the log: one entry for all of them, and one object for as many as go into one. Until then

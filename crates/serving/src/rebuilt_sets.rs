@@ -9,9 +9,11 @@ use arrow::datatypes::SchemaRef;
 use catalog::Author;
 use engine::{Memory, Reserved};
 use feature::TrainingSetId;
+use futures::TryStreamExt;
 use tokio::sync::OnceCell;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::replay::ReplayStream;
 use crate::retrieve::Serving;
 use crate::stretches::bytes_of;
 
@@ -110,9 +112,15 @@ impl RebuiltSets {
 
 async fn rebuild(serving: &Serving, id: TrainingSetId, author: &Author) -> Result<RebuiltSet> {
     let held = serving.memory().reserve("training set");
-    let (report, set) = serving.replay(id, author).await?;
-    report.require_equal(format_args!("its rows are not given; `lineament replay {id}` reports on it"))?;
-    let bytes = bytes_of(&set.batches);
-    held.grow(bytes)?;
-    Ok(RebuiltSet { schema: set.schema, batches: set.batches, bytes, _held: held })
+    let then = format!("its rows are not given; `lineament replay {id}` reports on it");
+    let ReplayStream { schema, mut rows, report } = serving.replay_stream(id, then, author).await?;
+    let (mut batches, mut bytes) = (Vec::new(), 0);
+    while let Some(batch) = rows.try_next().await? {
+        let more = bytes_of(std::slice::from_ref(&batch));
+        held.grow(more)?;
+        bytes += more;
+        batches.push(batch);
+    }
+    report.await.map_err(|error| Error::internal("the replay has no report", error))?;
+    Ok(RebuiltSet { schema, batches, bytes, _held: held })
 }

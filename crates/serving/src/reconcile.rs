@@ -51,6 +51,9 @@ pub struct Problem {
     pub since: Option<String>,
     /// `deployment`, `model_version` or `training_set`: the worst that stands on it.
     pub blocks: Option<String>,
+    /// Whether a link was never made, rather than leads to what is gone.
+    #[serde(skip)]
+    pub unlinked: bool,
 }
 
 impl ReconcileReport {
@@ -99,7 +102,9 @@ impl Serving {
             problem: wrong.problem,
             since: None,
             blocks: wrong.owners.iter().filter_map(|owner| standing.on(&graph, owner)).min(),
+            unlinked: false,
         }));
+        found.extend(self.doubtful_deprecations(&state, &graph, &standing).await?);
         Dangling::sort(&mut found);
         let report = ReconcileReport {
             sequence: state.head.sequence,
@@ -132,9 +137,9 @@ impl Serving {
 
 impl From<Dangling> for Problem {
     fn from(dangling: Dangling) -> Self {
-        let Dangling { kind, id, problem, since, blocks } = dangling;
+        let Dangling { kind, id, problem, since, blocks, unlinked } = dangling;
         let since = since.map(|since: Timestamp| since.to_string());
-        Self { kind, id, problem, since, blocks: blocks.map(|blocks| blocks.to_string()) }
+        Self { kind, id, problem, since, blocks: blocks.map(|blocks| blocks.to_string()), unlinked }
     }
 }
 
@@ -323,7 +328,8 @@ impl<'a> Pass<'a> {
     ) -> Result<()> {
         match files {
             Ok(files) => {
-                for file in files {
+                let state = self.state;
+                for file in files.into_iter().filter(|file| !state.expiry().is_gone(file)) {
                     let path = file.path.clone();
                     self.need("data_file", &path, What::File(file), owners.clone());
                 }

@@ -140,7 +140,7 @@ impl Serving {
         let manifest = self.manifest(id).await?;
         self.require_as_recorded(&manifest, author).await?;
         let (session, _) = self.as_recorded(&manifest, |_| false).await?;
-        let spine = self.stored_spine(&manifest).await?;
+        let spine = self.whole_spine(&manifest).await?;
         let bytes: usize = spine.batches.iter().map(RecordBatch::get_array_memory_size).sum();
         // Twice, for the batches are put together.
         held.grow(2 * bytes as u64)?;

@@ -5,17 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use catalog::ingest::{Input, Made, Report, Request, Rows};
-use catalog::state::{ViewVersion, Withdrawable};
+use catalog::state::{Stage, ViewVersion, Withdrawable};
 use catalog::{Author, State};
 use engine::derived::{self, DerivedPlan};
 use engine::{Prepared, Session, Snapshot, SqlConditions};
 use feature::definition::{Definitions, FeatureView, KnownAt};
 use feature::name::split_project;
-use feature::{BatchId, FeatureType, Sequence};
+use feature::policy::Action;
+use feature::{BatchId, FeatureType, Sequence, Timestamp};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +95,9 @@ impl Serving {
         let planned = plan_of(&session, &version.definition, &query.sql).await?;
         for parent in planned.parents() {
             let what = format!("the query of {}", version.label());
-            self.require_whole(&snapshot.state, author, parent, &what).await?;
+            let allowed = self.require_whole(&snapshot.state, author, parent, &what);
+            let words = || format!("refresh {view}");
+            self.on_record(author, Action::Read, None, words, allowed).await?;
         }
         let last = last_refresh(&snapshot.state, &version);
         let mut report = RefreshReport {
@@ -131,7 +135,8 @@ impl Serving {
         let computed: Vec<RecordBatch> = session.run(physical)?.try_collect().await?;
         report.computed = computed.iter().map(|batch| batch.num_rows() as u64).sum();
         let known = known_rows(&session, &version).await?;
-        let (fresh, vanished) = not_known(&version, computed, known)?;
+        let since = snapshot.state.expiry().before(version.view, snapshot.sequence);
+        let (fresh, vanished) = not_known(&version, computed, known, since)?;
         report.vanished = report.since.is_none().then_some(vanished);
         if fresh.iter().all(|batch| batch.num_rows() == 0) {
             return Ok(report);
@@ -194,6 +199,9 @@ impl Serving {
             let Some(query) = &view.derived else { continue };
             let planned = plan_of(&session, view, &query.sql).await?;
             columns_of(view, planned.plan.schema().as_arrow())?;
+            if state.view_version(version.version).is_none() {
+                refuse_closed(state, &session, view, &planned).await?;
+            }
             parents.insert(
                 qualified(view),
                 planned.parents().map(|parent| qualified(&parent.definition)).collect(),
@@ -201,6 +209,38 @@ impl Serving {
         }
         order(&parents).map(drop).map_err(|view| in_a_circle(&view))
     }
+}
+
+/// A view that begins to be made of what is closed to new uses would be one.
+async fn refuse_closed(
+    state: &State,
+    session: &Session,
+    view: &FeatureView,
+    planned: &DerivedPlan,
+) -> Result<()> {
+    let head = state.head.sequence;
+    let closed: Vec<_> = planned
+        .parents()
+        .filter_map(|parent| Some((parent, state.deprecation_of(parent, head)?)))
+        .filter(|(_, (_, stage))| *stage >= Stage::Closed)
+        .collect();
+    if closed.is_empty() {
+        return Ok(());
+    }
+    let before = state.view(view.project.as_str(), view.name.as_str(), None, head);
+    let query = before.and_then(|before| Some((&before.definition, before.definition.derived.as_ref()?)));
+    let before = match query {
+        Some((before, derived)) => Some(plan_of(session, before, &derived.sql).await?),
+        None => None,
+    };
+    for (parent, (deprecation, _)) in closed {
+        let was = before.iter().flat_map(|before| before.parents()).any(|was| was.version == parent.version);
+        if !was {
+            let why = catalog::deprecation::why_not(state, deprecation, &parent.label());
+            return Err(Error::new(Kind::Invalid, format!("derived feature view `{}`: {why}", view.name)));
+        }
+    }
+    Ok(())
 }
 
 fn in_a_circle(view: &str) -> Error {
@@ -386,11 +426,13 @@ fn fault(error: arrow::error::ArrowError) -> Error {
     Error::internal("rows cannot be compared", error)
 }
 
-/// The rows that the view has not, and how many observations it has that were not given.
+/// The rows that the view has not, and how many observations it has that were not given. Those before `since` would not count: they were
+/// there once, and went by the view's retention.
 fn not_known(
     version: &ViewVersion,
     computed: Vec<RecordBatch>,
     known: Known,
+    since: Option<Timestamp>,
 ) -> Result<(Vec<RecordBatch>, u64)> {
     let (identity, values) = stored(version);
     let mut seen = std::collections::HashSet::new();
@@ -404,12 +446,18 @@ fn not_known(
             fresh.push(batch);
             continue;
         };
+        let times = identity.iter().position(|(name, _)| name == "valid_at").and_then(|place| of.get(place));
+        let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>()).cloned();
+        let too_old = |row: usize| {
+            let time = times.as_ref().filter(|times| times.is_valid(row)).map(|times| times.value(row));
+            time.is_some_and(|time| Some(Timestamp(time)) < since)
+        };
         let of = known.identity.convert_columns(&of).map_err(fault)?;
         let with = known.values.convert_columns(&with).map_err(fault)?;
         let mut new = Vec::with_capacity(batch.num_rows());
-        for (of, with) in of.iter().zip(with.iter()) {
+        for (row, (of, with)) in of.iter().zip(with.iter()).enumerate() {
             let is_known = known.rows.get(&of.owned()).is_some_and(|held| held.row() == with);
-            new.push(!is_known);
+            new.push(!is_known && !too_old(row));
             seen.insert(of.owned());
         }
         fresh.push(filter_record_batch(&batch, &BooleanArray::from(new)).map_err(fault)?);

@@ -2,21 +2,31 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use catalog::records::{Record, Verdict, Verified};
 use catalog::{Author, Intent};
+use engine::column_lineage::Traced;
 use engine::features::{self, Pinned, Resolved};
 use engine::point_in_time::{Cut, LookupReport};
 use engine::{Session, Snapshot};
+use feature::policy::Action;
 use feature::{BatchId, FileId, Sequence, TrainingSetId};
+use futures::{Stream, TryStreamExt};
 use lineage::Manifest;
 use lineage::manifest::{ColumnManifest, Knowledge, ReferenceManifest};
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use crate::error::{Error, Kind, Result};
-use crate::historical::{LookedUp, TrainingSet, columns, report, target};
-use crate::retrieve::Serving;
+use crate::historical::{HistoricalReport, LookedUp, TrainingSet, columns, report, target};
+use crate::reads::{Place, Read, ReadKind};
+use crate::rebuilding::{Differing, Rebuilding, Taker};
+use crate::retrieve::{Serving, async_stream};
 use crate::whole_files;
 
 /// What a replay found.
@@ -84,51 +94,78 @@ pub struct Difference {
     pub first_block: Option<usize>,
 }
 
+/// A training set as it is made again: block by block, each proved before it is given.
+pub struct ReplayStream {
+    pub schema: SchemaRef,
+    /// Where the set is not what was recorded, an error follows what is.
+    pub rows: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
+    /// What it was; there when all rows were given, and never where one of them was an error.
+    pub report: oneshot::Receiver<Replayed>,
+}
+
+/// What is said of a set that was made again.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    pub report: ReplayReport,
+    /// As a retrieval says it.
+    pub set: HistoricalReport,
+}
+
+/// A set that is about to be made again.
+struct Replaying {
+    rebuilding: Rebuilding,
+    author: Author,
+    started: Instant,
+}
+
 impl Serving {
-    /// Makes a training set again from its id alone, compares digests, and records the verdict.
+    /// Makes a training set again from its id alone, compares digests, and records the verdict. Of a set that differs the rows before the
+    /// first block that does are given.
     ///
     /// # Errors
     /// An id that is not known; data that was changed or is gone, by name, whether it bears on a cell or not.
     pub async fn replay(&self, id: TrainingSetId, author: &Author) -> Result<(ReplayReport, TrainingSet)> {
+        let ReplayStream { schema, rows, report } = self.replaying(id, author).await?.stream(None)?;
+        let batches = rows.try_collect().await?;
+        let Replayed { report, set } =
+            report.await.map_err(|error| Error::internal("the replay has no report", error))?;
+        Ok((report, TrainingSet { schema, batches, report: set }))
+    }
+
+    /// The same, and the rows are not kept.
+    ///
+    /// # Errors
+    /// Those of [`Serving::replay`].
+    pub async fn prove(&self, id: TrainingSetId, author: &Author) -> Result<ReplayReport> {
+        let replayed = self.replaying(id, author).await?.run(None).await?;
+        replayed
+            .map(|replayed| replayed.report)
+            .ok_or_else(|| Error::new(Kind::Internal, "the replay ended before all rows were made again"))
+    }
+
+    /// The same as a stream: neither the spine nor the set is held. `then` says what is not done with a set that differs, and where more is
+    /// told.
+    ///
+    /// # Errors
+    /// Those of [`Serving::replay`].
+    pub async fn replay_stream(
+        &self,
+        id: TrainingSetId,
+        then: impl fmt::Display,
+        author: &Author,
+    ) -> Result<ReplayStream> {
+        self.replaying(id, author).await?.stream(Some(then.to_string()))
+    }
+
+    async fn replaying(&self, id: TrainingSetId, author: &Author) -> Result<Replaying> {
         let started = Instant::now();
         let manifest = self.manifest(id).await?;
-        self.require_as_recorded(&manifest, author).await?;
-        let (session, resolved) = self.as_recorded(&manifest, |_| true).await?;
-        let spine = self.stored_spine(&manifest).await?;
-        let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
-        let found = self.look_up(&session, rows, &manifest.spine.at, &resolved).await?;
-        self.check_files(&session, &manifest).await?;
-        let rebuilt = found.digest.digest.to_string();
-        let equal = rebuilt == manifest.digest;
-        let verdict = if equal { Verdict::Equal } else { Verdict::Differs };
-        let record = Record::from(Verified {
-            training_set: id,
-            verdict,
-            digest: rebuilt.clone(),
-            at: self.catalog().store().clock().now(),
-        });
-        self.catalog().commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone()]))).await?;
-        let entries = if equal { Vec::new() } else { suspects(&session, &manifest, &found) };
-        let note = (!equal && entries.is_empty()).then(|| unexplained(&manifest, author));
-        let mut set_report = report(&found, &resolved, manifest.sequence);
-        set_report.training_set = Some(id);
-        set_report.seconds = started.elapsed().as_secs_f64();
-        let replayed = ReplayReport {
-            training_set: id,
-            verdict,
-            digest: manifest.digest,
-            rebuilt,
-            rows: found.digest.rows,
-            differences: if equal {
-                Vec::new()
-            } else {
-                differences(&manifest.columns, &columns(&found.digest))
-            },
-            entries,
-            note,
-            seconds: started.elapsed().as_secs_f64(),
-        };
-        Ok((replayed, TrainingSet { schema: found.schema, batches: found.batches, report: set_report }))
+        let allowed = self.require_as_recorded(&manifest, author);
+        let words = || format!("replay: training set {id}");
+        self.on_record(author, Action::Read, Some(ReadKind::TrainingSet), words, allowed).await?;
+        let rows = 0..manifest.spine.rows;
+        let rebuilding = self.rebuilding(manifest, rows).await?;
+        Ok(Replaying { rebuilding, author: author.clone(), started })
     }
 
     /// Checks every file of every batch that counted, also where no cell came from: a proof rests on whole files.
@@ -170,6 +207,95 @@ impl Serving {
         let ttl: HashMap<_, _> = manifest.views.iter().map(|view| (view.version, view.ttl)).collect();
         let resolved = features::resolve_pinned(session.snapshot(), &pinned, &ttl, cut_of(manifest)).await?;
         Ok((session, resolved))
+    }
+}
+
+impl Replaying {
+    /// The rows as they are made again. With `then`, a set that differs ends with an error.
+    fn stream(self, then: Option<String>) -> Result<ReplayStream> {
+        let serving = self.rebuilding.serving();
+        let traced = Arc::new(serving.trace(&self.rebuilding.manifest)?);
+        // A full queue refuses a read rather than forget it.
+        let place = serving.reads.reserve(&traced)?;
+        let schema = self.rebuilding.schema();
+        let (tell, report) = oneshot::channel();
+        let rows = async_stream(move |mut emit| async move {
+            let mut taker = Taker { emit: &mut emit, rows: 0 };
+            let replayed = self.run(Some(&mut taker)).await;
+            let given = taker.rows;
+            let error = match replayed {
+                Ok(Some(replayed)) => match then.map_or(Ok(()), |then| replayed.report.require_equal(then)) {
+                    Ok(()) => {
+                        // Whoever left asks for no report.
+                        let _ = tell.send(replayed);
+                        return;
+                    }
+                    Err(error) => {
+                        emit.send(Err(error)).await;
+                        return;
+                    }
+                },
+                Ok(None) => None,
+                Err(error) => Some(error),
+            };
+            // No verdict is on record; that rows were read is.
+            self.read(place, traced, given, error.as_ref());
+            if let Some(error) = error {
+                emit.send(Err(error)).await;
+            }
+        });
+        Ok(ReplayStream { schema, rows, report })
+    }
+
+    /// Makes the rows again, and records the verdict. None where the taker left before the end.
+    async fn run(&self, taker: Option<&mut Taker<'_>>) -> Result<Option<Replayed>> {
+        let Self { rebuilding, author, started } = self;
+        let (serving, manifest, session) = (rebuilding.serving(), &*rebuilding.manifest, &rebuilding.session);
+        let Some(found) = rebuilding.run(taker, Differing::GoesOn).await? else {
+            return Ok(None);
+        };
+        serving.check_files(session, manifest).await?;
+        let id = manifest.id;
+        let rebuilt = found.digest.digest.to_string();
+        let equal = rebuilt == manifest.digest;
+        let verdict = if equal { Verdict::Equal } else { Verdict::Differs };
+        let record = Record::from(Verified {
+            training_set: id,
+            verdict,
+            digest: rebuilt.clone(),
+            at: serving.catalog().store().clock().now(),
+        });
+        serving.catalog().commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone()]))).await?;
+        let entries = if equal { Vec::new() } else { suspects(session, manifest, &found) };
+        let note = (!equal && entries.is_empty()).then(|| unexplained(manifest, author));
+        let mut set = report(&found, &rebuilding.resolved, manifest.sequence);
+        set.training_set = Some(id);
+        set.seconds = started.elapsed().as_secs_f64();
+        let differences =
+            if equal { Vec::new() } else { differences(&manifest.columns, &columns(&found.digest)) };
+        let report = ReplayReport {
+            training_set: id,
+            verdict,
+            digest: manifest.digest.clone(),
+            rebuilt,
+            rows: found.digest.rows,
+            differences,
+            entries,
+            note,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        Ok(Some(Replayed { report, set }))
+    }
+
+    fn read(&self, place: Place, traced: Arc<Traced>, rows: u64, error: Option<&Error>) {
+        let (serving, manifest) = (self.rebuilding.serving(), &self.rebuilding.manifest);
+        let now = serving.catalog().store().clock().now();
+        let mut read = Read::new(&self.author, manifest.sequence, now, traced);
+        read.asked(ReadKind::TrainingSet, format!("training_set: {}", manifest.id));
+        read.rows = rows;
+        read.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        read.error = error.map(ToString::to_string);
+        serving.reads.record(place, read);
     }
 }
 

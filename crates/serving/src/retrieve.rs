@@ -13,18 +13,21 @@ use catalog::{Author, CacheUse, Catalog};
 use engine::column_lineage::Traced;
 use engine::spines;
 use engine::{Engine, KeyFiles, Memory, Prepared, Session, SqlConditions};
-use feature::Sequence;
 use feature::definition::{Definitions, parse_files};
 use feature::policy::Action;
+use feature::{Sequence, Timestamp};
 use futures::{Stream, StreamExt};
 
 use crate::access::Governance;
+use crate::deprecation::{DeprecationNotice, Met, Reading};
 use crate::error::{Error, Kind, Result};
+use crate::evolution::waits_for_approval;
 use crate::graph::Graphs;
 use crate::reads::{Read, ReadKind, Reads};
 use crate::rebuilt_sets::RebuiltSets;
 use crate::reconcile::LastReconciliation;
 use crate::registry::LastTrackingPass;
+use crate::stored_spines::StoredSpines;
 
 /// An open store, ready to answer. Cheap to clone.
 #[derive(Clone)]
@@ -36,9 +39,12 @@ pub struct Serving {
     pub(crate) reconciled: Arc<Mutex<Option<LastReconciliation>>>,
     pub(crate) tracked: Arc<Mutex<Option<LastTrackingPass>>>,
     pub(crate) rebuilt_sets: RebuiltSets,
+    pub(crate) stored_spines: StoredSpines,
     pub(crate) streams: Streams,
     pub(crate) governance: Arc<Governance>,
     pub(crate) opaque: OpaqueReads,
+    /// When it was last looked whether something that was deprecated may be withdrawn.
+    pub(crate) withdrawals_looked_at: Arc<Mutex<Option<Timestamp>>>,
 }
 
 /// What is done with a read whose columns cannot be traced to their sources.
@@ -100,6 +106,8 @@ pub struct Retrieval {
     /// The snapshot that is read.
     pub sequence: Sequence,
     pub schema: SchemaRef,
+    /// What was read and will go.
+    pub deprecations: Vec<DeprecationNotice>,
     pub stream: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
 }
 
@@ -116,18 +124,21 @@ impl Retrieval {
 impl Serving {
     pub fn new(catalog: Catalog) -> Self {
         let graphs = Arc::new(Graphs::default());
+        let governance = Arc::new(Governance::default());
         let streams = Streams::new(catalog.clone(), Arc::new(SqlConditions), StreamSettings::default());
         Self {
-            engine: Engine::new(catalog).with_lineage(graphs.clone()),
+            engine: Engine::new(catalog).with_lineage(graphs.clone()).with_access(governance.clone()),
             reads: Arc::default(),
             graphs,
             key_files: KeyFiles::default(),
             reconciled: Arc::default(),
             tracked: Arc::default(),
             rebuilt_sets: RebuiltSets::default(),
+            stored_spines: StoredSpines::default(),
             streams,
-            governance: Arc::default(),
+            governance,
             opaque: OpaqueReads::default(),
+            withdrawals_looked_at: Arc::default(),
         }
     }
 
@@ -171,10 +182,19 @@ impl Serving {
 
     /// Answers a query in a session that has tables of its own.
     pub async fn retrieve_in(&self, session: &Session, query: Query, author: &Author) -> Result<Retrieval> {
+        let words = query.text.clone();
+        let answer = self.answer(session, query, author);
+        self.on_record(author, Action::Read, Some(ReadKind::Sql), || words, answer).await
+    }
+
+    async fn answer(&self, session: &Session, query: Query, author: &Author) -> Result<Retrieval> {
         let started = Instant::now();
         let plan = session.plan(&query.text).await?;
         let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
         self.refuse_opaque(&traced)?;
+        let versions = traced.scans.iter().map(|scan| scan.version).collect();
+        let met = Met { versions, services: &[], reading: Reading::Look };
+        let deprecations = self.meet_deprecations(&session.snapshot().state, &met, author).await?;
         // A full queue refuses the read rather than forget it.
         let place = self.reads.reserve(&traced)?;
         let now = self.catalog().store().clock().now();
@@ -206,7 +226,7 @@ impl Serving {
             read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             reads.record(place, read);
         });
-        Ok(Retrieval { sequence: session.snapshot().sequence, schema, stream })
+        Ok(Retrieval { sequence: session.snapshot().sequence, schema, deprecations, stream })
     }
 
     /// Where opaque reads are refused, refuses one.
@@ -250,21 +270,29 @@ impl Serving {
     pub async fn plan_definitions(&self, definitions: &Definitions) -> Result<Plan> {
         let state = self.catalog().refresh().await?;
         self.verify_derived(&state, definitions, &Author::default()).await?;
-        Ok(catalog::plan::plan(&state, definitions, &SqlConditions)?)
+        self.planned(&state, definitions).await
     }
 
     /// Applies definition files as one entry of the log.
+    ///
+    /// # Errors
+    /// Those of [`Serving::apply_definitions`] without a reason.
     pub async fn apply(&self, files: Vec<(String, String)>, author: &Author) -> Result<Applied> {
-        self.apply_definitions(&parse(files)?, author).await
+        self.apply_for(files, None, author).await
     }
 
-    pub async fn apply_definitions(&self, definitions: &Definitions, author: &Author) -> Result<Applied> {
-        let state = self.catalog().refresh().await?;
-        for declared in &definitions.views {
-            self.require(&state, author, Action::Apply, &declared.definition).await?;
-        }
-        self.verify_derived(&state, definitions, author).await?;
-        Ok(catalog::plan::apply(self.catalog(), definitions, &SqlConditions, author).await?)
+    /// Applies definition files as one entry of the log, and says why.
+    ///
+    /// # Errors
+    /// Those of [`Serving::apply_definitions`]; `Forbidden` where they wait for an approval.
+    pub async fn apply_for(
+        &self,
+        files: Vec<(String, String)>,
+        reason: Option<&str>,
+        author: &Author,
+    ) -> Result<Applied> {
+        let applied = self.apply_definitions(&parse(files)?, reason, author).await?;
+        waits_for_approval(&applied).map_or(Ok(applied), Err)
     }
 
     /// Ingests rows; see [`catalog::ingest::ingest`].
@@ -277,7 +305,9 @@ impl Serving {
         let state = self.catalog().refresh().await?;
         // One that is not there is told of by the ingest.
         if let Ok(version) = catalog::ingest::resolve(&state, &request.project, &request.view) {
-            self.require(&state, author, Action::Ingest, &version.definition).await?;
+            let allowed = self.require(&state, author, Action::Ingest, &version.definition);
+            let words = || format!("ingest {}", request.view);
+            self.on_record(author, Action::Ingest, None, words, allowed).await?;
         }
         Ok(catalog::ingest::ingest(self.catalog(), request, Arc::new(SqlConditions), author, progress)
             .await?)

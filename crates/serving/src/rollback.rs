@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use catalog::Author;
 use catalog::state::{State, Withdrawable};
 use catalog::withdrawal::{self, Move};
+use engine::access::Sights;
 use feature::Sequence;
 use feature::policy::Action;
 use lineage::Graph;
@@ -37,7 +38,8 @@ pub struct RollbackReport {
     /// The version in force before and after, of a version; of a batch, its version.
     pub version: String,
     pub in_force_after: Option<String>,
-    pub rows: u64,
+    /// None where policies keep rows of it from the asker.
+    pub rows: Option<u64>,
     /// Batches of derived views that were made of it and are not moved with it.
     pub derived_left: Vec<RolledBack>,
     /// All that is moved, the named thing first.
@@ -54,7 +56,8 @@ pub struct RolledBack {
     pub id: String,
     /// The view version that it is or belongs to.
     pub version: String,
-    pub rows: u64,
+    /// Of a batch; none where policies keep rows of it from the asker.
+    pub rows: Option<u64>,
 }
 
 impl Serving {
@@ -65,6 +68,11 @@ impl Serving {
     /// `NotFound` for a name of nothing; `Invalid` for what is neither a batch nor a version, is as it is asked to be already, or is
     /// the last version of its view.
     pub async fn rollback(&self, request: &RollbackRequest, author: &Author) -> Result<RollbackReport> {
+        let words = || format!("rollback {}", request.node);
+        self.on_record(author, Action::Withdraw, None, words, self.moved(request, author)).await
+    }
+
+    async fn moved(&self, request: &RollbackRequest, author: &Author) -> Result<RollbackReport> {
         let (state, graph) = self.graph(None).await?;
         let start = find(&graph, &state, &request.node)?;
         let of = match graph.node(start) {
@@ -104,9 +112,11 @@ impl Serving {
             Some(reason) => Some(withdrawal::withdraw(self.catalog(), &moved, way, reason, author).await?),
             None => None,
         };
-        let told = |of: &Withdrawable| told(&state, *of);
+        let snapshot = self.snapshot_for(None, author).await?;
+        let sights = Sights::of_snapshot(&snapshot);
+        let told = |of: &Withdrawable| told(&state, *of, &sights);
         Ok(RollbackReport {
-            impact: impact(&graph, start),
+            impact: impact(&graph, start, &sights),
             version: told(&of).version,
             in_force_after: in_force_after(&state, of, way),
             rows: told(&of).rows,
@@ -136,7 +146,7 @@ fn derived_of(graph: &Graph, start: u32) -> Vec<Withdrawable> {
     batches.collect()
 }
 
-fn told(state: &State, of: Withdrawable) -> RolledBack {
+fn told(state: &State, of: Withdrawable, sights: &Sights<'_>) -> RolledBack {
     let (version, rows) = match of {
         Withdrawable::Batch(id) => match state.batch(id) {
             Some(batch) => (state.view_version(batch.record.version), batch.record.rows),
@@ -144,6 +154,7 @@ fn told(state: &State, of: Withdrawable) -> RolledBack {
         },
         Withdrawable::Version(id) => (state.view_version(id), 0),
     };
+    let rows = version.is_none_or(|version| sights.of(version).counts()).then_some(rows);
     let version = version.map(catalog::state::ViewVersion::label).unwrap_or_default();
     RolledBack { kind: of.kind(), id: of.to_string(), version, rows }
 }

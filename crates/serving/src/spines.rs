@@ -1,7 +1,8 @@
 //! A spine that is ingested once and asked for many times.
 
+use catalog::Author;
 use datafusion::execution::SendableRecordBatchStream;
-use engine::spines::{self, SpineWriter};
+use engine::spines::{self, Encoded, SpineWriter};
 use feature::digest::ContentDigest;
 use futures::TryStreamExt;
 use serde::Serialize;
@@ -23,20 +24,25 @@ pub struct SpineReport {
 }
 
 impl Serving {
-    /// Keeps a spine under the digest of its content. It is a training set's as soon as one is retrieved for it.
+    /// Keeps a spine under the digest of its content. It is a training set's as soon as one is retrieved for it; else it is dropped
+    /// when nobody has put it up for as long as the grace.
     ///
     /// # Errors
     /// A spine without rows, or with a column that cannot be digested; those of the object storage; of rows that come as a stream, more
     /// than the disk may take.
-    pub async fn ingest_spine(&self, spine: impl Into<GivenSpine>) -> Result<SpineReport> {
+    pub async fn ingest_spine(&self, spine: impl Into<GivenSpine>, author: &Author) -> Result<SpineReport> {
         match spine.into().with_rows().await? {
-            GivenSpine::Whole(spine) => self.ingest_whole_spine(spine).await,
-            GivenSpine::Streamed(rows) => self.ingest_streamed_spine(rows).await,
+            GivenSpine::Whole(spine) => self.ingest_whole_spine(spine, author).await,
+            GivenSpine::Streamed(rows) => self.ingest_streamed_spine(rows, author).await,
         }
     }
 
     /// A file of this process's own first: the object's name is known when the last row has come.
-    async fn ingest_streamed_spine(&self, mut rows: SendableRecordBatchStream) -> Result<SpineReport> {
+    async fn ingest_streamed_spine(
+        &self,
+        mut rows: SendableRecordBatchStream,
+        author: &Author,
+    ) -> Result<SpineReport> {
         let stopped = |error: tokio::task::JoinError| Error::internal("writing the spine stopped", error);
         let schema = rows.schema();
         let environment = self.engine.environment()?;
@@ -50,12 +56,14 @@ impl Serving {
         }
         let finished = tokio::task::spawn_blocking(move || writer.finish()).await.map_err(stopped)?;
         let (file, found) = finished?;
-        let new = spines::keep_file(self.catalog(), &found.digest, &file, &environment).await?;
+        let bytes = Encoded::File(&file);
+        let new =
+            spines::keep(self.catalog(), &found.digest, found.rows, bytes, &environment, author).await?;
         let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
         Ok(SpineReport { spine: found.digest.to_string(), rows: found.rows, columns, repeated: !new })
     }
 
-    async fn ingest_whole_spine(&self, spine: Spine) -> Result<SpineReport> {
+    async fn ingest_whole_spine(&self, spine: Spine, author: &Author) -> Result<SpineReport> {
         let rows = spine.rows();
         let columns = spine.schema.fields().iter().map(|field| field.name().clone()).collect();
         let algorithm = self.catalog().state().hash;
@@ -65,7 +73,8 @@ impl Serving {
             encoded.await.map_err(|error| Error::internal("writing the spine stopped", error))??;
         let content: ContentDigest =
             digest.parse().map_err(|error| Error::internal("a digest cannot be read back", error))?;
-        let new = spines::keep(self.catalog(), &content, bytes.into(), &self.engine.environment()?).await?;
+        let (bytes, environment) = (Encoded::Memory(bytes.into()), self.engine.environment()?);
+        let new = spines::keep(self.catalog(), &content, rows as u64, bytes, &environment, author).await?;
         Ok(SpineReport { spine: digest, rows: rows as u64, columns, repeated: !new })
     }
 }

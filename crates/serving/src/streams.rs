@@ -28,7 +28,9 @@ impl Serving {
         let state = self.catalog().refresh().await?;
         // A view that is not there is told of by the stream.
         if let Ok(version) = catalog::ingest::resolve(&state, &target.project, &target.view) {
-            self.require(&state, author, Action::Ingest, &version.definition).await?;
+            let allowed = self.require(&state, author, Action::Ingest, &version.definition);
+            let words = || format!("ingest {} as a stream of {}", target.view, target.producer);
+            self.on_record(author, Action::Ingest, None, words, allowed).await?;
         }
         Ok(self.streams.open(target, author.clone()).await?)
     }

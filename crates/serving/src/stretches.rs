@@ -1,8 +1,8 @@
 //! A recorded training set in stretches of rows that are read side by side.
 //!
 //! A set that fits into its share of the memory is rebuilt once, proved whole, and shared by all who read stretches of it. Of a
-//! larger one each stretch is rebuilt alone, and proved by the leaves that the manifest has of its blocks. Either way a
-//! stretch is the same rows in the same batches, whenever it is read.
+//! larger one each stretch is rebuilt alone as it is read, and each block of it proved by the leaves that the manifest has. Either way a
+//! stretch is the same rows in the same order, whenever it is read.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,23 +16,24 @@ use engine::column_lineage::Traced;
 use engine::features;
 use feature::TrainingSetId;
 use feature::digest::BLOCK_ROWS;
+use feature::policy::Action;
 use futures::StreamExt;
 use lineage::Manifest;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
-use crate::historical::{LookedUp, columns};
 use crate::looked_at::looked_at;
 use crate::reads::{Read, ReadKind};
+use crate::rebuilding::{Differing, Taker};
 use crate::rebuilt_sets::RebuiltSet;
-use crate::retrieve::{Retrieval, Serving};
+use crate::retrieve::{Retrieval, Serving, async_stream};
 
 /// Blocks of a stretch at least, so that each is worth a call of its own, and at most, so that one can be rebuilt alone.
 const LEAST_BLOCKS: u64 = 4;
 const MOST_BLOCKS: u64 = 16;
 /// Stretches that a set is dealt into, where their size allows it.
 const STRETCHES: u64 = 16;
-/// Bytes that a cell is reckoned at, with what is held beside it while a set is rebuilt.
+/// Bytes that a cell is reckoned at, with what is held beside it while a set is rebuilt. What a spine carries along may be more.
 const CELL_BYTES: u64 = 16;
 
 /// How a recorded set is dealt out.
@@ -69,17 +70,19 @@ impl Serving {
     /// An id that is not known; a spine that was changed or is gone.
     pub async fn stretches(&self, id: TrainingSetId) -> Result<Stretches> {
         let manifest = self.manifest(id).await?;
-        let (session, resolved) = self.as_recorded(&manifest, |_| true).await?;
+        let (session, mut resolved) = self.as_recorded(&manifest, |_| true).await?;
+        resolved.null_reasons = manifest.null_reasons;
         let spine = session.rows("spine", self.stored_schema(&manifest).await?, Vec::new())?;
         let plan = features::plan(spine, &manifest.spine.at, &resolved)?;
         let schema = session.prepare(&plan).await?.schema();
         Ok(Stretches { schema, rows: manifest.rows, stretches: dealt(manifest.rows) })
     }
 
-    /// The rows of one stretch, proved before the first of them is given.
+    /// The rows of one stretch, each block of which is proved before the first of its rows is given.
     ///
     /// # Errors
-    /// An id that is not known; rows that are no whole blocks of the set; `Damaged` where the set cannot be rebuilt as it was.
+    /// An id that is not known; rows that are no whole blocks of the set; `Damaged` where the set cannot be rebuilt as it was, for a large set
+    /// in place of the first block that differs.
     pub async fn stretch(
         &self,
         id: TrainingSetId,
@@ -89,58 +92,56 @@ impl Serving {
         let started = Instant::now();
         let manifest = self.manifest(id).await?;
         verify(&manifest, &rows)?;
-        self.require_as_recorded(&manifest, author).await?;
-        let traced = Arc::new(self.trace(&manifest).await?);
+        let allowed = self.require_as_recorded(&manifest, author);
+        let words = || format!("training_set: {id}, rows {} to {}", rows.start, rows.end);
+        self.on_record(author, Action::Read, Some(ReadKind::TrainingSet), words, allowed).await?;
+        let traced = Arc::new(self.trace(&manifest)?);
         // A full queue refuses a read rather than forget it.
         let place = self.reads.reserve(&traced)?;
-        let whole = manifest.rows * manifest.columns.len() as u64 * CELL_BYTES
-            <= self.rebuilt_sets.share(self.memory());
-        let (schema, batches, held) = if whole {
-            let set = self.rebuilt_sets.get(self, id, author).await?;
-            (set.schema.clone(), slices(&set, &rows), Held::Shared(set))
-        } else {
-            self.stretch_alone(&manifest, &rows).await?
-        };
+        let cells = manifest.rows.saturating_mul(manifest.columns.len() as u64);
+        let bytes = cells.saturating_mul(CELL_BYTES).saturating_add(manifest.spine.object.bytes);
+        let whole = bytes <= self.rebuilt_sets.share(self.memory());
         let report = StretchReport {
             training_set: id,
-            digest: manifest.digest,
+            digest: manifest.digest.clone(),
             rows: manifest.rows,
             from: rows.start,
             until: rows.end,
             verdict: Verdict::Equal,
             proved_by: if whole { "digest" } else { "leaves" },
         };
-        let now = self.catalog().store().clock().now();
-        let mut read = Read::new(author, manifest.sequence, now, traced);
+        let sequence = manifest.sequence;
+        let mut read = Read::new(author, sequence, self.catalog().store().clock().now(), traced);
         read.asked(ReadKind::TrainingSet, format!("training_set: {id}, rows {} to {}", rows.start, rows.end));
-        read.rows = rows.end - rows.start;
-        read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.reads.record(place, read);
-        let stream = futures::stream::iter(batches.into_iter().map(Ok)).inspect(move |_| _ = &held).boxed();
-        Ok((Retrieval { sequence: manifest.sequence, schema, stream }, report))
-    }
-
-    /// Rebuilds some blocks of a set and compares each column of each with its leaf.
-    async fn stretch_alone(
-        &self,
-        manifest: &Manifest,
-        rows: &Range<u64>,
-    ) -> Result<(SchemaRef, Vec<RecordBatch>, Held)> {
-        let held = self.memory().reserve("stretch of a training set");
-        let (session, resolved) = self.as_recorded(manifest, |_| true).await?;
-        let (first, count) = (place(rows.start), place(rows.end - rows.start));
-        let spine = self.stored_rows(manifest, first, count).await?;
-        held.grow(bytes_of(&spine.batches))?;
-        let plan = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
-        let found = self.look_up(&session, plan, &manifest.spine.at, &resolved).await?;
-        held.grow(bytes_of(&found.batches))?;
-        prove(manifest, first / BLOCK_ROWS, &found)?;
-        Ok((found.schema, found.batches, Held::Alone(held)))
+        if whole {
+            let set = self.rebuilt_sets.get(self, id, author).await?;
+            read.rows = rows.end - rows.start;
+            read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.reads.record(place, read);
+            let (schema, batches) = (set.schema.clone(), slices(&set, &rows));
+            let stream =
+                futures::stream::iter(batches.into_iter().map(Ok)).inspect(move |_| _ = &set).boxed();
+            return Ok((Retrieval { sequence, schema, deprecations: Vec::new(), stream }, report));
+        }
+        let rebuilding = self.rebuilding(manifest, rows).await?;
+        let (schema, reads) = (rebuilding.schema(), self.reads.clone());
+        let stream = async_stream(move |mut emit| async move {
+            let mut taker = Taker { emit: &mut emit, rows: 0 };
+            let rebuilt = rebuilding.run(Some(&mut taker), Differing::Fails).await;
+            read.rows = taker.rows;
+            read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            if let Err(error) = rebuilt {
+                read.error = Some(error.to_string());
+                emit.send(Err(error)).await;
+            }
+            reads.record(place, read);
+        });
+        Ok((Retrieval { sequence, schema, deprecations: Vec::new(), stream }, report))
     }
 
     /// What reading a recorded set looks at.
-    async fn trace(&self, manifest: &Manifest) -> Result<Traced> {
-        let state = self.catalog().refresh().await?;
+    pub(crate) fn trace(&self, manifest: &Manifest) -> Result<Traced> {
+        let state = self.catalog().state();
         let mut versions = Vec::with_capacity(manifest.references.len());
         for reference in &manifest.references {
             let Some(version) = state.view_version(reference.version) else {
@@ -155,12 +156,6 @@ impl Serving {
             (&**version, manifest.sequence, &*reference.feature, &*reference.output)
         })))
     }
-}
-
-/// The memory that a stretch's rows take, until the last of them is gone.
-enum Held {
-    Shared(#[allow(dead_code)] Arc<RebuiltSet>),
-    Alone(#[allow(dead_code)] engine::Reserved),
 }
 
 /// Stretches of whole blocks. Tickets hold the rows themselves, so that another way to deal changes none that was given out.
@@ -189,36 +184,6 @@ fn verify(manifest: &Manifest, rows: &Range<u64>) -> Result<()> {
             rows.start, rows.end, manifest.id, manifest.rows
         ),
     ))
-}
-
-/// Compares blocks that were rebuilt with their leaves in the manifest.
-fn prove(manifest: &Manifest, first_block: usize, found: &LookedUp) -> Result<()> {
-    let rebuilt = columns(&found.digest);
-    let differs = |name: &str| {
-        Error::new(
-            Kind::Damaged,
-            format!(
-                "the training set {} cannot be rebuilt as it was recorded: column `{name}` differs in rows {} to {}; `lineament replay {}` says more",
-                manifest.id,
-                first_block * BLOCK_ROWS,
-                (first_block * BLOCK_ROWS + place(found.digest.rows)).saturating_sub(1),
-                manifest.id
-            ),
-        )
-    };
-    if rebuilt.len() != manifest.columns.len() {
-        return Err(differs("*"));
-    }
-    for (recorded, made) in manifest.columns.iter().zip(&rebuilt) {
-        let leaves = recorded.leaves.get(first_block..first_block + made.leaves.len());
-        if recorded.name != made.name
-            || recorded.data_type != made.data_type
-            || leaves != Some(made.leaves.as_slice())
-        {
-            return Err(differs(&recorded.name));
-        }
-    }
-    Ok(())
 }
 
 /// The rows of a stretch, without a copy.

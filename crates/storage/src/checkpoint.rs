@@ -10,6 +10,7 @@
 //! whoever writes it again. A checkpoint is a copy of what the log says: one that is missing or damaged costs
 //! time and nothing else.
 
+mod part_bytes;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::store::Store;
+
+pub use part_bytes::{PartBytes, open_part};
 
 const FOLDER: &str = "checkpoints";
 

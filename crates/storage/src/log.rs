@@ -32,11 +32,13 @@ pub struct Log {
     objects: Arc<dyn ObjectStore>,
     /// Where the log lies in local files: what another process wrote there may not be durable yet.
     local: Option<DurableLocal>,
+    /// Whether bytes come over a network, on which they may be altered.
+    is_remote: bool,
 }
 
 impl Log {
-    pub(crate) fn new(objects: Arc<dyn ObjectStore>, local: Option<DurableLocal>) -> Self {
-        Self { objects, local }
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, local: Option<DurableLocal>, is_remote: bool) -> Self {
+        Self { objects, local, is_remote }
     }
 
     /// The exact bytes of an entry; `None` where the log does not reach so far.

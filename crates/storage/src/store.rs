@@ -49,11 +49,11 @@ impl Store {
                 let location = root.display().to_string();
                 let local = DurableLocal::new(root);
                 let objects: Arc<dyn ObjectStore> = Arc::new(local.clone());
-                Ok(Self::assemble(location, objects.clone(), objects, Some(local), clock))
+                Ok(Self::assemble(location, objects.clone(), objects, Some(local), false, clock))
             }
             Address::Memory => {
                 let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-                Ok(Self::assemble("memory://".to_owned(), objects.clone(), objects, None, clock))
+                Ok(Self::assemble("memory://".to_owned(), objects.clone(), objects, None, false, clock))
             }
             Address::Remote { service, url, root } => {
                 let location = address::printable(&url);
@@ -62,15 +62,15 @@ impl Store {
                 let commits = remote::connect(service, &url, remote::Use::Commits).map_err(failed)?;
                 let objects = Arc::new(PrefixStore::new(objects, root.clone()));
                 let commits = Arc::new(PrefixStore::new(commits, root));
-                Ok(Self::assemble(location, objects, commits, None, clock))
+                Ok(Self::assemble(location, objects, commits, None, true, clock))
             }
         }
     }
 
     /// A store over objects that the caller brings. They must be durable when a write is acknowledged; for local
-    /// files, [`open`](Self::open) a path.
+    /// files, [`open`](Self::open) a path. What comes from them is trusted as little as what comes over a network.
     pub fn over(location: impl Into<String>, objects: Arc<dyn ObjectStore>, clock: Clock) -> Self {
-        Self::assemble(location.into(), objects.clone(), objects, None, clock)
+        Self::assemble(location.into(), objects.clone(), objects, None, true, clock)
     }
 
     fn assemble(
@@ -78,9 +78,10 @@ impl Store {
         objects: Arc<dyn ObjectStore>,
         commits: Arc<dyn ObjectStore>,
         local: Option<DurableLocal>,
+        is_remote: bool,
         clock: Clock,
     ) -> Self {
-        let log = Log::new(commits, local.clone());
+        let log = Log::new(commits, local.clone(), is_remote);
         Self { location: location.into(), objects, local, log, clock }
     }
 

@@ -62,6 +62,16 @@ class SourceFile:
     ttl: timedelta | None = None
 
 
+@dataclass(frozen=True)
+class DefinedView:
+    """A view as it is defined here, whether its source is a file or not."""
+
+    #: Our name of it.
+    name: str
+    #: Our names of its features, by Feast's.
+    features: dict[str, str]
+
+
 @dataclass
 class Translation:
     """Definitions that say what the repository says."""
@@ -100,7 +110,7 @@ def translate(contents: Any, folder: Path) -> Translation:
     """What a repository's objects are in our definitions. `folder`: where paths of sources start."""
     done = Translation()
     entities = {entity.name: entity for entity in contents.entities if not entity.name.startswith("__dummy")}
-    views: dict[str, SourceFile | None] = {}
+    views: dict[str, DefinedView | None] = {}
     kinds = (
         ("feature view", contents.feature_views),
         ("stream feature view", contents.stream_feature_views),
@@ -134,7 +144,7 @@ def _view(
     entities: Mapping[str, Any],
     keys: dict[tuple[str, ...], tuple[str, list[str]]],
     folder: Path,
-) -> SourceFile | None:
+) -> DefinedView | None:
     subject = f"{kind} {view.name}"
     names = [name for name in view.entities if not name.startswith("__dummy")]
     missing = [name for name in names if name not in entities]
@@ -234,7 +244,7 @@ def _view(
             lines.append('format = "parquet"')
     if not done.define(subject, "feature view", ours, "\n".join(lines) + "\n"):
         return None
-    if created is not None:
+    if created is not None and path is not None:
         done.note(
             subject,
             f"`{created}` breaks ties in Feast: rows are sent in its order, so that here the last received "
@@ -246,21 +256,21 @@ def _view(
         "training sets leak, and these "
         "will too until the definition says when values became known",
     )
-    if path is None:
-        return None
-    taken = SourceFile(
-        ours,
-        view.name,
-        path,
-        time,
-        created,
-        [located[key] for key in entity_keys],
-        [join for join, _ in parts],
-        features,
-        ttl,
-    )
-    done.sources.append(taken)
-    return taken
+    if path is not None:
+        done.sources.append(
+            SourceFile(
+                ours,
+                view.name,
+                path,
+                time,
+                created,
+                [located[key] for key in entity_keys],
+                [join for join, _ in parts],
+                features,
+                ttl,
+            )
+        )
+    return DefinedView(ours, {feature: name for feature, (name, _, _) in features.items()})
 
 
 def _batch_source(view: Any) -> Any:
@@ -419,7 +429,7 @@ def _words(described: Any) -> list[str]:
     return lines
 
 
-def _service(done: Translation, service: Any, views: Mapping[str, SourceFile | None]) -> None:
+def _service(done: Translation, service: Any, views: Mapping[str, DefinedView | None]) -> None:
     subject = f"feature service {service.name}"
     references: list[str] = []
     for projection in service.feature_view_projections:
@@ -456,12 +466,12 @@ def _service(done: Translation, service: Any, views: Mapping[str, SourceFile | N
         done.note(subject, "its logging has no counterpart: the store records every retrieval itself")
 
 
-def _references(done: Translation, subject: str, projection: Any, view: SourceFile | None) -> Iterable[str]:
+def _references(done: Translation, subject: str, projection: Any, view: DefinedView | None) -> Iterable[str]:
     if view is None:
-        done.note(subject, f"without the features of {projection.name}, which has no file here", lost=True)
+        done.note(subject, f"without the features of {projection.name}, which is left out", lost=True)
         return
     for feature in projection.features:
         if feature.name in view.features:
-            yield f"{view.view}.{view.features[feature.name][0]}"
+            yield f"{view.name}.{view.features[feature.name]}"
         else:
             done.note(subject, f"without {projection.name}:{feature.name}, which is not here", lost=True)

@@ -64,6 +64,10 @@ pub struct Generator {
     subqueries: bool,
     /// Whether this SELECT has an aggregate with an order of its own. DataFusion does not bear two of them whose orders differ.
     ordered: bool,
+    /// Whether queries are of all that a reader of a governed store might try.
+    wide: bool,
+    /// Queries that the statement defines by WITH: name, text, and what its columns hold.
+    defined: Vec<(String, String, Vec<Type>)>,
 }
 
 const WEATHER: [(&str, Type); 5] = [
@@ -87,10 +91,33 @@ const VIEWS: [(&str, &[(&str, Type)]); 3] =
 
 impl Generator {
     pub fn new(seed: u64) -> Self {
-        Self { dice: Dice::new(seed), names: 0, subqueries: true, ordered: false }
+        Self {
+            dice: Dice::new(seed),
+            names: 0,
+            subqueries: true,
+            ordered: false,
+            wide: false,
+            defined: Vec::new(),
+        }
+    }
+
+    /// With common table expressions, time travel of every view, limits within, more aggregates and windows, and expressions that fail
+    /// on what the guest of the policies' tests may not see.
+    pub fn wide(seed: u64) -> Self {
+        Self { wide: true, ..Self::new(seed) }
     }
 
     pub fn query(&mut self) -> Query {
+        let query = self.bare();
+        if self.defined.is_empty() {
+            return query;
+        }
+        let defined: Vec<String> =
+            self.defined.iter().map(|(name, text, _)| format!("{name} AS ({text})")).collect();
+        Query { text: format!("WITH {} {}", defined.join(", "), query.text), ..query }
+    }
+
+    fn bare(&mut self) -> Query {
         let (text, outputs) = match self.dice.roll(8) {
             0 => self.set(2),
             _ => self.select(2),
@@ -196,7 +223,12 @@ impl Generator {
         if !keys.is_empty() {
             let keys: Vec<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
             let keys = keys.join(", ");
-            let grouping = if self.dice.one_in(5) { format!("ROLLUP ({keys})") } else { keys };
+            let grouping = if self.dice.one_in(5) {
+                let sets = if self.wide && self.dice.one_in(2) { "CUBE" } else { "ROLLUP" };
+                format!("{sets} ({keys})")
+            } else {
+                keys
+            };
             write!(text, " GROUP BY {grouping}").unwrap();
             if self.dice.one_in(3) {
                 let (aggregate, _) = self.flat(|flat| flat.counted(&from.columns));
@@ -209,6 +241,18 @@ impl Generator {
     fn counted(&mut self, columns: &[Column]) -> (String, Type) {
         let number = self.expression(Type::Int, columns, 1);
         let text = self.expression(Type::Text, columns, 1);
+        if self.wide && self.dice.one_in(3) {
+            let predicate = self.predicate(columns, 1);
+            let called = match self.dice.roll(6) {
+                0 => format!("CAST(round(avg({number}) * 8) AS BIGINT)"),
+                1 => format!("median({number})"),
+                2 => format!("CAST(approx_distinct({text}) AS BIGINT)"),
+                3 => format!("bit_xor({number})"),
+                4 => format!("sum(DISTINCT {number})"),
+                _ => format!("CAST(bool_and({predicate}) AS BIGINT)"),
+            };
+            return (called, Type::Int);
+        }
         let called = match self.dice.roll(6) {
             0 => "count(*)".to_owned(),
             1 => format!("count(DISTINCT {text})"),
@@ -264,6 +308,16 @@ impl Generator {
         let kind = self.kind();
         let key = self.column(kind, columns);
         let number = self.expression(Type::Int, columns, 1);
+        if self.wide && self.dice.one_in(3) {
+            let text = match self.dice.roll(3) {
+                0 => format!("CAST(round(cume_dist() OVER ({partition}ORDER BY {key}) * 1000) AS BIGINT)"),
+                1 => format!(
+                    "count(*) OVER ({partition}ORDER BY {key} GROUPS BETWEEN 1 PRECEDING AND CURRENT ROW)"
+                ),
+                _ => format!("sum({number}) OVER ({partition}ORDER BY {key} RANGE UNBOUNDED PRECEDING)"),
+            };
+            return (text, Type::Int);
+        }
         match self.dice.roll(6) {
             0 => (format!("rank() OVER ({partition}ORDER BY {key})"), Type::Int),
             1 => (format!("dense_rank() OVER ({partition}ORDER BY {key} DESC)"), Type::Int),
@@ -330,6 +384,9 @@ impl Generator {
     }
 
     fn from(&mut self, depth: u32) -> From {
+        if self.wide && depth > 0 && self.dice.one_in(4) {
+            return if self.dice.one_in(3) { self.limited(depth - 1) } else { self.common(depth - 1) };
+        }
         match self.dice.roll(if depth == 0 { 5 } else { 14 }) {
             0..=3 => self.view(),
             4 => self.history(),
@@ -337,12 +394,7 @@ impl Generator {
                 let (text, kinds) =
                     if self.dice.one_in(5) { self.set(depth - 1) } else { self.select(depth - 1) };
                 let alias = self.name('q');
-                let columns = kinds
-                    .iter()
-                    .enumerate()
-                    .map(|(at, kind)| Column { text: format!("{alias}.c{at}"), kind: *kind })
-                    .collect();
-                From { text: format!("({text}) AS {alias}"), columns }
+                From { text: format!("({text}) AS {alias}"), columns: outputs(&alias, &kinds) }
             }
             7..=9 => self.join(depth - 1),
             10 => self.half_join(depth - 1),
@@ -352,9 +404,41 @@ impl Generator {
         }
     }
 
+    /// One of the queries of WITH, mostly a new one.
+    fn common(&mut self, depth: u32) -> From {
+        let (name, kinds) = if !self.defined.is_empty() && self.dice.one_in(2) {
+            let (name, _, kinds) = self.dice.pick(&self.defined).clone();
+            (name, kinds)
+        } else {
+            let (text, kinds) = self.select(depth);
+            let name = self.name('w');
+            self.defined.push((name.clone(), text, kinds.clone()));
+            (name, kinds)
+        };
+        let alias = self.name('q');
+        From { text: format!("{name} AS {alias}"), columns: outputs(&alias, &kinds) }
+    }
+
+    /// The first few rows in the order of all columns.
+    fn limited(&mut self, depth: u32) -> From {
+        let (text, kinds) = self.select(depth);
+        let order: Vec<String> = (1..=kinds.len()).map(|at| at.to_string()).collect();
+        let (alias, limit) = (self.name('q'), 1 + self.dice.roll(4));
+        let text = format!("({text} ORDER BY {} LIMIT {limit}) AS {alias}", order.join(", "));
+        From { text, columns: outputs(&alias, &kinds) }
+    }
+
     fn view(&mut self) -> From {
         let (view, own) = *self.dice.pick(&VIEWS);
         let alias = self.name('t');
+        if self.wide && self.dice.one_in(5) {
+            // All views are filled from sequence 4 on, and an hour of the log lies between its entries.
+            let table = match self.dice.roll(2) {
+                0 => format!("at_sequence('{view}', {})", 4 + self.dice.roll(2)),
+                _ => format!("{view} FOR SYSTEM_TIME AS OF TIMESTAMP '2013-02-01T03:30:00Z'"),
+            };
+            return From { text: format!("{table} AS {alias}"), columns: columns_of(&alias, own) };
+        }
         let table = match self.dice.roll(8) {
             0 if view == "weather" => "at_sequence('weather', 2)".to_owned(),
             1 => format!("\"{view}@1\""),
@@ -496,6 +580,9 @@ impl Generator {
         if depth == 0 || self.dice.one_in(2) {
             return self.column(kind, columns);
         }
+        if self.wide && kind == Type::Int && self.dice.one_in(6) {
+            return self.trap(columns);
+        }
         let deeper = depth - 1;
         match (kind, self.dice.roll(10)) {
             (_, 0) => {
@@ -549,6 +636,28 @@ impl Generator {
         }
     }
 
+    /// What fails on values that are hidden, and on no other: a division by zero at what a mask or a filter takes away, a text that is a
+    /// number at JFK alone.
+    fn trap(&mut self, columns: &[Column]) -> String {
+        let at = |name: &str| match name {
+            "temp" => Some(41),
+            "delay" => Some(5),
+            "visib" => Some(9),
+            "seats" => Some(10),
+            _ => None,
+        };
+        let mut traps = Vec::new();
+        for Column { text, kind } in columns {
+            let Some((alias, name)) = text.split_once('.') else { continue };
+            traps.extend(at(name).map(|value| format!("(100 / ({text} - {value}))")));
+            // Elsewhere an origin may be any text.
+            if *kind == Type::Text && name == "origin" && alias.starts_with(['t', 'h', 'a', 'b']) {
+                traps.push(format!("CAST(CASE WHEN {text} = 'JFK' THEN '7' ELSE {text} END AS BIGINT)"));
+            }
+        }
+        if traps.is_empty() { constant(Type::Int).to_owned() } else { self.dice.pick(&traps).clone() }
+    }
+
     fn predicate(&mut self, columns: &[Column], depth: u32) -> String {
         let number = self.column(Type::Int, columns);
         let text = self.column(Type::Text, columns);
@@ -577,6 +686,15 @@ impl Generator {
 /// `, a, b`: all columns but one. DataFusion does not bear an order that names a column twice.
 fn others(one: &str, columns: &[Column]) -> String {
     columns.iter().filter(|column| column.text != one).map(|column| format!(", {}", column.text)).collect()
+}
+
+/// The columns of a SELECT, which are called c0, c1, ….
+fn outputs(alias: &str, kinds: &[Type]) -> Vec<Column> {
+    kinds
+        .iter()
+        .enumerate()
+        .map(|(at, kind)| Column { text: format!("{alias}.c{at}"), kind: *kind })
+        .collect()
 }
 
 fn constant(kind: Type) -> &'static str {

@@ -90,15 +90,19 @@ async fn selected(engine: &Engine, at: Sequence, sql: &str) -> Result<Vec<String
     Ok(found)
 }
 
-/// What an explanation says, but for where the rows lie.
+/// What an explanation says, but for where the rows lie, and for rows that are too old to count, which may be gone.
 fn told(serialized: Json) -> Json {
     match serialized {
         Json::Object(fields) => fields
             .into_iter()
-            .filter(|(name, _)| !["file", "row"].contains(&name.as_str()))
+            .filter(|(name, _)| !["file", "row", "past_retention"].contains(&name.as_str()))
             .map(|(name, value)| (name, told(value)))
             .collect(),
-        Json::Array(values) => values.into_iter().map(told).collect(),
+        Json::Array(values) => values
+            .into_iter()
+            .filter(|value| value.get("reason") != Some(&json!("past_retention")))
+            .map(told)
+            .collect(),
         other => other,
     }
 }
@@ -174,10 +178,23 @@ async fn compare(case: &Case) -> Result<Coverage, String> {
     let reopened = Serving::new(Catalog::open_from_log(other.catalog().store().clone()).await.unwrap());
     let (one, two) = (Engine::new(world.serving.catalog().clone()), Engine::new(reopened.catalog().clone()));
     let state = world.serving.catalog().refresh().await.unwrap();
+    let swept = reopened.catalog().refresh().await.unwrap();
 
     for at in (0..=head.0).map(Sequence) {
         for version in state.views().filter(|version| version.by.sequence <= at) {
             let label = version.label();
+            // What retention has deleted nobody can read, and nobody takes the rest for all.
+            if let Some(gone) = swept.gone_of(version, at) {
+                let refused = selected(&two, at, &format!("SELECT * FROM \"{label}\"")).await;
+                if !refused
+                    .as_ref()
+                    .is_err_and(|why| why.contains(&format!("came at sequence {}", gone.came)))
+                {
+                    return Err(format!("{label} at {at} lacks rows: {refused:?}"));
+                }
+                coverage.saw("a snapshot whose rows are gone");
+                continue;
+            }
             let sql = format!("SELECT * FROM \"{label}\"");
             same!(selected(&one, at, &sql).await?, selected(&two, at, &sql).await?, "{sql} at {at}");
             let mut columns: Vec<String> = version.keys().iter().map(|key| key.name.to_string()).collect();
@@ -229,6 +246,7 @@ async fn compare(case: &Case) -> Result<Coverage, String> {
 
 /// Every feature of some keys, at some times and sequences.
 async fn explained(world: &World, merged: &Serving, head: Sequence) -> Result<(), String> {
+    let swept = merged.catalog().state();
     let state = world.serving.catalog().state();
     let engine = Engine::new(world.serving.catalog().clone());
     for version in state.views() {
@@ -241,7 +259,7 @@ async fn explained(world: &World, merged: &Serving, head: Sequence) -> Result<()
         for key in keys(&engine, &names, &label).await? {
             for feature in version.definition.features.iter().take(2) {
                 for (sequence, seconds) in [(head, 30), (Sequence(head.0 / 2), 9), (head, 3)] {
-                    if sequence < version.by.sequence {
+                    if sequence < version.by.sequence || swept.gone_of(version, sequence).is_some() {
                         continue;
                     }
                     let at = beginning_and(seconds);
@@ -260,6 +278,13 @@ async fn explained(world: &World, merged: &Serving, head: Sequence) -> Result<()
                             Ok(said) => told(serde_json::to_value(said).unwrap()),
                             Err(error) => json!(error.to_string()),
                         });
+                    }
+                    // As many are listed of each, and of one some were too old. That all are the same their numbers say.
+                    let listed = found.iter().filter_map(|said| said["losers"].as_array().map(Vec::len)).min();
+                    for said in &mut found {
+                        if let (Some(losers), Some(listed)) = (said["losers"].as_array_mut(), listed) {
+                            losers.truncate(listed);
+                        }
                     }
                     same!(&found[0], &found[1], "{label}.{} of {key:?} at {at} and {sequence}", feature.name);
                 }

@@ -1,5 +1,5 @@
 //! A spine that is more than a share of the memory goes by in parts, as it comes. The answer, its digest and what is recorded of it are
-//! those of a spine that is held as a whole.
+//! those of a spine that is held as a whole; and what was recorded is made again the same way.
 
 use std::sync::Arc;
 
@@ -7,16 +7,17 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicr
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use catalog::ingest::Claim;
+use catalog::records::Verdict;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use engine::Memory;
 use futures::TryStreamExt;
 use proptest::prelude::*;
-use serving::{GivenSpine, HistoricalReport, HistoricalRequest, Kind, Serving, Spine};
+use serving::{ExplainRequest, GivenSpine, HistoricalReport, HistoricalRequest, Kind, Serving, Spine};
 use storage::environment::TestClock;
 
 use crate::suite::cases;
-use crate::suite::stores::{author, claimed, files, ingest, instant, memory, rows};
+use crate::suite::stores::{author, claimed, count, files, ingest, instant, memory, rows};
 
 const KEYS: i64 = 60;
 const DAY: i64 = 86_400_000_000;
@@ -204,7 +205,7 @@ async fn parts_are_the_whole(draw: Draw) -> Result<(), TestCaseError> {
             false => GivenSpine::Streamed(spooled(kept, &spine)),
             true => spine.clone().into(),
         };
-        let kept = kept.ingest_spine(given).await.unwrap();
+        let kept = kept.ingest_spine(given, &author()).await.unwrap();
         prop_assert_eq!((&kept.spine, kept.repeated), (&manifests[0].spine.digest, repeated));
     }
     let mut by_digest = request;
@@ -306,11 +307,115 @@ async fn a_spine_that_fails_or_is_left_leaves_nothing_behind() {
     assert!(error.to_string().contains("--spill-limit"), "{error}");
 
     assert_eq!(sets().await, 0);
+    given_back(&little).await;
+}
+
+/// Rows that hardly compress: two blocks of 65,536 and a part.
+fn incompressible() -> Spine {
+    const ROWS: usize = 140_000;
+    const WORDS: u64 = 20;
+    let word = |row: usize, word: u64| {
+        (row as u64 * WORDS + word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) >> 1
+    };
+    let rows = 0..ROWS;
+    let note = |row| (0..WORDS).map(|at| format!("{:016x}", word(row, at))).collect::<String>();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("user_id", Arc::new(Int64Array::from_iter_values(rows.clone().map(|row| row as i64 % (KEYS + 5))))),
+        ("at", times(rows.clone().map(|row| Some(row as i64 * 200 * DAY / ROWS as i64)))),
+        ("note", Arc::new(StringArray::from_iter_values(rows.map(note)))),
+    ];
+    let whole = RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, column)| (name, column, true)),
+    )
+    .unwrap();
+    Spine { schema: whole.schema(), batches: vec![whole] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_set_beyond_memory_is_made_again() {
+    let serving = store().await;
+    let request = HistoricalRequest::new(["acts.*"]);
+    let (schema, whole, report) = ask(&serving, incompressible().into(), request).await;
+    let id = report.training_set.unwrap();
+    let manifest = serving.manifest(id).await.unwrap();
+    assert!(manifest.spine.object.bytes > LIMIT / 2, "{} bytes", manifest.spine.object.bytes);
+    let little = Memory::new(LIMIT);
+    let small = serving.clone().with_memory(little.clone());
+
+    // As a proof alone, as rows, and as a folder of files.
+    let proved = small.prove(id, &author()).await.unwrap();
+    assert_eq!((proved.verdict, proved.rows, &proved.rebuilt), (Verdict::Equal, report.rows, &report.digest));
+    let replay = small.replay_stream(id, "it ends here", &author()).await.unwrap();
+    assert_eq!(replay.schema, schema);
+    let rows: Vec<RecordBatch> = replay.rows.try_collect().await.unwrap();
+    assert!(concat_batches(&schema, &rows).unwrap() == whole, "the rows differ");
+    drop(rows);
+    assert_eq!(replay.report.await.unwrap().report.verdict, Verdict::Equal);
+    let folder = tempfile::tempdir().unwrap();
+    let exported = small.export(id, &folder.path().into(), 60_000, &author(), |_, _| {}).await.unwrap();
+    assert_eq!((exported.files, exported.digest), (3, report.digest.clone()));
+    given_back(&little).await;
+
+    // Stretch by stretch; cells are explained as elsewhere.
+    let stretches = small.stretches(id).await.unwrap();
+    let mut rows = Vec::new();
+    for stretch in stretches.stretches {
+        let (retrieval, report) = small.stretch(id, stretch, &author()).await.unwrap();
+        assert_eq!(report.proved_by, "leaves");
+        rows.extend(retrieval.stream.try_collect::<Vec<_>>().await.unwrap());
+    }
+    assert!(concat_batches(&schema, &rows).unwrap() == whole, "the rows of the stretches differ");
+    drop(rows);
+    for row in [0, 65_536, report.rows - 1] {
+        let request = || ExplainRequest::new(id, row, "amount");
+        let explained = small.explain(request(), &author()).await.unwrap();
+        let elsewhere = serving.explain(request(), &author()).await.unwrap();
+        assert_eq!(explained.value, elsewhere.value);
+        assert_eq!(explained.key, elsewhere.key);
+    }
+    given_back(&little).await;
+
+    // Whoever leaves has read what he was given, and proved nothing.
+    small.flush(&author()).await.unwrap();
+    let before = serving.catalog().refresh().await.unwrap().head.sequence;
+    let mut replay = small.replay_stream(id, "it ends here", &author()).await.unwrap();
+    let first = replay.rows.try_next().await.unwrap().unwrap();
+    drop(replay);
+    given_back(&little).await;
     for _ in 0..500 {
-        if little.held() == 0 {
+        if small.flush(&author()).await.unwrap() > 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let after = serving.catalog().refresh().await.unwrap();
+    let newer: Vec<_> = after.log().iter().filter(|line| line.by.sequence > before).collect();
+    let names: Vec<&str> = newer.iter().flat_map(|line| line.records.iter().map(|(_, name)| *name)).collect();
+    assert_eq!(names, ["reads_recorded"]);
+    let read = format!(
+        "SELECT count(*) FROM lineament.reads WHERE kind = 'training_set' AND statement = 'training_set: {id}' AND rows >= {}",
+        first.num_rows()
+    );
+    assert_eq!(count(&serving, &read).await, 1);
+
+    // Nor is there more on disk than it may take; the file of the others is none of its own.
+    let narrow = Serving::new(serving.catalog().clone()).with_memory(little.clone().with_spill_limit(1 << 20));
+    for error in [
+        narrow.prove(id, &author()).await.unwrap_err(),
+        narrow.explain(ExplainRequest::new(id, 0, "amount"), &author()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::Exhausted, "{error}");
+        assert!(error.to_string().contains("--spill-limit"), "{error}");
+    }
+    given_back(&little).await;
+}
+
+async fn given_back(memory: &Memory) {
+    for _ in 0..500 {
+        if memory.held() == 0 {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    panic!("{} bytes are still held", little.held());
+    panic!("{} bytes are still held", memory.held());
 }

@@ -35,6 +35,7 @@ pub struct Asked {
     pub ttls: BTreeMap<String, Span>,
     pub knowledge: reference::Knowledge,
     pub full_names: bool,
+    pub null_reasons: bool,
 }
 
 impl Asked {
@@ -48,7 +49,8 @@ impl Asked {
         };
         let views: BTreeSet<usize> = wanted.iter().map(|wanted| wanted.view).collect();
         let rows = build(world, &ask.spine, &all_keys(views.iter().map(|view| &world.views[*view])));
-        Self { references, wanted, rows, ttls, knowledge, full_names: ask.full_names }
+        let null_reasons = ask.spine.extras % 3 == 1;
+        Self { references, wanted, rows, ttls, knowledge, full_names: ask.full_names, null_reasons }
     }
 
     pub fn views(&self) -> BTreeSet<usize> {
@@ -182,6 +184,7 @@ pub fn request(asked: &Asked, record: bool) -> HistoricalRequest {
     request.ttl = asked.ttls.clone();
     request.at = asked.rows.name_at.then(|| asked.rows.at.clone());
     request.record = record;
+    request.null_reasons = asked.null_reasons;
     match asked.knowledge {
         reference::Knowledge::AtRow => {}
         reference::Knowledge::By(instant) => request.known_by = Some(Timestamp(instant)),
@@ -210,8 +213,10 @@ fn check_call(world: &World, asked: &Asked, answer: &TrainingSet, coverage: &mut
     let names: Vec<String> = found.schema().fields().iter().map(|field| field.name().clone()).collect();
     let spine_schema = rows.whole.schema();
     let spine_names = spine_schema.fields().iter().map(|field| field.name().clone());
-    let expected: Vec<String> =
+    let mut expected: Vec<String> =
         spine_names.chain(asked.wanted.iter().map(|wanted| wanted.output.clone())).collect();
+    let why = asked.wanted.iter().filter(|_| asked.null_reasons);
+    expected.extend(why.map(|wanted| format!("{}__null_reason", wanted.output)));
     ensure!(names == expected, "columns {names:?} for {expected:?}");
     for (index, (given, carried)) in rows.whole.columns().iter().zip(found.columns()).enumerate() {
         ensure!(given == carried, "the spine's column {} came back as {carried:?}", names[index]);
@@ -228,6 +233,11 @@ fn check_call(world: &World, asked: &Asked, answer: &TrainingSet, coverage: &mut
         let kind = view.feature_arrow(wanted.feature);
         ensure!(*column.data_type() == kind, "{} is {}", wanted.output, column.data_type());
         compare(&wanted.output, rows, &cells, column)?;
+        if asked.null_reasons {
+            let why = found.column(carried + asked.wanted.len() + index);
+            says_why(&wanted.output, &cells, why)?;
+            coverage.saw("asked why cells are null");
+        }
 
         let mut nulls: BTreeMap<String, u64> = BTreeMap::new();
         let mut defaulted = 0;
@@ -261,6 +271,20 @@ fn check_call(world: &World, asked: &Asked, answer: &TrainingSet, coverage: &mut
     Ok(())
 }
 
+/// Whether a column of null reasons says why each cell is null.
+fn says_why(what: &str, cells: &[Cell], found: &ArrayRef) -> Outcome {
+    let found = read(found);
+    ensure!(found.len() == cells.len(), "{what}: {} null reasons for {}", found.len(), cells.len());
+    for (row, (cell, found)) in cells.iter().zip(&found).enumerate() {
+        let expected = match cell {
+            Cell::Null(reason) => Some(Value::Text(reason.text().to_owned())),
+            Cell::Default(_) | Cell::Value(_) => None,
+        };
+        ensure!(*found == expected, "{what}, row {row}: null because of {found:?}, expected {expected:?}");
+    }
+    Ok(())
+}
+
 /// Asks in SQL over the spine as a table of the session, and puts the answer into the spine's order.
 async fn sql(world: &World, rows: &Rows, text: &str) -> Result<RecordBatch, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("{text}: {error}");
@@ -288,6 +312,9 @@ async fn function(world: &World, asked: &Asked, narrow: bool, coverage: &mut Cov
     if asked.full_names {
         arguments += ", full_feature_names => true";
     }
+    if asked.null_reasons {
+        arguments += ", null_reasons => true";
+    }
     // SQL has no way to ask for what could not have been known.
     let knowledge = match asked.knowledge {
         reference::Knowledge::Unlimited => reference::Knowledge::AtRow,
@@ -298,7 +325,11 @@ async fn function(world: &World, asked: &Asked, narrow: bool, coverage: &mut Cov
     }
     // The last feature alone, in every other case: projections must change nothing.
     let last = asked.wanted.last().unwrap();
-    let columns = if narrow { format!("row_no, {}", last.output) } else { "*".to_owned() };
+    let columns = match (narrow, asked.null_reasons) {
+        (true, true) => format!("row_no, {}__null_reason", last.output),
+        (true, false) => format!("row_no, {}", last.output),
+        (false, _) => "*".to_owned(),
+    };
     let text =
         format!("SELECT {columns} FROM historical_features((SELECT * FROM session.spine), {arguments})");
     let found = sql(world, &asked.rows, &text).await?;
@@ -308,7 +339,15 @@ async fn function(world: &World, asked: &Asked, narrow: bool, coverage: &mut Cov
         let ttl = asked.ttl(view, version);
         let winners = winners(&view.seen(version), view, &asked.rows, Direction::AtOrBefore, ttl, knowledge);
         let cells = cells(&winners, view, version, wanted.feature);
-        compare(&text, &asked.rows, &cells, found.column_by_name(&wanted.output).unwrap())?;
+        if let Some(found) = found.column_by_name(&wanted.output) {
+            compare(&text, &asked.rows, &cells, found)?;
+        }
+        let why = found.column_by_name(&format!("{}__null_reason", wanted.output));
+        ensure!(why.is_some() == asked.null_reasons, "{text}: {}", wanted.output);
+        if let Some(why) = why {
+            says_why(&text, &cells, why)?;
+            coverage.saw("asked in SQL why cells are null");
+        }
     }
     coverage.saw("asked in SQL");
     Ok(())

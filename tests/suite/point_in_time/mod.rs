@@ -44,6 +44,7 @@ async fn run(scenario: &Scenario) -> Result<(Coverage, usize), String> {
             Step::Ingest(view, batch) => world.ingest(usize::from(*view), batch).await,
             Step::Define(view, version) => world.define(*view, version).await,
             Step::Move(choice) => world.move_batch(*choice).await,
+            Step::Expire(view, units) => world.expire(*view, *units).await,
             Step::Ask(ask) => {
                 checks::ask(&mut world, ask).await?;
                 asked += usize::from(ask.how != How::Tables);

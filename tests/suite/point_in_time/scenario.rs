@@ -178,6 +178,8 @@ pub enum Step {
     Define(u8, Version),
     /// One of the batches is withdrawn, or restored where it is.
     Move(u8),
+    /// Rows of a view that are older than so many units do not count any more.
+    Expire(u8, u8),
     Ask(Ask),
 }
 
@@ -349,9 +351,10 @@ pub fn ask(how: BoxedStrategy<How>) -> impl Strategy<Value = Ask> {
 pub fn scenario(how: impl Strategy<Value = How> + 'static) -> impl Strategy<Value = Scenario> {
     let step = prop_oneof![
         10 => ask(how.boxed()).prop_map(Step::Ask),
-        2 => (any::<u8>(), batch()).prop_map(|(view, batch)| Step::Ingest(view, batch)),
+        3 => (any::<u8>(), batch()).prop_map(|(view, batch)| Step::Ingest(view, batch)),
         1 => (any::<u8>(), version()).prop_map(|(view, version)| Step::Define(view, version)),
         1 => any::<u8>().prop_map(Step::Move),
+        1 => (any::<u8>(), 0..20u8).prop_map(|(view, units)| Step::Expire(view, units)),
     ];
     (0..4u8, vec(view(), 1..4), vec(step, 1..48)).prop_map(|(unit, views, steps)| Scenario {
         unit,

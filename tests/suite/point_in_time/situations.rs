@@ -53,6 +53,8 @@ pub fn all() -> Vec<String> {
         "a spine that is not sorted",
         "the same spine row twice",
         "asked in SQL",
+        "asked in SQL why cells are null",
+        "asked why cells are null",
         "made again from its id",
         "at in Timestamp(µs, \"UTC\")",
         "at in Timestamp(ns, \"UTC\")",

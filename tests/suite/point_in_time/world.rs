@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use catalog::Intent;
 use catalog::compaction::Eagerness;
 use catalog::ingest::Claim;
+use catalog::records::RowsExpired;
 use feature::{Timestamp, TrainingSetId};
 use serving::{CompactRequest, RollbackRequest, Serving};
 use storage::environment::TestClock;
@@ -37,6 +39,8 @@ pub struct Known {
     pub keys: Vec<KeyKind>,
     pub versions: Vec<Numbered>,
     observations: Vec<Written>,
+    /// Rows that are valid before this do not count any more.
+    since: i64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -205,6 +209,7 @@ impl Known {
     pub fn seen(&self, version: &Numbered) -> Vec<&Observation> {
         let counts = |written: &&Written| {
             !written.withdrawn
+                && written.row.valid_at >= self.since
                 && written.line == version.line
                 && (written.under <= version.number
                     || version.features.iter().all(|feature| written.features.contains(feature)))
@@ -216,7 +221,7 @@ impl Known {
     pub fn rows(&self) -> impl Iterator<Item = (usize, &Observation)> {
         self.observations
             .iter()
-            .filter(|written| !written.withdrawn)
+            .filter(|written| !written.withdrawn && written.row.valid_at >= self.since)
             .map(|written| (written.line, &written.row))
     }
 
@@ -305,6 +310,7 @@ impl World {
                 keys: view.keys.clone(),
                 versions: vec![version],
                 observations: Vec::new(),
+                since: i64::MIN,
             };
             world.serving.apply(known.files(known.newest(), world.unit), &author()).await.unwrap();
             world.views.push(known);
@@ -335,7 +341,8 @@ impl World {
         if next.rule != current.rule {
             next.line = next.number;
         }
-        let applied = self.serving.apply(known.files(&next, unit), &author()).await.unwrap();
+        let applied =
+            self.serving.apply_for(known.files(&next, unit), Some("it changed"), &author()).await.unwrap();
         assert!(applied.sequence.is_some(), "{next:?} is no change of {current:?}");
         known.versions.push(next);
     }
@@ -474,6 +481,27 @@ impl World {
             .filter(|written| written.row.sequence == sequence)
             .for_each(|written| written.withdrawn = !undo);
         self.coverage.saw(if undo { "a batch that is restored" } else { "a batch that is withdrawn" });
+    }
+
+    /// Rows of a view that are valid before a time count no more.
+    pub async fn expire(&mut self, view: u8, units: u8) {
+        let index = usize::from(view) % self.views.len();
+        let since = self.time(units, 0);
+        let known = &mut self.views[index];
+        if since <= known.since {
+            return;
+        }
+        known.since = since;
+        let catalog = self.serving.catalog();
+        let state = catalog.refresh().await.unwrap();
+        let version = state.view("default", &known.name, None, state.head.sequence).unwrap();
+        let (before, keep) = (Timestamp(since), feature::Span::from_micros(1).unwrap());
+        let record = RowsExpired { view: version.view, before, keep };
+        let append = |_: &catalog::State| Ok(Intent::<()>::Append(vec![record.clone().into()]));
+        catalog.commit(&author(), None, append).await.unwrap();
+        let some = known.observations.iter().any(|written| written.row.valid_at < since);
+        let others = known.observations.iter().any(|written| written.row.valid_at >= since);
+        self.coverage.saw_if(some && others, "some rows of a view that expire");
     }
 
     fn known_column(&self, row: &Row) -> i64 {

@@ -1,5 +1,6 @@
 //! Policies as records: applied, in force, changed and lifted.
 
+use arrow::array::AsArray;
 use feature::Sequence;
 use feature::policy::{Action, Asker, Purpose};
 use object_store::ObjectStoreExt;
@@ -31,6 +32,11 @@ async fn policies_are_in_force_from_their_entry_on_and_until_they_are_lifted() {
     assert!(select(&serving, "SELECT * FROM weather").await.is_ok(), "the tester may read");
     let refused = serving.lift_policies("no more", &with_role("guest")).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Forbidden);
+    // Why stands in the log for ever, so that there must be something.
+    for nothing in ["", " \t\n"] {
+        let refused = serving.lift_policies(nothing, &author()).await.unwrap_err();
+        assert!(refused.to_string().contains("say why"), "{refused}");
+    }
     serving.lift_policies("a mistake", &author()).await.unwrap();
     assert!(read().await.is_ok());
     let asker = Asker { principal: "ann".to_owned(), ..Asker::default() };
@@ -124,6 +130,7 @@ async fn a_tag_counts_as_soon_as_it_is_there() {
     )
     .await;
     select_as(&serving, "SELECT temp FROM weather", "guest").await.unwrap();
+    let head = serving.catalog().state().head.sequence;
     let (name, text) = store::DEFINITIONS[2];
     let tagged = text.replace("entity = \"airport\"", "entity = \"airport\"\ntags = [\"pii\"]");
     serving
@@ -132,6 +139,26 @@ async fn a_tag_counts_as_soon_as_it_is_there() {
         .unwrap();
     let refused = select_as(&serving, "SELECT temp FROM weather", "guest").await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Forbidden, "the version is the same, and what is said of it is not");
+    // Then it could be read, for the tag was not there.
+    let (before, now) = (head, serving.catalog().state().head.sequence);
+    assert!(now > before);
+    let asker = Asker { principal: "ann".to_owned(), ..Asker::default() };
+    let allowed = async |at| {
+        let ruling = serving.ruling("weather", &asker, Action::Read, Some(at)).await.unwrap();
+        (ruling.policies, ruling.view.allowed)
+    };
+    assert_eq!(allowed(before).await, (Some(1), true));
+    assert_eq!(allowed(now).await, (Some(1), false));
+    let told = async |at: Sequence| {
+        let sql = format!("SELECT decision FROM access('weather.temp', principal => 'ann', at => {at})");
+        let (_, batches) = select(&serving, &sql).await.unwrap();
+        batches[0].column(0).as_string::<i32>().value(0).to_owned()
+    };
+    assert_eq!((told(before).await, told(now).await), ("allow".to_owned(), "deny".to_owned()));
+    // Described once more, back again: what was said in between is found in the log.
+    serving.apply(crate::suite::stores::files(&store::DEFINITIONS), &author()).await.unwrap();
+    assert_eq!((told(before).await, told(now).await), ("allow".to_owned(), "deny".to_owned()));
+    assert_eq!(told(serving.catalog().state().head.sequence).await, "allow");
 }
 
 /// Policies name the key of the first ones again, which was made before the fence of any sweep.

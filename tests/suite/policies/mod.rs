@@ -2,6 +2,8 @@
 
 mod applied;
 mod differential;
+mod search;
+mod system_views;
 mod ways_out;
 
 use catalog::Author;

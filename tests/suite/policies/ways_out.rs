@@ -102,6 +102,22 @@ async fn retrieval_shows_what_may_be_seen_and_says_what_is_hidden() {
     assert_eq!(nulls("temp"), "hidden 2, null_at_source 1, null_key_or_time 1");
     // An airport that there is not is no other than one that is hidden.
     assert_eq!(nulls("delay"), "hidden 2, null_key_or_time 1");
+    // Beside each cell it is said as it is counted; and there is no word of a column that may not be read.
+    let mut request = HistoricalRequest::new(features);
+    request.null_reasons = true;
+    let guest = with_role("guest");
+    let beside = serving.historical(spine(vec![table(SPINE)]), request.clone(), &guest).await.unwrap();
+    for found in &beside.report.features {
+        let column = beside.batches[0].column_by_name(&format!("{}__null_reason", found.output)).unwrap();
+        let mut said = std::collections::BTreeMap::new();
+        for reason in column.as_string::<i32>().iter().flatten() {
+            *said.entry(reason.to_owned()).or_insert(0u64) += 1;
+        }
+        assert_eq!(said, found.nulls, "{}", found.output);
+    }
+    request.features = vec!["departures.carrier".to_owned()];
+    let refused = serving.historical(spine(vec![table(SPINE)]), request, &guest).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden);
     let manifest = serving.manifest(set.report.training_set.unwrap()).await.unwrap();
     let policy = manifest.policy.unwrap();
     assert_eq!((policy.number, policy.principal.as_str()), (1, "ann"));

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch};
+use arrow::compute::concat_batches;
 use catalog::Intent;
 use catalog::records::{Record, TrainingSetRecorded, Verdict};
 use feature::{Sequence, TrainingSetId};
+use futures::StreamExt;
 use serving::{HistoricalRequest, Manifest, Serving};
 use storage::environment::{self, TestClock};
 
@@ -116,4 +118,55 @@ async fn the_batches_that_made_it_differ_are_named() {
         assert_eq!(error.kind(), serving::Kind::Damaged);
         assert!(error.to_string().contains("lineament replay"), "{error}");
     }
+}
+
+/// Rows are given as far as they are as recorded: block by block, and none of a block that differs.
+#[tokio::test]
+async fn rows_before_the_first_block_that_differs_are_given() {
+    // More than a server of 64 MiB makes at once.
+    const ROWS: usize = 400_000;
+    let clock = TestClock::new(instant("2024-02-01T00:00:00Z"));
+    let serving = memory(&clock).await;
+    serving.apply(files(&[("thing.toml", ENTITY), ("v.toml", VIEW)]), &author()).await.unwrap();
+    ingest(&serving, rows("v", vec![table(1, 1.0)])).await.unwrap();
+    let asked = batch_of(vec![
+        ("k", Arc::new(Int64Array::from(vec![1; ROWS]))),
+        ("at", times((0..ROWS).map(|row| Some(row as i64)))),
+    ]);
+    let set =
+        serving.historical(spine(vec![asked]), HistoricalRequest::new(["v.x"]), &author()).await.unwrap();
+    let whole = concat_batches(&set.schema, &set.batches).unwrap();
+    let manifest = serving.manifest(set.report.training_set.unwrap()).await.unwrap();
+    for (differs, given) in [(0, 0), (3, 196_608), (6, 393_216)] {
+        let mut other = manifest.clone();
+        other.digest = other.digest.replace(|sign: char| sign.is_ascii_digit(), "0");
+        let x = &mut other.columns[2];
+        x.digest = x.digest.chars().rev().collect();
+        x.leaves[differs] = x.leaves[differs].chars().rev().collect();
+        let id = record(&serving, other).await;
+
+        let replay = serving.replay_stream(id, "it ends here", &author()).await.unwrap();
+        let all: Vec<_> = replay.rows.collect().await;
+        let (last, rows) = all.split_last().unwrap();
+        let error = last.as_ref().unwrap_err();
+        assert_eq!(error.kind(), serving::Kind::Damaged);
+        assert!(error.to_string().ends_with("(columns that differ: x), so it ends here"), "{error}");
+        let rows: Vec<RecordBatch> = rows.iter().map(|batch| batch.as_ref().unwrap().clone()).collect();
+        assert!(concat_batches(&set.schema, &rows).unwrap() == whole.slice(0, given), "{differs}");
+        replay.report.await.unwrap_err();
+        let report = serving.prove(id, &author()).await.unwrap();
+        assert_eq!((report.verdict, report.differences[0].first_block), (Verdict::Differs, Some(differs)));
+
+        // Of a stretch of a set that fits, nothing; of a larger one as much.
+        let stretch = serving.stretch(id, 0..ROWS as u64, &author()).await.map(|_| ());
+        assert_eq!(stretch.unwrap_err().kind(), serving::Kind::Damaged);
+        let small = serving.clone().with_memory(serving::Memory::new(64 << 20));
+        let (stretch, _) = small.stretch(id, 0..ROWS as u64, &author()).await.unwrap();
+        let all: Vec<_> = stretch.stream.collect().await;
+        let (last, rows) = all.split_last().unwrap();
+        let error = last.as_ref().unwrap_err().to_string();
+        assert!(error.contains(&format!("column `x` differs in rows {given} to")), "{error}");
+        assert_eq!(rows.iter().map(|batch| batch.as_ref().unwrap().num_rows()).sum::<usize>(), given);
+    }
+    assert_eq!(serving.memory().held(), 0);
 }

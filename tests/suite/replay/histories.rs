@@ -30,6 +30,8 @@ pub enum Step {
     Define(u8, Version),
     /// One of the batches is withdrawn, or restored where it is.
     Move(u8),
+    /// Rows of a view that are older than so many units do not count any more.
+    Expire(u8, u8),
     Record(Ask),
     /// A set is recorded by one program while another ingests.
     Race(Ask, u8, Batch),
@@ -54,15 +56,16 @@ pub fn history() -> impl Strategy<Value = History> {
     let step = prop_oneof![
         3 => recorded().prop_map(Step::Record),
         4 => (any::<u8>(), batch()).prop_map(|(view, batch)| Step::Ingest(view, batch)),
-        2 => (any::<u8>(), version()).prop_map(|(view, version)| Step::Define(view, version)),
+        3 => (any::<u8>(), version()).prop_map(|(view, version)| Step::Define(view, version)),
         1 => any::<u8>().prop_map(Step::Move),
+        2 => (any::<u8>(), 0..20u8).prop_map(|(view, units)| Step::Expire(view, units)),
         2 => (recorded(), any::<u8>(), batch()).prop_map(|(ask, view, batch)| Step::Race(ask, view, batch)),
-        2 => Just(Step::Sweep),
+        3 => Just(Step::Sweep),
         1 => (0..40u8, any::<u8>(), batch())
             .prop_map(|(moment, view, batch)| Step::SweepRace(moment, view, batch)),
     ];
     let on_disk = prop::bool::weighted(0.2);
-    (on_disk, 0..4u8, vec(view(), 1..3), recorded(), vec((0..WRITERS, step), 1..10)).prop_map(
+    (on_disk, 0..4u8, vec(view(), 1..3), recorded(), vec((0..WRITERS, step), 2..11)).prop_map(
         |(on_disk, unit, views, first, mut steps)| {
             // What comes first has the most to come after it.
             steps.insert(0, (0, Step::Record(first)));
@@ -88,6 +91,7 @@ pub async fn lived(history: &History, writers: &[Serving], clock: &TestClock) ->
             Step::Ingest(view, batch) => world.ingest(usize::from(*view), batch).await,
             Step::Define(view, version) => world.define(*view, version).await,
             Step::Move(choice) => world.move_batch(*choice).await,
+            Step::Expire(view, units) => world.expire(*view, *units).await,
             Step::Record(ask) => checks::ask(&mut world, ask).await?,
             Step::Race(ask, view, batch) => {
                 let other = &writers[(writer + 1) % writers.len()];
@@ -164,13 +168,18 @@ async fn live(history: &History) -> Result<Coverage, String> {
     );
     let raced = history.steps.iter().any(|(_, step)| matches!(step, Step::Race(..)));
     coverage.saw_if(raced, "a set recorded while another program ingests");
+    coverage.saw_if(!state.expiry().deleted().is_empty(), "old rows that are deleted");
+    let later = |set: &catalog::state::TrainingSet| {
+        state.expiry().deleted().iter().any(|deleted| deleted.by.sequence > set.by.sequence)
+    };
+    coverage.saw_if(state.training_sets().any(later), "a set before old rows are deleted");
     coverage.saw_if(history.on_disk, "a store in a folder");
     coverage.saw_if(state.training_sets().count() > 3, "several sets");
     coverage.saw_if(last < state.head.sequence, "something after the last set");
     let rows = || {
         history.steps.iter().filter_map(|(_, step)| match step {
             Step::Ingest(_, batch) | Step::Race(_, _, batch) | Step::SweepRace(_, _, batch) => Some(batch),
-            Step::Define(..) | Step::Move(_) | Step::Record(_) | Step::Sweep => None,
+            Step::Define(..) | Step::Move(_) | Step::Expire(..) | Step::Record(_) | Step::Sweep => None,
         })
     };
     coverage.saw_if(rows().any(|batch| batch.correction), "a correction");
@@ -209,6 +218,9 @@ fn recorded_sets_are_made_again_whatever_came_after() {
             "a batch that is withdrawn",
             "batches that were merged",
             "something that is swept",
+            "some rows of a view that expire",
+            "old rows that are deleted",
+            "a set before old rows are deleted",
         ],
     );
     // Who is first hangs on the disk as well, so this is met more or less often.

@@ -1,7 +1,7 @@
 //! Objects in memory behind a network that a seed drives: each process has a connection of its own, on which answers are
 //! late, wrong or never come.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,7 @@ pub enum Fault {
     Slow,
     /// Half of the bytes come.
     Cut,
-    /// One byte comes as another. Not of entries, of which the newest is vouched for by nobody.
+    /// One byte comes as another.
     Flipped,
     /// What was written of late is not listed.
     Lagging,
@@ -155,8 +155,10 @@ pub struct Connection {
     calm: Arc<AtomicBool>,
     /// Faults in a hundred operations.
     rough: u64,
-    /// Names of which the next read is answered wrongly, by a planted fault.
-    forged: Arc<Mutex<HashSet<String>>>,
+    /// Names of which the next reads are answered wrongly, by a planted fault, and how many.
+    forged: Arc<Mutex<HashMap<String, u32>>>,
+    /// What an entry came as, to come so once more, by a planted fault.
+    echoes: Arc<Mutex<HashMap<String, Bytes>>>,
     /// From this entry on nothing of the log is seen, by a planted fault.
     blind_from: Arc<Mutex<Option<String>>>,
 }
@@ -178,6 +180,7 @@ impl Connection {
             calm: Arc::default(),
             rough,
             forged: Arc::default(),
+            echoes: Arc::default(),
             blind_from: Arc::default(),
         }
     }
@@ -282,8 +285,18 @@ impl Connection {
         self.objects.plant.filter(|_| self.process != BEGINNER)
     }
 
-    fn forge(&self, location: &Path) {
-        self.forged.lock().unwrap().insert(location.to_string());
+    fn forge(&self, location: &Path, reads: u32) {
+        self.forged.lock().unwrap().insert(location.to_string(), reads);
+    }
+
+    fn is_forged(&self, location: &Path) -> bool {
+        let mut forged = self.forged.lock().unwrap();
+        let Some(reads) = forged.get_mut(location.as_ref()) else { return false };
+        *reads -= 1;
+        if *reads == 0 {
+            forged.remove(location.as_ref());
+        }
+        true
     }
 }
 
@@ -323,7 +336,7 @@ impl ObjectStore for Connection {
             Fault::AfterEffect => {
                 let done = self.effect(location, payload, options).await;
                 if is_log && done.is_ok() && plant == Some(Plant::NoReadBack) {
-                    self.forge(location);
+                    self.forge(location, 1);
                     let source = "not allowed".into();
                     return Err(Error::PermissionDenied { path: location.to_string(), source });
                 }
@@ -332,7 +345,8 @@ impl ObjectStore for Connection {
             Fault::OursCalledLost => {
                 let done = self.effect(location, payload, options).await;
                 if is_log && done.is_ok() && plant == Some(Plant::ExistsTakenAsLost) {
-                    self.forge(location);
+                    // Who reads it so twice believes it.
+                    self.forge(location, 2);
                 }
                 Err(exists(location))
             }
@@ -366,17 +380,21 @@ impl ObjectStore for Connection {
         if is_log && blind.is_some_and(|from| location.as_ref() >= from.as_str()) {
             return Err(absent(location));
         }
-        let forged = self.forged.lock().unwrap().remove(location.as_ref());
+        let forged = self.is_forged(location);
         if forged && self.plant() == Some(Plant::NoReadBack) {
             return Err(absent(location));
         }
         let head = options.head;
+        let echo = self.echoes.lock().unwrap().remove(location.as_ref());
         let found = self.objects.inner.get_opts(location, options).await?;
-        let wrong = fault == Fault::Cut || fault == Fault::Flipped && !is_log;
-        if head || !(wrong || forged) {
+        let wrong = matches!(fault, Fault::Cut | Fault::Flipped);
+        if head || !(wrong || forged || echo.is_some()) {
             return Ok(found);
         }
         let parts = (found.meta.clone(), found.attributes.clone());
+        if let Some(echo) = echo {
+            return Ok(answer(parts, echo));
+        }
         let mut bytes = found.bytes().await?.to_vec();
         if forged {
             super::planted::of_another(&mut bytes);
@@ -384,6 +402,9 @@ impl ObjectStore for Connection {
             bytes.truncate(bytes.len() / 2);
         } else if let Some(place) = (!bytes.is_empty()).then(|| bits as usize % bytes.len()) {
             bytes[place] ^= 1 << (bits >> 61);
+        }
+        if is_log && fault == Fault::Flipped && self.plant() == Some(Plant::AlteredAlike) {
+            self.echoes.lock().unwrap().insert(location.to_string(), bytes.clone().into());
         }
         Ok(answer(parts, bytes.into()))
     }

@@ -38,9 +38,11 @@ pub enum Plant {
     FenceUnchecked,
     /// What a compaction replaced is deleted, and no entry says that it may.
     SweptUnsaid,
+    /// An entry that was altered on its way comes altered alike the next time, so that asking again shows nothing.
+    AlteredAlike,
 }
 
-pub const PLANTS: [Plant; 15] = [
+pub const PLANTS: [Plant; 16] = [
     Plant::Overwrites,
     Plant::ExistsTakenAsLost,
     Plant::NoReadBack,
@@ -56,6 +58,7 @@ pub const PLANTS: [Plant; 15] = [
     Plant::WrongCheckpoint,
     Plant::FenceUnchecked,
     Plant::SweptUnsaid,
+    Plant::AlteredAlike,
 ];
 
 /// A description with another digest of its state, under the name that its bytes give; none for other objects.

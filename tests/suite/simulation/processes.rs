@@ -12,7 +12,8 @@ use catalog::state::producers::{CommittedPart, Place};
 use catalog::{Author, Catalog};
 use feature::digest::Digest;
 use feature::{Horizon, Name, Sequence, Timestamp, TrainingSetId};
-use serving::{Bounds, CompactRequest, HistoricalRequest, Kind, Serving, SweepRequest};
+use futures::TryStreamExt;
+use serving::{Bounds, CompactRequest, HistoricalReport, HistoricalRequest, Kind, Serving, SweepRequest};
 use storage::environment::TestClock;
 use storage::{SplitMix, Store};
 
@@ -225,10 +226,26 @@ async fn operation(
                 EWR           | 2013-02-01T00:00:00Z
                 JFK           | 2013-02-01T00:00:00Z
                 LGA           | 2013-01-10T00:00:00Z";
-            let request = HistoricalRequest::new(["weather.temp"]);
-            let made = serving.historical(spine(vec![table(asked)]), request, &author).await;
+            let asked = spine(vec![table(asked)]);
+            let mut request = HistoricalRequest::new(["weather.temp"]);
+            let made = if bits.is_multiple_of(2) {
+                serving.historical(asked, request, &author).await.map(|made| made.report)
+            } else {
+                // Every process puts up the same rows, which somebody sweeps meanwhile; by a name of its own, since it leaves an entry too.
+                let putting_up = self::author(&format!("{name}, putting up"));
+                let kept = match serving.ingest_spine(asked, &putting_up).await {
+                    Ok(kept) => kept,
+                    Err(error) => {
+                        // What is not known is whether the spine is kept; of the set there is nothing.
+                        tell(objects, name, Outcome::Failed, Err(error));
+                        return Outcome::Failed;
+                    }
+                };
+                request.spine = Some(kept.spine);
+                of_kept_spine(serving, request, &author).await
+            };
             if let Ok(made) = &made {
-                history.training_sets.lock().unwrap().extend(made.report.training_set);
+                history.training_sets.lock().unwrap().extend(made.training_set);
             }
             tell(objects, name, Outcome::Failed, made.map(drop))
         }
@@ -255,6 +272,17 @@ async fn operation(
             Outcome::Done
         }
     }
+}
+
+async fn of_kept_spine(
+    serving: &Serving,
+    request: HistoricalRequest,
+    author: &Author,
+) -> serving::Result<HistoricalReport> {
+    let made = serving.historical_stream(None, request, author).await?;
+    let _: Vec<RecordBatch> = made.rows.try_collect().await?;
+    // Where a row was an error it is said by then.
+    Ok(made.report.await.unwrap())
 }
 
 /// Two parts of a producer of its own, sent again from the first on until both are acknowledged, and some once more.
@@ -331,7 +359,9 @@ async fn sweep(
         horizons[if bits.is_multiple_of(3) { last / 2 } else { last }]
     };
     let compacted = state.compactions().map(|one| one.by.sequence).max();
-    let request = SweepRequest { bounds: Some(Bounds { before, compacted }), ..SweepRequest::default() };
+    let ever = Timestamp(i64::MAX);
+    let bounds = Bounds { before, compacted, expired: None, kept: ever, dropped: ever };
+    let request = SweepRequest { bounds: Some(bounds), ..SweepRequest::default() };
     let plant = objects.plant;
     let report = serving.sweep_planted(&request, author, &|record| spoiled(plant, record)).await?;
     objects.note(format!("swept: {:?}", report.gone));

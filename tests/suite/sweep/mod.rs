@@ -1,5 +1,7 @@
 //! What nobody needs is deleted, nothing else is, and whoever was too slow is told so.
 
+mod expired;
+mod kept_spines;
 mod leftovers;
 mod replaced;
 mod stalled;
@@ -21,7 +23,9 @@ use crate::suite::stores::author;
 pub fn at_once(serving: &Serving) -> SweepRequest {
     let state = serving.catalog().state();
     let compacted = state.compactions().map(|one| one.by.sequence).max();
-    let bounds = Bounds { before: environment::mint(), compacted };
+    let expired = state.expiry().expired().last().map(|one| one.by.sequence);
+    let ever = feature::Timestamp(i64::MAX);
+    let bounds = Bounds { before: environment::mint(), compacted, expired, kept: ever, dropped: ever };
     SweepRequest { bounds: Some(bounds), ..SweepRequest::default() }
 }
 

@@ -1,14 +1,16 @@
 //! Which runs are worth merging.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use feature::VersionId;
 use storage::partition::Layout;
 
-use super::Candidate;
+use super::{Candidate, PieceKey};
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::state::{Run, State};
+use crate::visible_file::VisibleFile;
 
 /// How many neighbours are wanted before anything is merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +46,10 @@ pub(super) async fn of_line(
         let rows = rows_of(run);
         let large = eagerness != Eagerness::Everything
             && rows >= target / SURELY_SMALL
-            && is_large(catalog, run, rows, target).await?;
+            && is_large(catalog, state, run, rows, target).await?;
+        let stays = large || is_partly_gone(catalog, state, run).await?;
         let version = run.batches().first().map(|batch| batch.record.version);
-        sized.push(Sized { rows, version: version.filter(|_| !large) });
+        sized.push(Sized { rows, version: version.filter(|_| !stays) });
     }
     let mut places = Vec::with_capacity(runs.len());
     let mut place = 0;
@@ -56,7 +59,7 @@ pub(super) async fn of_line(
     }
     let mut found = Vec::new();
     for chosen in choose(&sized, eagerness) {
-        for part in alike(catalog, &runs[chosen.clone()]).await? {
+        for part in alike(catalog, state, &runs[chosen.clone()]).await? {
             let (from, until) = (chosen.start + part.start, chosen.start + part.end);
             let of = &runs[from..until];
             let Some(version) = of.first().and_then(|run| run.batches().first()) else { continue };
@@ -72,7 +75,7 @@ pub(super) async fn of_line(
                 line,
             };
             for run in of {
-                for visible in catalog.run_files(*run, run.batches()).await? {
+                for visible in catalog.run_files(state, *run, run.batches()).await? {
                     candidate.files += 1;
                     candidate.rows += visible.file.rows;
                     candidate.bytes += visible.file.bytes;
@@ -100,11 +103,25 @@ fn rows_of(run: &Run<'_>) -> u64 {
 }
 
 /// Whether the files are about as large as new ones would be.
-async fn is_large(catalog: &Catalog, run: &Run<'_>, rows: u64, target: u64) -> Result<bool> {
-    let files = catalog.run_files(*run, run.batches()).await?;
+async fn is_large(catalog: &Catalog, state: &State, run: &Run<'_>, rows: u64, target: u64) -> Result<bool> {
+    let files = catalog.run_files(state, *run, run.batches()).await?;
     let number = (files.len() as u64).max(1);
     let bytes: u64 = files.iter().map(|visible| visible.file.bytes).sum();
     Ok(rows / number >= target / 2 || bytes / number >= LARGE_BYTES)
+}
+
+/// Whether of some piece a part is gone and a part is there: what is left of it can be proved no more, and so is not moved.
+async fn is_partly_gone(catalog: &Catalog, state: &State, run: &Run<'_>) -> Result<bool> {
+    if run.batches().iter().all(|batch| state.expiry().gone(batch.record.batch).is_none()) {
+        return Ok(false);
+    }
+    let all = catalog.all_run_files(*run, run.batches()).await?;
+    let gone = |visible: &&VisibleFile| state.expiry().is_gone(&visible.file);
+    let (gone, there): (Vec<_>, Vec<_>) = all.iter().partition(gone);
+    let keys = |files: Vec<&VisibleFile>| -> HashSet<PieceKey> {
+        files.iter().flat_map(|visible| &visible.file.pieces).map(PieceKey::of).collect()
+    };
+    Ok(!keys(gone).is_disjoint(&keys(there)))
 }
 
 /// Neighbours that are to become one, each at least two.
@@ -158,11 +175,11 @@ fn level(rows: u64) -> u32 {
 }
 
 /// Stretches of runs whose files have the same columns, but for those that a batch may do without.
-async fn alike(catalog: &Catalog, runs: &[Run<'_>]) -> Result<Vec<Range<usize>>> {
+async fn alike(catalog: &Catalog, state: &State, runs: &[Run<'_>]) -> Result<Vec<Range<usize>>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut last: Option<Vec<String>> = None;
     for (place, run) in runs.iter().enumerate() {
-        let files = catalog.run_files(*run, run.batches()).await?;
+        let files = catalog.run_files(state, *run, run.batches()).await?;
         // One without rows is like any other.
         let columns = files.first().map(|visible| super::input::common_columns(&visible.file));
         let same = columns.is_none() || last.is_none() || columns == last;

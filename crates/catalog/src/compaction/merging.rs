@@ -11,7 +11,7 @@ use storage::partition::{self, Layout, Merged, Place, piece_of_rows};
 use super::{input, proof, whole_pieces};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
-use crate::state::{Run, ViewVersion};
+use crate::state::{Run, State, ViewVersion};
 use crate::visible_file::VisibleFile;
 
 /// Files that are read at once.
@@ -26,10 +26,15 @@ pub(super) struct Inputs {
     pieces: Vec<Piece>,
 }
 
-pub(super) async fn inputs(catalog: &Catalog, version: &ViewVersion, runs: &[Run<'_>]) -> Result<Inputs> {
+pub(super) async fn inputs(
+    catalog: &Catalog,
+    state: &State,
+    version: &ViewVersion,
+    runs: &[Run<'_>],
+) -> Result<Inputs> {
     let mut files = Vec::new();
     for run in runs {
-        files.extend(catalog.run_files(*run, run.batches()).await?);
+        files.extend(catalog.run_files(state, *run, run.batches()).await?);
     }
     Ok(Inputs {
         schema: input::schema(version, &files),

@@ -23,6 +23,7 @@ use crate::author::Author;
 use crate::catalog::{Catalog, Intent, Outcome};
 use crate::error::{Error, Result};
 use crate::records::Compacted;
+use crate::retention;
 use crate::state::{Run, State, ViewVersion};
 
 /// Neighbouring runs of a line that are worth merging.
@@ -84,7 +85,8 @@ pub async fn merge(
     };
     // Minted before the first object that it names.
     let compaction: CompactionId = environment::mint();
-    let inputs = merging::inputs(catalog, version, &runs).await?;
+    let layout = &retention::layout(state, version.view, layout);
+    let inputs = merging::inputs(catalog, state, version, &runs).await?;
     let files = merging::write(catalog, version, &inputs, layout, &|_| ()).await?;
     let name = format!("manifests/{compaction}.parquet");
     let manifest = catalog.put_object(name, manifest::encode(&files)?).await?;

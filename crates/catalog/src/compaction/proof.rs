@@ -1,6 +1,6 @@
 //! The proof of a compaction: the rows of each piece, taken out of the new files, give the digest that the piece has had since it was first written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
@@ -31,12 +31,21 @@ pub async fn check(catalog: &Catalog, state: &State, compaction: &Compaction) ->
     let batches = state.batches_of_line(compaction.line).get(compaction.places()).unwrap_or_default();
     let files = catalog.compaction_files(compaction, batches).await?;
     let files: Vec<Arc<DataFile>> = files.iter().map(|visible| visible.file.clone()).collect();
-    let pieces = whole_pieces(files.iter());
-    let rows: u64 = batches.iter().map(|batch| batch.record.rows).sum();
+    let rows: u64 = match batches.iter().any(|batch| state.expiry().gone(batch.record.batch).is_some()) {
+        // It may have left out what was gone.
+        true => compaction.record.rows,
+        false => batches.iter().map(|batch| batch.record.rows).sum(),
+    };
     if rows != files.iter().map(|file| file.rows).sum::<u64>() {
         let why = format!("its files have not the {rows} rows of its batches");
         return Err(storage::Error::corrupt(&compaction.record.manifest.path, why).into());
     }
+    let (gone, files): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| state.expiry().is_gone(file));
+    let gone: HashSet<PieceKey> = gone.iter().flat_map(|file| &file.pieces).map(PieceKey::of).collect();
+    // What is left of a piece that is gone in part proves nothing.
+    let mut pieces = whole_pieces(files.iter());
+    pieces.retain(|piece| !gone.contains(&PieceKey::of(piece)));
+    let rows = files.iter().map(|file| file.rows).sum();
     let checked = Checked { files: files.len(), pieces: pieces.len(), rows };
     let mut proof = Proof::new(keys, pieces);
     for file in &files {

@@ -15,7 +15,7 @@ use storage::{Clock, Store};
 use super::*;
 use crate::conditions::{Condition, Conditions};
 use crate::ingest::{Claim, Input, Request, Rows, ingest};
-use crate::plan::apply;
+use crate::plan::{Consent, apply};
 
 /// No definition here has one.
 struct None;
@@ -39,7 +39,7 @@ async fn three_batches() -> Catalog {
     let files = [("thing.toml", ENTITY), ("v.toml", VIEW)];
     let definitions =
         parse_files(files.map(|(name, text)| (name.to_owned(), text.to_owned())).into()).unwrap();
-    apply(&catalog, &definitions, &None, &author).await.unwrap();
+    apply(&catalog, &definitions, &None, &Consent::default(), &author).await.unwrap();
     for number in 0..3i64 {
         clock.advance("1h".parse().unwrap());
         let times = [1_000_000, 2_000_000, 1_000_000].map(|time| time + number % 2);
@@ -63,7 +63,7 @@ async fn three_batches() -> Catalog {
 async fn planted(catalog: &Catalog, plant: &(dyn Fn(&mut Merged) + Sync)) -> Result<Vec<DataFile>> {
     let state = catalog.refresh().await.unwrap();
     let version = state.view("default", "v", Option::None, state.head.sequence).unwrap();
-    let inputs = merging::inputs(catalog, version, &state.runs_of_line(version.line)).await.unwrap();
+    let inputs = merging::inputs(catalog, &state, version, &state.runs_of_line(version.line)).await.unwrap();
     merging::write(catalog, version, &inputs, &Layout::default(), plant).await
 }
 
@@ -148,7 +148,7 @@ async fn pieces_in_several_files_are_proved_too() {
     let checked = check(&catalog, &state, &compaction).await.unwrap();
     assert_eq!((checked.pieces, checked.rows, checked.files), (3, 9, merged.files));
 
-    let inputs = merging::inputs(&catalog, version, &state.runs_of_line(version.line)).await.unwrap();
+    let inputs = merging::inputs(&catalog, &state, version, &state.runs_of_line(version.line)).await.unwrap();
     let lost = merging::write(&catalog, version, &inputs, &layout, &|merged| {
         let ids = merged.rows.column_by_name("_batch").unwrap().as_fixed_size_binary();
         let first = ids.value(0).to_vec();

@@ -1,6 +1,6 @@
 //! Validation of what is to be ingested: rows that pass, and what is to be said of those that do not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -21,6 +21,8 @@ use crate::state::ViewVersion;
 pub struct CheckedRows {
     pub rows: RecordBatch,
     pub rejected: u64,
+    /// Which they are: by input, and number in it.
+    pub rejected_places: HashSet<(usize, u64)>,
     pub filtered: u64,
     reasons: BTreeMap<(Reason, String), u64>,
     examples: Vec<String>,
@@ -63,6 +65,7 @@ pub fn check_rows(
     let mut checked = CheckedRows {
         rows: RecordBatch::new_empty(Arc::new(row_schema(&version.entity, view))),
         rejected: 0,
+        rejected_places: HashSet::new(),
         filtered: 0,
         reasons: BTreeMap::new(),
         examples: Vec::new(),
@@ -70,7 +73,7 @@ pub fn check_rows(
         profile: BatchProfile::of(&view.features),
     };
     let mut done = 0;
-    for rows in inputs {
+    for (input, rows) in inputs.into_iter().enumerate() {
         let validator = fit(version, &rows)?;
         for field in rows.schema.fields() {
             checked.profile.source.insert(field.name().clone(), field.data_type().to_string());
@@ -113,7 +116,7 @@ pub fn check_rows(
                 quarantine
                     .add(&rows.origin, &kept, &mut split.rejections, keep.as_ref(), first_row)
                     .map_err(|error| Error::internal("keeping rejected rows", error))?;
-                note_rejections(&mut checked, &rows.origin, &split.rejections);
+                note_rejections(&mut checked, input, &rows.origin, &split.rejections);
             }
             checked
                 .profile
@@ -179,11 +182,12 @@ pub fn fit(version: &ViewVersion, rows: &Rows) -> Result<Validator> {
     })
 }
 
-fn note_rejections(checked: &mut CheckedRows, origin: &str, rejections: &[Rejection]) {
+fn note_rejections(checked: &mut CheckedRows, input: usize, origin: &str, rejections: &[Rejection]) {
     let mut last = None;
     for rejection in rejections {
         if last != Some(rejection.row) {
             checked.rejected += 1;
+            checked.rejected_places.insert((input, rejection.row));
             last = Some(rejection.row);
         }
         *checked.reasons.entry((rejection.reason, rejection.column.to_string())).or_default() += 1;

@@ -7,7 +7,9 @@
 pub mod arrow_messages;
 mod checking;
 mod knowledge;
+pub mod mending;
 mod quarantine;
+mod row_files;
 mod sources;
 pub mod stream;
 
@@ -19,7 +21,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use feature::definition::{Entity, FeatureView, FileFormat, KnownAt, OnFail};
 use feature::digest::{Digest, TableDigest, hash};
-use feature::quality::{Judged, Verdict};
+use feature::quality::{Judged, Judging, Verdict};
 use feature::validation::Reason;
 use feature::{BatchId, BodyId, FileId, Name, Sequence, VersionId};
 use storage::environment;
@@ -27,6 +29,7 @@ use storage::manifest;
 use storage::partition::{self, Columns, Layout};
 
 pub use quarantine::{read as read_quarantine, schema as quarantine_schema};
+pub use row_files::FileRows;
 pub use sources::Rows;
 
 pub(crate) use knowledge::overlap;
@@ -40,8 +43,9 @@ use crate::error::{Error, Result};
 use crate::plan::did_you_mean;
 use crate::quality;
 use crate::records::{
-    BatchCommitted, BatchQuarantined, BatchRefused, Derivation, Object, Record, SourceFile,
+    BatchCommitted, BatchQuarantined, BatchRefused, Derivation, Object, Record, RowsMended, SourceFile,
 };
+use crate::retention;
 use crate::state::{State, ViewVersion};
 
 /// What is to be ingested.
@@ -75,6 +79,8 @@ pub struct Request {
     pub layout: Layout,
     /// How the rows were made, where the view is derived. Its rows come in no other way.
     pub derivation: Option<Made>,
+    /// The batch whose rejected rows these are, mended.
+    pub mends: Option<BatchId>,
 }
 
 /// What a refresh says of its rows.
@@ -99,6 +105,7 @@ impl Request {
             claim: None,
             layout: Layout::default(),
             derivation: None,
+            mends: None,
         }
     }
 }
@@ -152,6 +159,8 @@ pub struct Report {
     pub judged: Option<Judged>,
     /// Whether the batch was kept back: its rows count for nobody until it is released.
     pub quarantined: bool,
+    /// Rows that another batch had rejected and this one has.
+    pub mended: u64,
 }
 
 /// A batch of which too much was wrong.
@@ -184,8 +193,9 @@ impl std::error::Error for Refusal {}
 
 /// Reads a whole file: a spine, or rows to infer a definition from.
 pub fn read_file(path: &std::path::Path, format: Option<FileFormat>) -> Result<Rows> {
-    let (bytes, file) = sources::open(path, feature::digest::HashAlgorithm::Blake3)?;
-    sources::decode(path, bytes, file, format, sources::CsvTypes::Inferred)
+    let mut rows = FileRows::open(path, format)?;
+    let batches = rows.by_ref().collect::<Result<Vec<_>>>()?;
+    Ok(Rows::from_batches(rows.origin(), rows.schema, batches))
 }
 
 type OnProgress = dyn Fn(Progress) + Send + Sync;
@@ -286,6 +296,10 @@ async fn attempt(
             origins.join(", ")
         )));
     }
+    let mends = match request.mends {
+        Some(of) => Some(mending::verify(catalog, &state, &version, of, &rows).await?),
+        None => None,
+    };
     let sources: Vec<SourceFile> = rows.iter().filter_map(|rows| rows.file.clone()).collect();
     let origins: Vec<String> = rows.iter().map(|rows| rows.origin.clone()).collect();
     let checked = {
@@ -342,7 +356,7 @@ async fn attempt(
         knowledge::refuse_overlap(catalog, &state, &version, &checked.rows, None).await?;
     }
     let rows = knowledge.date(checked.rows);
-    let judged = quality::judge(catalog, &state, &version, &checked.profile).await?;
+    let judged = quality::judge(catalog, &state, &version, Judging::Batch, &checked.profile).await?;
     let profile =
         catalog.put_object(format!("profiles/{batch}.json"), checked.profile.to_json().into()).await?;
     let staged =
@@ -369,6 +383,15 @@ async fn attempt(
     };
     let record: Record =
         if report.quarantined { BatchQuarantined { batch: record }.into() } else { record.into() };
+    let mut records = vec![record];
+    if let Some(mends) = &mends {
+        let accepted = mends.accepted(&checked.rejected_places);
+        let list = mending::encode(&accepted)
+            .map_err(|error| Error::internal("the list of mended rows cannot be written", error))?;
+        let mended = catalog.put_object(format!("quarantine/{batch}/mended.parquet"), list).await?;
+        report.mended = accepted.len() as u64;
+        records.push(RowsMended { batch, of: mends.of, rows: report.mended, mended }.into());
+    }
     loop {
         let compared = state.head.sequence;
         let outcome = catalog
@@ -392,7 +415,15 @@ async fn attempt(
                 if knowledge.excludes_overlap && newest.is_some_and(|newest| newest > compared) {
                     return Ok(Intent::Done(Superseded::LaterBatches));
                 }
-                Ok(Intent::Append(vec![record.clone()]))
+                if let Some(mends) = &mends
+                    && state.mended().of(mends.of).count() != mends.before
+                {
+                    return Err(Error::Contended(format!(
+                        "others mended rows of batch {} meanwhile; nothing was ingested: export what is left, and try again",
+                        mends.of
+                    )));
+                }
+                Ok(Intent::Append(records.clone()))
             })
             .await?;
         state = catalog.state();
@@ -505,7 +536,7 @@ async fn read_input(
             } else if only_new && state.has_refused(version, file.digest) {
                 skipped.refused += 1;
             } else {
-                all.push(sources::decode(path, bytes, file, format, sources::CsvTypes::Text)?);
+                all.push(sources::decode(path, bytes, file, format, row_files::CsvTypes::Text)?);
             }
         }
         Ok((all, skipped))
@@ -523,6 +554,9 @@ fn bind(
 ) -> Result<Option<RequestBinding>> {
     let Some(key) = &request.key else { return Ok(None) };
     let mut content = format!("ingest {} {:?}", version.view, request.claim);
+    if let Some(of) = request.mends {
+        content.push_str(&format!(" mends {of}"));
+    }
     for rows in rows {
         match &rows.file {
             Some(file) => content.push_str(&format!(" {}", file.digest)),
@@ -553,6 +587,7 @@ fn nothing_new(version: &ViewVersion, skipped: Skipped) -> Report {
         repeated: false,
         judged: None,
         quarantined: false,
+        mended: 0,
     }
 }
 
@@ -564,7 +599,10 @@ async fn first_answer(
     sequence: Sequence,
 ) -> Result<Report> {
     let kept_back = || state.quarantine().all().iter().find(|held| held.batch.by.sequence == sequence);
-    let admitted = state.batches().find(|batch| batch.by.sequence == sequence).cloned();
+    // The key is bound to the view, of which there may be other lines by now.
+    let of_view = state.versions_of(&version.definition.project, &version.definition.name).iter();
+    let mut admitted = of_view.flat_map(|version| state.batches_of_line(version.line));
+    let admitted = admitted.find(|batch| batch.by.sequence == sequence).cloned();
     if let Some(batch) = admitted.or_else(|| kept_back().map(|held| held.batch.clone())) {
         return Ok(Report {
             judged: batch.record.judged.clone(),
@@ -574,6 +612,13 @@ async fn first_answer(
             rows: batch.record.rows,
             rejected: batch.record.rejected,
             repeated: true,
+            mended: state
+                .mended()
+                .all()
+                .iter()
+                .filter(|one| one.by.sequence == sequence)
+                .map(|one| one.record.rows)
+                .sum(),
             ..nothing_new(version, Skipped::default())
         });
     }
@@ -623,6 +668,7 @@ async fn stage(
         has_retracted: rows.schema().index_of("_retracted").is_ok(),
     };
     let hash_algorithm = catalog.state().hash;
+    let layout = &retention::layout(&catalog.state(), version.view, layout);
     let mut mint = || environment::mint::<FileId>();
     let target =
         partition::Target { view: version.view, version: version.number, batch, hash: hash_algorithm };

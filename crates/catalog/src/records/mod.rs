@@ -21,6 +21,9 @@
 //! | 30 | [`TrainingSetRecorded`] | 0.1 |
 //! | 31 | [`ReadsRecorded`] | 0.1 |
 //! | 32 | [`Verified`] | 0.1 |
+//! | 33 | [`SpineKept`] | 0.2 |
+//! | 34 | [`SpinesDropped`] | 0.2 |
+//! | 35 | [`SpineUsed`] | 0.2 |
 //! | 40 | [`ExternalLinked`] | 0.1 |
 //! | 41 | [`AuthorityAliased`] | 0.1 |
 //! | 42 | [`ExperimentObserved`] | 0.1 |
@@ -37,28 +40,54 @@
 //! | 62 | [`RetentionSet`] | 0.2 |
 //! | 63 | [`HoldPlaced`] | 0.2 |
 //! | 64 | [`HoldLifted`] | 0.2 |
+//! | 65 | [`RowsExpired`] | 0.2 |
+//! | 66 | [`RowsDeleted`] | 0.2 |
 //! | 70 | [`BatchQuarantined`] | 0.2 |
 //! | 71 | [`BatchReleased`] | 0.2 |
 //! | 72 | [`BatchDropped`] | 0.2 |
+//! | 73 | [`Deprecated`] | 0.2 |
+//! | 74 | [`DeprecationAdvanced`] | 0.2 |
+//! | 75 | [`DeprecationRevoked`] | 0.2 |
+//! | 76 | [`PlanProposed`] | 0.2 |
+//! | 77 | [`PlanApproved`] | 0.2 |
+//! | 78 | [`PlanDeclined`] | 0.2 |
+//! | 79 | [`PlanApplied`] | 0.2 |
 //! | 80 | [`PoliciesApplied`] | 0.2 |
+//! | 83 | [`Sampled`] | 0.2 |
+//! | 84 | [`RowsMended`] | 0.2 |
+//! | 81 | [`AlertsRaised`] | 0.2 |
+//! | 82 | [`AlertDelivery`] | 0.2 |
 
+mod alerts;
 mod batches;
+mod changes;
 mod compactions;
 mod definitions;
+mod deprecations;
 mod holds;
+mod mended;
 mod objects;
 mod policies;
 mod quality;
 mod registry;
+mod retention;
 mod retrievals;
+mod samples;
+mod spines;
 mod streams;
 mod sweeps;
 mod withdrawals;
 
+pub use alerts::{AlertDelivery, AlertsRaised, DeliveryBegun, DeliveryEnded, DeliveryOutcome, RaisedAlert};
 pub use batches::{BatchCommitted, BatchRefused, Derivation, KnownAtSource, Parent, SourceFile};
+pub use changes::{PlanApplied, PlanApproved, PlanDeclined, PlanProposed, PlannedChange};
 pub use compactions::Compacted;
 pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Subject, ViewVersionDefined};
+pub use deprecations::{
+    Deprecable, Deprecated, DeprecatedKind, DeprecationAdvanced, DeprecationRevoked, DeprecationStep,
+};
 pub use holds::{HeldKind, HoldLifted, HoldPlaced};
+pub use mended::RowsMended;
 pub use objects::Named;
 pub use policies::PoliciesApplied;
 pub use quality::{BatchDropped, BatchQuarantined, BatchReleased};
@@ -67,7 +96,10 @@ pub use registry::{
     ExternalLinked, How, Kind, Lifecycle, ModelObserved, ModelVersionObserved, Reconciled, Role, RunObserved,
     UseRecorded,
 };
+pub use retention::{RowsDeleted, RowsExpired};
 pub use retrievals::{BatchHit, ReadsRecorded, Selected, TrainingSetRecorded, Verdict, Verified};
+pub use samples::{PassedBy, Sampled};
+pub use spines::{SpineKept, SpineUsed, SpinesDropped};
 pub use streams::{PartRun, StreamPart, StreamPartsCommitted};
 pub use sweeps::{Found, RetentionSet, Swept};
 pub use withdrawals::{BatchRestored, BatchWithdrawn, VersionRestored, VersionWithdrawn};
@@ -159,6 +191,9 @@ records! {
     30 TrainingSetRecorded "training_set_recorded";
     31 ReadsRecorded "reads_recorded";
     32 Verified "verified";
+    33 SpineKept "spine_kept";
+    34 SpinesDropped "spines_dropped";
+    35 SpineUsed "spine_used";
     40 ExternalLinked "external_linked";
     41 AuthorityAliased "authority_aliased";
     42 ExperimentObserved "experiment_observed";
@@ -175,8 +210,21 @@ records! {
     62 RetentionSet "retention_set";
     63 HoldPlaced "hold_placed";
     64 HoldLifted "hold_lifted";
+    65 RowsExpired "rows_expired";
+    66 RowsDeleted "rows_deleted";
     70 BatchQuarantined "batch_quarantined";
     71 BatchReleased "batch_released";
     72 BatchDropped "batch_dropped";
+    73 Deprecated "deprecated";
+    74 DeprecationAdvanced "deprecation_advanced";
+    75 DeprecationRevoked "deprecation_revoked";
+    76 PlanProposed "plan_proposed";
+    77 PlanApproved "plan_approved";
+    78 PlanDeclined "plan_declined";
+    79 PlanApplied "plan_applied";
     80 PoliciesApplied "policies_applied";
+    83 Sampled "sampled";
+    84 RowsMended "rows_mended";
+    81 AlertsRaised "alerts_raised";
+    82 AlertDelivery "alert_delivery";
 }

@@ -1,9 +1,12 @@
 //! The objects beside the log that a record names: what must be there for as long as the record is.
 
-use feature::{BatchId, Id};
+use feature::{BatchId, Id, SampleId};
 use uuid::Uuid;
 
-use super::{BatchCommitted, BatchRefused, Compacted, Object, ReadsRecorded, Record, TrainingSetRecorded};
+use super::{
+    BatchCommitted, BatchRefused, Compacted, Object, ReadsRecorded, Record, RowsMended, SpineKept,
+    TrainingSetRecorded,
+};
 
 /// What an object is to the record that names it.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,10 +21,16 @@ pub enum Named<'a> {
     BatchBody(BatchId),
     /// What the values of a batch are like.
     Profile(BatchId),
+    /// What the values of a sample are like.
+    SampleProfile(SampleId),
+    /// Which rows that were rejected a batch has now.
+    Mended(&'a RowsMended),
     /// How a training set was made.
     TrainingSet(&'a TrainingSetRecorded),
     /// Ad-hoc reads of one flush.
     Reads(&'a ReadsRecorded),
+    /// A spine that a client put up: it need not be there once it was dropped.
+    KeptSpine(&'a SpineKept),
     /// What another system said of an experiment, a run, a model version or a deployment.
     Observation,
     /// What values are hashed with.
@@ -44,7 +53,10 @@ impl Record {
             Self::RunObserved(record) => observation(record.body.as_ref()),
             Self::ModelVersionObserved(record) => observation(record.body.as_ref()),
             Self::DeploymentMeasured(record) => observation(Some(&record.body)),
+            Self::SpineKept(record) => vec![(Named::KeptSpine(record), &record.object)],
             Self::PoliciesApplied(record) => vec![(Named::MaskKey, &record.key)],
+            Self::Sampled(record) => vec![(Named::SampleProfile(record.sample), &record.profile)],
+            Self::RowsMended(record) => vec![(Named::Mended(record), &record.mended)],
             Self::StoreCreated(_)
             | Self::EntityDefined(_)
             | Self::ViewVersionDefined(_)
@@ -67,8 +79,21 @@ impl Record {
             | Self::Reconciled(_)
             | Self::Swept(_)
             | Self::RetentionSet(_)
+            | Self::RowsExpired(_)
+            | Self::RowsDeleted(_)
             | Self::HoldPlaced(_)
-            | Self::HoldLifted(_) => Vec::new(),
+            | Self::HoldLifted(_)
+            | Self::SpinesDropped(_)
+            | Self::SpineUsed(_)
+            | Self::Deprecated(_)
+            | Self::DeprecationAdvanced(_)
+            | Self::DeprecationRevoked(_)
+            | Self::PlanProposed(_)
+            | Self::PlanApproved(_)
+            | Self::PlanDeclined(_)
+            | Self::PlanApplied(_)
+            | Self::AlertsRaised(_)
+            | Self::AlertDelivery(_) => Vec::new(),
         }
     }
 }
@@ -83,6 +108,7 @@ impl Record {
             Self::BatchRefused(record) => Some(record.batch.uuid()),
             Self::Compacted(record) => Some(record.compaction.uuid()),
             Self::TrainingSetRecorded(record) => Some(record.training_set.uuid()),
+            Self::SpineKept(record) => Some(record.spine.uuid()),
             // Of all others each object is one by itself, and its id is in its name.
             _ => self.objects().into_iter().filter_map(|(_, object)| object.id()).min(),
         }

@@ -220,7 +220,8 @@ impl State {
             let of_entry = self.refused.iter().rev().take_while(|refused| refused.by.sequence == by.sequence);
             of_entry.map(|refused| &refused.record).find(|refused| refused.batch == body.batch)
         };
-        let committed = self.batch(body.batch).filter(|batch| batch.by.sequence == by.sequence);
+        let held = || self.quarantine.of(body.batch).map(|held| &held.batch);
+        let committed = self.batch(body.batch).or_else(held).filter(|batch| batch.by.sequence == by.sequence);
         let view = committed.map(|batch| batch.record.view).or_else(|| refused().map(|refused| refused.view));
         let Some(view) = view else {
             return Err(unresolved(by, "batch", body.batch.to_string()));
@@ -254,6 +255,11 @@ impl State {
     /// How a part stands to what its producer has committed.
     pub fn part_standing(&self, view: ViewId, producer: &str, asked: Place) -> Standing {
         self.producers.standing(view, producer, asked)
+    }
+
+    /// Every record of parts, in the order of the log; what it says of single parts is left out.
+    pub fn stream_parts(&self) -> impl Iterator<Item = (&StreamPartsCommitted, &Arc<Provenance>)> {
+        self.producers.all.iter_from(0).map(|taken| (&taken.record, &taken.by))
     }
 
     /// Each producer's last part in each view, by view and name.

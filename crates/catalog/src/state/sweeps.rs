@@ -136,7 +136,16 @@ impl State {
 
     /// Why a record cannot be appended any more: what it brings was begun before the fence, and may be gone. None where it can.
     pub fn fenced(&self, record: &Record) -> Option<String> {
+        if let Some(why) = self.lacks_rows(record) {
+            return Some(why);
+        }
+        if let Some(why) = self.spine_gone(record) {
+            return Some(why);
+        }
         let fence = self.sweeps.fence()?;
+        if self.keeps_again(record) {
+            return None;
+        }
         let id = record.minted().filter(|id| *id < fence.record.before.uuid())?;
         // An observation may name again what was said before.
         let known = |path: &str| self.registry.has_body(path) || self.policies.has_key(path);

@@ -31,6 +31,8 @@ pub(crate) enum TablesError {
     Arrow(#[from] ArrowError),
     #[error(transparent)]
     Json(#[from] serde_json::Error),
+    #[error("the checkpoint that the state rests on cannot be read any more: {0}")]
+    Stored(String),
 }
 
 type Result<T, E = TablesError> = std::result::Result<T, E>;
@@ -66,6 +68,11 @@ impl Table {
             Self::RefusedSources => "refused_sources",
             Self::Profiles => "profiles",
         }
+    }
+
+    /// Whether a file of a checkpoint has its rows; those of the profiles lie beside their batches.
+    pub fn has_file(self) -> bool {
+        self != Self::Profiles
     }
 
     pub fn schema(self) -> SchemaRef {
@@ -141,10 +148,11 @@ impl State {
         let mut tables = self.since(since)?;
         if let Some(stored) = stored.filter(|stored| Some(stored.head()) > after) {
             let from = after.map_or(Sequence::ZERO, Sequence::next);
+            let before = stored.growing_from(from).map_err(TablesError::Stored)?;
             for table in
                 [Table::Entries, Table::Batches, Table::TrainingSets, Table::Requests, Table::Profiles]
             {
-                let before = stored.tables().within(table, from, stored.head());
+                let before = before.within(table, from, stored.head());
                 let rows = concat_batches(&table.schema(), [&before, tables.of(table)])?;
                 tables.set(table, rows);
             }
@@ -162,8 +170,15 @@ impl State {
         records.extend(self.withdrawals.records_after(after));
         records.extend(self.sweeps.records_after(after));
         records.extend(self.holds.records_after(after));
+        records.extend(self.expiry.records_after(after));
+        records.extend(self.spines.records_after(after));
         records.extend(self.quarantine.records_after(after));
         records.extend(self.policies.records_after(after));
+        records.extend(self.samples.records_after(after));
+        records.extend(self.mended.records_after(after));
+        records.extend(self.deprecations.records_after(after));
+        records.extend(self.changes.records_after(after));
+        records.extend(self.alerts.records_after(after));
         records.extend(self.registry.records_after(after));
         tables.set(Table::Records, record_rows(records)?);
         tables.set(Table::Definitions, self.definition_rows()?);

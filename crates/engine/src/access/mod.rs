@@ -1,7 +1,10 @@
 //! What the asker of a session may see of a feature view: which of its rows, and which features as they are. It is decided
 //! elsewhere, and holds in every place that values leave a file by.
 
+mod closed_table;
+mod question;
 mod rows;
+mod sight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +15,10 @@ use catalog::state::ViewVersion;
 use datafusion::common::{DataFusionError, Result};
 use feature::policy::{Mask, MaskKey, RowFilter};
 
+pub use closed_table::ClosedTable;
+pub use question::{AccessQuestion, AccessRelations, Moment};
 pub use rows::{VisibleRows, check_filter};
+pub use sight::{Sight, Sights};
 
 /// Decides what may be seen of a version. A snapshot without one shows everything: that is for the store's own work.
 pub trait Guards: fmt::Debug + Send + Sync {
@@ -21,12 +27,38 @@ pub trait Guards: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Denied`] where the view may not be read at all.
     fn of(&self, version: &ViewVersion) -> Result<Option<Arc<Guard>>>;
+
+    /// Whether the asker is called so: what they did themselves is no secret to them.
+    fn is_asker(&self, principal: &str) -> bool;
 }
 
 /// What is not allowed, by whom it was asked, and by which policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Denied(pub String);
+#[error("{message}")]
+pub struct Denied {
+    /// What was asked for, as `lineament.reads` writes it: `weather@1.temp`, `weather@1.*`.
+    pub asked: String,
+    message: String,
+}
+
+impl Denied {
+    pub fn new(asked: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { asked: asked.into(), message: message.into() }
+    }
+
+    /// What an error says was denied, if it was.
+    pub fn of(error: &DataFusionError) -> Option<&Self> {
+        match error.find_root() {
+            DataFusionError::External(cause) => cause.downcast_ref::<Self>(),
+            _ => None,
+        }
+    }
+
+    /// A version as a whole.
+    pub fn version(version: &ViewVersion, message: impl Into<String>) -> Self {
+        Self::new(format!("{}.*", version.label()), message)
+    }
+}
 
 impl From<Denied> for DataFusionError {
     fn from(denied: Denied) -> Self {
@@ -115,12 +147,15 @@ impl Guard {
         let Some(first) = refused.first() else { return Ok(()) };
         let names = refused.iter().filter_map(|place| version.definition.features.get(*place));
         let names: Vec<String> =
-            names.map(|feature| format!("`{}.{}`", version.label(), feature.name)).collect();
+            names.map(|feature| format!("{}.{}", version.label(), feature.name)).collect();
         let why = self.denied.get(first).map_or("", String::as_str);
-        Err(Denied(format!(
-            "{} may not be read: {why}; leave it out, or ask whoever governs the store",
-            names.join(", ")
-        )))
+        Err(Denied::new(
+            names.join(", "),
+            format!(
+                "`{}` may not be read: {why}; leave it out, or ask whoever governs the store",
+                names.join("`, `")
+            ),
+        ))
     }
 
     /// The values of a feature as they are shown.

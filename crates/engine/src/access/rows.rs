@@ -53,12 +53,15 @@ impl VisibleRows {
         let mut condition: Option<Expr> = None;
         for filter in filters {
             let one = parsed(&filter.sql, &schema).map_err(|why| {
-                Denied(format!(
-                    "`{}` may not be read: the policy `{}` shows rows where `{}`, which is not a condition over its keys: {why}",
-                    version.label(),
-                    filter.policy,
-                    filter.sql
-                ))
+                Denied::version(
+                    version,
+                    format!(
+                        "`{}` may not be read: the policy `{}` shows rows where `{}`, which is not a condition over its keys: {why}",
+                        version.label(),
+                        filter.policy,
+                        filter.sql
+                    ),
+                )
             })?;
             condition = Some(match condition {
                 Some(others) => others.and(one),

@@ -60,11 +60,16 @@ impl Walk {
         let declared = &table.version().definition.features;
         let mut columns = Vec::with_capacity(scanned.columns.len());
         for (field, column) in scanned.schema.fields().iter().zip(&scanned.columns) {
-            let mut sources = self.with_all(&column.sources, &chosen)?;
-            let feature = match table.output(field.name()) {
-                Some(Output::Feature(at)) => declared.get(at),
-                _ => None,
+            let (feature, values) = match table.output(field.name()) {
+                Some(Output::Feature(at)) => (declared.get(at), column.sources.clone()),
+                // Nothing of the value but whether it is there.
+                Some(Output::NullReason(at)) => {
+                    let sources = column.sources.iter().map(|(source, _)| (*source, Influence::Conditional));
+                    (declared.get(at), Rc::new(sources.collect()))
+                }
+                _ => (None, column.sources.clone()),
             };
+            let mut sources = self.with_all(&values, &chosen)?;
             if feature.is_some_and(|feature| feature.default.is_some()) {
                 let matched = Set::from([(valid_at, Influence::Conditional)]);
                 sources = self.with_all(&sources, &matched)?;

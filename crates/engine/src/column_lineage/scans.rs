@@ -7,6 +7,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan};
 
 use super::sources::{Features, Table, features_of, table_of};
 use super::{Refusal, Scan, Source, Traced};
+use crate::feature_view::read_from;
 use crate::point_in_time::plan::{PointInTime, Rule};
 
 /// What the scans of a plan read.
@@ -46,6 +47,7 @@ impl Read {
         match table_of(scan) {
             Ok(Table::Features(features)) => {
                 self.given.extend(columns.iter().map(|column| features.column(column)));
+                let columns = columns.iter().map(|column| read_from(column).to_owned());
                 self.columns.entry(features).or_default().extend(columns);
             }
             Ok(Table::Given(table)) => {

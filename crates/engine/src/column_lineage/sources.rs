@@ -12,7 +12,7 @@ use datafusion::logical_expr::TableScan;
 use feature::{Sequence, VersionId};
 
 use super::{Refusal, Source};
-use crate::feature_view::FeatureViewTable;
+use crate::feature_view::{FeatureViewTable, read_from};
 use crate::history::HistoryTable;
 use crate::streamed_rows::StreamedRows;
 use crate::system::SystemRelation;
@@ -44,7 +44,7 @@ impl Features {
             version: self.version,
             label: self.label.clone(),
             sequence: self.sequence,
-            column: column.to_owned(),
+            column: read_from(column).to_owned(),
         }
     }
 }

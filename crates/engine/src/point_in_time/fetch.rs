@@ -71,8 +71,8 @@ pub async fn gather(
 ) -> Result<Gathered> {
     let Matched { hits, reasons } = matched;
     let mut wanted: Vec<&str> = Vec::with_capacity(lookup.outputs.len());
-    for output in &lookup.outputs {
-        let column = column_of(lookup, *output);
+    for output in fetched(lookup) {
+        let column = column_of(lookup, output);
         wanted.push(column.ok_or_else(|| internal_datafusion_err!("{output:?} is no column of the view"))?);
     }
     let mut report = LookupReport { version: lookup.version.label(), ..LookupReport::default() };
@@ -142,7 +142,8 @@ pub async fn gather(
 pub async fn assemble(lookup: &Lookup, parts: Vec<Gathered>, rows: usize) -> Result<Found> {
     let mut report = LookupReport { version: lookup.version.label(), ..LookupReport::default() };
     let mut reasons: Vec<Option<NullReason>> = Vec::new();
-    let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); lookup.outputs.len()];
+    let fetched = fetched(lookup);
+    let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); fetched.len()];
     for part in parts {
         report.add(&part.report);
         match part.places {
@@ -159,8 +160,10 @@ pub async fn assemble(lookup: &Lookup, parts: Vec<Gathered>, rows: usize) -> Res
         }
     }
     let frame = Arc::new(Frame::new(&reasons, rows));
+    let mut why = why_null(lookup, &fetched, &pieces, reasons)?;
     let mut assembling = Vec::with_capacity(pieces.len());
-    for (output, pieces) in lookup.outputs.iter().zip(pieces) {
+    let asked = lookup.outputs.iter().filter(|output| !is_reason(**output)).count();
+    for (output, pieces) in fetched.iter().zip(pieces).take(asked) {
         let kind = type_of(lookup, *output);
         let default = default_of(lookup, *output, &kind)?;
         let (frame, has_default) = (frame.clone(), default.is_some());
@@ -177,6 +180,11 @@ pub async fn assemble(lookup: &Lookup, parts: Vec<Gathered>, rows: usize) -> Res
     let mut assembled = stream::iter(assembling).buffered(cores());
     let mut columns = Vec::with_capacity(lookup.outputs.len());
     for output in &lookup.outputs {
+        if let Output::NullReason(feature) = output {
+            let column = why.remove(feature);
+            columns.push(column.ok_or_else(|| internal_datafusion_err!("a null reason was lost"))?);
+            continue;
+        }
         let Some((column, not_in_batch, at_source, has_default)) = assembled.try_next().await? else {
             return Err(internal_datafusion_err!("a column of a point-in-time join was lost"));
         };
@@ -186,6 +194,62 @@ pub async fn assemble(lookup: &Lookup, parts: Vec<Gathered>, rows: usize) -> Res
         columns.push(column);
     }
     Ok(Found { columns, report })
+}
+
+fn is_reason(output: Output) -> bool {
+    matches!(output, Output::NullReason(_))
+}
+
+/// What is read of the files: the outputs but for null reasons, which stand behind them, and the features that these are of.
+fn fetched(lookup: &Lookup) -> Vec<Output> {
+    let mut fetched: Vec<Output> =
+        lookup.outputs.iter().copied().filter(|output| !is_reason(*output)).collect();
+    for output in &lookup.outputs {
+        if let Output::NullReason(feature) = output
+            && !fetched.contains(&Output::Feature(*feature))
+        {
+            fetched.push(Output::Feature(*feature));
+        }
+    }
+    fetched
+}
+
+/// The columns of null reasons by their features.
+fn why_null(
+    lookup: &Lookup,
+    fetched: &[Output],
+    pieces: &[Vec<Piece>],
+    reasons: Vec<Option<NullReason>>,
+) -> Result<BTreeMap<usize, ArrayRef>> {
+    let mut columns = BTreeMap::new();
+    for output in &lookup.outputs {
+        let Output::NullReason(feature) = *output else { continue };
+        let value = Output::Feature(feature);
+        let place = fetched.iter().position(|known| *known == value);
+        let pieces = place.and_then(|place| pieces.get(place));
+        let pieces = pieces.ok_or_else(|| internal_datafusion_err!("{value:?} was not read"))?;
+        let has_default = default_of(lookup, value, &type_of(lookup, value))?.is_some();
+        // The default stands where there was no candidate.
+        let mut of: Vec<Option<NullReason>> = reasons
+            .iter()
+            .map(|reason| reason.filter(|reason| !has_default || *reason >= NullReason::Retracted))
+            .collect();
+        for piece in pieces {
+            match &piece.values {
+                None => {
+                    piece.places().iter().for_each(|row| of[*row as usize] = Some(NullReason::NotInBatch))
+                }
+                Some(values) => {
+                    let Some(valid) = values.logical_nulls() else { continue };
+                    let null = piece.places().iter().enumerate().filter(|(place, _)| valid.is_null(*place));
+                    null.for_each(|(_, row)| of[*row as usize] = Some(NullReason::NullAtSource));
+                }
+            }
+        }
+        let texts: StringArray = of.iter().map(|reason| reason.map(NullReason::as_str)).collect();
+        columns.insert(feature, Arc::new(texts) as ArrayRef);
+    }
+    Ok(columns)
 }
 
 /// Bytes that a spine row's outputs take about, twice over while they are put together.
@@ -487,7 +551,9 @@ fn column_of(lookup: &Lookup, output: Output) -> Option<&str> {
         Output::Key(index) => lookup.version.keys().get(index).map(|key| key.name.as_str()),
         Output::Occurrence => view.occurrence.as_ref().map(|occurrence| occurrence.name.as_str()),
         Output::ValidAt => Some("valid_at"),
-        Output::Feature(index) => view.features.get(index).map(|feature| feature.name.as_str()),
+        Output::Feature(index) | Output::NullReason(index) => {
+            view.features.get(index).map(|feature| feature.name.as_str())
+        }
     }
 }
 
@@ -499,6 +565,7 @@ pub(crate) fn type_of(lookup: &Lookup, output: Output) -> DataType {
         Output::Occurrence => view.occurrence.as_ref().map(|occurrence| occurrence.data_type),
         Output::ValidAt => Some(feature::FeatureType::Timestamp),
         Output::Feature(index) => view.features.get(index).map(|feature| feature.data_type),
+        Output::NullReason(_) => Some(feature::FeatureType::String),
     };
     declared.map_or(DataType::Null, feature::FeatureType::arrow)
 }

@@ -123,6 +123,8 @@ pub enum Output {
     ValidAt,
     /// By its position in the version's definition.
     Feature(usize),
+    /// Why that feature is null, as text; null where it is not.
+    NullReason(usize),
 }
 
 /// Why a feature of a row is null, in the order in which a candidate gets further: of all candidates, the reason of

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DataFusionError, Result, internal_err};
@@ -152,8 +152,8 @@ impl Run {
         let mut reports = Vec::new();
         for ((side, parts), right) in self.sides.iter().zip(gathered).zip(plain) {
             match side {
-                Side::View { lookup, .. } => {
-                    let found = self.assembled(lookup, parts, rows_in_all, reservation).await?;
+                Side::View { lookup, keys, .. } => {
+                    let found = self.assembled(lookup, keys, &spine, parts, rows_in_all, reservation).await?;
                     columns.extend(found.columns);
                     reports.push(found.report);
                 }
@@ -243,6 +243,8 @@ impl Run {
     async fn assembled(
         &self,
         lookup: &Lookup,
+        keys: &[Arc<dyn PhysicalExpr>],
+        spine: &[RecordBatch],
         parts: Vec<Gathered>,
         rows: usize,
         reservation: &MemoryReservation,
@@ -250,6 +252,7 @@ impl Run {
         let _timer = self.meters.assemble_time.timer();
         let mut found = fetch::assemble(lookup, parts, rows).await?;
         if let Some(guard) = &lookup.guard {
+            say_hidden(lookup, keys, spine, &mut found)?;
             veil(lookup, guard, &mut found, rows);
         }
         for column in &found.columns {
@@ -440,7 +443,7 @@ impl Run {
         let mut columns = Vec::new();
         let mut reports = Vec::with_capacity(self.sides.len());
         for ((side, order), right) in self.sides.iter().zip(orders).zip(plain) {
-            let (Side::View { lookup, .. }, Some(order)) = (side, order) else {
+            let (Side::View { lookup, keys, .. }, Some(order)) = (side, order) else {
                 columns.extend(nearest_of(side, lane, right.as_ref())?);
                 reports.push(None);
                 continue;
@@ -448,7 +451,7 @@ impl Run {
             let gathered = gather(&self.files, lookup, &order, None, &self.meters, &memory, 1).await?;
             let waiting = gathered.memory();
             reservation.try_grow(waiting)?;
-            let found = self.assembled(lookup, vec![gathered], rows, reservation).await?;
+            let found = self.assembled(lookup, keys, lane, vec![gathered], rows, reservation).await?;
             reservation.try_shrink(waiting)?;
             columns.extend(found.columns);
             reports.push(Some(found.report));
@@ -562,6 +565,12 @@ impl SpineKey {
 /// Masks what was found, and tells of masked features no more than that they are hidden.
 fn veil(lookup: &Lookup, guard: &Guard, found: &mut Found, rows: usize) {
     for (output, column) in lookup.outputs.iter().zip(&mut found.columns) {
+        if let Output::NullReason(feature) = output
+            && guard.mask(*feature) == Some(Mask::Null)
+        {
+            let hidden = std::iter::repeat_n(Some(NullReason::Hidden.as_str()), rows);
+            *column = Arc::new(hidden.collect::<StringArray>());
+        }
         let Output::Feature(feature) = output else { continue };
         let Some(mask) = guard.mask(*feature) else { continue };
         *column = guard.shown(*feature, column.clone());
@@ -576,6 +585,33 @@ fn veil(lookup: &Lookup, guard: &Guard, found: &mut Found, rows: usize) {
             }
         }
     }
+}
+
+/// The same of single rows, where these say why they found nothing.
+fn say_hidden(
+    lookup: &Lookup,
+    keys: &[Arc<dyn PhysicalExpr>],
+    spine: &[RecordBatch],
+    found: &mut Found,
+) -> Result<()> {
+    let says_why = |output: &Output| matches!(output, Output::NullReason(_));
+    let Some(visible) = lookup.visible().filter(|_| lookup.outputs.iter().any(says_why)) else {
+        return Ok(());
+    };
+    let keys = keys.iter().map(|key| evaluate(key, spine)).collect::<Result<Vec<_>>>()?;
+    let seen = visible.sees(&keys)?;
+    let hidden = |row: usize| !seen.value(row) && keys.iter().all(|key| key.is_valid(row));
+    for (output, column) in lookup.outputs.iter().zip(&mut found.columns) {
+        let Some(texts) = column.as_string_opt::<i32>().filter(|_| says_why(output)) else { continue };
+        let said = texts.iter().enumerate().map(|(row, text)| match text {
+            Some(text) if text == NullReason::NullKeyOrTime.as_str() && hidden(row) => {
+                Some(NullReason::Hidden.as_str())
+            }
+            other => other,
+        });
+        *column = Arc::new(said.collect::<StringArray>());
+    }
+    Ok(())
 }
 
 /// Rows whose keys were hidden found nothing for that reason, and not because they had none.

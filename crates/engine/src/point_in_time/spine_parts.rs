@@ -89,6 +89,12 @@ impl SpineParts {
             }
             let of_row = (bytes / rows + beside).max(1);
             let fit = ((most - taken) / of_row).clamp(1, rows);
+            // A part ends with a batch where it can, so that rows leave in the batches in which they came.
+            if fit < rows && !batches.is_empty() {
+                self.held.grow(bytes);
+                self.waiting.push_front(batch);
+                break;
+            }
             if fit < rows {
                 let rest = batch.slice(fit, rows - fit);
                 self.held.grow(bytes_of(&rest));

@@ -7,7 +7,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray,
     UInt64Array, new_null_array,
 };
-use arrow::compute::{cast, filter_record_batch};
+use arrow::compute::{and, cast, filter_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use catalog::{FileBatches, VisibleFile};
 use datafusion::common::Result;
@@ -24,7 +24,7 @@ use super::predicate::{Predicate, RowCondition};
 use crate::access::Guard;
 use crate::data_files::{DataFiles, chunk_bytes};
 use crate::point_in_time::working_memory::WorkingMemory;
-use crate::row_batches::{counted, known_at, needs_batches, places};
+use crate::row_batches::{VALID_AT, counted, is_since, known_at, needs_batches, places, untimed};
 
 /// Columns that only the log knows, under names that no key and no feature can have.
 pub const RETRACTED: &str = "_retracted";
@@ -165,6 +165,9 @@ impl FileRows {
         if (names.contains(&SEQUENCE) || needs_batches(&file, &names)) && !names.contains(&BATCH) {
             names.push(BATCH);
         }
+        if file.since.is_some() && !names.contains(&VALID_AT) {
+            names.push(VALID_AT);
+        }
         let share = numbers.left() as f64 / all.max(1) as f64;
         let held = memory.hold((chunk_bytes(&footer, &names) as f64 * share) as usize);
         let stored = self.data.stream(&file, &names, selection, batch_rows).await?;
@@ -232,6 +235,16 @@ fn with_log(
         None => Vec::new(),
     };
     let counted = several.and_then(|several| counted(several, &places));
+    let counted = match file.since {
+        Some(since) => {
+            let late = is_since(stored, since).ok_or_else(|| untimed(file))?;
+            Some(match counted {
+                Some(counted) => and(&counted, &late)?,
+                None => late,
+            })
+        }
+        None => counted,
+    };
     let of_rows =
         || places.iter().map(|place| file.batches().get(*place as usize).unwrap_or_else(|| file.first()));
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());

@@ -1,7 +1,6 @@
 //! A spine as a Parquet file on this machine's disk, charged to a query's share of it and gone with the last who holds it.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,19 +8,15 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use catalog::records::Object;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::{SendableRecordBatchStream, SpillFile, SpillWriter, TaskContext};
+use datafusion::execution::{SpillFile, SpillWriter};
 use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::basic::Compression;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
-use datafusion::physical_plan::stream::RecordBatchReceiverStream;
-use datafusion::physical_plan::streaming::PartitionStream;
-use feature::digest::{BytesDigest, HashAlgorithm, TableDigest, TableDigestResult};
+use feature::digest::{BytesDigest, Digest, HashAlgorithm, TableDigest, TableDigestResult};
 use futures::TryStreamExt;
 use object_store::GetResult;
 
@@ -31,8 +26,6 @@ use crate::memory::OverSpillLimit;
 const ROW_GROUP_BYTES: usize = 8 << 20;
 /// Bytes of an object that are written at once as it is fetched.
 const WRITE_BYTES: usize = 4 << 20;
-/// Batches that may wait for their reader.
-const BATCHES_AHEAD: usize = 2;
 
 /// A file that is complete.
 #[derive(Clone)]
@@ -119,28 +112,6 @@ impl SpineFile {
         let read = tokio::task::spawn_blocking(move || std::fs::read(path));
         Ok(read.await.map_err(|error| DataFusionError::External(Box::new(error)))??.into())
     }
-
-    pub(super) fn schema(&self) -> Result<SchemaRef> {
-        Ok(self.reader()?.schema().clone())
-    }
-
-    /// The digest of its rows.
-    pub(super) fn digest(&self, algorithm: HashAlgorithm) -> Result<TableDigestResult> {
-        let builder = self.reader()?;
-        let mut table = TableDigest::new(algorithm, builder.schema()).map_err(|error| not_kept(&error))?;
-        for batch in builder.build()? {
-            table.update(&batch?).map_err(|error| not_kept(&error))?;
-        }
-        Ok(table.finish())
-    }
-
-    pub(super) fn rows(self, schema: SchemaRef) -> Arc<dyn PartitionStream> {
-        Arc::new(FileRows { file: self, schema })
-    }
-
-    fn reader(&self) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-        Ok(ParquetRecordBatchReaderBuilder::try_new(File::open(&self.path)?)?)
-    }
 }
 
 impl fmt::Debug for SpineFile {
@@ -149,41 +120,12 @@ impl fmt::Debug for SpineFile {
     }
 }
 
-/// The rows of a file, read as often as they are wanted.
-#[derive(Debug)]
-struct FileRows {
-    file: SpineFile,
-    schema: SchemaRef,
-}
-
-impl PartitionStream for FileRows {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let mut answer = RecordBatchReceiverStream::builder(self.schema.clone(), BATCHES_AHEAD);
-        let (file, rows) = (self.file.clone(), answer.tx());
-        answer.spawn_blocking(move || {
-            let batch_rows = context.session_config().batch_size().max(1);
-            for batch in file.reader()?.with_batch_size(batch_rows).build()? {
-                if rows.blocking_send(batch.map_err(DataFusionError::from)).is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        answer.build()
-    }
-}
-
 /// Fetches an object to a file, and digests its bytes on the way.
 pub(super) async fn fetch(
     got: GetResult,
-    name: String,
     algorithm: HashAlgorithm,
     environment: &Arc<RuntimeEnv>,
-) -> Result<(SpineFile, Object)> {
+) -> Result<(SpineFile, Digest)> {
     let (file, path) = create(environment)?;
     let mut writer = file.open_writer()?;
     let mut digest = BytesDigest::new(algorithm);
@@ -209,9 +151,7 @@ pub(super) async fn fetch(
     }
     writer.flush()?;
     writer.finish()?;
-    let file = SpineFile::of(file, path)?;
-    let object = Object { path: name, bytes: file.bytes(), digest: digest.finish() };
-    Ok((file, object))
+    Ok((SpineFile::of(file, path)?, digest.finish()))
 }
 
 fn create(environment: &Arc<RuntimeEnv>) -> Result<(Arc<dyn SpillFile>, PathBuf)> {

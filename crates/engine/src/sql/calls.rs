@@ -1,5 +1,5 @@
-//! The table functions: `historical_features((SELECT …), features => […])`, `history('weather')` and
-//! `at_sequence('weather', 7)`; and the earlier versions of tables.
+//! The table functions: `historical_features((SELECT …), features => […])`, `history('weather')`,
+//! `at_sequence('weather', 7)`, `impact('weather@1')`, `kept_by('weather@1')` and `access('weather.temp', principal => 'ann')`; and the earlier versions of tables.
 //!
 //! DataFusion's own table functions get neither subqueries nor named arguments, and cannot wait for anything. So
 //! a statement's calls are collected before it is planned, what they need is read from the store, and the planner finds
@@ -24,8 +24,9 @@ use datafusion::sql::sqlparser::ast::{
 use feature::Span;
 use feature::name::nearest;
 
-use super::asof_join;
 use super::time_travel::{Earlier, Tables, normalized};
+use super::{access_call, asof_join};
+use crate::access::AccessQuestion;
 use crate::features::{self, Request, Resolved};
 use crate::history::HistoryTable;
 use crate::point_in_time::Cut;
@@ -35,10 +36,12 @@ use crate::spines;
 const FEATURES: &str = "historical_features";
 const HISTORY: &str = "history";
 const AT_SEQUENCE: &str = "at_sequence";
-/// Calls that ask the lineage graph about one thing.
-const GRAPH: [&str; 2] = [IMPACT, KEPT_BY];
+/// Calls that ask the lineage graph one thing, by a text.
+const GRAPH: [&str; 3] = [IMPACT, KEPT_BY, SEARCH];
 const IMPACT: &str = "impact";
 const KEPT_BY: &str = "kept_by";
+const ACCESS: &str = "access";
+const SEARCH: &str = "search";
 
 /// The calls of a statement, as they are written.
 #[derive(Debug, Default)]
@@ -47,6 +50,7 @@ pub struct Calls {
     history: Vec<String>,
     /// The call, and what it asks about.
     graph: Vec<(&'static str, String)>,
+    access: Vec<AccessQuestion>,
     earlier: Vec<Earlier>,
     /// Names that the statement itself defines.
     defined: BTreeSet<String>,
@@ -75,6 +79,7 @@ pub struct Prepared {
     spines: HashMap<String, Arc<dyn TableProvider>>,
     history: HashMap<String, Arc<HistoryTable>>,
     graph: HashMap<(&'static str, String), Arc<MemTable>>,
+    access: HashMap<AccessQuestion, Arc<MemTable>>,
     earlier: Tables,
 }
 
@@ -109,8 +114,11 @@ impl Visitor for Calls {
             (Some(earlier), _) => earlier.map(|earlier| self.earlier.push(earlier)),
             (None, Some((FEATURES, args))) => parse_features(args).map(|call| self.features.push(call)),
             (None, Some((HISTORY, args))) => parse_history(args).map(|view| self.history.push(view)),
-            (None, Some((call @ (IMPACT | KEPT_BY), args))) => {
+            (None, Some((call @ (IMPACT | KEPT_BY | SEARCH), args))) => {
                 parse_node(call, args).map(|name| self.graph.push((call, name)))
+            }
+            (None, Some((ACCESS, args))) => {
+                access_call::parse(args).map(|question| self.access.push(question))
             }
             (None, Some((AT_SEQUENCE, args))) => {
                 parse_at_sequence(args).map(|earlier| self.earlier.push(earlier))
@@ -155,10 +163,19 @@ impl Calls {
             };
             let rows = match *call {
                 KEPT_BY => lineage.kept_by(snapshot, name).await?,
+                SEARCH => lineage.search(snapshot, name).await?,
                 _ => lineage.impact(snapshot, name).await?,
             };
             let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
             prepared.graph.insert((*call, name.clone()), Arc::new(table));
+        }
+        for question in &self.access {
+            let Some(access) = &snapshot.access else {
+                return plan_err!("{ACCESS} needs the policies, which this session is without");
+            };
+            let rows = access.access(snapshot, question).await?;
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+            prepared.access.insert(question.clone(), Arc::new(table));
         }
         for earlier in &self.earlier {
             let table = earlier.resolve(snapshot, session).await?;
@@ -226,13 +243,22 @@ impl RelationPlanner for TableFunctions {
                     LogicalPlanBuilder::scan(HISTORY, provider_as_source(table.clone()), None)?.build()?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
-            Some((call @ (IMPACT | KEPT_BY), args)) => {
+            Some((call @ (IMPACT | KEPT_BY | SEARCH), args)) => {
                 let name = parse_node(call, args).map_err(|error| plan_datafusion_err!("{error}"))?;
                 let Some(table) = self.prepared.graph.get(&(call, name)) else {
                     return plan_err!("{call} cannot stand here");
                 };
                 let plan =
                     LogicalPlanBuilder::scan(call, provider_as_source(table.clone()), None)?.build()?;
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+            }
+            Some((ACCESS, args)) => {
+                let question = access_call::parse(args).map_err(|error| plan_datafusion_err!("{error}"))?;
+                let Some(table) = self.prepared.access.get(&question) else {
+                    return plan_err!("{ACCESS} cannot stand here");
+                };
+                let plan =
+                    LogicalPlanBuilder::scan(ACCESS, provider_as_source(table.clone()), None)?.build()?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
             _ => Ok(match asof_join::plan(relation, context)? {
@@ -262,7 +288,7 @@ fn call_of(factor: &TableFactor) -> Option<(&'static str, &[FunctionArg])> {
     let TableFactor::Table { name: ObjectName(parts), args: Some(args), .. } = factor else { return None };
     let [part] = parts.as_slice() else { return None };
     let name = part.as_ident()?;
-    let known = [FEATURES, HISTORY, AT_SEQUENCE]
+    let known = [FEATURES, HISTORY, AT_SEQUENCE, ACCESS]
         .into_iter()
         .chain(GRAPH)
         .find(|known| name.value.eq_ignore_ascii_case(known))?;
@@ -270,9 +296,10 @@ fn call_of(factor: &TableFactor) -> Option<(&'static str, &[FunctionArg])> {
 }
 
 const FEATURES_USAGE: &str = "write historical_features((SELECT … FROM …), features => ['weather.temp', …]); it also takes \
-     spine => 'lmt1:…' in place of the query, at => 'column', full_feature_names => true, ttl => ['weather=2h'], known_by => '2013-07-01T00:00:00Z'";
+     spine => 'lmt1:…' in place of the query, at => 'column', full_feature_names => true, ttl => ['weather=2h'], known_by => '2013-07-01T00:00:00Z', null_reasons => true";
 
-const ARGUMENTS: [&str; 6] = ["features", "spine", "at", "full_feature_names", "ttl", "known_by"];
+const ARGUMENTS: [&str; 7] =
+    ["features", "spine", "at", "full_feature_names", "ttl", "known_by", "null_reasons"];
 
 fn parse_features(args: &[FunctionArg]) -> Result<FeaturesCall, String> {
     let wrong = |why: String| format!("{why}; {FEATURES_USAGE}");
@@ -309,6 +336,10 @@ fn parse_features(args: &[FunctionArg]) -> Result<FeaturesCall, String> {
             "full_feature_names" => {
                 request.full_feature_names = truth(value)
                     .ok_or_else(|| wrong("full_feature_names is not true or false".to_owned()))?;
+            }
+            "null_reasons" => {
+                request.null_reasons =
+                    truth(value).ok_or_else(|| wrong("null_reasons is not true or false".to_owned()))?;
             }
             "ttl" => {
                 let texts = texts(value).ok_or_else(|| wrong("ttl is not a list of texts".to_owned()))?;
@@ -365,6 +396,9 @@ fn parse_node(call: &str, args: &[FunctionArg]) -> Result<String, String> {
         _ => None,
     }
     .ok_or_else(|| {
+        if call == SEARCH {
+            return "search takes one text, the words to look for: search('wind speed')".to_owned();
+        }
         let (what, example) = match call {
             KEPT_BY => ("anything that may have to stay", "weather@1"),
             _ => ("anything that data comes from", "weather@1.temp"),
@@ -388,7 +422,7 @@ fn parse_at_sequence(args: &[FunctionArg]) -> Result<Earlier, String> {
     Ok(Earlier::at_sequence(&view, sequence))
 }
 
-fn number(value: &Expr) -> Option<u64> {
+pub(super) fn number(value: &Expr) -> Option<u64> {
     match value {
         Expr::Value(value) => match &value.value {
             Value::Number(number, _) => number.to_string().parse().ok(),
@@ -399,14 +433,14 @@ fn number(value: &Expr) -> Option<u64> {
 }
 
 /// A text, also one that is said to be a TIMESTAMP.
-fn instant(value: &Expr) -> Option<String> {
+pub(super) fn instant(value: &Expr) -> Option<String> {
     match value {
         Expr::TypedString(TypedString { value, .. }) => text(&Expr::Value(value.clone())),
         other => text(other),
     }
 }
 
-fn text(value: &Expr) -> Option<String> {
+pub(super) fn text(value: &Expr) -> Option<String> {
     match value {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => Some(text.clone()),
@@ -426,7 +460,7 @@ fn truth(value: &Expr) -> Option<bool> {
     }
 }
 
-fn texts(value: &Expr) -> Option<Vec<String>> {
+pub(super) fn texts(value: &Expr) -> Option<Vec<String>> {
     match value {
         Expr::Array(array) => array.elem.iter().map(text).collect(),
         Expr::Value(_) => Some(vec![text(value)?]),

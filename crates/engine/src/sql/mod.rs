@@ -1,5 +1,6 @@
 //! SQL: what is added to DataFusion's, and what is taken away.
 
+mod access_call;
 mod accounted;
 mod asof_join;
 mod bounded_functions;

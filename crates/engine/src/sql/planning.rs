@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
 use crate::data_files::DataFiles;
-use crate::feature_view::FeatureViewTable;
+use crate::feature_view::{FeatureViewTable, read_from};
 use crate::point_in_time::Lookup;
 use crate::point_in_time::exec::{PointInTimeExec, Side};
 use crate::point_in_time::plan::{PointInTime, Rule};
@@ -78,7 +78,7 @@ impl ExtensionPlanner for PointInTimePlanner {
                         );
                     };
                     if let Some(guard) = table.guard() {
-                        let columns = logical.schema().fields().iter().map(|field| field.name().as_str());
+                        let columns = logical.schema().fields().iter().map(|field| read_from(field.name()));
                         guard.allow(table.version(), columns)?;
                     }
                     let mut outputs = Vec::new();

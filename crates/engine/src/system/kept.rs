@@ -1,21 +1,28 @@
-//! Relations of what is kept because somebody says so, and of what was swept.
+//! Relations of what is kept because somebody says so, of spines that clients put up, of what was swept, and of rows that are too old.
 
+use std::collections::HashMap;
+
+use std::sync::Arc;
+
+use catalog::state::{Provenance, Spine};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
 
 use super::Columns;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, table_name};
 
 /// The relation of that name, if it is one of these.
 pub fn relation(snapshot: &Snapshot, name: &str) -> Result<Option<RecordBatch>> {
     Ok(Some(match name {
         "state_holds" => holds(snapshot)?,
+        "state_spines" => spines(snapshot)?,
         "state_sweeps" => sweeps(snapshot)?,
+        "state_expirations" => expirations(snapshot)?,
         _ => return Ok(None),
     }))
 }
 
-pub const RELATIONS: [&str; 2] = ["state_holds", "state_sweeps"];
+pub const RELATIONS: [&str; 4] = ["state_holds", "state_spines", "state_sweeps", "state_expirations"];
 
 fn holds(snapshot: &Snapshot) -> Result<RecordBatch> {
     let at = snapshot.sequence;
@@ -32,6 +39,27 @@ fn holds(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("lifted_for", lifted().map(|lifted| lifted.map(|(record, _)| record.reason.clone())))
         .text("lifted_at_sequence", lifted().map(|lifted| lifted.map(|(_, by)| by.sequence)))
         .by(all().map(|hold| &hold.by))
+        .finish()
+}
+
+fn spines(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let at = snapshot.sequence;
+    let by_then = |by: &Arc<Provenance>| by.sequence <= at;
+    let last = |spine: &'_ Spine| spine.kept.iter().rev().find(|by| by_then(by)).cloned();
+    let spines = snapshot.state.spines().all().iter();
+    let rows: Vec<_> = spines.filter_map(|spine| Some((spine, last(spine)?))).collect();
+    let all = || rows.iter();
+    let used = || all().map(|(spine, _)| spine.used.as_ref().filter(|(_, by)| by_then(by)));
+    let dropped = || all().map(|(spine, _)| spine.dropped.as_ref().filter(|by| by_then(by)));
+    Columns::default()
+        .text("spine", all().map(|(spine, _)| Some(&spine.record.digest)))
+        .number("rows", all().map(|(spine, _)| spine.record.rows))
+        .number("bytes", all().map(|(spine, _)| spine.record.object.bytes))
+        .text("path", all().map(|(spine, _)| Some(&spine.record.object.path)))
+        .truth("kept", dropped().map(|dropped| dropped.is_none()))
+        .text("training_set", used().map(|used| used.map(|(used, _)| used.training_set)))
+        .text("dropped_at_sequence", dropped().map(|dropped| dropped.map(|by| by.sequence)))
+        .by(all().map(|(_, by)| by))
         .finish()
 }
 
@@ -55,5 +83,28 @@ fn sweeps(snapshot: &Snapshot) -> Result<RecordBatch> {
         .number("bytes", found(|found| found.bytes))
         .text("kinds", kinds)
         .by(all().map(|sweep| &sweep.by))
+        .finish()
+}
+
+fn expirations(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let (at, expiry) = (snapshot.sequence, snapshot.state.expiry());
+    let mut rows = Vec::new();
+    for one in expiry.expired().iter().filter(|one| one.by.sequence <= at) {
+        rows.push((&one.by, one.record.view, one.record.before, Some(one.record.keep), None));
+    }
+    for one in expiry.deleted().iter().filter(|one| one.by.sequence <= at) {
+        let batches = one.record.batches.len() as u64;
+        rows.push((&one.by, one.record.view, one.record.before, None, Some(batches)));
+    }
+    let names: HashMap<_, _> =
+        snapshot.state.views().map(|version| (version.view, table_name(version))).collect();
+    let all = || rows.iter();
+    Columns::default()
+        .text("feature_view", all().map(|(_, view, ..)| names.get(view)))
+        .text("what", all().map(|row| Some(if row.4.is_some() { "deleted" } else { "expired" })))
+        .time("before", all().map(|(_, _, before, ..)| before.micros()))
+        .text("keep", all().map(|(.., keep, _)| *keep))
+        .text("batches", all().map(|(.., batches)| *batches))
+        .by(all().map(|(by, ..)| *by))
         .finish()
 }

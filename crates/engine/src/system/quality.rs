@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use catalog::Catalog;
-use catalog::state::{Batch, ViewVersion};
+use catalog::state::{Batch, Held, ViewVersion};
 use datafusion::arrow::array::{Float64Array, Int64Array, RecordBatch};
 use datafusion::common::{DataFusionError, Result};
 use feature::profile::{BatchProfile, FeatureProfile, Numbers};
+use feature::quality::Finding;
 use futures::{StreamExt, TryStreamExt};
 
 use super::Columns;
+use crate::access::Sights;
 use crate::snapshot::Snapshot;
 
 /// Profiles that are read at a time.
@@ -89,8 +91,9 @@ impl Columns {
 
 async fn profiles(snapshot: &Snapshot) -> Result<RecordBatch> {
     let mut batches = written(snapshot);
-    // They tell values: none to those from whom something of the view is kept.
-    batches.retain(|(version, _)| matches!(snapshot.guard(version), Ok(None)));
+    // They tell values: of a feature only to those who see it in every row, as it is.
+    let sights = Sights::of_snapshot(snapshot);
+    batches.retain(|(version, _)| sights.of(version).counts());
     let own: Vec<(Catalog, Arc<Batch>)> =
         batches.iter().map(|(_, batch)| (snapshot.catalog.clone(), batch.clone())).collect();
     let read: Vec<Option<BatchProfile>> = futures::stream::iter(own)
@@ -103,7 +106,8 @@ async fn profiles(snapshot: &Snapshot) -> Result<RecordBatch> {
     let mut rows: Vec<(&BatchProfile, &FeatureProfile)> = Vec::new();
     for (owner, profile) in batches.iter().zip(&read) {
         let Some(profile) = profile else { continue };
-        for feature in &profile.features {
+        let sight = sights.of(owner.0);
+        for feature in profile.features.iter().filter(|known| sight.shows(&known.feature)) {
             owners.push(owner.clone());
             rows.push((profile, feature));
         }
@@ -158,16 +162,28 @@ async fn profiles(snapshot: &Snapshot) -> Result<RecordBatch> {
 fn judged(snapshot: &Snapshot) -> Result<RecordBatch> {
     let batches = written(snapshot);
     let all = || batches.iter();
+    let sights = Sights::of_snapshot(snapshot);
+    let counted = |of: fn(&Batch) -> u64| {
+        let sights = &sights;
+        all().map(move |(version, batch)| sights.of(version).counts().then(|| of(batch)))
+    };
     let of = || all().map(|(_, batch)| batch.record.judged.as_ref());
+    // A drift is the greatest of all features; an age is that of the last of all rows.
+    let drift = |(version, batch): &(&ViewVersion, Arc<Batch>)| {
+        batch.record.judged.as_ref().filter(|_| sights.of(version).is_whole())?.drift
+    };
+    let age = |(version, batch): &(&ViewVersion, Arc<Batch>)| {
+        batch.record.judged.as_ref().filter(|_| sights.of(version).counts())?.age_hours
+    };
     Columns::default()
         .batch(snapshot, all())
-        .count("rows", all().map(|(_, batch)| Some(batch.record.rows)))
-        .count("rejected", all().map(|(_, batch)| Some(batch.record.rejected)))
+        .count("rows", counted(|batch| batch.record.rows))
+        .count("rejected", counted(|batch| batch.record.rejected))
         .text("verdict", of().map(|judged| judged.map(|judged| judged.verdict.name())))
         .count("checks", of().map(|judged| judged.map(|judged| judged.checks)))
         .count("baseline_batches", of().map(|judged| judged.map(|judged| judged.baseline_batches)))
-        .real("drift", of().map(|judged| judged.and_then(|judged| judged.drift)))
-        .real("age_hours", of().map(|judged| judged.and_then(|judged| judged.age_hours)))
+        .real("drift", all().map(drift))
+        .real("age_hours", all().map(age))
         .by(all().map(|(_, batch)| &batch.by))
         .finish()
 }
@@ -176,8 +192,15 @@ fn findings(snapshot: &Snapshot) -> Result<RecordBatch> {
     let batches = written(snapshot);
     let mut owners = Vec::new();
     let mut rows = Vec::new();
+    let sights = Sights::of_snapshot(snapshot);
     for owner in &batches {
-        for finding in owner.1.record.judged.iter().flat_map(|judged| &judged.findings) {
+        let sight = sights.of(owner.0);
+        // What is measured of a batch as a whole comes of its rows and times.
+        let shown = |finding: &&Finding| match &finding.feature {
+            Some(feature) => sight.shows(feature),
+            None => sight.counts(),
+        };
+        for finding in owner.1.record.judged.iter().flat_map(|judged| &judged.findings).filter(shown) {
             owners.push(owner.clone());
             rows.push(finding);
         }
@@ -204,13 +227,17 @@ fn quarantine(snapshot: &Snapshot) -> Result<RecordBatch> {
         .filter_map(|held| Some((state.view_version(held.batch.record.version)?, held)))
         .collect();
     let all = || held.iter();
+    let sights = Sights::of_snapshot(snapshot);
+    let rows = |(version, held): &(&ViewVersion, &Held)| {
+        sights.of(version).counts().then_some(held.batch.record.rows)
+    };
     let end = || all().map(|(_, held)| held.end_at(snapshot.sequence));
     Columns::default()
         .text("project", all().map(|(version, _)| Some(&version.definition.project)))
         .text("feature_view", all().map(|(version, _)| Some(&version.definition.name)))
         .small("version", all().map(|(version, _)| version.number))
         .text("batch", all().map(|(_, held)| Some(held.batch.record.batch)))
-        .count("rows", all().map(|(_, held)| Some(held.batch.record.rows)))
+        .count("rows", all().map(rows))
         .text(
             "status",
             end().map(|end| {

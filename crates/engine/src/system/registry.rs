@@ -13,6 +13,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 use super::Columns;
+use crate::access::Sights;
 use crate::snapshot::Snapshot;
 
 /// Side objects that are read at a time.
@@ -371,7 +372,8 @@ async fn selections(snapshot: &Snapshot) -> Result<RecordBatch> {
         version: String,
         features: Vec<String>,
         batch: Option<BatchId>,
-        rows: u64,
+        /// None where they are not told.
+        rows: Option<u64>,
     }
     let sets = snapshot.state.training_sets().filter(|set| set.by.sequence <= snapshot.sequence);
     let sets: Vec<TrainingSet> = sets.cloned().collect();
@@ -388,8 +390,10 @@ async fn selections(snapshot: &Snapshot) -> Result<RecordBatch> {
         .try_collect()
         .await?;
     let mut rows = Vec::new();
+    let sights = Sights::of_snapshot(snapshot);
     for (set, taken) in taken {
         for taken in taken {
+            let told = sights.of_set(&set) || sights.of_id(taken.version).is_whole();
             let version = snapshot.state.view_version(taken.version);
             let version = version.map_or_else(|| taken.version.to_string(), |version| version.label());
             let row = |batch, rows| Row {
@@ -398,7 +402,7 @@ async fn selections(snapshot: &Snapshot) -> Result<RecordBatch> {
                 version: version.clone(),
                 features: taken.features.clone(),
                 batch,
-                rows,
+                rows: Some(rows).filter(|_| told),
             };
             if taken.hits.is_empty() {
                 rows.push(row(None, 0));
@@ -413,7 +417,7 @@ async fn selections(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("view_version", all().map(|row| Some(row.version.clone())))
         .text("features", all().map(|row| Some(row.features.join(", "))))
         .text("batch", all().map(|row| row.batch))
-        .number("rows", all().map(|row| row.rows))
-        .number("cells", all().map(|row| row.rows * row.features.len() as u64))
+        .told("rows", all().map(|row| row.rows))
+        .told("cells", all().map(|row| row.rows.map(|rows| rows * row.features.len() as u64)))
         .finish()
 }

@@ -2,7 +2,8 @@
 //!
 //! BLAKE3 over RFC 8785 canonical JSON of the definition without
 //! - `description`, `owner` and `tags`, at every level, and the `hypothesis` of a view;
-//! - `reject_above` and `quality`, and `files` and `format` of `source`, which say how rows are brought and not what they mean;
+//! - `reject_above`, `quality`, `sampling` and `retention`, and `files` and `format` of `source`, which say how rows are brought, kept
+//!   and looked after, and not what they mean;
 //! - those `keys` of a view whose source column has the key's own name. The others are sorted by key.
 
 use serde_json::{Map, Value};
@@ -49,6 +50,9 @@ pub fn canonical_json(definition: &impl Versioned) -> Vec<u8> {
     for key in ["description", "owner", "tags"] {
         remove_everywhere(&mut meaning, key);
     }
+    if let Value::Object(definition) = &mut meaning {
+        definition.shift_remove("sampling");
+    }
     if let Value::Object(view) = &mut meaning
         && view.get("kind").and_then(Value::as_str) == Some("feature_view")
     {
@@ -63,6 +67,7 @@ fn without_carriage(view: &mut Map<String, Value>) {
     view.shift_remove("hypothesis");
     view.shift_remove("reject_above");
     view.shift_remove("quality");
+    view.shift_remove("retention");
     if let Some(Value::Object(source)) = view.get_mut("source") {
         source.shift_remove("files");
         source.shift_remove("format");

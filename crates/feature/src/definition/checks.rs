@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::literal::{Constant, accepted};
 use super::parse::table::{did_you_mean, listed};
-use super::{Entity, Feature, FeatureService, FeatureView, KnownAt, RepeatedHour};
+use super::{Entity, Feature, FeatureService, FeatureView, KnownAt, RepeatedHour, Sampling};
 use crate::datatype::FeatureType;
 use crate::name::nearest;
 use crate::reference::Reference;
@@ -55,6 +55,13 @@ pub(super) fn entity(entity: &Entity) -> Vec<Problem> {
 
 pub(super) fn service(service: &FeatureService) -> Vec<Problem> {
     let mut problems = Vec::new();
+    sampled(service.sampling.as_ref(), &mut problems);
+    if service.sampling.is_some_and(|sampling| sampling.streams.is_some()) {
+        problems.push(problem(
+            "sampling.streams",
+            "[sampling]: rows stream into feature views and not into services; declare `streams` in the view",
+        ));
+    }
     if service.features.is_empty() {
         problems.push(problem(
             "features",
@@ -107,6 +114,9 @@ pub(super) fn view(view: &FeatureView) -> Vec<Problem> {
             format!("`reject_above` is {share}, but a share of rows is from 0 to 1; {meant}"),
         ));
     }
+    if let Some((path, message)) = view.retention.as_ref().and_then(|retention| retention.problem(view)) {
+        problems.push(problem(path, message));
+    }
     time(view, &mut problems);
     derived(view, &mut problems);
     if view.features.is_empty() {
@@ -139,6 +149,7 @@ pub(super) fn view(view: &FeatureView) -> Vec<Problem> {
             format!("[occurrence]: `type` is {}, but it tells rows apart and so is no float; write int64 or string", occurrence.data_type),
         ));
     }
+    sampled(view.sampling.as_ref(), &mut problems);
     if let Some(quality) = &view.quality {
         for name in quality.features.keys() {
             let names = view.features.iter().map(|feature| feature.name.as_str());
@@ -161,6 +172,21 @@ pub(super) fn view(view: &FeatureView) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Shares that are none.
+fn sampled(sampling: Option<&Sampling>, problems: &mut Vec<Problem>) {
+    let Some(sampling) = sampling else { return };
+    for (key, share) in [("reads", sampling.reads), ("streams", sampling.streams)] {
+        if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
+            problems.push(problem(
+                format!("sampling.{key}"),
+                format!(
+                    "[sampling]: `{key}` is {share}, but a share of entities is from 0 to 1; for one in a hundred write {key} = 0.01"
+                ),
+            ));
+        }
+    }
 }
 
 /// Features and occurrence named like one of the keys, or like one another.

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod alerts;
 pub mod canonical;
 mod checks;
 mod errors;
@@ -15,6 +16,8 @@ mod naming;
 mod parse;
 pub mod quality;
 mod record;
+mod retention;
+pub mod sampling;
 pub mod schema;
 mod vocabulary;
 
@@ -23,9 +26,11 @@ pub use folder::{Declared, Definitions, Unresolved, parse_files};
 pub use keys::KeyError;
 pub use literal::{Constant, LiteralError};
 pub use naming::valid_name;
-pub use parse::parse;
+pub use parse::{parse, parse_alerts};
 pub use quality::{Baseline, Measure, OnFail, Quality, Thresholds};
 pub use record::RecordError;
+pub use retention::Retention;
+pub use sampling::Sampling;
 
 use crate::datatype::FeatureType;
 use crate::name::Name;
@@ -102,6 +107,12 @@ pub struct FeatureView {
     /// How its batches are judged; without it they are profiled and not judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
+    /// What is profiled of that which is read and streamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+    /// How long its rows are kept; for ever where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
     /// What this version is to find out, in its owner's words. Like `about` no part of the digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hypothesis: Option<String>,
@@ -252,6 +263,9 @@ pub struct FeatureService {
     pub name: Name,
     /// `weather.temp`, `weather@3.temp`, or `weather.*` for all of a view's features at that version.
     pub features: Vec<crate::reference::Reference>,
+    /// What is profiled of that which is read by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     #[serde(flatten)]
     pub about: About,
 }

@@ -64,10 +64,12 @@ pub enum Measure {
     Volume,
     Schema,
     Freshness,
+    SeasonalMean,
+    SeasonalRows,
 }
 
 impl Measure {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Psi,
         Self::JensenShannon,
         Self::Wasserstein,
@@ -79,6 +81,8 @@ impl Measure {
         Self::Volume,
         Self::Schema,
         Self::Freshness,
+        Self::SeasonalMean,
+        Self::SeasonalRows,
     ];
 
     /// As it is declared and shown.
@@ -95,12 +99,14 @@ impl Measure {
             Self::Volume => "volume",
             Self::Schema => "schema",
             Self::Freshness => "freshness",
+            Self::SeasonalMean => "seasonal_mean",
+            Self::SeasonalRows => "seasonal_rows",
         }
     }
 
     /// Whether it is of the batch as a whole and not of one feature.
     pub fn is_of_batch(self) -> bool {
-        matches!(self, Self::Volume | Self::Schema | Self::Freshness)
+        matches!(self, Self::Volume | Self::Schema | Self::Freshness | Self::SeasonalRows)
     }
 }
 
@@ -126,12 +132,17 @@ impl Quality {
 
     /// What holds for a measure of a feature, or of the batch for `None`, against so many batches.
     pub fn thresholds(&self, feature: Option<&str>, measure: Measure, batches: usize) -> Thresholds {
-        let of_feature = self.features.iter().find(|(name, _)| Some(name.as_str()) == feature);
-        let declared = of_feature.and_then(|(_, checks)| checks.get(&measure));
-        declared.or_else(|| self.checks.get(&measure)).copied().unwrap_or_else(|| {
+        self.declared(feature, measure).unwrap_or_else(|| {
             let Thresholds { warn, fail } = defaults(measure);
             Thresholds { warn, fail: fail.filter(|_| batches >= FAILS_FROM) }
         })
+    }
+
+    /// What is declared of a measure of a feature, or of the batch for `None`; none where it has its default.
+    pub fn declared(&self, feature: Option<&str>, measure: Measure) -> Option<Thresholds> {
+        let of_feature = self.features.iter().find(|(name, _)| Some(name.as_str()) == feature);
+        let declared = of_feature.and_then(|(_, checks)| checks.get(&measure));
+        declared.or_else(|| self.checks.get(&measure)).copied()
     }
 }
 
@@ -147,6 +158,7 @@ fn defaults(measure: Measure) -> Thresholds {
         Measure::Spread => (Some(4.0), Some(20.0)),
         Measure::Volume => (Some(2.0), Some(5.0)),
         Measure::Schema => (Some(0.0), None),
+        Measure::SeasonalMean | Measure::SeasonalRows => (Some(8.0), None),
         Measure::JensenShannon | Measure::Freshness => (None, None),
     };
     Thresholds { warn, fail }

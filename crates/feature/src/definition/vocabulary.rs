@@ -2,6 +2,10 @@
 //!
 //! The parser's messages and the JSON Schema both come from here, so they cannot disagree.
 
+mod alerts;
+
+pub(super) use alerts::{ALERTS, RULE, SINK};
+
 /// The keys that one kind of table may have.
 pub(super) struct Vocabulary {
     /// How messages call the table.
@@ -200,7 +204,65 @@ pub(super) static VIEW: Vocabulary = Vocabulary {
             "how its batches are judged, not part of the version; without it they are profiled only",
             Shape::Table(&QUALITY),
         ),
+        optional(
+            "sampling",
+            "a [sampling] table with lines such as reads = 0.01",
+            "what is profiled of that which is read and streamed, not part of the version",
+            Shape::Table(&SAMPLING),
+        ),
+        optional(
+            "retention",
+            "a [retention] table with keep",
+            "how long its rows are kept, not part of the version; for ever where it is left out",
+            Shape::Table(&RETENTION),
+        ),
     ],
+};
+
+const READS: Word = optional(
+    "reads",
+    "0.01",
+    "the share of entities, 0 to 1, whose retrieved features are compared with the baseline",
+    Shape::Share,
+);
+
+pub(super) static SAMPLING: Vocabulary = Vocabulary {
+    table: "[sampling]",
+    place: "in the [sampling] table",
+    words: &[
+        READS,
+        optional(
+            "streams",
+            "0.05",
+            "the share of entities, 0 to 1, whose streamed rows are compared with the baseline",
+            Shape::Share,
+        ),
+    ],
+};
+
+static RETENTION: Vocabulary = Vocabulary {
+    table: "[retention]",
+    place: "in the [retention] table",
+    words: &[
+        required(
+            "keep",
+            "\"400d\"",
+            "rows that have been valid for longer than this go; no less than the view's ttl",
+            Shape::Span,
+        ),
+        optional(
+            "unused_sets",
+            "\"90d\"",
+            "how long a training set of which no model is known keeps the rows that it was made of; for ever where it is left out",
+            Shape::Span,
+        ),
+    ],
+};
+
+pub(super) static READ_SAMPLING: Vocabulary = Vocabulary {
+    table: "[sampling] of a feature service",
+    place: "in the [sampling] table of a feature service",
+    words: &[READS],
 };
 
 pub(super) static QUALITY: Vocabulary = Vocabulary {
@@ -305,6 +367,13 @@ const SPREAD: Word = optional(
     Shape::Table(&THRESHOLDS),
 );
 
+const SEASONAL_MEAN: Word = optional(
+    "seasonal_mean",
+    "{ warn = 8 }",
+    "how far the mean is from what is usual at that weekday and hour, in standard deviations",
+    Shape::Table(&THRESHOLDS),
+);
+
 pub(super) static CHECKS: Vocabulary = Vocabulary {
     table: "[quality.checks]",
     place: "in the [quality.checks] table",
@@ -335,13 +404,30 @@ pub(super) static CHECKS: Vocabulary = Vocabulary {
             "hours from the last valid_at to now",
             Shape::Table(&THRESHOLDS),
         ),
+        SEASONAL_MEAN,
+        optional(
+            "seasonal_rows",
+            "{ warn = 8 }",
+            "how far the number of rows is from what is usual at that weekday and hour, in standard deviations",
+            Shape::Table(&THRESHOLDS),
+        ),
     ],
 };
 
 pub(super) static FEATURE_CHECKS: Vocabulary = Vocabulary {
     table: "a table of [quality.features]",
     place: "in the table of a feature under [quality.features]",
-    words: &[PSI, JENSEN_SHANNON, WASSERSTEIN, CHI_SQUARE, NULL_RATE, NEW_VALUES, OUT_OF_RANGE, SPREAD],
+    words: &[
+        PSI,
+        JENSEN_SHANNON,
+        WASSERSTEIN,
+        CHI_SQUARE,
+        NULL_RATE,
+        NEW_VALUES,
+        OUT_OF_RANGE,
+        SPREAD,
+        SEASONAL_MEAN,
+    ],
 };
 
 pub(super) static THRESHOLDS: Vocabulary = Vocabulary {
@@ -508,6 +594,12 @@ pub(super) static SERVICE: Vocabulary = Vocabulary {
             "[\"weather.temp\", \"plane.*\"]",
             "the features that a model uses: view.feature, view@version.feature or view.*",
             Shape::References,
+        ),
+        optional(
+            "sampling",
+            "a [sampling] table with reads = 0.01",
+            "what is profiled of that which is read by the service's name, not part of the version",
+            Shape::Table(&READ_SAMPLING),
         ),
     ],
 };

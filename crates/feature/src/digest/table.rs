@@ -45,6 +45,13 @@ pub struct ColumnDigest {
     pub leaves: Vec<[u8; 32]>,
 }
 
+impl TableDigestResult {
+    /// Name, type and leaves of each column.
+    pub fn leaves(&self) -> impl Iterator<Item = (&str, &str, &[[u8; 32]])> {
+        self.columns.iter().map(|column| (&*column.name, &*column.type_text, &*column.leaves))
+    }
+}
+
 struct Column {
     name: String,
     type_text: String,
@@ -97,6 +104,11 @@ impl TableDigest {
         }
         self.rows += batch.num_rows() as u64;
         Ok(())
+    }
+
+    /// Name, type and leaves so far of each column: of every block that is full.
+    pub fn leaves(&self) -> impl Iterator<Item = (&str, &str, &[[u8; 32]])> {
+        self.columns.iter().map(|column| (&*column.name, &*column.type_text, &*column.leaves))
     }
 
     pub fn finish(mut self) -> TableDigestResult {

@@ -92,6 +92,7 @@ fn each_part_has_its_rule() {
         ("How it looks", "How it seems", "about", &[]),
         ("weather.parquet", "w.csv", "about", &[]),
         ("reject_above = 0.01\n", "", "about", &[]),
+        ("\n[time]", "\n[retention]\nkeep = \"400d\"\n\n[time]", "about", &[]),
         ("\"3h\"", "\"6h\"", "same line", &["ttl 3h → 6h"]),
         ("ttl = \"3h\"\n", "", "same line", &["ttl 3h → none"]),
         ("[-60, 130]", "[-60, 140]", "same line", &["feature `temp`: range −60…130 → −60…140"]),
@@ -229,4 +230,29 @@ fn a_feature_that_comes_back_as_another_leaves_the_line() {
         conflicts_with_line([&first, &second], &third).iter().map(ToString::to_string).collect();
     assert_eq!(conflicts, ["feature `sky`: type string → int32"]);
     assert_eq!(conflicts_with_line([&first, &second], &first), []);
+}
+
+#[test]
+fn a_line_that_begins_anew_is_never_harmless() {
+    let parts = [
+        Part::Entity,
+        Part::Keys,
+        Part::KeySource,
+        Part::EventTime,
+        Part::Zone,
+        Part::RepeatedHour,
+        Part::Knowledge,
+        Part::Occurrence,
+        Part::Derived,
+        Part::Type,
+        Part::Unit,
+    ];
+    for part in parts {
+        assert!(part.starts_line() && part.effect() > Effect::Harmless, "{part:?}");
+    }
+    for part in
+        [Part::Files, Part::Format, Part::RejectAbove, Part::Quality, Part::Description, Part::Hypothesis]
+    {
+        assert_eq!(part.effect(), Effect::Harmless, "{part:?}");
+    }
 }

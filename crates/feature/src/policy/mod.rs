@@ -30,13 +30,15 @@ pub enum Action {
     Withdraw,
     /// Announce that a version will go, and let it go.
     Deprecate,
+    /// Let somebody else's breaking change of a feature view pass.
+    Approve,
     /// Change the policies themselves.
     Govern,
 }
 
 impl Action {
-    pub const ALL: [Self; 6] =
-        [Self::Read, Self::Ingest, Self::Apply, Self::Withdraw, Self::Deprecate, Self::Govern];
+    pub const ALL: [Self; 7] =
+        [Self::Read, Self::Ingest, Self::Apply, Self::Withdraw, Self::Deprecate, Self::Approve, Self::Govern];
 
     /// As policies name it.
     pub fn as_str(self) -> &'static str {
@@ -46,6 +48,7 @@ impl Action {
             Self::Apply => "apply",
             Self::Withdraw => "withdraw",
             Self::Deprecate => "deprecate",
+            Self::Approve => "approve",
             Self::Govern => "govern",
         }
     }

@@ -1,6 +1,9 @@
 //! Each measure: one number, 0 where the batch is as the baseline (1 for factors), and greater the less it is.
 
+use std::collections::BTreeMap;
+
 use super::distribution::{Distribution, wasserstein};
+use super::seasonal::Season;
 use super::significance::chi_square_p;
 use super::{GREATEST, USUAL_BATCHES};
 use crate::definition::quality::{Measure, Quality};
@@ -10,10 +13,14 @@ use crate::time::Timestamp;
 /// Values that both need where nothing is declared.
 const LEAST_ROWS: u64 = 30;
 /// Of chi-square: what is likelier by chance is nothing.
-const CHANCE: f64 = 1e-4;
+pub(super) const CHANCE: f64 = 1e-4;
 /// How far outside of the baseline's range is still taken for inside, as a part of that range.
 const MARGIN: f64 = 0.25;
 const MICROS_OF_AN_HOUR: f64 = 3_600_000_000.0;
+
+/// Parts of themselves by which numbers of rows differ, and of their spread by which means differ, that are no anomaly yet.
+const LIKE_ROWS: f64 = 0.02;
+const LIKE_MEANS: f64 = 0.05;
 
 /// What batches are compared with.
 pub(super) struct Context<'a> {
@@ -21,6 +28,19 @@ pub(super) struct Context<'a> {
     baseline: &'a [BatchProfile],
     least_rows: u64,
     now: Timestamp,
+    /// Of the rows of batches, and of the means of each feature.
+    rows: Option<Season>,
+    means: BTreeMap<&'a str, Season>,
+}
+
+/// By its logarithm, so that half as many and twice as many are as far away.
+fn rows(batch: &BatchProfile) -> f64 {
+    (1.0 + batch.rows as f64).ln()
+}
+
+fn mean(batch: &BatchProfile, feature: &str, least_rows: u64) -> Option<f64> {
+    let feature = batch.feature(feature).filter(|feature| feature.count() >= least_rows)?;
+    feature.numbers.as_ref()?.mean()
 }
 
 impl<'a> Context<'a> {
@@ -30,12 +50,23 @@ impl<'a> Context<'a> {
         baseline: &'a [BatchProfile],
         now: Timestamp,
     ) -> Self {
-        Self { whole, baseline, least_rows: rules.least_rows.unwrap_or(LEAST_ROWS), now }
+        let least_rows = rules.least_rows.unwrap_or(LEAST_ROWS);
+        let means = whole.features.iter().filter_map(|feature| {
+            let spread = feature.numbers.as_ref()?.spread()?;
+            let of = |batch: &BatchProfile| mean(batch, &feature.feature, least_rows);
+            Some((feature.feature.as_str(), Season::of(baseline, of, spread * LIKE_MEANS)?))
+        });
+        let means = means.collect();
+        let rows = Season::of(baseline, |batch| Some(rows(batch)), LIKE_ROWS);
+        Self { whole, baseline, least_rows, now, rows, means }
     }
 
     /// None where it cannot be told: there is no baseline, or too little of it or of the batch.
     pub fn value(&self, of: Measure, feature: Option<&str>, batch: &BatchProfile) -> Option<f64> {
         let Some(feature) = feature else { return self.of_batch(of, batch) };
+        if of == Measure::SeasonalMean {
+            return self.means.get(feature)?.distance(batch, mean(batch, feature, self.least_rows)?);
+        }
         measure(of, self.whole.feature(feature)?, batch.feature(feature)?, self.least_rows)
     }
 
@@ -67,6 +98,7 @@ impl<'a> Context<'a> {
                 told.then(|| columns.into_iter().filter(differs).count() as f64)
             }
             Measure::Freshness => age_hours(batch, self.now),
+            Measure::SeasonalRows => self.rows.as_ref()?.distance(batch, rows(batch)),
             _ => None,
         }
     }

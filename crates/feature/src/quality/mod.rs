@@ -1,7 +1,7 @@
 //! Whether a batch is like those before it: a verdict from profiles alone.
 //!
 //! ```text
-//! judge(rules, batch, baseline profiles, now)
+//! judge(rules, what, profile, baseline profiles, now)
 //!   measures     how far the batch is from the baseline, one number a measure and feature
 //!   usual        how far the batches of the baseline are from it themselves
 //!   thresholds   what is declared or the default, raised by what is usual
@@ -9,8 +9,10 @@
 //!
 //! `docs/quality.md` has the formulas and the defaults.
 
+pub mod bias;
 mod distribution;
 mod measures;
+mod seasonal;
 mod significance;
 #[cfg(test)]
 mod tests;
@@ -100,6 +102,27 @@ impl Taken {
     }
 }
 
+/// What is judged, which says what can be measured of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judging {
+    /// A batch as somebody brought it.
+    Batch,
+    /// What came of streams within a window: how many rows that are is chance.
+    StreamBatch,
+    /// Some of what passed by: its values alone.
+    Sample,
+}
+
+impl Judging {
+    fn takes(self, measure: Measure) -> bool {
+        match self {
+            Self::Batch => true,
+            Self::StreamBatch => !matches!(measure, Measure::Volume | Measure::SeasonalRows),
+            Self::Sample => !measure.is_of_batch(),
+        }
+    }
+}
+
 /// So many batches say what is usual.
 const USUAL_BATCHES: usize = 5;
 /// A batch is unusual that is so much further from the baseline than the furthest of its own.
@@ -108,12 +131,13 @@ const FAIL_BEYOND_USUAL: f64 = 2.0;
 /// What is greater is as good as infinite; JSON has no such number.
 const GREATEST: f64 = 1e6;
 
-/// Every measure of a batch against a baseline, in the order of the features.
+/// Every measure of a batch, or of what else is judged, against a baseline, in the order of the features.
 ///
 /// # Errors
 /// Where the profiles are not of one line, so that a feature has two types.
 pub fn measures_of(
     rules: &Quality,
+    of: Judging,
     batch: &BatchProfile,
     baseline: &[BatchProfile],
     now: Timestamp,
@@ -126,7 +150,8 @@ pub fn measures_of(
     let mut taken = Vec::new();
     let features = batch.features.iter().map(|profile| Some(profile.feature.as_str()));
     for feature in std::iter::once(None).chain(features) {
-        for measure in Measure::ALL.into_iter().filter(|measure| measure.is_of_batch() == feature.is_none()) {
+        let taken_of = |measure: &Measure| measure.is_of_batch() == feature.is_none() && of.takes(*measure);
+        for measure in Measure::ALL.into_iter().filter(taken_of) {
             let declared = rules.thresholds(feature, measure, baseline.len());
             if declared.warn.is_none() && declared.fail.is_none() && measure != Measure::JensenShannon {
                 continue;
@@ -147,17 +172,18 @@ pub fn measures_of(
     Ok(taken)
 }
 
-/// The verdict on a batch.
+/// The verdict on a batch, or on what else is judged.
 ///
 /// # Errors
 /// Those of [`measures_of`].
 pub fn judge(
     rules: &Quality,
+    of: Judging,
     batch: &BatchProfile,
     baseline: &[BatchProfile],
     now: Timestamp,
 ) -> Result<Judged, ProfileError> {
-    let taken = measures_of(rules, batch, baseline, now)?;
+    let taken = measures_of(rules, of, batch, baseline, now)?;
     let drift = taken.iter().filter(|taken| taken.measure == Measure::Psi).map(|taken| taken.value);
     let found = taken.iter().filter(|taken| taken.verdict() != Verdict::Pass);
     let mut findings: Vec<Finding> = found

@@ -52,7 +52,7 @@ fn days() -> Vec<BatchProfile> {
 }
 
 fn judged(batch: &BatchProfile, baseline: &[BatchProfile], more: &str) -> Judged {
-    judge(&view(more).quality.unwrap(), batch, baseline, Timestamp(0)).unwrap()
+    judge(&view(more).quality.unwrap(), Judging::Batch, batch, baseline, Timestamp(0)).unwrap()
 }
 
 fn found(judged: &Judged) -> Vec<(Option<&str>, &'static str, Verdict)> {
@@ -172,6 +172,26 @@ fn measures_at_known_points() {
     }
     assert!(chi_square_p(200.0, 100) < 1e-7 && chi_square_p(100.0, 100) > 0.4);
     assert_eq!((chi_square_p(0.0, 3), chi_square_p(5.0, 0)), (1.0, 1.0));
+}
+
+#[test]
+fn of_streams_and_samples_only_what_is_no_chance_is_measured() {
+    // A tenth of the rows that a batch has; all of them moved.
+    let x = (0..40).map(|row| Some(500.0 + f64::from(row) / 10.0));
+    let few = profile(x, (0..40).map(|row| if row % 4 == 0 { "rain" } else { "sun" }));
+    let mut baseline = days();
+    baseline.iter_mut().for_each(|day| drop(day.source.insert("x".to_owned(), "Float64".to_owned())));
+    let found_of = |of: Judging| {
+        let judged = judge(&view("").quality.unwrap(), of, &few, &baseline, Timestamp(0)).unwrap();
+        let of_batch: Vec<_> =
+            judged.findings.iter().filter(|one| one.feature.is_none()).map(|one| one.measure).collect();
+        assert_eq!(judged.verdict, Verdict::Fail);
+        assert!(judged.findings.iter().any(|one| one.measure == Measure::Wasserstein), "{of:?}");
+        of_batch
+    };
+    assert_eq!(found_of(Judging::Batch), [Measure::Volume]);
+    assert_eq!(found_of(Judging::StreamBatch), []);
+    assert_eq!(found_of(Judging::Sample), []);
 }
 
 #[test]

@@ -188,10 +188,30 @@ impl Telling<'_> {
             | Record::StreamPartsCommitted(_)
             | Record::Swept(_)
             | Record::RetentionSet(_)
+            | Record::RowsExpired(_)
+            | Record::RowsDeleted(_)
             | Record::HoldPlaced(_)
             | Record::HoldLifted(_)
+            | Record::SpineKept(_)
+            | Record::SpinesDropped(_)
+            | Record::SpineUsed(_)
+            // What will go is there still, and the versions of an applied plan are told by themselves.
+            | Record::Deprecated(_)
+            | Record::DeprecationAdvanced(_)
+            | Record::DeprecationRevoked(_)
+            | Record::PlanProposed(_)
+            | Record::PlanApproved(_)
+            | Record::PlanDeclined(_)
+            | Record::PlanApplied(_)
             // Who may see something is no lineage.
-            | Record::PoliciesApplied(_) => {}
+            | Record::PoliciesApplied(_)
+            // What values were like as they passed by made none.
+            | Record::Sampled(_)
+            // The batch that has them tells of them itself.
+            | Record::RowsMended(_)
+            // Neither is who was told of it.
+            | Record::AlertsRaised(_)
+            | Record::AlertDelivery(_) => {}
         }
     }
 

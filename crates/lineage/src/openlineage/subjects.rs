@@ -45,8 +45,24 @@ pub fn subjects(record: &Record) -> Vec<Node> {
         | Record::StreamPartsCommitted(_)
         | Record::Swept(_)
         | Record::RetentionSet(_)
+        | Record::RowsExpired(_)
+        | Record::RowsDeleted(_)
         | Record::HoldPlaced(_)
         | Record::HoldLifted(_)
-        | Record::PoliciesApplied(_) => Vec::new(),
+        | Record::SpineKept(_)
+        | Record::SpinesDropped(_)
+        | Record::SpineUsed(_)
+        | Record::Deprecated(_)
+        | Record::DeprecationAdvanced(_)
+        | Record::DeprecationRevoked(_)
+        | Record::PlanProposed(_)
+        | Record::PlanApproved(_)
+        | Record::PlanDeclined(_)
+        | Record::PlanApplied(_)
+        | Record::PoliciesApplied(_)
+        | Record::AlertsRaised(_)
+        | Record::AlertDelivery(_)
+        | Record::Sampled(_)
+        | Record::RowsMended(_) => Vec::new(),
     }
 }

@@ -68,6 +68,7 @@ fn manifest(columns: &[&str], lineage: Vec<Edge>) -> Manifest {
         columns: columns.iter().map(column).collect(),
         lineage,
         target: String::new(),
+        null_reasons: false,
         split: None,
         policy: None,
     }

@@ -45,7 +45,9 @@ pub fn wanted(descriptor: &FlightDescriptor) -> Option<Result<StreamOf, Status>>
     let members: serde_json::Map<String, Value> = serde_json::from_str(&text).ok()?;
     members.contains_key("stream").then(|| match request::json("the command", text.as_bytes())? {
         Put::Stream(stream) => Ok(stream),
-        Put::Ingest(_) | Put::Spine(_) => Err(status::invalid("the command asks for more than a stream")),
+        Put::Ingest(_) | Put::Spine(_) | Put::Mend(_) => {
+            Err(status::invalid("the command asks for more than a stream"))
+        }
     })
 }
 
@@ -61,10 +63,7 @@ pub async fn open(
 ) -> Result<Results, Status> {
     request::note("the name of the feature view", Some(&wanted.view))?;
     request::note("the name of the producer", Some(&wanted.producer))?;
-    let claim = wanted.claim.map(|claim| match claim {
-        request::Claim::BackFill => Claim::BackFill,
-        request::Claim::Correction => Claim::Correction,
-    });
+    let claim = wanted.claim.map(Into::into);
     let target = target(wanted.view, wanted.producer, claim);
     let stream = serving.open_stream(target, author).await.map_err(|error| status::of(&error))?;
     let (sender, receiver) = mpsc::channel(PENDING);
@@ -96,8 +95,18 @@ fn target(view: String, producer: String, claim: Option<Claim>) -> Target {
 }
 
 fn result(acknowledged: Acknowledged) -> Result<PutResult, Status> {
-    let Acknowledged { place, version, sequence, batch, rows, rejected, refused, repeated, examples } =
-        acknowledged;
+    let Acknowledged {
+        place,
+        version,
+        sequence,
+        batch,
+        rows,
+        rejected,
+        refused,
+        quarantined,
+        repeated,
+        examples,
+    } = acknowledged;
     let report = json!({
         "epoch": place.epoch,
         "number": place.number,
@@ -107,6 +116,7 @@ fn result(acknowledged: Acknowledged) -> Result<PutResult, Status> {
         "rows": rows,
         "rejected": rejected,
         "refused": refused,
+        "quarantined": quarantined,
         "repeated": repeated,
         "examples": examples,
     });

@@ -28,7 +28,11 @@ async fn definitions_are_planned_and_applied() {
     assert_eq!(plan["sequence"], json!(null));
     assert_eq!(
         plan["changes"][1],
-        json!({ "subject": "feature_view", "project": "default", "name": "weather", "action": "create", "text": "+ feature view weather@1" })
+        json!({
+            "subject": "feature_view", "project": "default", "name": "weather", "action": "create", "effect": "harmless", "services": [],
+            "felt_by": { "derived_views": [], "training_sets": [], "model_versions": [], "deployments": [] },
+            "text": "+ feature view weather@1",
+        })
     );
     assert_eq!(plan["changes"][0]["subject"], "entity");
     let applied = server.act("lineament.apply", &files).await.unwrap();

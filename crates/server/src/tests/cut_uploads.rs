@@ -114,6 +114,47 @@ async fn rows_that_were_announced_must_come() {
     assert_eq!((state.batches().count(), state.training_sets().count()), (3, 2));
 }
 
+/// One that makes its rows as it goes says after them how many they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_counted_after_them_must_have_come() {
+    let mut server = Running::with_weather().await;
+    let cases = [
+        (Some("{\"rows\": 4}"), true),
+        (Some("{\"rows\": 5}"), false),
+        (Some("{\"rows\": 0}"), false),
+        (Some("{\"rows\": -4}"), false),
+        (Some("{}"), false),
+        (Some("4"), false),
+        (None, false),
+    ];
+    for (said, taken) in cases {
+        for (to, rows) in [(command(r#"{"spine": {}}"#), spine()), (to_features(), spine())] {
+            let end = said.map(|said| FlightData { app_metadata: said.into(), ..FlightData::default() });
+            let messages = upload(to.clone(), vec![rows]).chain(futures::stream::iter(end));
+            let messages = with_header(messages, "lineament-rows", "last");
+            let answer = match to == to_features() {
+                false => server.client.do_put(messages).await.map(|_| ()),
+                true => match server.client.do_exchange(messages).await {
+                    Ok(answer) => {
+                        all(Ok(answer)).await;
+                        Ok(())
+                    }
+                    Err(status) => Err(status),
+                },
+            };
+            match answer {
+                Ok(()) => assert!(taken, "{said:?}"),
+                Err(status) => {
+                    assert!(!taken && status.code() == Code::InvalidArgument, "{said:?}: {status:?}");
+                    assert!(status.message().contains("rows"), "{said:?}: {status:?}");
+                }
+            }
+        }
+    }
+    let state = server.serving.catalog().refresh().await.unwrap();
+    assert_eq!(state.training_sets().count(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_ends_is_taken() {
     let mut server = Running::with_weather().await;

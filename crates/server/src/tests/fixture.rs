@@ -80,6 +80,7 @@ pub fn options(address: &str) -> ServeOptions {
         access: AccessOptions::default(),
         compact_every: None,
         sweep_every: None,
+        sample_every: None,
     }
 }
 

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::message::MessageCheck;
 use super::{Messages, Received};
-use crate::call::Rows;
+use crate::call::{Announced, Rows};
 use crate::status;
 
 /// Batches that have been checked and decoded one by one.
@@ -24,7 +24,7 @@ pub struct Incoming {
     pub(super) rows: FlightRecordBatchStream,
     pub(super) check: Arc<Mutex<MessageCheck>>,
     pub(super) held: Arc<Reserved>,
-    pub(super) announced: Option<u64>,
+    pub(super) announced: Option<Announced>,
     pub(super) received: u64,
     pub(super) counted: Rows,
 }
@@ -39,12 +39,21 @@ impl Incoming {
             return Ok(Some(batch));
         }
         let received = self.received;
-        match self.announced {
-            Some(announced) if announced != received => Err(status::invalid(format!(
-                "the upload was said to have {announced} rows and ended after {received}; nothing of it is kept: send it again"
-            ))),
-            _ => Ok(None),
+        let announced = match self.announced {
+            None => return Ok(None),
+            Some(Announced::Rows(announced)) => announced,
+            Some(Announced::Last) => self.check().sent().ok_or_else(|| {
+                status::invalid(format!(
+                    "the upload was to say after its last row how many rows it had, as `{{\"rows\": 3}}`, and ended after {received} rows without; nothing of it is kept: send it again"
+                ))
+            })?,
+        };
+        if announced == received {
+            return Ok(None);
         }
+        Err(status::invalid(format!(
+            "the upload was said to have {announced} rows and ended after {received}; nothing of it is kept: send it again"
+        )))
     }
 
     fn schema(&self) -> Result<SchemaRef, Status> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_flight::FlightData;
 use catalog::ingest::arrow_messages::{self, Admitted, Limits};
+use serde::Deserialize;
 use serving::Reserved;
 
 use super::{Refused, UPLOAD_BYTES};
@@ -17,11 +18,25 @@ pub struct MessageCheck {
     of_rows: u64,
     /// The memory for them.
     held: Arc<Reserved>,
+    /// How many rows their sender has counted, where a message without data says it.
+    sent: Option<u64>,
+}
+
+/// What a message without data may say.
+#[derive(Deserialize)]
+struct Said {
+    rows: u64,
 }
 
 impl MessageCheck {
     pub fn new(held: Arc<Reserved>) -> Self {
-        Self { messages: arrow_messages::MessageCheck::new(Limits::SENT), bytes: 0, of_rows: 0, held }
+        Self {
+            messages: arrow_messages::MessageCheck::new(Limits::SENT),
+            bytes: 0,
+            of_rows: 0,
+            held,
+            sent: None,
+        }
     }
 
     /// The rows that were admitted so far are held by others: gives back the memory for them.
@@ -34,6 +49,18 @@ impl MessageCheck {
     /// Bytes of rows that were admitted and are held.
     pub fn of_rows(&self) -> u64 {
         self.of_rows
+    }
+
+    /// Hears what a message without data says; what is not meant for us is no matter.
+    pub fn said(&mut self, metadata: &[u8]) {
+        if let Ok(Said { rows }) = serde_json::from_slice(metadata) {
+            self.sent = Some(rows);
+        }
+    }
+
+    /// How many rows their sender has counted.
+    pub fn sent(&self) -> Option<u64> {
+        self.sent
     }
 
     /// Whether a message can be decoded without harm, and there is room for it.

@@ -16,7 +16,7 @@ use futures::{Stream, StreamExt};
 use serving::{Memory, Reserved};
 use tonic::Status;
 
-use crate::call::Rows;
+use crate::call::{Announced, Rows};
 use crate::status;
 pub use message::MessageCheck;
 
@@ -53,8 +53,8 @@ pub type Messages = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send
 pub struct Upload {
     pub descriptor: FlightDescriptor,
     messages: Messages,
-    /// The rows that it must have, where its client has said so.
-    announced: Option<u64>,
+    /// The rows that it must have, where its client says so.
+    announced: Option<Announced>,
 }
 
 /// All rows of an upload.
@@ -70,7 +70,7 @@ impl Upload {
     /// Reads the first message, which must have a descriptor.
     pub async fn begin(
         messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
-        announced: Option<u64>,
+        announced: Option<Announced>,
     ) -> Result<Self, Status> {
         let mut messages: Messages = Box::pin(messages);
         let Some(first) = messages.next().await else {
@@ -176,10 +176,11 @@ fn check_message(
     message: Result<FlightData, Status>,
 ) -> Result<Option<FlightData>, FlightError> {
     let message = message?;
+    let mut check = check.lock().unwrap_or_else(PoisonError::into_inner);
     if message.data_header.is_empty() && message.data_body.is_empty() {
+        check.said(&message.app_metadata);
         return Ok(None);
     }
-    let mut check = check.lock().unwrap_or_else(PoisonError::into_inner);
     check.admit(&message).map_err(|refused| FlightError::from(Status::from(refused)))?;
     Ok(Some(message))
 }

@@ -19,6 +19,7 @@ use engine::features::{self, Resolved};
 use engine::point_in_time::{Cut, Observed, equal_bytes, micros, observed};
 use engine::{Reserved, Session};
 use feature::name::nearest;
+use feature::policy::Action;
 use feature::{Sequence, Span, Timestamp, TrainingSetId};
 use lineage::manifest::Knowledge;
 use serde::{Deserialize, Serialize};
@@ -146,6 +147,12 @@ impl Serving {
         full: bool,
         author: &Author,
     ) -> Result<FullAudit> {
+        let words = format!("audit: training set {}", request.training_set);
+        let answer = self.audited_set(request, full, author);
+        self.on_record(author, Action::Read, Some(ReadKind::Audit), || words, answer).await
+    }
+
+    async fn audited_set(&self, request: AuditSetRequest, full: bool, author: &Author) -> Result<FullAudit> {
         let started = Instant::now();
         let held = self.memory().reserve("audit");
         let set = self.recorded(request.training_set, &held, author).await?;
@@ -253,6 +260,18 @@ impl Serving {
         full: bool,
         author: &Author,
     ) -> Result<FullAudit> {
+        let words = format!("audit: a table of {}", request.features.join(", "));
+        let answer = self.audited_table(table, request, full, author);
+        self.on_record(author, Action::Read, Some(ReadKind::Audit), || words, answer).await
+    }
+
+    async fn audited_table(
+        &self,
+        table: Spine,
+        request: AuditRequest,
+        full: bool,
+        author: &Author,
+    ) -> Result<FullAudit> {
         let started = Instant::now();
         if table.rows() == 0 {
             return Err(Error::new(Kind::Invalid, "the table has no rows to audit"));
@@ -346,8 +365,8 @@ impl Serving {
         let declared = &version.definition.features[feature.feature];
         // Whoever is told where values differ from those of the store learns them.
         if view.table.guard().and_then(|guard| guard.mask(feature.feature)).is_some() {
-            return Err(Error::new(
-                Kind::Forbidden,
+            return Err(Error::denial(
+                format!("{}.{}", version.label(), declared.name),
                 format!(
                     "`{}` is masked, and cannot be audited by who may not see it; leave it out",
                     feature.reference

@@ -17,6 +17,8 @@ pub enum Cause {
     Correction,
     /// The batch of the observation was withdrawn at the other set's snapshot.
     Withdrawn,
+    /// The observation was too old by the view's retention at the other set's snapshot.
+    Retention,
     /// The observation does not count for the other set's version of the view.
     OtherVersion,
     /// The column is of another feature, or of the spine in one set and a feature in the other.
@@ -40,6 +42,7 @@ impl Cause {
             Self::NewerData => "newer_data",
             Self::Correction => "correction",
             Self::Withdrawn => "withdrawn",
+            Self::Retention => "retention",
             Self::OtherVersion => "other_version",
             Self::OtherFeature => "other_feature",
             Self::Ttl => "ttl",
@@ -120,6 +123,8 @@ fn excludes(
         Some(Cause::OtherVersion)
     } else if !state.counts_at(batch, seen.sequence) {
         Some(Cause::Withdrawn)
+    } else if Some(winner.valid_at) < state.expiry().before(seen.version.view, seen.sequence) {
+        Some(Cause::Retention)
     } else if winner.known_at.micros() > cut {
         Some(Cause::Knowledge)
     } else if winner.valid_at.micros() < oldest {

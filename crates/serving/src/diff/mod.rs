@@ -23,6 +23,7 @@ use catalog::Author;
 use engine::Reserved;
 use engine::column_lineage::Traced;
 use engine::point_in_time::{cast_key, equal_bytes, micros};
+use feature::policy::Action;
 use feature::{BatchId, Sequence, TrainingSetId, VersionId};
 use lineage::manifest::{ColumnManifest, Knowledge};
 use serde::{Deserialize, Serialize};
@@ -253,9 +254,18 @@ impl Serving {
     /// # Errors
     /// An id that is not known; a set that cannot be made again as it was recorded.
     pub async fn diff(&self, request: DiffRequest, full: bool, author: &Author) -> Result<FullDiff> {
+        let words = format!("diff: training sets {} and {}", request.a, request.b);
+        let answer = self.compared(request, full, author);
+        self.on_record(author, Action::Read, Some(ReadKind::Diff), || words, answer).await
+    }
+
+    async fn compared(&self, request: DiffRequest, full: bool, author: &Author) -> Result<FullDiff> {
         let started = Instant::now();
         let held = self.memory().reserve("diff");
         let (a, b) = (self.manifest(request.a).await?, self.manifest(request.b).await?);
+        // Also that two sets are equal tells of both.
+        self.require_as_recorded(&a, author).await?;
+        self.require_as_recorded(&b, author).await?;
         let mut report = Diff {
             a: side(&a),
             b: side(&b),
@@ -627,7 +637,9 @@ fn columns_of_both<'a>(
     a: &'a RecordedSet,
     b: &'a RecordedSet,
 ) -> impl Iterator<Item = (&'a ColumnManifest, &'a ColumnManifest)> {
-    a.manifest.columns.iter().filter_map(|one| {
+    // Why a feature is null follows from what is compared.
+    let says_why = move |name: &str| [a, b].iter().any(|set| set.manifest.says_why_null(name));
+    a.manifest.columns.iter().filter(move |one| !says_why(&one.name)).filter_map(|one| {
         let other = b.manifest.columns.iter().find(|other| other.name == one.name)?;
         Some((one, other))
     })

@@ -89,7 +89,7 @@ async fn add(
 
 /// The reads of an object, without their statements and edges.
 fn recorded(bytes: Bytes) -> std::result::Result<Vec<RecordedRead>, ParquetError> {
-    const ONLY: [&str; 14] = [
+    const ONLY: [&str; 15] = [
         "read",
         "at",
         "principal",
@@ -101,6 +101,7 @@ fn recorded(bytes: Bytes) -> std::result::Result<Vec<RecordedRead>, ParquetError
         "rows",
         "micros",
         "error",
+        "status",
         "node",
         "reason",
         "kind",
@@ -124,8 +125,11 @@ fn recorded(bytes: Bytes) -> std::result::Result<Vec<RecordedRead>, ParquetError
         let [mut run, mut experiment, mut kind] = [text("run")?, text("experiment")?, text("kind")?];
         let [columns, error, node, reason] =
             [text("columns")?, text("error")?, text("node")?, text("reason")?];
+        let status = text("status")?;
         let [sequence, rows, micros] = [number("sequence")?, number("rows")?, number("micros")?];
-        for row in 0..batch.num_rows() {
+        // What was denied was not read.
+        let read = |row: &usize| status[*row].as_deref() != Some("denied");
+        for row in (0..batch.num_rows()).filter(read) {
             let untraced = match (&node[row], &reason[row]) {
                 (Some(node), Some(reason)) => Some(format!("{node}: {reason}")),
                 (node, reason) => node.clone().or_else(|| reason.clone()),

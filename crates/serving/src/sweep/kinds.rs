@@ -13,7 +13,7 @@ pub(super) enum Kind {
     Profile,
     TrainingSet,
     Spine,
-    /// A spine that was ingested under the digest of its content.
+    /// A spine that was put up by itself, to be asked for by its digest.
     KeptSpine,
     Checkpoint,
     /// A key of the proof of put-if-absent.

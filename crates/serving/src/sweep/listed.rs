@@ -13,7 +13,7 @@ use storage::store::Unfinished;
 use super::Bounds;
 use super::checkpoints;
 use super::kinds::{FOLDERS, Kind, id_of};
-use super::named::Named;
+use super::named::{KeptSpine, Named};
 use crate::error::{Error, Result};
 
 /// Something that may go.
@@ -38,6 +38,10 @@ pub(super) enum Why {
     Unnamed(Horizon),
     /// Its rows lie in other files since this compaction.
     Replaced(Sequence),
+    /// All of its rows are too old to count, and nothing that is kept needs them. Whether an earlier sweep said so.
+    Expired { said: bool },
+    /// Nobody could ask for it by its digest since then.
+    Dropped(Timestamp),
     /// It is a copy of what the log says, and there are newer ones.
     OldCheckpoint,
     /// Whoever wrote it has gone, and nobody looks at it.
@@ -49,6 +53,10 @@ impl Why {
         match self {
             Self::Unnamed(_) => "no entry names it",
             Self::Replaced(_) => "a compaction replaced it",
+            Self::Expired { .. } => {
+                "its view keeps such old rows no longer, and nothing that is kept needs them"
+            }
+            Self::Dropped(_) => "no training set was made of it, and nobody put it up again",
             Self::OldCheckpoint => "there are two newer checkpoints",
             Self::Left => "whoever wrote it was stopped",
         }
@@ -76,7 +84,8 @@ impl Candidate {
         match self.why {
             Why::Unnamed(id) => state.sweeps().condemns(id),
             Why::Replaced(at) => Some(at) <= state.sweeps().compacted(),
-            Why::OldCheckpoint | Why::Left => true,
+            Why::Expired { said } => said,
+            Why::Dropped(_) | Why::OldCheckpoint | Why::Left => true,
         }
     }
 }
@@ -153,9 +162,31 @@ impl Listed {
 
     fn judge(&mut self, kind: Kind, object: ObjectMeta, named: &Named, bounds: Bounds) {
         let path = object.location.as_ref();
+        if let Some(kept) = named.kept_spine(path).filter(|_| !named.names(path)) {
+            let size = object.size;
+            return match kept {
+                KeptSpine::Dropped(at) if at <= bounds.dropped => {
+                    self.goes(Kind::KeptSpine, Why::Dropped(at), object);
+                }
+                KeptSpine::Dropped(_) => {
+                    self.stays(
+                        Kind::KeptSpine,
+                        "it was dropped, and a read that began before may need it",
+                        size,
+                    );
+                }
+                KeptSpine::Kept => {
+                    self.stays(Kind::KeptSpine, "a client put it up and may ask for it by its digest", size);
+                }
+            };
+        }
         if named.names(path) {
             match named.replaced(path) {
                 Some(at) if Some(at) <= bounds.compacted => self.goes(kind, Why::Replaced(at), object),
+                _ if named.expired(path).is_some() => {
+                    let said = named.expired(path) == Some(true);
+                    self.goes(kind, Why::Expired { said }, object);
+                }
                 Some(_) => self.stays(kind, "a compaction replaced it less than the grace ago", object.size),
                 None => self.stays(kind, keeper(kind), object.size),
             }
@@ -164,9 +195,6 @@ impl Listed {
         match id_of(path) {
             Some(id) if id < bounds.before => self.goes(kind, Why::Unnamed(id), object),
             Some(_) => self.stays(kind, "no entry names it, and it is younger than the grace", object.size),
-            None if kind == Kind::Spine => {
-                self.stays(Kind::KeptSpine, "a client put it up and may name it by its digest", object.size);
-            }
             None => self.stays(kind, "its name has no id, so nobody knows what it is", object.size),
         }
     }

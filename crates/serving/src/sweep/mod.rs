@@ -8,7 +8,7 @@ mod report;
 
 use std::collections::BTreeMap;
 
-use catalog::records::{Found, RetentionSet, Swept};
+use catalog::records::{Found, Record, RetentionSet, SpinesDropped, Swept};
 use catalog::{Author, Intent, Outcome, State};
 use feature::{Horizon, Sequence, Span, Timestamp};
 use futures::StreamExt;
@@ -16,6 +16,7 @@ use object_store::path::Path;
 use storage::environment;
 
 use crate::error::{Error, Kind, Result};
+use crate::retain::Deletions;
 use crate::retrieve::Serving;
 use listed::{Candidate, Listed};
 use named::Named;
@@ -41,6 +42,13 @@ pub struct Bounds {
     pub before: Horizon,
     /// What a compaction up to this one replaced goes.
     pub compacted: Option<Sequence>,
+    /// Rows that expired by an entry up to this one go, as far as nothing that is kept needs them.
+    pub expired: Option<Sequence>,
+    /// Spines that were put up last at this instant or before, and that no training set was made of, are dropped: nobody can ask for them
+    /// any more.
+    pub kept: Timestamp,
+    /// Spines that were dropped at this instant or before go.
+    pub dropped: Timestamp,
 }
 
 /// May spoil what is recorded of a sweep: tests see by it that the suite notices.
@@ -74,16 +82,27 @@ impl Serving {
         let grace = request.grace.unwrap_or(retention.grace);
         check_grace(grace, &retention)?;
         let now = catalog.store().clock().now();
-        let bounds = request.bounds.unwrap_or_else(|| Bounds::by_age(&state, now, grace));
-        let mut named = Named::default();
+        let longest_read = retention.longest_read;
+        let bounds = request.bounds.unwrap_or_else(|| Bounds::by_age(&state, now, grace, longest_read));
+        let due = match bounds.expired {
+            Some(expired) => {
+                let (_, graph) = self.graph(Some(state.head.sequence)).await?;
+                Deletions::due(catalog, &state, &graph, Some(expired), now).await?
+            }
+            None => Deletions::default(),
+        };
+        let mut named = Named::new(due);
         named.read(catalog, &state).await?;
         let mut listed = Listed::of(catalog.store(), &named, bounds, now, grace).await?;
         let mut report = SweepReport::new(request.dry_run, grace, bounds, &listed);
-        if request.dry_run || listed.condemned.is_empty() {
+        let idle = |state: &State| state.spines().idle_since(bounds.kept);
+        report.dropped = idle(&state).len() as u64;
+        if request.dry_run || (listed.condemned.is_empty() && report.dropped == 0) {
             return Ok(report);
         }
         let is_new = |candidate: &Candidate| !candidate.is_condemned_by(&state);
-        if listed.condemned.iter().any(is_new) {
+        let condemns = listed.condemned.iter().any(is_new);
+        if condemns || report.dropped > 0 {
             let mut record = Swept {
                 before: bounds.before,
                 compacted: bounds.compacted,
@@ -92,7 +111,24 @@ impl Serving {
             };
             planted(&mut record);
             let outcome = catalog
-                .commit::<()>(author, None, |_| Ok(Intent::Append(vec![record.clone().into()])))
+                .commit(author, None, |newer| {
+                    let mut records: Vec<Record> = Vec::new();
+                    if condemns {
+                        records.push(record.clone().into());
+                        if !named.due().is_empty() {
+                            // What came since may need what was to go.
+                            let graph = self.graphs.at_head(newer);
+                            let due = named.due().still_due(newer, &graph, now);
+                            records.extend(due.records().into_iter().map(Record::from));
+                        }
+                    }
+                    // Somebody may have put one up again meanwhile, or made a training set of it.
+                    let spines = idle(newer);
+                    if !spines.is_empty() {
+                        records.push(SpinesDropped { spines }.into());
+                    }
+                    Ok(if records.is_empty() { Intent::Done(()) } else { Intent::Append(records) })
+                })
                 .await?;
             if let Outcome::Committed(sequence) = outcome {
                 report.sequence = Some(sequence);
@@ -100,7 +136,7 @@ impl Serving {
             // Others may have named some of it while we looked. After our entry nobody can.
             let state = catalog.state();
             named.read(catalog, &state).await?;
-            listed.condemned.retain(|candidate| !named.needs(candidate, bounds));
+            listed.condemned.retain(|candidate| !named.needs(candidate, bounds, &state));
             report.went(&listed);
         }
         self.delete(&listed.condemned).await?;
@@ -138,10 +174,19 @@ impl Serving {
 
 impl Bounds {
     /// What has been of no use for so long.
-    pub fn by_age(state: &State, now: Timestamp, grace: Span) -> Self {
-        let until = Timestamp(now.micros().saturating_sub(grace.micros()));
+    pub fn by_age(state: &State, now: Timestamp, grace: Span, longest_read: Span) -> Self {
+        let before = |span: Span| Timestamp(now.micros().saturating_sub(span.micros()));
+        let until = before(grace);
         let old = state.compactions().map(|one| &one.by).filter(|by| by.committed_at <= until);
-        Self { before: environment::horizon(until), compacted: old.map(|by| by.sequence).max() }
+        let expired = state.expiry().expired().iter().map(|one| &one.by);
+        let expired = expired.filter(|by| by.committed_at <= until);
+        Self {
+            before: environment::horizon(until),
+            compacted: old.map(|by| by.sequence).max(),
+            expired: expired.map(|by| by.sequence).max(),
+            kept: until,
+            dropped: before(longest_read),
+        }
     }
 }
 

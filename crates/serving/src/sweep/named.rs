@@ -5,14 +5,15 @@ use std::collections::{HashMap, HashSet};
 use catalog::records::{Named as Role, Object, Record};
 use catalog::{Catalog, State};
 use feature::digest::{Digest, HashAlgorithm, hash};
-use feature::{BatchId, CompactionId, Sequence};
+use feature::{BatchId, CompactionId, Sequence, SpineId, Timestamp};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
-use storage::manifest;
+use storage::manifest::{self, DataFile};
 
 use super::Bounds;
 use super::listed::Candidate;
 use crate::error::{Error, Kind, Result};
+use crate::retain::Deletions;
 
 /// Manifests that are read at a time.
 const AT_A_TIME: usize = 16;
@@ -23,8 +24,29 @@ pub(super) struct Named {
     paths: HashSet<u128>,
     /// Data files that are in no file's place any more, with the compaction that replaced them first.
     replaced: HashMap<u128, Sequence>,
+    /// Data files of which all rows are gone, or would be.
+    expired: HashMap<u128, Expired>,
+    /// What is to be gone.
+    due: Deletions,
+    /// Spines that were put up, and those of them that were dropped, with the time.
+    kept_spines: HashMap<u128, SpineId>,
+    dropped: HashMap<SpineId, Timestamp>,
     /// How far the log was read.
     read: Option<(Sequence, Digest)>,
+}
+
+/// A data file of which all rows are gone, or would be.
+struct Expired {
+    file: DataFile,
+    /// Whether an entry said so when it was looked at.
+    said: bool,
+}
+
+/// What became of a spine that was put up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeptSpine {
+    Kept,
+    Dropped(Timestamp),
 }
 
 /// A manifest of which the files are yet to be read.
@@ -59,6 +81,20 @@ impl Replacements {
 }
 
 impl Named {
+    pub fn new(due: Deletions) -> Self {
+        Self { due, ..Self::default() }
+    }
+
+    /// What is to be gone, that no entry said of before.
+    pub fn due(&self) -> &Deletions {
+        &self.due
+    }
+
+    /// Whether all rows of a data file are gone (`true`) or would be.
+    pub fn expired(&self, path: &str) -> Option<bool> {
+        self.expired.get(&key(path)).map(|file| file.said)
+    }
+
     /// Reads on to the head of this state. From the log and not from the state: no record can be forgotten, whatever becomes of it
     /// in the fold.
     pub async fn read(&mut self, catalog: &Catalog, state: &State) -> Result<()> {
@@ -69,26 +105,33 @@ impl Named {
             let mut manifests = Vec::new();
             for (entry, digest) in entries {
                 if entry.sequence > state.head.sequence {
-                    return self.manifests(catalog, manifests, &replacements).await;
+                    return self.manifests(catalog, state, manifests, &replacements).await;
                 }
                 for raw in &entry.records {
                     let record = Record::decode(raw.number, &raw.body).map_err(|error| {
                         let (sequence, why) = (entry.sequence, error.to_string());
                         Error::from(catalog::Error::Damaged { sequence, why })
                     })?;
-                    self.record(&record, &mut manifests);
+                    self.record(&record, entry.committed_at, &mut manifests);
                 }
                 self.read = Some((entry.sequence, digest));
             }
-            self.manifests(catalog, manifests, &replacements).await?;
+            self.manifests(catalog, state, manifests, &replacements).await?;
             if !more {
                 return Ok(());
             }
         }
     }
 
-    fn record(&mut self, record: &Record, manifests: &mut Vec<Manifest>) {
+    fn record(&mut self, record: &Record, at: Timestamp, manifests: &mut Vec<Manifest>) {
+        if let Record::SpinesDropped(record) = record {
+            self.dropped.extend(record.spines.iter().map(|spine| (*spine, at)));
+        }
         for (role, object) in record.objects() {
+            if let Role::KeptSpine(record) = role {
+                self.kept_spines.insert(key(&object.path), record.spine);
+                continue;
+            }
             self.paths.insert(key(&object.path));
             match role {
                 Role::Manifest(record) => manifests.push(Manifest::Batch(record.batch, object.clone())),
@@ -104,6 +147,7 @@ impl Named {
     async fn manifests(
         &mut self,
         catalog: &Catalog,
+        state: &State,
         manifests: Vec<Manifest>,
         replacements: &Replacements,
     ) -> Result<()> {
@@ -119,10 +163,18 @@ impl Named {
                 Manifest::Compaction(compaction, _) => replacements.compactions.get(&compaction),
                 Manifest::TrainingSet(_) => None,
             };
-            for path in named {
+            for path in named.paths {
+                self.paths.insert(path);
+            }
+            for file in named.files {
+                let path = key(&file.path);
                 self.paths.insert(path);
                 if let Some(at) = replaced {
                     self.replaced.insert(path, *at);
+                }
+                if self.due.is_gone(&file, state.expiry()) {
+                    let said = state.expiry().is_gone(&file);
+                    self.expired.insert(path, Expired { file, said });
                 }
             }
         }
@@ -133,26 +185,43 @@ impl Named {
         self.paths.contains(&key(path))
     }
 
+    /// What became of a spine that was put up by itself; none of other objects.
+    pub fn kept_spine(&self, path: &str) -> Option<KeptSpine> {
+        let spine = self.kept_spines.get(&key(path))?;
+        Some(self.dropped.get(spine).map_or(KeptSpine::Kept, |at| KeptSpine::Dropped(*at)))
+    }
+
     /// The compaction that replaced a data file; none where it is read still.
     pub fn replaced(&self, path: &str) -> Option<Sequence> {
         self.replaced.get(&key(path)).copied()
     }
 
     /// Whether something that was to go is named after all.
-    pub fn needs(&self, candidate: &Candidate, bounds: Bounds) -> bool {
+    pub fn needs(&self, candidate: &Candidate, bounds: Bounds, state: &State) -> bool {
         let Some(path) = candidate.object() else { return false };
         let path = path.as_ref();
-        self.names(path) && self.replaced(path).is_none_or(|at| Some(at) > bounds.compacted)
+        if self.kept_spine(path) == Some(KeptSpine::Kept) {
+            return true;
+        }
+        let is_gone = self.expired.get(&key(path)).is_some_and(|one| state.expiry().is_gone(&one.file));
+        self.names(path) && !is_gone && self.replaced(path).is_none_or(|at| Some(at) > bounds.compacted)
     }
 }
 
-/// The paths that a manifest names, as keys.
-async fn named_by(catalog: &Catalog, manifest: &Manifest) -> Result<Vec<u128>> {
+/// What a manifest names.
+#[derive(Default)]
+struct Names {
+    files: Vec<DataFile>,
+    /// Other objects, as keys.
+    paths: Vec<u128>,
+}
+
+async fn named_by(catalog: &Catalog, manifest: &Manifest) -> Result<Names> {
     match manifest {
         Manifest::Batch(_, object) | Manifest::Compaction(_, object) => {
             let bytes = catalog.object(object).await?;
             let files = manifest::decode(&object.path, &bytes).map_err(catalog::Error::from)?;
-            Ok(files.iter().map(|file| key(&file.path)).collect())
+            Ok(Names { files, ..Names::default() })
         }
         Manifest::TrainingSet(object) => {
             let bytes = catalog.object(object).await?;
@@ -162,9 +231,9 @@ async fn named_by(catalog: &Catalog, manifest: &Manifest) -> Result<Vec<u128>> {
                     format!("`{}` is no manifest of a training set: {error}", object.path),
                 )
             })?;
-            let mut found = Vec::new();
-            paths_in(&manifest, &mut found);
-            Ok(found)
+            let mut paths = Vec::new();
+            paths_in(&manifest, &mut paths);
+            Ok(Names { paths, ..Names::default() })
         }
     }
 }

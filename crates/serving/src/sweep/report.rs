@@ -18,6 +18,8 @@ pub struct SweepReport {
     pub before: Horizon,
     /// What a compaction up to this one replaced goes; none where none is old enough.
     pub compacted: Option<Sequence>,
+    /// Spines that were put up so long ago that nobody can ask for them from here on; their objects go in a later sweep.
+    pub dropped: u64,
     /// The entry that condemns it; none where there was nothing, or where it was condemned before.
     pub sequence: Option<Sequence>,
     pub gone: Vec<SweepGroup>,
@@ -35,9 +37,10 @@ pub struct SweepGroup {
 
 impl SweepReport {
     pub(super) fn new(dry_run: bool, grace: Span, bounds: Bounds, listed: &Listed) -> Self {
-        let Bounds { before, compacted } = bounds;
+        let Bounds { before, compacted, .. } = bounds;
         let kept = groups(&listed.kept);
-        let mut report = Self { dry_run, grace, before, compacted, sequence: None, gone: Vec::new(), kept };
+        let (dropped, sequence, gone) = (0, None, Vec::new());
+        let mut report = Self { dry_run, grace, before, compacted, dropped, sequence, gone, kept };
         report.went(listed);
         report
     }

@@ -12,7 +12,7 @@ use storage::Store;
 use storage::entry::Entry;
 
 use super::checkpoints::Descriptions;
-use super::condemned;
+use super::condemned::Bound;
 use super::inventory::{Inventory, entry_object};
 use super::objects::{Reference, Role};
 use super::report::{Fault, Harm, StoreVerification};
@@ -41,9 +41,9 @@ pub(super) struct Walk<'a> {
     /// What the entries since the last call name.
     pub references: Vec<Reference>,
     pub training_sets: Vec<RecordedTrainingSet>,
-    /// The last compaction that a sweep condemned the replaced files of.
-    pub swept: Option<Sequence>,
-    pending_sweep: Option<Sequence>,
+    /// What may be gone.
+    pub bound: Bound,
+    pending_bound: Bound,
     /// What the last entry names, which counts once the next one vouches for it.
     pending: Vec<Reference>,
 }
@@ -74,8 +74,8 @@ impl<'a> Walk<'a> {
             fold: Some(Fold::default()),
             references: Vec::new(),
             training_sets: Vec::new(),
-            swept: None,
-            pending_sweep: None,
+            bound: Bound::default(),
+            pending_bound: Bound::default(),
             pending: Vec::new(),
         }
     }
@@ -188,7 +188,7 @@ impl<'a> Walk<'a> {
         // What an altered entry names was never written.
         if self.last.as_ref().is_some_and(|last| altered(last.sequence)) {
             self.pending.clear();
-            self.pending_sweep = None;
+            self.pending_bound = Bound::default();
         }
         let altered = altered(sequence);
         self.settle(report);
@@ -199,7 +199,7 @@ impl<'a> Walk<'a> {
         let records = self.records(&entry, digest, report);
         if !altered {
             self.pending = self.named_by(sequence, &records);
-            self.pending_sweep = condemned::bound(&records);
+            self.pending_bound = Bound::of(&records);
         }
         self.compare_states(sequence, report)
     }
@@ -337,7 +337,7 @@ impl<'a> Walk<'a> {
 
     /// What the last entry names counts.
     fn settle(&mut self, report: &mut StoreVerification) {
-        self.swept = self.swept.max(self.pending_sweep.take());
+        self.bound.join(std::mem::take(&mut self.pending_bound));
         for reference in std::mem::take(&mut self.pending) {
             match &reference.role {
                 Role::Manifest { .. } => report.batches += 1,
@@ -369,8 +369,11 @@ impl<'a> Walk<'a> {
                 Named::Quarantine { batch, rejected } => Role::Quarantine { batch, rejected },
                 Named::BatchBody(batch) => Role::BatchBody(batch),
                 Named::Profile(batch) => Role::Profile(batch),
+                Named::SampleProfile(sample) => Role::SampleProfile(sample),
+                Named::Mended(record) => Role::Mended { batch: record.batch, rows: record.rows },
                 Named::TrainingSet(record) => Role::TrainingSet(Box::new(record.clone())),
                 Named::Reads(record) => Role::Reads { reads: record.reads },
+                Named::KeptSpine(record) => Role::KeptSpine(Box::new(record.clone())),
                 Named::Observation => Role::Observation,
                 Named::MaskKey => Role::MaskKey,
             };

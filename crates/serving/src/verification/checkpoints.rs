@@ -38,7 +38,7 @@ impl Descriptions {
             }
             found.others(store, inventory, sequence, &names).await?;
             for description in sound {
-                if description.format == checkpoint::FORMAT {
+                if checkpoint::is_known(description.format) {
                     found.by_sequence.entry(sequence).or_default().push(description);
                 } else {
                     let format = description.format;

@@ -1,9 +1,10 @@
-//! What may be gone: the data files that a compaction replaced, as far as a sweep says so.
+//! What may be gone: the data files that a compaction replaced and the spines that clients put up, as far as a sweep says so, and data
+//! files of which a record says that all rows are gone.
 
 use std::collections::{BTreeSet, HashMap};
 
 use catalog::records::{Compacted, Record, Swept};
-use feature::{BatchId, CompactionId, Sequence};
+use feature::{BatchId, CompactionId, Sequence, SpineId, Timestamp};
 use storage::Store;
 use storage::entry::Entry;
 
@@ -15,6 +16,7 @@ use crate::error::Result;
 pub(super) enum Owner {
     Batch(BatchId),
     Compaction(CompactionId),
+    KeptSpine(SpineId),
 }
 
 /// What a compaction put into other files, by its record and its own manifest: that needs no fold.
@@ -31,17 +33,75 @@ impl Replacement {
     }
 }
 
+/// What records say that may be gone.
+#[derive(Default)]
+pub(super) struct Bound {
+    /// The last compaction of which the replaced files may be.
+    swept: Option<Sequence>,
+    /// Rows of a batch that are valid before the instant.
+    deleted: HashMap<BatchId, Timestamp>,
+    /// Spines that were dropped.
+    spines: BTreeSet<SpineId>,
+}
+
+impl Bound {
+    pub fn of(records: &[Record]) -> Self {
+        let mut bound = Self::default();
+        for record in records {
+            match record {
+                Record::Swept(Swept { compacted, .. }) => bound.swept = bound.swept.max(*compacted),
+                Record::RowsDeleted(body) => {
+                    for batch in &body.batches {
+                        let before = bound.deleted.entry(*batch).or_insert(body.before);
+                        *before = body.before.max(*before);
+                    }
+                }
+                Record::SpinesDropped(dropped) => bound.spines.extend(&dropped.spines),
+                _ => {}
+            }
+        }
+        bound
+    }
+
+    pub fn join(&mut self, other: Self) {
+        self.swept = self.swept.max(other.swept);
+        self.spines.extend(other.spines);
+        for (batch, before) in other.deleted {
+            let known = self.deleted.entry(batch).or_insert(before);
+            *known = before.max(*known);
+        }
+    }
+
+    /// Whether all rows of a file are gone.
+    fn deletes(&self, file: &Missing) -> bool {
+        file.newest.is_some_and(|newest| {
+            file.batches
+                .iter()
+                .all(|batch| self.deleted.get(batch).is_some_and(|before| newest < before.micros()))
+        })
+    }
+}
+
+/// A data file that is not there.
+pub(super) struct Missing {
+    pub owner: Owner,
+    pub batches: Vec<BatchId>,
+    /// The greatest valid_at of its rows.
+    pub newest: Option<i64>,
+    pub fault: Fault,
+}
+
 /// Data files that are not there, until it is known which of them may be gone.
 #[derive(Default)]
 pub(super) struct Absent {
-    missing: Vec<(Owner, Fault)>,
+    missing: Vec<Missing>,
     /// The compaction that replaced each first.
     replaced: HashMap<Owner, Sequence>,
 }
 
 impl Absent {
-    pub fn missing(&mut self, owner: Owner, fault: Fault) {
-        self.missing.push((owner, fault));
+    pub fn missing(&mut self, file: Missing) {
+        self.missing.push(file);
     }
 
     pub fn replaced(&mut self, by: Replacement) {
@@ -51,38 +111,30 @@ impl Absent {
         }
     }
 
-    /// The faults that no sweep explains. `swept`: the last compaction that one condemned the replaced files of, as far as the log was read;
-    /// a sweep may have come since.
-    pub async fn faults(
-        self,
-        store: &Store,
-        swept: Option<Sequence>,
-        head: Option<Sequence>,
-    ) -> Result<Vec<Fault>> {
-        let swept = if self.missing.is_empty() { swept } else { swept.max(swept_since(store, head).await?) };
-        let condemned = |owner: &Owner| self.replaced.get(owner).is_some_and(|at| Some(*at) <= swept);
-        Ok(self.missing.into_iter().filter(|(owner, _)| !condemned(owner)).map(|(_, fault)| fault).collect())
+    /// The faults that no record explains. `bound`: what records say as far as the log was read; more may have come since.
+    pub async fn faults(self, store: &Store, mut bound: Bound, head: Option<Sequence>) -> Result<Vec<Fault>> {
+        if !self.missing.is_empty() {
+            bound.join(bound_since(store, head).await?);
+        }
+        let replaced = |owner: &Owner| match owner {
+            Owner::KeptSpine(spine) => bound.spines.contains(spine),
+            owner => self.replaced.get(owner).is_some_and(|at| Some(*at) <= bound.swept),
+        };
+        let unexplained = |file: &Missing| !replaced(&file.owner) && !bound.deletes(file);
+        Ok(self.missing.into_iter().filter(unexplained).map(|file| file.fault).collect())
     }
 }
 
-/// The compaction up to which a record says that replaced files may be gone.
-pub(super) fn bound(records: &[Record]) -> Option<Sequence> {
-    let swept = records.iter().filter_map(|record| match record {
-        Record::Swept(Swept { compacted, .. }) => *compacted,
-        _ => None,
-    });
-    swept.max()
-}
-
-/// The same of what was appended after the log had been read.
-async fn swept_since(store: &Store, head: Option<Sequence>) -> Result<Option<Sequence>> {
-    let Some(head) = head else { return Ok(None) };
-    let (mut next, mut found) = (head.next(), None);
+/// What was appended after the log had been read.
+async fn bound_since(store: &Store, head: Option<Sequence>) -> Result<Bound> {
+    let mut found = Bound::default();
+    let Some(head) = head else { return Ok(found) };
+    let mut next = head.next();
     while let Some(bytes) = store.log().read_bytes(next).await.map_err(catalog::Error::from)? {
         let Ok(entry) = Entry::decode(next, &bytes) else { break };
         let records: Vec<Record> =
             entry.records.iter().filter_map(|raw| Record::decode(raw.number, &raw.body).ok()).collect();
-        found = found.max(bound(&records));
+        found.join(Bound::of(&records));
         next = next.next();
     }
     Ok(found)

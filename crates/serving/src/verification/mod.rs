@@ -23,7 +23,7 @@ pub use report::{Fault, Harm, Orphan, StoreVerification, VerifyProgress};
 use crate::error::{Error, Result};
 use chain::Walk;
 use checkpoints::Descriptions;
-use condemned::Absent;
+use condemned::{Absent, Missing};
 use inventory::Inventory;
 use objects::{Checker, FileOf, Looked, Reference};
 
@@ -73,7 +73,7 @@ pub async fn verify_store(
         }
     }
     walk.conclude(&mut report);
-    report.faults.extend(absent.faults(store, walk.swept, report.head).await?);
+    report.faults.extend(absent.faults(store, std::mem::take(&mut walk.bound), report.head).await?);
     checkpoints::verify_parts(&checker, &descriptions, &mut report).await?;
     if request.full {
         checkpoints::verify_states(store, &descriptions, &mut report).await?;
@@ -105,6 +105,9 @@ async fn look_at(
     while let Some(found) = looked.try_next().await? {
         report.faults.extend(found.faults);
         files.extend(found.files);
+        if let Some((owner, fault)) = found.missing {
+            absent.missing(Missing { owner, batches: Vec::new(), newest: None, fault });
+        }
         if let Some(replacement) = found.replacement {
             absent.replaced(replacement);
         }
@@ -112,13 +115,13 @@ async fn look_at(
     drop(looked);
     let mut looked = futures::stream::iter(files)
         .map(|file| async move {
-            let owner = file.owner;
-            Ok::<_, Error>((owner, checker.data_file(file).await?))
+            let (owner, batches, newest) = (file.owner, file.batches.clone(), file.newest());
+            Ok::<_, Error>((owner, batches, newest, checker.data_file(file).await?))
         })
         .buffered(OBJECTS);
-    while let Some((owner, looked)) = looked.try_next().await? {
+    while let Some((owner, batches, newest, looked)) = looked.try_next().await? {
         match looked {
-            Looked::Missing(fault) => absent.missing(owner, fault),
+            Looked::Missing(fault) => absent.missing(Missing { owner, batches, newest, fault }),
             Looked::Found(faults) => report.faults.extend(faults),
         }
     }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use catalog::records::{BatchCommitted, Compacted, Object, TrainingSetRecorded};
+use catalog::records::{BatchCommitted, Compacted, Object, SpineKept, TrainingSetRecorded};
 use feature::digest::{Digest, HashAlgorithm, TableDigest, hash};
 use feature::profile::BatchProfile;
-use feature::{BatchId, Sequence};
+use feature::{BatchId, SampleId, Sequence};
 use futures::{StreamExt, TryStreamExt};
 use lineage::Manifest;
 use object_store::ObjectStoreExt;
@@ -51,10 +51,16 @@ pub(super) enum Role {
     },
     BatchBody(BatchId),
     Profile(BatchId),
+    SampleProfile(SampleId),
+    Mended {
+        batch: BatchId,
+        rows: u64,
+    },
     TrainingSet(Box<TrainingSetRecorded>),
     Reads {
         reads: u64,
     },
+    KeptSpine(Box<SpineKept>),
     Observation,
     MaskKey,
 }
@@ -73,9 +79,16 @@ pub(super) struct FileOf {
     pub owner: Owner,
     sequence: Sequence,
     /// That have rows in it.
-    batches: Vec<BatchId>,
+    pub batches: Vec<BatchId>,
     keys: Option<Arc<[String]>>,
     file: DataFile,
+}
+
+impl FileOf {
+    /// The greatest valid_at of its rows.
+    pub fn newest(&self) -> Option<i64> {
+        self.file.valid_at_range().map(|(_, newest)| newest)
+    }
 }
 
 /// What came of looking at a reference.
@@ -83,6 +96,8 @@ pub(super) struct FileOf {
 pub(super) struct Found {
     pub faults: Vec<Fault>,
     pub files: Vec<FileOf>,
+    /// What is not there, which may be right.
+    pub missing: Option<(Owner, Fault)>,
     /// What lies in other files since.
     pub replacement: Option<Replacement>,
 }
@@ -261,6 +276,33 @@ impl Checker {
                     Err(why) => Some(why),
                 };
                 found.faults.extend(wrong.map(|why| fault(why).harming(Harm::Profile { batch })));
+            }
+            Role::SampleProfile(sample) => {
+                let wrong = match self.whole(&object.path, object.bytes, object.digest).await? {
+                    Ok(None) => None,
+                    Ok(Some(bytes)) => BatchProfile::from_json(&bytes).err().map(|error| error.to_string()),
+                    Err(why) => Some(why),
+                };
+                found.faults.extend(wrong.map(|why| fault(why).harming(Harm::SampleProfile { sample })));
+            }
+            Role::Mended { batch, rows } => {
+                let wrong = match self.whole(&object.path, object.bytes, object.digest).await? {
+                    Ok(None) => None,
+                    Ok(Some(bytes)) => rows_differ(bytes, rows),
+                    Err(why) => Some(why),
+                };
+                found.faults.extend(wrong.map(|why| fault(why).harming(Harm::RejectedRows { batch })));
+            }
+            Role::KeptSpine(record) => {
+                let wrong = match self.whole(&object.path, object.bytes, object.digest).await? {
+                    Ok(None) => None,
+                    Ok(Some(bytes)) => {
+                        spine_differs(bytes, &record.digest, record.rows, object.digest.algorithm())
+                    }
+                    Err(why) => Some(why),
+                };
+                let (owner, harm) = (Owner::KeptSpine(record.spine), Harm::KeptSpine { spine: record.spine });
+                found.missing = wrong.map(|why| (owner, fault(why).harming(harm)));
             }
             Role::MaskKey => {
                 let wrong = self.whole(&object.path, object.bytes, object.digest).await?.err();

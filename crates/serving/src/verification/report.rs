@@ -3,7 +3,7 @@
 use std::fmt;
 
 use feature::digest::Digest;
-use feature::{BatchId, Sequence, StoreId, TrainingSetId};
+use feature::{BatchId, SampleId, Sequence, SpineId, StoreId, TrainingSetId};
 use serde::Serialize;
 
 /// What was found of a store.
@@ -68,8 +68,12 @@ pub enum Harm {
     Origins { batch: BatchId },
     /// What the values of this batch are like: later batches cannot be compared with it.
     Profile { batch: BatchId },
+    /// What the values of this sample were like.
+    SampleProfile { sample: SampleId },
     /// What is known of ad-hoc reads.
     Reads,
+    /// A spine that a client put up.
+    KeptSpine { spine: SpineId },
     /// What another system said of a run, a model or a deployment.
     Observation,
     /// Masks that hash: what they show cannot be made again.
@@ -168,7 +172,9 @@ impl fmt::Display for Harm {
             Self::Profile { batch } => {
                 write!(f, "the profile of batch {batch}, with which later ones are compared")
             }
+            Self::SampleProfile { sample } => write!(f, "the profile of sample {sample}"),
             Self::Reads => f.write_str("what is known of ad-hoc reads"),
+            Self::KeptSpine { spine } => write!(f, "the spine {spine}, which can no longer be asked for"),
             Self::MaskKey => f.write_str("masks that hash values: what they showed cannot be made again"),
             Self::Observation => f.write_str("what another system said of a run, a model or a deployment"),
             Self::Opening => f.write_str("opening, which takes longer; no answer changes"),

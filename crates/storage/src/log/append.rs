@@ -112,17 +112,27 @@ impl Attempt {
     /// Reads the key back; an answer that failed or is no entry at all was cut or changed on its way, and is asked for again.
     async fn look(&self) -> Result<Found> {
         let mut looks = 0;
+        // What was seen last: over a network ours may come as another's, and hardly twice alike.
+        let mut seen: Option<Bytes> = None;
         loop {
             let failure = match self.log.read_bytes(self.sequence).await {
                 Ok(None) => return Ok(Found::Nothing),
                 Ok(Some(found)) if found == self.bytes => return Ok(Found::Ours),
-                Ok(Some(found)) => match commit_of(&found) {
-                    Some(commit) if commit != self.commit => return Ok(Found::Another),
-                    _ => Error::corrupt_entry(
+                Ok(Some(found)) => {
+                    let is_another = commit_of(&found).is_some_and(|commit| commit != self.commit);
+                    if is_another && (!self.log.is_remote || seen.as_ref() == Some(&found)) {
+                        return Ok(Found::Another);
+                    }
+                    if is_another && seen.is_none() {
+                        seen = Some(found);
+                        continue;
+                    }
+                    seen = Some(found);
+                    Error::corrupt_entry(
                         self.sequence,
                         "what was read back is neither this entry nor another",
-                    ),
-                },
+                    )
+                }
                 Err(error) => error,
             };
             looks += 1;

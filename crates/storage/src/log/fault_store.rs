@@ -34,6 +34,10 @@ pub(crate) enum Fault {
     Cut,
     /// The object is said to be absent, as it was a moment ago.
     NotYet,
+    /// The entry comes with another principal.
+    Altered,
+    /// The entry comes as one of another commit.
+    OfAnother,
 }
 
 const PUT_FAULTS: [Fault; 6] = [
@@ -142,7 +146,7 @@ impl ObjectStore for FaultStore {
         let (fault, on_its_way) = self.draw("put", location);
         tokio::time::sleep(on_its_way).await;
         match fault {
-            Fault::None | Fault::Delay | Fault::Cut | Fault::NotYet => {
+            Fault::None | Fault::Delay | Fault::Cut | Fault::NotYet | Fault::Altered | Fault::OfAnother => {
                 self.inner.put_opts(location, payload, opts).await
             }
             Fault::BeforeApply => Err(broken()),
@@ -177,12 +181,23 @@ impl ObjectStore for FaultStore {
             return Err(Error::NotFound { path: location.to_string(), source: "404".into() });
         }
         let found = self.inner.get_opts(location, options).await?;
-        if fault != Fault::Cut {
+        if !matches!(fault, Fault::Cut | Fault::Altered | Fault::OfAnother) {
             return Ok(found);
         }
         let (meta, attributes) = (found.meta.clone(), found.attributes.clone());
         let bytes = found.bytes().await?;
-        let half = bytes.slice(..bytes.len() / 2);
+        let text = || String::from_utf8_lossy(&bytes).into_owned();
+        let half: bytes::Bytes = match fault {
+            Fault::Altered => text().replace("\"principal\":\"", "\"principal\":\"x").into(),
+            Fault::OfAnother => {
+                let other: feature::CommitId = crate::environment::random();
+                let at = text().find("\"commit\":\"").unwrap() + 10;
+                let mut text = text();
+                text.replace_range(at..at + 36, &other.to_string());
+                text.into()
+            }
+            _ => bytes.slice(..bytes.len() / 2),
+        };
         let payload =
             object_store::GetResultPayload::Stream(Box::pin(futures::stream::iter([Ok(half.clone())])));
         Ok(GetResult { payload, range: 0..half.len() as u64, meta, attributes })

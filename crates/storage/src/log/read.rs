@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 const WIDEST: u64 = 32;
 /// Entries that are held at a time by who reads the whole log.
 const PART: usize = 4_096;
+/// How often entries that came wrong over a network are asked for again.
+const AGAIN: u32 = 2;
 
 impl Log {
     /// One entry and its digest, checked for itself alone; `None` where the log does not reach so far.
@@ -75,7 +77,22 @@ impl Log {
         self.entries_by(Some((sequence, digest)), asked).await
     }
 
+    /// What came altered over a network once comes whole the next time; what lies altered in the storage does not.
     async fn entries_by(
+        &self,
+        head: Option<(Sequence, Digest)>,
+        asked: Asked,
+    ) -> Result<Vec<(Entry, Digest)>> {
+        let mut again = if self.is_remote { AGAIN } else { 0 };
+        loop {
+            match self.entries_once(head, asked).await {
+                Err(Error::Corrupt { .. } | Error::Newer { .. }) if again > 0 => again -= 1,
+                done => return done,
+            }
+        }
+    }
+
+    async fn entries_once(
         &self,
         head: Option<(Sequence, Digest)>,
         Asked { mut width, lists, most, vouched }: Asked,
@@ -117,10 +134,26 @@ impl Log {
             };
             width = (width * 2).min(WIDEST);
         }
-        if !chain.found.is_empty() {
+        if let Some((newest, digest)) = chain.found.last() {
+            self.confirm(newest.sequence, *digest).await?;
             self.settle().await?;
         }
         Ok(chain.found)
+    }
+
+    /// The chain says of each entry but the last that it came as it was written. Of the last nobody does: over a network it is asked for
+    /// once more, and counts where it comes the same.
+    async fn confirm(&self, newest: Sequence, digest: Digest) -> Result<()> {
+        if !self.is_remote {
+            return Ok(());
+        }
+        let again = self.read_bytes(newest).await?;
+        if again.is_some_and(|again| hash(digest.algorithm(), &again) == digest) {
+            return Ok(());
+        }
+        let why =
+            format!("log entry {newest}, the newest, came as two different ones: it is altered on its way");
+        Err(Error::corrupt_entry(newest, why))
     }
 
     async fn window(&self, from: Sequence, width: u64) -> Result<Vec<Option<Bytes>>> {
@@ -209,6 +242,7 @@ impl Log {
 }
 
 /// How a part of the log is asked for.
+#[derive(Clone, Copy)]
 struct Asked {
     /// Entries asked for at once, to begin with.
     width: u64,

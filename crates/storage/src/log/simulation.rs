@@ -102,7 +102,7 @@ fn run(seed: u64, totals: &mut Totals) -> Digest {
     let store = FaultStore::new(seed, rough, 6);
     let attempts = Arc::new(Mutex::new(Vec::new()));
     let entries = runtime.block_on(async {
-        let log = Log::new(Arc::new(store.clone()), None);
+        let log = Log::new(Arc::new(store.clone()), None, true);
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| tokio::spawn(write(log.clone(), writer, seed, attempts.clone())))
             .collect();
@@ -111,7 +111,7 @@ fn run(seed: u64, totals: &mut Totals) -> Digest {
         }
         // Let what is still under way arrive.
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-        Log::new(store.inner.clone(), None).entries_after(None).await.unwrap()
+        Log::new(store.inner.clone(), None, false).entries_after(None).await.unwrap()
     });
     let attempts = attempts.lock().unwrap().clone();
 

@@ -12,7 +12,7 @@ use crate::entry::Entry;
 use crate::environment;
 
 fn log_over(objects: impl ObjectStore) -> Log {
-    Log::new(Arc::new(objects), None)
+    Log::new(Arc::new(objects), None, false)
 }
 
 pub(crate) fn entry_after(head: Option<&(Entry, Digest)>) -> Entry {
@@ -22,7 +22,7 @@ pub(crate) fn entry_after(head: Option<&(Entry, Digest)>) -> Entry {
 /// A log of so many entries.
 async fn filled(length: usize) -> (Arc<InMemory>, Log, Vec<(Entry, Digest)>) {
     let objects = Arc::new(InMemory::new());
-    let log = Log::new(objects.clone(), None);
+    let log = Log::new(objects.clone(), None, false);
     let mut last = None;
     for _ in 0..length {
         let entry = entry_after(last.as_ref());
@@ -220,6 +220,56 @@ async fn entries_that_arrive_while_one_reads_are_no_hole() {
     }
 }
 
+/// Over a network an entry may come altered, and be an entry still. Its successor tells of each but the newest, which is asked for
+/// again; and what came wrong once is no damage.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_comes_altered_is_asked_for_again() {
+    let (objects, _, entries) = filled(3).await;
+    let reading = |script: &[Fault], is_remote| {
+        Log::new(Arc::new(FaultStore::scripted(script).over(objects.clone())), None, is_remote)
+    };
+    use Fault::{Altered, None as Right};
+    for script in [vec![Right, Right, Altered], vec![Altered], vec![Right, Altered, Altered]] {
+        let read = reading(&script, true).entries_after(None).await.unwrap();
+        assert_eq!(read, entries, "{script:?}");
+    }
+    let head = Some((Sequence(1), entries[1].1));
+    assert_eq!(reading(&[Right, Altered], true).entries_after(head).await.unwrap(), entries[2..]);
+    assert_eq!(reading(&[Altered], true).entries_after(head).await.unwrap(), entries[2..]);
+    // Without asking again nobody notices.
+    let read = reading(&[Right, Right, Altered], false).entries_after(None).await.unwrap();
+    assert!(read[..2] == entries[..2] && read[2] != entries[2]);
+    // One that comes wrong each time is not taken.
+    let always = [Altered, Right].repeat(200);
+    let error = reading(&always, true).entries_after(Some((Sequence(2), entries[2].1))).await.unwrap_err();
+    assert_eq!(corrupt(&error).0, 2);
+}
+
+/// After an ambiguous answer the writer's own entry may come back as another's: it is lost where it comes so twice.
+#[tokio::test(start_paused = true)]
+async fn ones_own_entry_that_comes_back_altered_is_not_lost() {
+    let (_, _, entries) = filled(1).await;
+    use Fault::{Altered, None as Right, OfAnother, OursCalledLost};
+    for script in [
+        vec![OursCalledLost, OfAnother, Right],
+        vec![OursCalledLost, Altered, OfAnother, Right],
+        vec![OursCalledLost, OfAnother, Altered, Right],
+    ] {
+        let store = FaultStore::scripted(&script);
+        overwrite(&store.inner, 0, entries[0].0.encode().unwrap()).await;
+        let log = Log::new(Arc::new(store), None, true);
+        let ours = entry_after(entries.last());
+        let appended = log.append(ours.sequence, ours.encode().unwrap()).await.unwrap();
+        assert_eq!(appended, Appended::Committed, "{script:?}");
+    }
+    let store = FaultStore::scripted(&[]);
+    let theirs = entry_after(entries.last());
+    overwrite(&store.inner, 1, theirs.encode().unwrap()).await;
+    let ours = entry_after(entries.last());
+    let log = Log::new(Arc::new(store), None, true);
+    assert_eq!(log.append(ours.sequence, ours.encode().unwrap()).await.unwrap(), Appended::Lost);
+}
+
 #[tokio::test]
 async fn stores_and_times_that_do_not_fit_are_named() {
     let (objects, log, entries) = filled(3).await;
@@ -318,7 +368,7 @@ async fn stored_bytes_decide_and_not_the_answer() {
 async fn a_refusal_is_said_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let local = DurableLocal::new(folder.path().canonicalize().unwrap().join("missing"));
-    let log = Log::new(Arc::new(local.clone()), Some(local));
+    let log = Log::new(Arc::new(local.clone()), Some(local), false);
     let entry = entry_after(None);
     let error = log.append(entry.sequence, entry.encode().unwrap()).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(object_store::Error::NotFound { .. })), "{error}");
@@ -346,7 +396,7 @@ async fn writers_race_on_local_files() {
         .map(|writer| {
             // Its own handle, as another process has.
             let local = DurableLocal::new(root.clone());
-            let log = Log::new(Arc::new(local.clone()), Some(local));
+            let log = Log::new(Arc::new(local.clone()), Some(local), false);
             tokio::spawn(async move {
                 let mut acknowledged: Vec<(Sequence, CommitId)> = Vec::new();
                 let mut head: Option<(Entry, Digest)> = None;
@@ -370,7 +420,7 @@ async fn writers_race_on_local_files() {
     }
     acknowledged.sort();
     let local = DurableLocal::new(root);
-    let entries = Log::new(Arc::new(local.clone()), Some(local)).entries_after(None).await.unwrap();
+    let entries = Log::new(Arc::new(local.clone()), Some(local), false).entries_after(None).await.unwrap();
     let there: Vec<_> = entries.iter().map(|(entry, _)| (entry.sequence, entry.commit)).collect();
     assert_eq!(there, acknowledged);
     assert_eq!(there.len(), 120);

@@ -53,7 +53,7 @@ pub(super) fn arrange(
     let bytes: usize =
         rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
     let rows_per_file = layout.rows_per_file(rows.num_rows(), bytes);
-    let granularity = Granularity::of(times.values(), rows_per_file);
+    let granularity = Granularity::of(times.values(), rows_per_file, layout.longest_partition);
     let groups = groups(&rows.columns()[..keys], times.values(), granularity, rows_per_file)
         .map_err(|error| invalid(what, error.to_string()))?;
     Ok(Arranged { rows, keys, sort, granularity, groups })

@@ -20,6 +20,9 @@ pub struct Layout {
     /// below half a percent of the file. At 500 rows, scattered reads became slower than the scan.
     pub page_rows: usize,
     pub compression: Compression,
+    /// Longest time that a partition should span, in microseconds, however few rows it then has; none where rows alone decide. Rows that are
+    /// kept for a while only come to lie with others of their age, so that a file is of old rows alone soon after the first of them is old.
+    pub longest_partition: Option<i64>,
 }
 
 /// How the pages of features and text keys are compressed. Integer and time columns of keys are not: packed as
@@ -36,9 +39,18 @@ pub enum Compression {
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { target_rows: 1 << 20, target_bytes: 512 << 20, page_rows: 2048, compression: Compression::Lz4 }
+        Self {
+            target_rows: 1 << 20,
+            target_bytes: 512 << 20,
+            page_rows: 2048,
+            compression: Compression::Lz4,
+            longest_partition: None,
+        }
     }
 }
+
+/// Partitions that a batch or a merge is cut into at most for the sake of their length.
+pub(super) const MOST_SHORT_PARTITIONS: usize = 512;
 
 /// The buckets of one partition of one batch at most.
 const MOST_BUCKETS: usize = 1 << 16;
@@ -77,8 +89,8 @@ pub(super) struct Partition {
 const DAY: i64 = 86_400_000_000;
 
 impl Granularity {
-    /// The finest whose partitions hold at least so many rows on average.
-    pub fn of(times: &[i64], rows_per_file: usize) -> Self {
+    /// The finest whose partitions hold at least so many rows on average, or the coarsest that is no longer than asked for, whichever is finer.
+    pub fn of(times: &[i64], rows_per_file: usize, longest: Option<i64>) -> Self {
         let mut days = HashSet::new();
         let mut last = None;
         for time in times {
@@ -93,11 +105,22 @@ impl Granularity {
                 days.iter().map(|day| granularity.partition(day.saturating_mul(DAY))).collect();
             partitions.sort_unstable();
             partitions.dedup();
-            if times.len() / partitions.len().max(1) >= rows_per_file {
+            let short = granularity.is_long_enough(longest) && partitions.len() <= MOST_SHORT_PARTITIONS;
+            if short || times.len() / partitions.len().max(1) >= rows_per_file {
                 return granularity;
             }
         }
         Self::All
+    }
+
+    /// Whether its partitions are as long as is asked for, or longer; none of a finer one has to be. Days are, where even those are too long.
+    pub fn is_long_enough(self, longest: Option<i64>) -> bool {
+        longest.is_some_and(|longest| match self {
+            Self::All => false,
+            Self::Year => true,
+            Self::Month => longest < 366 * DAY,
+            Self::Day => longest < 31 * DAY,
+        })
     }
 
     /// The partition that an instant lies in. Those at both ends of time are cut short.
@@ -206,12 +229,20 @@ mod tests {
     #[test]
     fn the_batch_decides_the_layout() {
         let days = |days: i64, rows: usize| (0..rows as i64).map(|i| i % days * DAY).collect::<Vec<_>>();
-        assert_eq!(Granularity::of(&[], 10), Granularity::All);
-        assert_eq!(Granularity::of(&days(1, 9), 10), Granularity::All);
-        assert_eq!(Granularity::of(&days(1, 10), 10), Granularity::Day);
-        assert_eq!(Granularity::of(&days(59, 500), 10), Granularity::Month);
-        assert_eq!(Granularity::of(&days(365, 1000), 1000), Granularity::Year);
-        assert_eq!(Granularity::of(&days(366, 1000), 1000), Granularity::All);
+        assert_eq!(Granularity::of(&[], 10, None), Granularity::All);
+        assert_eq!(Granularity::of(&days(1, 9), 10, None), Granularity::All);
+        assert_eq!(Granularity::of(&days(1, 10), 10, None), Granularity::Day);
+        assert_eq!(Granularity::of(&days(59, 500), 10, None), Granularity::Month);
+        assert_eq!(Granularity::of(&days(365, 1000), 1000, None), Granularity::Year);
+        assert_eq!(Granularity::of(&days(366, 1000), 1000, None), Granularity::All);
+        // Short ones come before full ones, but for very many.
+        let longest = |days: i64| Some(days * DAY);
+        assert_eq!(Granularity::of(&days(59, 59), 1000, longest(40)), Granularity::Month);
+        assert_eq!(Granularity::of(&days(59, 59), 1000, longest(400)), Granularity::Year);
+        assert_eq!(Granularity::of(&days(59, 59), 1000, longest(30)), Granularity::Day);
+        assert_eq!(Granularity::of(&days(59, 59), 1000, Some(1)), Granularity::Day);
+        assert_eq!(Granularity::of(&days(59, 590), 10, longest(40)), Granularity::Day);
+        assert_eq!(Granularity::of(&days(600, 600), 1000, longest(1)), Granularity::Month);
         for (rows, expected) in [(0, 1), (1, 1), (15, 1), (16, 2), (30, 2), (31, 4), (60, 4), (61, 8)] {
             assert_eq!(buckets(rows, 10), expected, "{rows}");
         }

@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, BooleanArray};
 use feature::key::{KeyError, bucket_of_rows};
 
-use super::layout::{Granularity, Layout, Partition, buckets};
+use super::layout::{Granularity, Layout, MOST_SHORT_PARTITIONS, Partition, buckets};
 use crate::manifest::DataFile;
 
 /// What one new file of a run is for: a partition of time, and a bucket of keys.
@@ -25,9 +25,14 @@ pub fn places(files: &[&DataFile], row_bytes: usize, layout: &Layout) -> Vec<Pla
     }
     let rows_per_file = layout.rows_per_file(rows, row_bytes.saturating_mul(rows));
     let most = rows / rows_per_file;
-    let full = [Granularity::Day, Granularity::Month, Granularity::Year]
-        .into_iter()
-        .find_map(|granularity| Some((granularity, partitions(files, granularity, most)?)));
+    let full =
+        [Granularity::Day, Granularity::Month, Granularity::Year].into_iter().find_map(|granularity| {
+            let most = match granularity.is_long_enough(layout.longest_partition) {
+                true => most.max(MOST_SHORT_PARTITIONS),
+                false => most,
+            };
+            Some((granularity, partitions(files, granularity, most)?))
+        });
     let (granularity, partitions) =
         full.unwrap_or_else(|| (Granularity::All, vec![Granularity::All.partition(0)]));
     let buckets = buckets(rows / partitions.len().max(1), rows_per_file);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use feature::definition::{Definition, Entity, FeatureView, canonical, parse_files};
 use feature::digest::{Digest, HashAlgorithm, hash};
-use feature::{CommitId, Sequence, StoreId, Timestamp, VersionId};
+use feature::{CommitId, DeprecationId, Sequence, StoreId, Timestamp, VersionId};
 use proptest::prelude::*;
 use storage::entry::{Entry, FORMAT, RawRecord, RequestKey, digest};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::state::{State, Withdrawable};
 pub type Choice = (u8, u32);
 
 pub fn choices(most: usize) -> impl Strategy<Value = Vec<Vec<Choice>>> {
-    let records = proptest::collection::vec((0..29u8, any::<u32>()), 1..5);
+    let records = proptest::collection::vec((0..34u8, any::<u32>()), 1..5);
     proptest::collection::vec(records, 1..most)
 }
 
@@ -39,6 +39,8 @@ impl History {
             let mut records = records;
             let parts = log.parts(&records);
             records.extend(parts);
+            let mended = log.mended(&records);
+            records.extend(mended);
             log.append(records, key);
         }
         Self { entries: log.entries }
@@ -143,8 +145,33 @@ struct Writer {
     /// Holds that were not lifted.
     holds: Vec<feature::HoldId>,
     policies: u32,
+    /// Batches of which rows were rejected, of earlier entries.
+    rejected: Vec<feature::BatchId>,
+    /// Rows that are valid before this do not count, by view.
+    expired: BTreeMap<usize, i64>,
+    deleted: bool,
+    put_up: Vec<PutUp>,
+    /// Deprecations that stand, with the steps that were taken.
+    deprecated: Vec<(DeprecationId, Deprecable, u32)>,
+    /// What was deprecated and is not any more, and the entry that ended it.
+    revoked: Vec<(Deprecable, usize)>,
+    /// The entry that applied a plan last.
+    applied: Option<usize>,
+    /// Plans that were proposed, and the entry that said something of each last.
+    proposed: HashMap<u32, usize>,
+    /// Alerts that were raised.
+    alerts: Vec<feature::AlertId>,
     /// What producers committed last, by view: epoch and number.
     producers: HashMap<(feature::ViewId, u64), (u64, u64)>,
+}
+
+/// A spine that was put up.
+struct PutUp {
+    record: SpineKept,
+    used: bool,
+    dropped: bool,
+    /// The entry that spoke of it last.
+    last: usize,
 }
 
 /// A feature view and its versions.
@@ -285,6 +312,9 @@ impl Writer {
         for record in records {
             let (batch, view, number) = match record {
                 Record::BatchCommitted(body) => (body.batch, body.view, body.rows / 1_000),
+                Record::BatchQuarantined(body) => {
+                    (body.batch.batch, body.batch.view, body.batch.rows / 1_000)
+                }
                 Record::BatchRefused(body) => (body.batch, body.view, self.minted as u64),
                 _ => continue,
             };
@@ -293,6 +323,62 @@ impl Writer {
             parts.extend((!runs.is_empty()).then(|| StreamPartsCommitted { batch, view, runs }.into()));
         }
         parts
+    }
+
+    /// Rejected rows of earlier batches that some of an entry's batches have.
+    fn mended(&mut self, records: &[Record]) -> Vec<Record> {
+        let mut mended = Vec::new();
+        for record in records {
+            let (batch, number, rejected) = match record {
+                Record::BatchCommitted(body) => (body.batch, body.rows / 1_000, body.quarantine.is_some()),
+                Record::BatchQuarantined(body) => {
+                    (body.batch.batch, body.batch.rows / 1_000, body.batch.quarantine.is_some())
+                }
+                Record::BatchRefused(body) => {
+                    self.rejected.push(body.batch);
+                    continue;
+                }
+                _ => continue,
+            };
+            if let Some(of) = pick(&self.rejected, number as u32).filter(|_| number % 2 == 0) {
+                let list = object(format!("quarantine/{number}/mended.parquet"));
+                mended.push(RowsMended { batch, of, rows: number % 5, mended: list }.into());
+            }
+            if rejected {
+                self.rejected.push(batch);
+            }
+        }
+        mended
+    }
+
+    /// What passed by of a version.
+    fn sample(&mut self, choice: u32) -> Option<Record> {
+        let (name, version) = self.some_version(choice)?;
+        let of = if choice.is_multiple_of(2) { PassedBy::Reads } else { PassedBy::Streams };
+        Some(
+            Sampled {
+                sample: self.mint(choice),
+                view: id(50, name),
+                version,
+                of,
+                share: f64::from(choice % 100) / 100.0,
+                from: Timestamp(i64::from(choice)),
+                until: Timestamp(i64::from(choice) + 7),
+                passed: u64::from(choice),
+                rows: u64::from(choice / 10),
+                profile: object(format!("profiles/sample-{choice}.json")),
+                judged: feature::quality::Judged {
+                    verdict: feature::quality::Verdict::Pass,
+                    baseline_batches: u64::from(choice % 7),
+                    baseline_rows: 0,
+                    checks: 3,
+                    drift: None,
+                    age_hours: None,
+                    findings: Vec::new(),
+                },
+            }
+            .into(),
+        )
     }
 
     /// What a producer commits next; seldom of another epoch.
@@ -322,7 +408,7 @@ impl Writer {
     /// What is swept, how long things are kept, what is held, and who may see it.
     fn rule(&mut self, choice: u32) -> Option<Record> {
         let (day, week) = ("1d".parse().unwrap(), "7d".parse().unwrap());
-        Some(match choice % 5 {
+        Some(match choice % 7 {
             // Nothing is begun before this.
             0 => Swept { before: id(0, 1), compacted: None, grace: week, found: Vec::new() }.into(),
             1 => RetentionSet { grace: week, longest_read: day }.into(),
@@ -334,6 +420,18 @@ impl Writer {
                     .into()
             }
             3 => HoldLifted { hold: self.holds.pop()?, reason: format!("over {choice}") }.into(),
+            4 => {
+                let name = pick(&self.views, choice)?.name;
+                let before = self.expired.entry(name).or_default();
+                *before += 1 + i64::from(choice);
+                RowsExpired { view: id(50, name), before: Timestamp(*before), keep: week }.into()
+            }
+            5 => {
+                let (name, _, _, batch) = pick(&self.written, choice)?;
+                let before = Timestamp(*self.expired.get(&name)?);
+                self.deleted = true;
+                RowsDeleted { view: id(50, name), before, batches: vec![batch] }.into()
+            }
             _ => {
                 self.policies += 1;
                 let text = format!("// {choice}\npermit(principal, action, resource);\n");
@@ -348,6 +446,130 @@ impl Writer {
                 .into()
             }
         })
+    }
+
+    /// What will go, its next step, or that it stays.
+    fn deprecation(&mut self, choice: u32) -> Option<Record> {
+        if choice.is_multiple_of(3) && !self.deprecated.is_empty() {
+            let place = choice as usize / 3 % self.deprecated.len();
+            let (deprecation, _, taken) = self.deprecated[place];
+            if taken == 2 || choice.is_multiple_of(2) {
+                // Nothing else is deprecated by an entry that ends a deprecation.
+                let ended = self.deprecated.remove(place);
+                self.revoked.push((ended.1, self.entries.len()));
+                return Some(
+                    DeprecationRevoked { deprecation, reason: format!("because of {choice}") }.into(),
+                );
+            }
+            self.deprecated[place].2 += 1;
+            let step = if taken == 0 { DeprecationStep::Closed } else { DeprecationStep::Withdrawn };
+            let despite = choice.is_multiple_of(5).then(|| format!("all the same {choice}"));
+            return Some(DeprecationAdvanced { deprecation, step, despite }.into());
+        }
+        let (name, version) = self.some_version(choice)?;
+        let of = match choice % 2 {
+            0 => Deprecable { kind: DeprecatedKind::Version, id: feature::Id::uuid(version) },
+            _ => {
+                let view: feature::ViewId = id(50, name);
+                Deprecable { kind: DeprecatedKind::FeatureView, id: feature::Id::uuid(view) }
+            }
+        };
+        let now = self.entries.len();
+        if self.deprecated.iter().any(|(_, known, _)| *known == of) || self.revoked.contains(&(of, now)) {
+            return None;
+        }
+        let deprecation = self.mint(choice);
+        self.deprecated.push((deprecation, of, 0));
+        Some(
+            Deprecated {
+                deprecation,
+                of,
+                reason: format!("because of {choice}"),
+                closed_at: Timestamp(i64::from(choice)),
+                withdrawn_at: choice.is_multiple_of(5).then_some(Timestamp(i64::from(choice) + 1)),
+                instead: choice.is_multiple_of(4).then_some(of),
+                roles: (0..choice % 3).map(|role| format!("role {role}")).collect(),
+                claims: Default::default(),
+            }
+            .into(),
+        )
+    }
+
+    /// What is said of a plan, at most once by an entry, or that it was applied.
+    fn change(&mut self, choice: u32) -> Option<Record> {
+        let (now, number) = (self.entries.len(), choice % 3);
+        let (plan, reason) = (text_digest(&format!("plan {number}")), format!("because of {choice}"));
+        let changes = vec![PlannedChange {
+            subject: Subject::FeatureView,
+            project: "default".parse().unwrap(),
+            name: "view_0".parse().unwrap(),
+            number: choice,
+            effect: feature::evolution::Effect::Breaking,
+            differences: vec![format!("other {choice}")],
+        }];
+        let last = self.proposed.get(&number).copied();
+        if last == Some(now) {
+            return None;
+        }
+        if choice.is_multiple_of(5) {
+            let applied = std::mem::replace(&mut self.applied, Some(now));
+            let approved_by = (0..choice % 2).map(|who| format!("person {who}")).collect();
+            return (applied != Some(now)).then(|| PlanApplied { plan, reason, changes, approved_by }.into());
+        }
+        self.proposed.insert(number, now);
+        Some(match (last, choice % 4) {
+            (None, _) | (_, 0) => PlanProposed { plan, reason, changes }.into(),
+            (_, 1) => PlanDeclined { plan, reason }.into(),
+            _ => PlanApproved { plan, reason, roles: vec!["owner".to_owned()], claims: Default::default() }
+                .into(),
+        })
+    }
+
+    /// Alerts that are raised, or a step on the way of one.
+    fn alert(&mut self, choice: u32) -> Option<Record> {
+        let sinks = ["log".to_owned(), format!("sink_{}", choice % 3)];
+        if choice.is_multiple_of(3) || self.alerts.is_empty() {
+            let alert = self.mint(choice);
+            self.alerts.push(alert);
+            let raised = RaisedAlert {
+                alert,
+                rule: format!("rule_{}", choice % 4),
+                condition: "check".to_owned(),
+                causes: vec![format!("check:{alert}")],
+                about: choice.is_multiple_of(2).then_some(Sequence(0)),
+                version: None,
+                summary: format!("something is wrong with {choice}"),
+                details: choice.is_multiple_of(5).then(|| serde_json::json!({ "rows": choice })),
+                sinks: sinks.to_vec(),
+            };
+            let through = Sequence(self.entries.len() as u64 - 1);
+            let alerts = if choice.is_multiple_of(7) { Vec::new() } else { vec![raised] };
+            if alerts.is_empty() {
+                self.alerts.pop();
+            }
+            return Some(
+                AlertsRaised { rules: vec![format!("rule_{}", choice % 4)], through, alerts }.into(),
+            );
+        }
+        let later = |seconds: u32| Timestamp(i64::from(seconds) * 1_000_000);
+        let outcome = [DeliveryOutcome::Delivered, DeliveryOutcome::Failed, DeliveryOutcome::Dropped];
+        let outcome = pick(&outcome, choice)?;
+        let failed = outcome == DeliveryOutcome::Failed;
+        let ended = DeliveryEnded {
+            alert: pick(&self.alerts, choice / 3)?,
+            outcome,
+            why: failed.then(|| format!("it answered {choice}")),
+            again_at: failed.then(|| later(choice)),
+            of_alert: choice.is_multiple_of(2),
+        };
+        let begun = DeliveryBegun { alert: pick(&self.alerts, choice / 5)?, until: later(choice) };
+        let step = AlertDelivery {
+            sink: pick(&sinks, choice)?,
+            sender: id(60, choice as usize % 2),
+            ended: (!choice.is_multiple_of(5)).then_some(ended),
+            sending: (choice % 7 < 4).then_some(begun),
+        };
+        Some(step.into())
     }
 
     /// A batch that is kept back, or what becomes of one.
@@ -403,6 +625,39 @@ impl Writer {
         Some(body.into())
     }
 
+    /// No entry speaks of a spine twice.
+    fn spine(&mut self, choice: u32) -> Option<Record> {
+        let entry = self.entries.len();
+        if choice % 4 < 2 {
+            let digest = format!("lmt1:{}", choice / 4 % 3);
+            if self.put_up.iter().any(|one| one.last == entry && one.record.digest == digest) {
+                return None;
+            }
+            let mut kept = self.put_up.iter_mut().filter(|one| !one.dropped);
+            if let Some(again) = kept.find(|one| one.record.digest == digest) {
+                again.last = entry;
+                return Some(again.record.clone().into());
+            }
+            let spine = self.mint(choice);
+            let object = object(format!("spines/{spine}.parquet"));
+            let record = SpineKept { spine, digest, rows: u64::from(choice), object };
+            self.put_up.push(PutUp { record: record.clone(), used: false, dropped: false, last: entry });
+            return Some(record.into());
+        }
+        let training_set = pick(&self.sets, choice);
+        let drops = choice % 4 == 2;
+        let mut able = self.put_up.iter_mut().filter(|one| one.last != entry && !one.dropped);
+        let found = able.find(|one| !(drops && one.used))?;
+        let spine = found.record.spine;
+        if drops {
+            (found.dropped, found.last) = (true, entry);
+            return Some(SpinesDropped { spines: vec![spine] }.into());
+        }
+        let training_set = training_set?;
+        (found.used, found.last) = (true, entry);
+        Some(SpineUsed { spine, training_set }.into())
+    }
+
     fn set(&mut self, choice: u32) -> Record {
         let training_set = self.mint(choice);
         self.sets.push(training_set);
@@ -418,7 +673,8 @@ impl Writer {
         let said = !choice.is_multiple_of(4);
         let recorded = TrainingSetRecorded {
             training_set,
-            sequence: Sequence(u64::from(choice % 2)),
+            // None is made of rows that are gone.
+            sequence: Sequence(if self.deleted { self.entries.len() as u64 } else { u64::from(choice % 2) }),
             rows: u64::from(choice),
             columns: choice,
             digest: format!("lmt1:{choice}"),
@@ -478,6 +734,11 @@ impl Writer {
             6..=9 => self.batch(choice)?,
             27 => self.quarantine(choice)?,
             28 => self.rule(choice)?,
+            29 => self.sample(choice)?,
+            30 => self.spine(choice)?,
+            31 => self.deprecation(choice)?,
+            32 => self.change(choice)?,
+            33 => self.alert(choice)?,
             10 => {
                 let (name, version) = self.some_version(choice)?;
                 let source = SourceFile { digest: text_digest(&format!("refused {choice}")), bytes: 7 };

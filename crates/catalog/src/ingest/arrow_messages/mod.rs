@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::{MessageHeader, MetadataVersion, root_as_message};
 
-pub use files::{MAGIC, check as check_file};
+pub use files::ArrowRows;
 use layout::Layout;
 pub use limits::Limits;
 pub use lz4::bound as lz4_bound;
@@ -89,6 +89,11 @@ impl MessageCheck {
                 other.variant_name().unwrap_or("unknown")
             ))),
         }
+    }
+
+    /// The schema that has come.
+    fn schema(&self) -> Option<Schema> {
+        self.schema.clone()
     }
 
     fn begin(&mut self, header: arrow::ipc::Schema<'_>) -> Result<(), Refused> {

@@ -48,7 +48,9 @@ impl<'a> FirstAnswers<'a> {
                 next.epoch + 1
             )));
         }
-        let committed = state.batch(at.batch);
+        let held = state.quarantine().of(at.batch);
+        // One that was released counts as another entry's; its rows and version are the same.
+        let committed = state.batch(at.batch).or(held.map(|held| &held.batch));
         let version = match committed {
             Some(batch) => state.view_version(batch.record.version),
             None => {
@@ -65,6 +67,7 @@ impl<'a> FirstAnswers<'a> {
             rows: first.rows,
             rejected: first.rejected,
             refused: committed.is_none(),
+            quarantined: held.is_some(),
             repeated: true,
             examples: Vec::new(),
         })

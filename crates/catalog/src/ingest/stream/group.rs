@@ -154,7 +154,7 @@ async fn commit_due(
     match outcome {
         Ok(Outcome::Committed(sequence)) => {
             for one in staged {
-                one.acknowledge(sequence);
+                one.acknowledge(catalog, sequence);
             }
             (Vec::new(), None)
         }

@@ -70,7 +70,7 @@ pub struct Acknowledged {
     pub place: Place,
     /// `weather@2`.
     pub version: String,
-    /// The entry from which its rows are visible.
+    /// The entry that holds it, from which its rows are visible where they are not kept back.
     pub sequence: Sequence,
     pub batch: BatchId,
     /// Rows that were taken.
@@ -78,6 +78,9 @@ pub struct Acknowledged {
     pub rejected: u64,
     /// More of its rows were rejected than the view bears, so that none was taken. It counts as committed.
     pub refused: bool,
+    /// The batch that holds it failed its checks and was kept back: the rows are there, and count for nobody until it is
+    /// released.
+    pub quarantined: bool,
     /// It was committed before; this is what it was answered then.
     pub repeated: bool,
     /// The first few rejections, in words.

@@ -7,7 +7,7 @@ use feature::{BatchId, ViewId};
 use super::checked_parts::Verdict;
 use super::queue::Queued;
 use super::staging::StagedVersion;
-use crate::records::{PartRun, Record, StreamPart, StreamPartsCommitted};
+use crate::records::{BatchQuarantined, PartRun, Record, StreamPart, StreamPartsCommitted};
 use crate::state::producers::Place;
 
 /// The records of one entry: batches, and then what parts they hold. A producer whose parts went into several
@@ -15,7 +15,10 @@ use crate::state::producers::Place;
 pub fn records(staged: &[StagedVersion]) -> Vec<Record> {
     let mut records: Vec<Record> = Vec::new();
     for one in staged {
-        records.extend(one.committed.clone().map(Record::from));
+        records.extend(one.committed.clone().map(|batch| match one.quarantined {
+            true => BatchQuarantined { batch }.into(),
+            false => Record::from(batch),
+        }));
         records.extend(one.refused.clone().map(Record::from));
     }
     let mut order: Vec<(ViewId, &str, Place, usize, usize)> = Vec::new();

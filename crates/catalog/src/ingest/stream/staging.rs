@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use feature::quality::Judging;
 use feature::{BatchId, Sequence};
 use storage::environment;
 use storage::partition::Layout;
 
 use super::super::knowledge::Knowledge;
-use super::super::{Claim, Progress, stage, write_body};
+use super::super::{Claim, Progress, keeps_back, stage, write_body};
 use super::Acknowledged;
 use super::checked_parts::{Offered, Verdict, check_parts};
 use super::queue::Queued;
@@ -16,7 +18,8 @@ use crate::catalog::Catalog;
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::quality;
-use crate::records::{BatchCommitted, BatchRefused};
+use crate::records::{BatchCommitted, BatchRefused, PassedBy};
+use crate::sampling::{self, Portion};
 use crate::state::ViewVersion;
 
 /// Parts for one version under one claim.
@@ -31,7 +34,11 @@ pub struct StagedVersion {
     pub version: ViewVersion,
     pub parts: Vec<(Queued, Verdict)>,
     pub committed: Option<BatchCommitted>,
+    /// Whether what is committed is kept back: it failed where its view keeps such batches back.
+    pub quarantined: bool,
     pub refused: Option<BatchRefused>,
+    /// What is sampled of the rows that are committed, where the view declares it.
+    sample: Option<Portion>,
 }
 
 pub enum Staging {
@@ -55,8 +62,13 @@ impl StagedVersion {
     }
 
     /// Answers each part, after its commit.
-    pub fn acknowledge(self, sequence: Sequence) {
+    pub fn acknowledge(self, catalog: &Catalog, sequence: Sequence) {
         let label = self.version.label();
+        if let Some(sample) = &self.sample
+            && let Err(error) = catalog.passing().add(self.version.version, PassedBy::Streams, sample)
+        {
+            sampling::not_sampled(&error);
+        }
         let (committed, refused) = (
             self.committed.as_ref().map(|committed| committed.batch),
             self.refused.as_ref().map(|refused| refused.batch),
@@ -72,6 +84,7 @@ impl StagedVersion {
                 rows: verdict.rows,
                 rejected: verdict.rejected,
                 refused: verdict.refused,
+                quarantined: self.quarantined && !verdict.refused,
                 repeated: false,
                 examples: verdict.examples,
             };
@@ -137,7 +150,7 @@ pub async fn stage_version(
             });
         }
         if checked.rows.num_rows() == 0 {
-            return Ok::<_, Error>((None, refused));
+            return Ok::<_, Error>((None, refused, None));
         }
         let batch: BatchId = environment::mint();
         let quarantine = match checked.quarantine {
@@ -151,7 +164,10 @@ pub async fn stage_version(
         let knowledge = Knowledge::of(&version, Some(claim.unwrap_or(Claim::Correction)));
         let rows = knowledge.date(checked.rows);
         let count = rows.num_rows() as u64;
-        let judged = quality::judge(catalog, &catalog.state(), &version, &checked.profile).await?;
+        let sample = sampled(catalog, &version, &rows)?;
+        let state = catalog.state();
+        let judged =
+            quality::judge(catalog, &state, &version, Judging::StreamBatch, &checked.profile).await?;
         let profile =
             catalog.put_object(format!("profiles/{batch}.json"), checked.profile.to_json().into()).await?;
         let staged =
@@ -172,13 +188,33 @@ pub async fn stage_version(
             profile: Some(profile),
             judged,
         };
-        Ok((Some(committed), refused))
+        Ok((Some(committed), refused, sample))
     };
     match written.await {
-        Ok((committed, refused)) => {
+        Ok((committed, refused, sample)) => {
             let parts = parts.into_iter().zip(verdicts).collect();
-            Staging::Ready(Box::new(StagedVersion { version, parts, committed, refused }))
+            let judged = committed.as_ref().and_then(|committed| committed.judged.as_ref());
+            let quarantined = keeps_back(&version, judged);
+            Staging::Ready(Box::new(StagedVersion {
+                version,
+                parts,
+                committed,
+                quarantined,
+                refused,
+                sample,
+            }))
         }
         Err(error) => Staging::Failed(parts, error),
     }
+}
+
+/// What is sampled of rows that came; none where the view declares nothing, or nobody would look at it.
+fn sampled(catalog: &Catalog, version: &ViewVersion, rows: &RecordBatch) -> Result<Option<Portion>> {
+    let Some(share) = sampling::of_streams(version).filter(|_| catalog.passing().is_begun()) else {
+        return Ok(None);
+    };
+    let now = catalog.store().clock().now();
+    let mut sample = Portion::empty(version, share, now);
+    sample.add_accepted(version, rows, now)?;
+    Ok(Some(sample))
 }

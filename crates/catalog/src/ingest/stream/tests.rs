@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMi
 use arrow::datatypes::Schema;
 use feature::definition::parse_files;
 use feature::digest::{HashAlgorithm, hash};
+use feature::profile::BatchProfile;
 use feature::{Name, Sequence, ViewId};
 use proptest::prelude::*;
 use storage::{Clock, SplitMix, Store};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::*;
 use crate::checkpoint::state_digest;
 use crate::conditions::{Condition, Conditions};
-use crate::plan::apply;
+use crate::plan::{Consent, apply};
 use crate::records::{KnownAtSource, PartRun, Record, StreamPart, StreamPartsCommitted};
 use crate::state::Provenance;
 use crate::state::producers::{Producers, Standing};
@@ -42,7 +43,7 @@ fn view(name: &str, more: &str) -> String {
 async fn define(catalog: &Catalog, files: &[(&str, String)]) {
     let files = files.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
     let definitions = parse_files(files).unwrap_or_else(|errors| panic!("{errors}"));
-    apply(catalog, &definitions, &None, &Author::default()).await.unwrap();
+    apply(catalog, &definitions, &None, &Consent::default(), &Author::default()).await.unwrap();
 }
 
 async fn catalog() -> Catalog {
@@ -233,6 +234,120 @@ async fn a_part_with_too_many_bad_rows_is_refused_and_counts_as_committed() {
     assert_eq!((again.repeated, again.refused, again.rejected), (true, true, 2));
     let whole = Catalog::open_from_log(catalog.store().clone()).await.unwrap();
     assert_eq!(state_digest(&whole.state()).unwrap(), state_digest(&catalog.state()).unwrap());
+}
+
+const KEPT_BACK: &str =
+    "[quality]\non_fail = \"quarantine\"\nleast_rows = 10\n[quality.checks]\nwasserstein = { fail = 3 }\n";
+
+fn around(level: f64) -> RecordBatch {
+    rows(&(0..20).map(|row| level + f64::from(row % 10)).collect::<Vec<_>>())
+}
+
+/// Kept back, a part is committed like any other: acknowledged once, in its order, and answered the same when it is sent again. Only
+/// its rows count for nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_fail_their_checks_are_kept_back_and_stay_committed() {
+    let catalog = catalog().await;
+    define(&catalog, &[("thing.toml", ENTITY.to_owned()), ("v.toml", view("v", KEPT_BACK))]).await;
+    let streams = streams(&catalog, 1);
+    let stream = open(&streams, "v", "one").await;
+    let send = async |number: u64, level: f64| {
+        stream.send(place(1, number), around(level)).await.unwrap().acknowledged().await.unwrap()
+    };
+    let mut told = Vec::new();
+    for (number, level) in [(1, 50.0), (2, 51.0), (3, 50.5), (4, 900.0), (5, 50.0)] {
+        told.push(send(number, level).await);
+    }
+    let kept: Vec<bool> = told.iter().map(|told| told.quarantined).collect();
+    assert_eq!(kept, [false, false, false, true, false]);
+    assert!(told.iter().all(|told| told.rows == 20 && !told.refused && !told.repeated));
+    let state = catalog.state();
+    assert_eq!(state.batches().count(), 4);
+    let held = state.quarantine().of(told[3].batch).unwrap();
+    assert!(held.waits(state.head.sequence) && state.batch(told[3].batch).is_none());
+    assert_eq!(state.last_part(held.batch.record.view, "one").unwrap().place, place(1, 5));
+    // Sent again, before and after it is released, it is answered as at first.
+    for released in [false, true] {
+        if released {
+            let ending = crate::release::Ending::Release { back_fill: false };
+            crate::release::end(&catalog, told[3].batch, ending, "it was hot", &Author::default())
+                .await
+                .unwrap();
+            assert!(catalog.state().batch(told[3].batch).is_some());
+        }
+        let again = send(4, 900.0).await;
+        let first = Acknowledged { repeated: true, ..told[3].clone() };
+        assert_eq!(again, first, "released: {released}");
+    }
+    let whole = Catalog::open_from_log(catalog.store().clone()).await.unwrap();
+    assert_eq!(state_digest(&whole.state()).unwrap(), state_digest(&catalog.state()).unwrap());
+}
+
+/// How many rows come within a window is chance, and no reason to keep them back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_of_few_rows_is_no_finding() {
+    let catalog = catalog().await;
+    let rules = format!("{KEPT_BACK}volume = {{ fail = 2 }}\n");
+    define(&catalog, &[("thing.toml", ENTITY.to_owned()), ("v.toml", view("v", &rules))]).await;
+    let streams = streams(&catalog, 1);
+    let stream = open(&streams, "v", "one").await;
+    for number in 1..=6 {
+        let part = if number == 6 { rows(&[50.0]) } else { around(50.0) };
+        let told = stream.send(place(1, number), part).await.unwrap().acknowledged().await.unwrap();
+        assert!(!told.quarantined, "{number}");
+        let judged = catalog.state().batch(told.batch).unwrap().record.judged.clone().unwrap();
+        assert_eq!(judged.findings, [], "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_of_the_entities_of_a_stream_is_profiled_and_compared() {
+    let catalog = catalog().await;
+    let rules = format!("{}[sampling]\nstreams = 0.25\n", KEPT_BACK.replace("quarantine", "admit"));
+    define(&catalog, &[("thing.toml", ENTITY.to_owned()), ("v.toml", view("v", &rules))]).await;
+    let entities = |level: f64| {
+        let count = 400;
+        let times = TimestampMicrosecondArray::from_iter_values((0..count).map(|row| row * 1_000_000));
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("k", Arc::new(StringArray::from_iter_values((0..count).map(|row| format!("thing {row}"))))),
+            ("ts", Arc::new(times.with_timezone("UTC"))),
+            ("x", Arc::new(Float64Array::from_iter_values((0..count).map(|row| level + (row % 10) as f64)))),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let streams = streams(&catalog, 1);
+    let stream = open(&streams, "v", "one").await;
+    let send = async |number: u64, level: f64| {
+        stream.send(place(1, number), entities(level)).await.unwrap().acknowledged().await.unwrap()
+    };
+    // Nobody judges yet, so that nothing is gathered.
+    send(1, 50.0).await;
+    send(2, 50.0).await;
+    let judge = async || {
+        crate::sampling::judge(&catalog, crate::sampling::Due::Enough, &Author::default()).await.unwrap()
+    };
+    assert_eq!(judge().await, []);
+    catalog.passing().begin();
+    send(3, 50.0).await;
+    send(4, 50.0).await;
+    let usual = judge().await;
+    assert_eq!(
+        (usual.len(), usual[0].passed, usual[0].judged.verdict),
+        (1, 800, feature::quality::Verdict::Pass)
+    );
+    assert!((120..=280).contains(&usual[0].rows), "{}", usual[0].rows);
+    send(5, 300.0).await;
+    let moved = judge().await;
+    assert_eq!(moved[0].judged.verdict, feature::quality::Verdict::Fail);
+    // The same entities, whatever the values.
+    assert_eq!((moved[0].passed, moved[0].rows * 2), (400, usual[0].rows));
+    let state = catalog.state();
+    assert_eq!(state.samples().all().len(), 2);
+    let profile = BatchProfile::from_json(&catalog.object(&moved[0].profile).await.unwrap()).unwrap();
+    assert_eq!(profile.rows, moved[0].rows);
+    assert_eq!(judge().await, []);
+    let whole = Catalog::open_from_log(catalog.store().clone()).await.unwrap();
+    assert_eq!(state_digest(&whole.state()).unwrap(), state_digest(&state).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,13 +13,17 @@ use crate::name::{Name, nearest};
 use page::Page;
 use table::{Table, did_you_mean, listed};
 
+mod alerts;
 mod entity;
 mod feature;
 pub(super) mod page;
 mod quality;
+mod sampling;
 mod service;
 pub(super) mod table;
 mod view;
+
+pub use alerts::parse_alerts;
 
 /// Reads one definition file. `file_name` is for messages alone.
 ///
@@ -36,12 +40,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Definition, DefinitionErrors
 /// Reads one file onto a page, whose places then say where its parts stand. None only where the page holds errors.
 pub(super) fn read(page: &mut Page<'_>, text: &str) -> Option<Definition> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let start = error.span().map_or(0, |span| span.start);
-        let message = syntax(error.message(), page.line(start));
-        page.wrong(error.span().unwrap_or(0..0), message);
-    }
-    if !errors.is_empty() {
+    if !is_toml(page, &errors) {
         return None;
     }
     let top = document.get_ref();
@@ -55,6 +54,16 @@ pub(super) fn read(page: &mut Page<'_>, text: &str) -> Option<Definition> {
     } else {
         service::service(&table, page).map(Definition::FeatureService)
     }
+}
+
+/// Notes what keeps a text from being TOML; whether nothing does.
+fn is_toml(page: &mut Page<'_>, errors: &[toml::de::Error]) -> bool {
+    for error in errors {
+        let start = error.span().map_or(0, |span| span.start);
+        let message = syntax(error.message(), page.line(start));
+        page.wrong(error.span().unwrap_or(0..0), message);
+    }
+    errors.is_empty()
 }
 
 /// Notes the problems of a definition that has been built.

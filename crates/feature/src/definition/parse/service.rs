@@ -7,18 +7,21 @@ use super::table::Table;
 use super::{Header, header, note};
 use crate::definition::FeatureService;
 use crate::definition::checks;
+use crate::definition::vocabulary::{READ_SAMPLING, SERVICE};
 use crate::name::Name;
 use crate::reference::Reference;
 
 pub(super) fn service(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureService> {
     let Header { project, name, about } = header(table, page);
     let features = references(table, page);
+    let sampling = super::sampling::sampling(table, &READ_SAMPLING, &SERVICE.family(), page);
     // What could not be read has been noted: what stands in for it is seen by the checks alone.
     let unread = Name::default_project;
     let service = FeatureService {
         project: project.unwrap_or_else(unread),
         name: name.unwrap_or_else(unread),
         features: features.clone().unwrap_or_default(),
+        sampling,
         about,
     };
     if features.is_some() {

@@ -6,9 +6,10 @@ use super::page::Page;
 use super::table::{Table, read_name, type_name};
 use super::{Header, feature, header, note};
 use crate::definition::checks;
-use crate::definition::vocabulary::{KNOWN_AT, KNOWN_AT_WORDS, Shape, VIEW, Vocabulary};
+use crate::definition::vocabulary::{KNOWN_AT, KNOWN_AT_WORDS, SAMPLING, Shape, VIEW, Vocabulary};
 use crate::definition::{
-    Check, Derived, FeatureView, FileFormat, KeySource, KnownAt, Occurrence, RepeatedHour, Source, TimeRule,
+    Check, Derived, FeatureView, FileFormat, KeySource, KnownAt, Occurrence, RepeatedHour, Retention, Source,
+    TimeRule,
 };
 use crate::name::{Name, nearest};
 use crate::time::Span;
@@ -39,6 +40,8 @@ pub(super) fn view(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureView
     let source = source(table, page);
     let derived = derived(table, page);
     let quality = super::quality::quality(table, page);
+    let sampling = super::sampling::sampling(table, &SAMPLING, &VIEW.family(), page);
+    let retention = retention(table, page);
 
     // What could not be read has been noted: what stands in for it is seen by the checks alone.
     let unread = Name::default_project;
@@ -56,6 +59,8 @@ pub(super) fn view(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureView
         derived,
         reject_above,
         quality,
+        sampling,
+        retention,
         hypothesis,
         about,
     };
@@ -65,6 +70,21 @@ pub(super) fn view(table: &Table<'_>, page: &mut Page<'_>) -> Option<FeatureView
     }
     note(page, problems);
     page.is_clean().then_some(view)
+}
+
+fn retention(table: &Table<'_>, page: &mut Page<'_>) -> Option<Retention> {
+    page.mark("retention", table.get("retention")?.span());
+    let mut table = table.table("retention", inside("retention")?, &VIEW.family(), page)?;
+    table.label = "[retention]: ".to_owned();
+    if let Some(value) = table.get("keep") {
+        page.mark("retention.keep", value.span());
+    } else {
+        table.label.clear();
+        table.missing("keep", page);
+        table.label = "[retention]: ".to_owned();
+    }
+    let unused_sets = table.parsed::<Span>("unused_sets", page);
+    Some(Retention { keep: table.parsed::<Span>("keep", page)?, unused_sets })
 }
 
 fn unread_time() -> TimeRule {

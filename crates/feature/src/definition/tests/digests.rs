@@ -56,6 +56,7 @@ fn what_means_the_same_has_one_digest() {
         ("project = \"default\"\n", ""),
         ("ttl = \"3h\"", "ttl = \"180m\""),
         ("reject_above = 0.01\n", ""),
+        ("[time]\n", "[retention]\nkeep = \"400d\"\nunused_sets = \"90d\"\n\n[time]\n"),
         ("range = [0, 200.5]", "range = [-0.0, 200.50]"),
         ("[\"0\", 99.5]", "[0, \"99.50\"]"),
         ("2013-01-01T00:00:00-05:00", "\"2013-01-01T05:00:00Z\""),

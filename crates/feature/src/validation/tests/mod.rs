@@ -72,6 +72,8 @@ pub(super) fn weather(features: Vec<Feature>) -> FeatureView {
         derived: None,
         reject_above: None,
         quality: None,
+        sampling: None,
+        retention: None,
         hypothesis: None,
         about: About::default(),
     }

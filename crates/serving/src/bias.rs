@@ -1,0 +1,313 @@
+//! Whether the population of a training set is the one that is served.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
+use catalog::Author;
+use catalog::state::ViewVersion;
+use engine::Session;
+use engine::features::{Resolved, ResolvedView};
+use engine::point_in_time::Cut;
+use feature::definition::{Feature, Thresholds};
+use feature::key::CanonicalKeys;
+use feature::profile::BatchProfile;
+use feature::quality::bias::{self, Entities, Population};
+use feature::quality::{Verdict, measure};
+use feature::sampling::{rows_of, rows_of_share};
+use feature::{Sequence, Timestamp, TrainingSetId};
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::drift::Measured;
+use crate::error::{Error, Kind, Result};
+use crate::retrieve::Serving;
+
+/// Moments at which the served population is looked at, where nothing else is said.
+const MOMENTS: usize = 12;
+/// Entities that are looked up at all moments together, at most.
+const LOOKED_UP: usize = 4_000_000;
+/// Values that are compared, at least.
+const LEAST_ROWS: u64 = 30;
+
+/// What is to be compared.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BiasRequest {
+    pub training_set: TrainingSetId,
+    /// The population of one moment; else that of several, which fall as the spine's times do.
+    #[serde(default, with = "feature::time::rfc3339::option")]
+    pub at: Option<Timestamp>,
+    /// How many moments; 12 where it is left out.
+    #[serde(default)]
+    pub moments: Option<usize>,
+}
+
+/// How far the population of a training set is from the one that is served.
+#[derive(Clone, Debug, Serialize)]
+pub struct BiasReport {
+    pub training_set: TrainingSetId,
+    pub rows: u64,
+    /// The snapshot that both are of.
+    pub sequence: Sequence,
+    /// The worst of all measures.
+    pub verdict: &'static str,
+    pub views: Vec<ViewBias>,
+    pub seconds: f64,
+}
+
+/// The same of one view that the set has features of.
+#[derive(Clone, Debug, Serialize)]
+pub struct ViewBias {
+    pub version: String,
+    /// The moments at which the served population was looked at.
+    pub moments: Vec<Timestamp>,
+    /// Different entities of the spine, of those that had features in force at the moments, and of both.
+    pub spine_entities: u64,
+    pub served_entities: u64,
+    pub shared_entities: u64,
+    /// Entities at moments: the rows of the served population.
+    pub served_rows: u64,
+    /// Of the entities, and then of each feature.
+    pub measures: Vec<Measured>,
+}
+
+/// One side of the comparison.
+struct Side {
+    entities: Entities,
+    profile: BatchProfile,
+}
+
+impl Serving {
+    /// Compares a training set's spine with the served population: each entity that had features in force, at moments that fall as the
+    /// spine's times do. Nothing is written.
+    ///
+    /// # Errors
+    /// `NotFound` for a set that is not there; `Invalid` for no moments, and for a spine without times; those of a replay.
+    pub async fn bias(&self, request: &BiasRequest, author: &Author) -> Result<BiasReport> {
+        let started = Instant::now();
+        let manifest = self.manifest(request.training_set).await?;
+        self.require_as_recorded(&manifest, author).await?;
+        let spine = self.whole_spine(&manifest).await?;
+        let at = &manifest.spine.at;
+        let moments = match (request.at, request.moments) {
+            (Some(_), Some(_)) => {
+                return Err(invalid("one moment is named, and several are asked for; leave one out"));
+            }
+            (Some(moment), None) => vec![moment],
+            (None, Some(0)) => return Err(invalid("no moments are asked for; ask for one or more")),
+            (None, asked) => moments(&spine.batches, at, asked.unwrap_or(MOMENTS))?,
+        };
+        if moments.is_empty() {
+            return Err(invalid(&format!(
+                "no row of the set has a time in `{at}`, so that there is no moment to compare it at"
+            )));
+        }
+        let mut views = Vec::with_capacity(manifest.views.len());
+        for view in &manifest.views {
+            let (session, resolved) =
+                self.as_recorded(&manifest, |reference| reference.version == view.version).await?;
+            let rows = session.rows("spine", spine.schema.clone(), spine.batches.clone())?;
+            let found = self.look_up(&session, rows, at, &resolved).await?;
+            let Some(of) = resolved.views.first() else { continue };
+            let asked = side(of.table.version(), &resolved, &found.batches)?;
+            let (served, moments) = self.served(&session, &resolved, of, &moments).await?;
+            views.push(compared(of.table.version(), &moments, &served, &asked));
+        }
+        let worst = views.iter().flat_map(|view| &view.measures).map(|one| rank(one.verdict)).max();
+        Ok(BiasReport {
+            training_set: manifest.id,
+            rows: manifest.rows,
+            sequence: manifest.sequence,
+            verdict: worst.unwrap_or(Verdict::Pass).name(),
+            views,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Each entity with features in force at each of the moments, with the features that are asked for.
+    async fn served(
+        &self,
+        session: &Session,
+        resolved: &Resolved,
+        of: &ResolvedView,
+        moments: &[Timestamp],
+    ) -> Result<(Side, Vec<Timestamp>)> {
+        let version = of.table.version();
+        let mut batches = Vec::new();
+        let (mut looked_up, mut met) = (0usize, Vec::new());
+        for moment in moments {
+            if looked_up >= LOOKED_UP {
+                break;
+            }
+            let plan = session.plan(&in_force(version, of, resolved.cut, *moment)).await?;
+            let physical = session.prepare(&plan).await?;
+            let keys: Vec<RecordBatch> = session.run(physical)?.try_collect().await?;
+            let spine = keys.iter().map(|keys| at_moment(keys, *moment));
+            let spine = spine.collect::<Result<Vec<RecordBatch>, _>>().map_err(|error| internal(&error))?;
+            met.push(*moment);
+            let Some(first) = spine.first() else { continue };
+            looked_up += spine.iter().map(RecordBatch::num_rows).sum::<usize>();
+            let rows = session.rows("spine", first.schema(), spine)?;
+            batches.extend(self.look_up(session, rows, AT, resolved).await?.batches);
+        }
+        Ok((side(version, resolved, &batches)?, met))
+    }
+}
+
+/// The time column of a served population.
+const AT: &str = "__moment";
+
+fn rank(verdict: &str) -> Verdict {
+    [Verdict::Warn, Verdict::Fail].into_iter().find(|known| known.name() == verdict).unwrap_or(Verdict::Pass)
+}
+
+/// The entities of a view with an observation in force at a moment.
+fn in_force(version: &ViewVersion, of: &ResolvedView, cut: Cut, moment: Timestamp) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let time = |time: Timestamp| format!("TIMESTAMP '{time}'");
+    let keys: Vec<String> = version.keys().iter().map(|key| quoted(key.name.as_str())).collect();
+    let keys = keys.join(", ");
+    let mut limits = vec![format!("valid_at <= {}", time(moment))];
+    let oldest = of.ttl.map(|ttl| Timestamp(moment.micros().saturating_sub(ttl.micros())));
+    // Before the year 1700, which literals do not reach, there is nothing.
+    if let Some(oldest) = oldest.filter(|oldest| oldest.micros() > -8_520_336_000_000_000) {
+        limits.push(format!("valid_at >= {}", time(oldest)));
+    }
+    match cut {
+        Cut::Row => limits.push(format!("known_at <= {}", time(moment))),
+        Cut::Instant(instant) => limits.push(format!("known_at <= {}", time(instant))),
+        Cut::None => {}
+    }
+    let limits = limits.join(" AND ");
+    let label = version.label().replace('\'', "''");
+    format!(
+        "SELECT DISTINCT {keys} FROM (SELECT {keys}, valid_at, last_value(retracted ORDER BY known_at, sequence) AS gone \
+         FROM history('{label}') WHERE {limits} GROUP BY {keys}, valid_at) AS observed WHERE NOT gone"
+    )
+}
+
+fn at_moment(keys: &RecordBatch, moment: Timestamp) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let mut fields: Vec<Arc<Field>> = keys.schema().fields().iter().cloned().collect();
+    let mut columns = keys.columns().to_vec();
+    let times = TimestampMicrosecondArray::from_value(moment.micros(), keys.num_rows()).with_timezone("UTC");
+    fields.push(Arc::new(Field::new(AT, times.data_type().clone(), false)));
+    columns.push(Arc::new(times));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// Moments in the middle of as many equal parts of the spine's rows, in the order of their times.
+fn moments(batches: &[RecordBatch], at: &str, most: usize) -> Result<Vec<Timestamp>> {
+    let mut times: Vec<i64> = Vec::new();
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    for batch in batches {
+        let Some(column) = batch.column_by_name(at) else { continue };
+        let column = cast(column, &utc).map_err(|error| internal(&error))?;
+        times.extend(column.as_primitive::<TimestampMicrosecondType>().iter().flatten());
+    }
+    times.sort_unstable();
+    let middle = |part: usize| times.get((2 * part + 1) * times.len() / (2 * most)).copied();
+    let mut moments: Vec<Timestamp> = (0..most).filter_map(middle).map(Timestamp).collect();
+    moments.dedup();
+    Ok(moments)
+}
+
+/// The entities and values of rows that have the keys of a version, and its features under the names that were asked for.
+fn side(version: &ViewVersion, resolved: &Resolved, batches: &[RecordBatch]) -> Result<Side> {
+    let declared = |place: usize| version.definition.features.get(place);
+    let asked =
+        || resolved.features.iter().filter_map(|asked| Some((declared(asked.feature)?, &asked.output)));
+    let features: Vec<Feature> = asked().map(|(feature, _)| feature.clone()).collect();
+    let mut found = Side { entities: Entities::new(), profile: BatchProfile::of(&features) };
+    let Some(first) = batches.first() else { return Ok(found) };
+    // One after another: a column of many small batches costs more than one.
+    let whole = concat_batches(&first.schema(), batches).map_err(|error| internal(&error))?;
+    let keys = version.keys().iter().map(|key| {
+        let column = whole.column_by_name(key.name.as_str());
+        column.and_then(|column| cast(column, &key.data_type.arrow()).ok())
+    });
+    let Some(keys) = keys.collect::<Option<Vec<ArrayRef>>>() else { return Ok(found) };
+    let rows = rows_of_share(&keys, 1.0).map_err(|error| internal(&error))?;
+    let keys = keys.iter().map(|key| rows_of(key, &rows)).collect::<Result<Vec<_>, _>>();
+    let canonical =
+        CanonicalKeys::new(&keys.map_err(|error| internal(&error))?).map_err(|error| internal(&error))?;
+    let mut bytes = Vec::new();
+    for row in 0..canonical.rows() {
+        bytes.clear();
+        canonical.write(row, &mut bytes).map_err(|error| internal(&error))?;
+        match found.entities.get_mut(&bytes) {
+            Some(count) => *count += 1,
+            None => drop(found.entities.insert(bytes.clone(), 1)),
+        }
+    }
+    let columns = asked().filter_map(|(feature, output)| {
+        let column = whole.column_by_name(output)?.clone();
+        Some((Field::new(feature.name.as_str(), column.data_type().clone(), true), column))
+    });
+    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.unzip();
+    let values =
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| internal(&error))?;
+    found.profile.add(&values).map_err(|error| internal(&error))?;
+    Ok(found)
+}
+
+fn compared(version: &ViewVersion, moments: &[Timestamp], served: &Side, spine: &Side) -> ViewBias {
+    let population = Population::of(&served.entities, &spine.entities);
+    let of_entities = [
+        population.entity_share(),
+        population.jensen_shannon(),
+        population.unserved(),
+        population.left_out(),
+    ];
+    let mut measures = Vec::new();
+    for ((name, limits), value) in bias::OF_ENTITIES.into_iter().zip(of_entities) {
+        measures.extend(value.map(|value| measured(None, name, value, limits)));
+    }
+    let rules = version.definition.quality.as_ref();
+    let least = rules.and_then(|rules| rules.least_rows).unwrap_or(LEAST_ROWS);
+    for feature in &spine.profile.features {
+        let Some(baseline) = served.profile.feature(&feature.feature) else { continue };
+        for of in bias::MEASURES {
+            let limits = bias::thresholds(rules, &feature.feature, of);
+            let value = measure(of, baseline, feature, least);
+            measures.extend(value.map(|value| measured(Some(&feature.feature), of.name(), value, limits)));
+        }
+    }
+    ViewBias {
+        version: version.label(),
+        moments: moments.to_vec(),
+        spine_entities: population.in_spine(),
+        served_entities: population.served(),
+        shared_entities: population.shared(),
+        served_rows: served.entities.values().sum(),
+        measures,
+    }
+}
+
+fn measured(feature: Option<&str>, measure: &'static str, value: f64, limits: Thresholds) -> Measured {
+    let value = (value * 1e6).round() / 1e6;
+    let above = |limit: Option<f64>| limit.is_some_and(|limit| value > limit);
+    let verdict = match (above(limits.warn), above(limits.fail)) {
+        (_, true) => Verdict::Fail,
+        (true, false) => Verdict::Warn,
+        (false, false) => Verdict::Pass,
+    };
+    Measured {
+        feature: feature.map(str::to_owned),
+        measure,
+        value,
+        warn: limits.warn,
+        fail: limits.fail,
+        verdict: verdict.name(),
+    }
+}
+
+fn invalid(why: &str) -> Error {
+    Error::new(Kind::Invalid, why)
+}
+
+fn internal(error: &dyn std::fmt::Display) -> Error {
+    Error::internal("comparing populations", error)
+}

@@ -1,0 +1,113 @@
+//! What a view's retention says of itself.
+
+use std::collections::BTreeMap;
+
+use catalog::State;
+use catalog::state::ViewVersion;
+use feature::definition::Retention;
+use feature::{Sequence, Span, Timestamp};
+use lineage::{Graph, Keeper};
+use serde::Serialize;
+
+use super::deletions::Ages;
+
+/// What does not count any more, or would not.
+#[derive(Clone, Debug, Serialize)]
+pub struct RetainReport {
+    pub dry_run: bool,
+    /// Where it stands in the log; none where nothing was written.
+    pub sequence: Option<Sequence>,
+    /// For how long files that hold only such rows stay at least, before a sweep deletes them.
+    pub grace: Span,
+    pub views: Vec<RetainedView>,
+}
+
+/// The old rows of one view.
+#[derive(Clone, Debug, Serialize)]
+pub struct RetainedView {
+    /// The version in force, which says how long rows are kept.
+    pub version: String,
+    pub keep: Span,
+    /// Rows that are valid before this do not count.
+    pub before: Timestamp,
+    /// The batches whose rows counted up to now.
+    pub batches: Vec<ExpiredBatch>,
+    /// Of `batches`, in all.
+    pub rows: u64,
+    /// Files of old rows alone that nothing that is kept needs, rows that expired before among them.
+    pub files: u64,
+    pub file_rows: u64,
+    pub bytes: u64,
+    /// Files with old rows that stay.
+    pub kept: Vec<KeptRows>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ExpiredBatch {
+    pub batch: String,
+    pub version: String,
+    /// That counted up to now.
+    pub rows: u64,
+}
+
+/// Files with old rows that stay for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptRows {
+    /// `hold`, `deployment`, `model_version`, `training_set`, or `younger_rows`, which lie in the same files.
+    pub kept_for: String,
+    /// From the set of a batch to what is kept; empty for `younger_rows`.
+    pub path: String,
+    pub batches: u64,
+    pub files: u64,
+    /// Of the files, with younger ones.
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+impl RetainedView {
+    pub(super) fn new(
+        version: &ViewVersion,
+        declared: &Retention,
+        before: Timestamp,
+        batches: Vec<ExpiredBatch>,
+        ages: &Ages,
+        graph: &Graph,
+        state: &State,
+    ) -> Self {
+        let mut kept: BTreeMap<(String, String), (BTreeMap<_, ()>, KeptRows)> = BTreeMap::new();
+        for staying in &ages.staying {
+            let (kept_for, path) = match &staying.kept_by {
+                Some(keeper) => (keeper.kept_for.to_string(), path(keeper, graph, state)),
+                None => ("younger_rows".to_owned(), String::new()),
+            };
+            let (of, rows) = kept.entry((kept_for.clone(), path.clone())).or_insert_with(|| {
+                (BTreeMap::new(), KeptRows { kept_for, path, batches: 0, files: 0, rows: 0, bytes: 0 })
+            });
+            of.insert(staying.batch, ());
+            rows.batches = of.len() as u64;
+            rows.files += 1;
+            rows.rows += staying.rows;
+            rows.bytes += staying.bytes;
+        }
+        Self {
+            version: version.label(),
+            keep: declared.keep,
+            before,
+            rows: batches.iter().map(|batch| batch.rows).sum(),
+            batches,
+            files: ages.files,
+            file_rows: ages.rows,
+            bytes: ages.bytes,
+            kept: kept.into_values().map(|(_, rows)| rows).collect(),
+        }
+    }
+}
+
+/// The way from what needs a batch to what is kept, without the batch: it is the same for many.
+fn path(keeper: &Keeper, graph: &Graph, state: &State) -> String {
+    let mut labels: Vec<String> =
+        keeper.path.iter().skip(1).map(|place| graph.label(*place).into_owned()).collect();
+    let hold = keeper.hold.and_then(|hold| state.holds().find(hold));
+    labels.extend(hold.map(|hold| format!("hold: {}", hold.record.reason)));
+    labels.join(" > ")
+}

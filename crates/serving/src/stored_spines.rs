@@ -1,0 +1,114 @@
+//! Spines of recorded sets that lie on this machine's disk for a while, shared by those who read stretches of a set side by side.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use engine::spines::StoredSpine;
+use lineage::Manifest;
+use tokio::sync::OnceCell;
+
+use crate::error::Result;
+use crate::historical::Spine;
+use crate::retrieve::Serving;
+
+/// Spines that are on disk at once, beside those that are being read.
+const KEPT: usize = 4;
+/// How long one that nobody asks for is kept.
+const IDLE: Duration = Duration::from_secs(30);
+/// Rows of a batch of a spine that is read whole.
+const BATCH_ROWS: usize = 65_536;
+
+/// Spines by the objects that they lie in, each fetched once however many ask for it at a time.
+#[derive(Clone, Default)]
+pub(crate) struct StoredSpines(Arc<Mutex<Spines>>);
+
+#[derive(Default)]
+struct Spines {
+    slots: HashMap<String, Slot>,
+    /// Counts what was asked for, to tell what was asked for last.
+    asked: u64,
+}
+
+struct Slot {
+    spine: Arc<OnceCell<StoredSpine>>,
+    asked: u64,
+}
+
+impl StoredSpines {
+    fn slot(&self, path: &str) -> (Arc<OnceCell<StoredSpine>>, u64) {
+        let mut spines = self.spines();
+        spines.asked += 1;
+        let asked = spines.asked;
+        let slot =
+            spines.slots.entry(path.to_owned()).or_insert_with(|| Slot { spine: Arc::default(), asked });
+        slot.asked = asked;
+        (slot.spine.clone(), asked)
+    }
+
+    /// Forgets those that were asked for longest ago. Who reads one keeps it until he is done.
+    fn make_room(&self) {
+        let mut spines = self.spines();
+        while spines.slots.len() > KEPT {
+            let oldest = spines.slots.iter().min_by_key(|(_, slot)| slot.asked).map(|(path, _)| path.clone());
+            let Some(oldest) = oldest else { return };
+            spines.slots.remove(&oldest);
+        }
+    }
+
+    /// Forgets a spine when it was not asked for again for a while.
+    fn forget_idle(&self, path: String, asked: u64) {
+        let spines = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(IDLE).await;
+            let mut spines = spines.spines();
+            if spines.slots.get(&path).is_some_and(|slot| slot.asked == asked) {
+                spines.slots.remove(&path);
+            }
+        });
+    }
+
+    fn spines(&self) -> MutexGuard<'_, Spines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Serving {
+    /// The spine of a recorded set as it was given, proved.
+    ///
+    /// # Errors
+    /// One that was changed or is gone; the disk has no room for a large one.
+    pub(crate) async fn stored_spine(&self, manifest: &Manifest) -> Result<StoredSpine> {
+        let (object, environment) = (&manifest.spine.object, self.engine.environment()?);
+        // One in memory would keep others waiting for what nobody uses.
+        if StoredSpine::is_small(object, &environment) {
+            return Ok(StoredSpine::open(self.catalog(), object, &environment).await?);
+        }
+        let (cell, asked) = self.stored_spines.slot(&object.path);
+        self.stored_spines.make_room();
+        self.stored_spines.forget_idle(object.path.clone(), asked);
+        let open = async || StoredSpine::open(self.catalog(), object, &environment).await;
+        Ok(cell.get_or_try_init(open).await?.clone())
+    }
+
+    /// All rows of it at once.
+    pub(crate) async fn whole_spine(&self, manifest: &Manifest) -> Result<Spine> {
+        let spine = self.stored_spine(manifest).await?;
+        let batches = spine.read(0..spine.rows(), BATCH_ROWS).await?;
+        Ok(Spine { schema: spine.schema().clone(), batches })
+    }
+
+    /// One row of it; none where it has not so many. Only the pages with the row are decoded.
+    pub(crate) async fn stored_row(&self, manifest: &Manifest, row: u64) -> Result<Option<RecordBatch>> {
+        let spine = self.stored_spine(manifest).await?;
+        let rows = spine.read(row..row.saturating_add(1), 1).await?;
+        Ok(rows.into_iter().find(|batch| batch.num_rows() == 1))
+    }
+
+    /// The columns of it.
+    pub(crate) async fn stored_schema(&self, manifest: &Manifest) -> Result<SchemaRef> {
+        Ok(self.stored_spine(manifest).await?.schema().clone())
+    }
+}
