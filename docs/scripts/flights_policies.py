@@ -108,8 +108,11 @@ for what, question in TOLD.items():
     print(f"  {what}: to ada {told[0]}, to gus {told[1]}")
 
 print("\nCould gus read the temperature, and why? What was decided of gus?")
-print(gus.sql("SELECT feature, purpose, decision, why FROM access('weather.temp', principal => 'gus', roles => ['guest'])").to_df())
-print(gus.sql("SELECT decision, why FROM access('weather.temp', principal => 'gus', roles => ['guest'], purpose => 'train')").to_df())
+for purpose in ("explore", "train"):
+    ((decision, why),) = gus.sql(
+        f"SELECT decision, why FROM access('weather.temp', principal => 'gus', roles => ['guest'], purpose => '{purpose}')"
+    ).to_df().itertuples(index=False)  # fmt: skip
+    print(f"  to {purpose}: {decision}; {why}")
 server.stop()
 decided = program(
     "sql", "SELECT decision, count(*) AS times, max(policies) AS policies FROM lineament.access_decisions"

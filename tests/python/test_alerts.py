@@ -314,7 +314,8 @@ def test_mistakes(tmp_path, rules, monkeypatch):
     said = fails(store, "serve", "--port", 0, "--alerts", rules)
     assert "the sink `on_call`: the environment variable ALERTS_KEY is not set" in said
     rules.write_text(rules.read_text().replace('on = "check"', 'on = "chek"'))
+    line = rules.read_text().splitlines().index('on = "chek"') + 1
     said = fails(store, "serve", "--port", 0, "--alerts", rules)
-    assert f"{rules}:15:6: " in said and "did you mean `check`?" in said, said
+    assert f"{rules}:{line}:6: " in said and "did you mean `check`?" in said, said
     said = fails(store, "alerts", "check", tmp_path / "none.toml")
     assert "none.toml" in said

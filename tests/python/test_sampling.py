@@ -28,7 +28,7 @@ type = "int64"
 name = "plan"
 type = "string"
 """
-SAMPLING = "[sampling]\nreads = 0.25\nstreams = 0.25\n"
+SAMPLING = "[sampling]\nreads = 0.25\nstreams = 0.25\n[quality.features.balance]\nwasserstein = { warn = 1, fail = 3 }\n"
 SERVICE = 'kind = "feature_service"\nname = "churn"\nfeatures = ["account.*"]\n'
 CUSTOMERS = 4000
 
@@ -103,7 +103,7 @@ def test_what_waits_is_compared_when_the_server_stops(tmp_path):
     with Server(store, "--sample-every", "1h") as server, lineament.connect(server.url) as client:
         client.apply({"customer.toml": ENTITY, "account.toml": VIEW + "[sampling]\nreads = 1\n"})
         client.ingest("account", accounts(1))
-        spine = pandas.DataFrame({"customer": [1, 2, None], "at": pandas.Timestamp("2024-01-03T12:00Z")})
+        spine = pandas.DataFrame({"customer": pandas.array([1, 2, None], "Int64"), "at": pandas.Timestamp("2024-01-03T12:00Z")})
         client.get_historical_features(spine, ["account.level"], record=False)
         assert len(samples(client)) == 0
         server.stop()

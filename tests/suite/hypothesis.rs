@@ -39,8 +39,8 @@ async fn a_hypothesis_is_planned_told_and_kept() {
     // Other words are no other version; nor is silence.
     for hypothesis in [Some("rain explains delays"), None, Some("wind explains delays")] {
         let (action, text) = planned(&serving, definitions(hypothesis, "90d")).await;
-        assert!(matches!(action, Action::Describe), "{action:?}");
-        assert_eq!(text, "~ feature view weather: description, owner, tags, hypothesis or source");
+        assert!(matches!(action, Action::Describe { .. }), "{action:?}");
+        assert_eq!(text, "~ feature view weather: hypothesis");
         serving.apply(definitions(hypothesis, "90d"), &author()).await.unwrap();
         assert_eq!(hypotheses(&serving).await, [hypothesis.map(Value::text)]);
     }

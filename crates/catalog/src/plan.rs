@@ -76,8 +76,11 @@ pub enum Action {
         features: Option<Vec<Name>>,
         services: Vec<String>,
     },
-    /// Other words for people, or another place to read from; no new version.
-    Describe,
+    /// Other words for people, another place to read from, or how long and how closely it is looked after; no new version. What differs, of
+    /// a feature view.
+    Describe {
+        differences: Vec<String>,
+    },
     Keep {
         number: u32,
     },
@@ -114,7 +117,7 @@ impl Planned {
     pub fn effect(&self) -> Effect {
         match &self.action {
             Action::NextVersion { effect, .. } => *effect,
-            Action::Create | Action::Describe | Action::Keep { .. } => Effect::Harmless,
+            Action::Create | Action::Describe { .. } | Action::Keep { .. } => Effect::Harmless,
         }
     }
 
@@ -123,7 +126,7 @@ impl Planned {
         let (number, differences) = match &self.action {
             Action::Create => (1, Vec::new()),
             Action::NextVersion { number, differences, .. } => (*number, differences.clone()),
-            Action::Describe | Action::Keep { .. } => return None,
+            Action::Describe { .. } | Action::Keep { .. } => return None,
         };
         Some(PlannedChange {
             subject: self.subject,
@@ -262,7 +265,7 @@ impl Preparation<'_> {
                     Action::Keep { number: current.number }
                 } else {
                     self.describe(Subject::Entity, current.version, Definition::Entity(entity.clone()));
-                    Action::Describe
+                    Action::Describe { differences: Vec::new() }
                 };
                 self.push(Subject::Entity, &entity.project, &entity.name, action);
                 return Ok(());
@@ -326,7 +329,10 @@ impl Preparation<'_> {
                         current.version,
                         Definition::FeatureView(view.clone()),
                     );
-                    self.push(Subject::FeatureView, &view.project, &view.name, Action::Describe);
+                    let differences = evolution::about_differences(&current.definition, &view);
+                    let action =
+                        Action::Describe { differences: differences.iter().map(Difference::brief).collect() };
+                    self.push(Subject::FeatureView, &view.project, &view.name, action);
                     return Ok(());
                 }
                 Change::SameLine(differences) => {
@@ -503,7 +509,7 @@ impl Preparation<'_> {
                         current.version,
                         Definition::FeatureService(service.clone()),
                     );
-                    Action::Describe
+                    Action::Describe { differences: Vec::new() }
                 };
                 self.push(Subject::FeatureService, &service.project, &service.name, action);
                 return Ok(());

@@ -218,6 +218,16 @@ impl Difference {
     pub fn starts_line(&self) -> bool {
         self.part.starts_line()
     }
+
+    /// What differs, without sentences for people and what else is too long for a line.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match (self.part, &self.feature) {
+            (Part::Description | Part::Hypothesis | Part::Quality, None) => self.part.label().to_owned(),
+            (Part::Description, Some(feature)) => format!("feature `{feature}`: description"),
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Difference {

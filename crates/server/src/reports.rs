@@ -97,7 +97,7 @@ fn action(action: &Action) -> &'static str {
     match action {
         Action::Create => "create",
         Action::NextVersion { .. } => "next_version",
-        Action::Describe => "describe",
+        Action::Describe { .. } => "describe",
         Action::Keep { .. } => "keep",
     }
 }

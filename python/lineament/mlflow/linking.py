@@ -42,13 +42,14 @@ class Use:
 def call_headers(named: str | None) -> list[tuple[str, str]]:
     """The headers that say for which run a call is made; `named` is what the client was given as its run."""
     run = _current(named)
+    # Also without a run: what a model scores may be closed to others.
+    role = [] if _ROLE.get() == "unknown" else [("lineament-role", _ROLE.get())]
     if run is not None:
         PENDING.flush_to(run, _tag(run))
         # What somebody named in his own words stays as he named it; the run of MLflow is linked afterwards.
         if _carried(run, named):
-            role = [] if _ROLE.get() == "unknown" else [("lineament-role", _ROLE.get())]
             return [("lineament-run", str(run)), ("lineament-how", run.how), *role]
-    return [] if named is None else [("lineament-run", named), ("lineament-how", "explicit")]
+    return role if named is None else [("lineament-run", named), ("lineament-how", "explicit"), *role]
 
 
 def recorded(named: str | None, url: str, training_set: TrainingSet, profile: Mapping[str, Any]) -> None:

@@ -62,10 +62,10 @@ impl fmt::Display for Planned {
         let Self { subject, name, .. } = self;
         match &self.action {
             Action::Create => write!(f, "+ {subject} {name}@1")?,
-            Action::Describe if *subject == Subject::FeatureView => {
-                write!(f, "~ {subject} {name}: description, owner, tags, hypothesis or source")?;
+            Action::Describe { differences } if differences.is_empty() => {
+                write!(f, "~ {subject} {name}: description, owner, tags or source")?;
             }
-            Action::Describe => write!(f, "~ {subject} {name}: description, owner, tags or source")?,
+            Action::Describe { differences } => write!(f, "~ {subject} {name}: {}", differences.join("; "))?,
             Action::Keep { number } => write!(f, "  {subject} {name}@{number} unchanged")?,
             Action::NextVersion { number, starts_empty, effect, services, .. } => {
                 write!(f, "+ {}", self.headline())?;
