@@ -144,15 +144,17 @@ impl ExportTo {
                     while let Some(batch) = rows.try_next().await? {
                         writer.write(&batch).await.map_err(|error| failed(&error))?;
                     }
-                    writer.finish().await.map_err(|error| failed(&error))?;
                     Ok::<_, Error>(())
                 };
                 let written = written.await;
-                if written.is_err() {
+                if let Err(error) = written {
                     // What matters is why; parts that are left over expire by the bucket's own rules.
                     let _ = writer.into_inner().abort().await;
+                    return Err(error);
                 }
-                written
+                // An upload that fails at its end takes back its parts itself, and aborting it once more is a panic.
+                writer.finish().await.map_err(|error| failed(&error))?;
+                Ok(())
             }
         }
     }
@@ -246,4 +248,26 @@ impl AsyncFileReader for Ranges {
 
 fn object(name: &str) -> object_store::path::Path {
     object_store::path::Path::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+    use object_store::local::LocalFileSystem;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_that_fails_at_its_end_is_an_error() {
+        // A file cannot take the place of a folder, which shows when all of it is written.
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("part.parquet/taken")).unwrap();
+        let objects = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+        let to = ExportTo::Bucket { objects, location: "s3://bucket".to_owned() };
+        let schema = Arc::new(Schema::new(vec![Field::new("number", DataType::Int64, false)]));
+        let none = futures::stream::iter(Vec::new());
+        let error = to.write("part.parquet", schema, none).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.to_string().contains("`s3://bucket/part.parquet` cannot be written"), "{error}");
+    }
 }
