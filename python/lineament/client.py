@@ -457,6 +457,9 @@ class Client(Registry, Governance, Snapshots, Mending):
         def batches() -> Iterator[pyarrow.RecordBatch]:
             try:
                 yield from rows
+            except GeneratorExit:
+                # It is left because sending failed: why, the server says.
+                raise
             except BaseException as error:
                 failure.append(error)
                 raise
