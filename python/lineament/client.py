@@ -583,7 +583,7 @@ class Client(Registry, Governance, Snapshots, Mending):
         With `features`, as `get_historical_features`: a frame is held and sent, what comes back is not. An Arrow reader, or a generator of
         batches or frames, is not held either: it is sent in a thread of its own while features come back, so that a spine of any size goes
         through. Without `features`, `entity_df` is a recorded set or its id. It is read from all its endpoints side by side, some batches
-        ahead; the rows of each are proved before the first of them is sent, and at the end that they are all.
+        ahead; each block of them is proved before the first of its rows is sent, and at the end that they are all.
 
         >>> stream = client.stream(flights, ["weather.temp"])
         >>> sum(batch.num_rows for batch in stream)
