@@ -85,6 +85,20 @@ async fn a_spine_goes_up_and_its_features_come_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_says_why_a_feature_is_null_leads_to_the_feature() {
+    let mut server = Running::with_weather().await;
+    let wanted = json!({ "historical_features": { "features": ["weather.temp"], "null_reasons": true } });
+    let report = server.exchange(&wanted, vec![spine()]).await.unwrap().report.unwrap();
+    let cell = |column: &str| json!({ "training_set": report["training_set"], "row": 4, "column": column });
+    let refusal = server.act("lineament.explain", &cell("temp__null_reason")).await;
+    refused(refusal, Code::InvalidArgument, &["why the feature `temp` is null; explain `temp`"]);
+    let explained = server.act("lineament.explain", &cell("temp")).await.unwrap();
+    assert_eq!(explained["null_reason"], "expired", "{explained}");
+    let refusal = server.act("lineament.explain", &cell("label")).await;
+    refused(refusal, Code::InvalidArgument, &["`label` is a column of the spine"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_requests_for_features_are_refused() {
     let mut server = Running::with_weather().await;
     for (wanted, code, part) in [
