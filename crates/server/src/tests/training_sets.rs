@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::Float64Type;
 use serde_json::json;
 use tonic::Code;
@@ -82,6 +82,22 @@ async fn a_spine_goes_up_and_its_features_come_down() {
         Code::NotFound,
         &[nobody],
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_whose_bias_cannot_be_told_is_given_and_recorded() {
+    let mut server = Running::with_weather().await;
+    let never = TimestampMicrosecondArray::from(vec![None::<i64>]).with_timezone("UTC");
+    let spine = batch(vec![("origin", Arc::new(StringArray::from(vec!["JFK"]))), ("at", Arc::new(never))]);
+    let wanted = json!({ "historical_features": { "features": ["weather.temp"], "bias": true } });
+    let answer = server.exchange(&wanted, vec![spine]).await.unwrap();
+    assert_eq!(answer.rows(), 1);
+    let report = answer.report.unwrap();
+    let why = report["bias_error"].as_str().unwrap();
+    assert!(why.contains("no row of the set has a time in `at`"), "{report}");
+    assert!(report.get("bias").is_none(), "{report}");
+    let id = json!({ "training_set": report["training_set"] });
+    assert_eq!(server.act("lineament.replay", &id).await.unwrap()["verdict"], "equal");
 }
 
 #[tokio::test(flavor = "multi_thread")]
