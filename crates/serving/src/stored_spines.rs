@@ -10,7 +10,7 @@ use engine::spines::StoredSpine;
 use lineage::Manifest;
 use tokio::sync::OnceCell;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::historical::Spine;
 use crate::retrieve::Serving;
 
@@ -38,6 +38,19 @@ struct Slot {
 }
 
 impl StoredSpines {
+    /// The spine of an object, opened where it is not at hand.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    async fn get(&self, path: &str, open: impl Future<Output = Result<StoredSpine>>) -> Result<StoredSpine> {
+        let (cell, asked) = self.slot(path);
+        self.make_room();
+        let opened = cell.get_or_try_init(|| open).await.cloned();
+        // From now on: fetching it may take longer than it is kept.
+        self.forget_idle(path.to_owned(), asked);
+        opened
+    }
+
     fn slot(&self, path: &str) -> (Arc<OnceCell<StoredSpine>>, u64) {
         let mut spines = self.spines();
         spines.asked += 1;
@@ -86,11 +99,9 @@ impl Serving {
         if StoredSpine::is_small(object, &environment) {
             return Ok(StoredSpine::open(self.catalog(), object, &environment).await?);
         }
-        let (cell, asked) = self.stored_spines.slot(&object.path);
-        self.stored_spines.make_room();
-        self.stored_spines.forget_idle(object.path.clone(), asked);
-        let open = async || StoredSpine::open(self.catalog(), object, &environment).await;
-        Ok(cell.get_or_try_init(open).await?.clone())
+        let open =
+            async { StoredSpine::open(self.catalog(), object, &environment).await.map_err(Error::from) };
+        self.stored_spines.get(&object.path, open).await
     }
 
     /// All rows of it at once.
@@ -110,5 +121,44 @@ impl Serving {
     /// The columns of it.
     pub(crate) async fn stored_schema(&self, manifest: &Manifest) -> Result<SchemaRef> {
         Ok(self.stored_spine(manifest).await?.schema().clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use catalog::{Author, Catalog};
+    use datafusion::execution::runtime_env::RuntimeEnv;
+    use storage::{Clock, Store};
+
+    use super::*;
+    use crate::export::write_parquet;
+
+    async fn spine() -> StoredSpine {
+        let author =
+            Author { principal: "ada".to_owned(), program: "lineament test".to_owned(), ..Author::default() };
+        let store = Store::open("memory://", Clock::System).unwrap();
+        let catalog = Catalog::create(store, &author).await.unwrap();
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let rows = RecordBatch::try_from_iter([("number", numbers)]).unwrap();
+        let mut bytes = Vec::new();
+        write_parquet(rows.schema(), futures::stream::iter([Ok(rows)]), &mut bytes).await.unwrap();
+        let object = catalog.put_object("spines/one.parquet".to_owned(), bytes.into()).await.unwrap();
+        StoredSpine::open(&catalog, &object, &Arc::new(RuntimeEnv::default())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_took_long_to_fetch_is_kept_for_a_while_and_then_forgotten() {
+        let (spines, spine) = (StoredSpines::default(), spine().await);
+        tokio::time::pause();
+        let slowly = async {
+            tokio::time::sleep(2 * IDLE).await;
+            Ok(spine)
+        };
+        assert_eq!(spines.get("one", slowly).await.unwrap().rows(), 3);
+        tokio::time::sleep(IDLE / 2).await;
+        assert_eq!(spines.spines().slots.len(), 1);
+        tokio::time::sleep(IDLE).await;
+        assert!(spines.spines().slots.is_empty());
     }
 }
