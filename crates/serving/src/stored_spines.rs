@@ -7,10 +7,13 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use engine::spines::StoredSpine;
+use engine::{Reserved, Session};
+use futures::TryStreamExt;
 use lineage::Manifest;
 use tokio::sync::OnceCell;
 
-use crate::error::{Error, Result};
+use crate::column_edges::SPINE;
+use crate::error::{Error, Kind, Result};
 use crate::historical::Spine;
 use crate::retrieve::Serving;
 
@@ -18,8 +21,6 @@ use crate::retrieve::Serving;
 const KEPT: usize = 4;
 /// How long one that nobody asks for is kept.
 const IDLE: Duration = Duration::from_secs(30);
-/// Rows of a batch of a spine that is read whole.
-const BATCH_ROWS: usize = 65_536;
 
 /// Spines by the objects that they lie in, each fetched once however many ask for it at a time.
 #[derive(Clone, Default)]
@@ -104,10 +105,24 @@ impl Serving {
         self.stored_spines.get(&object.path, open).await
     }
 
-    /// All rows of it at once.
-    pub(crate) async fn whole_spine(&self, manifest: &Manifest) -> Result<Spine> {
+    /// All rows of it at once. They are charged as they are decoded, since compressed they may be a hundredth of what they take.
+    ///
+    /// # Errors
+    /// `Exhausted` where there is no memory for them.
+    pub(crate) async fn whole_spine(
+        &self,
+        session: &Session,
+        manifest: &Manifest,
+        held: &Reserved,
+    ) -> Result<Spine> {
         let spine = self.stored_spine(manifest).await?;
-        let batches = spine.read(0..spine.rows(), BATCH_ROWS).await?;
+        let plan = session.scan(SPINE, spine.table(0..spine.rows())?)?;
+        let mut rows = session.run(session.prepare(&plan).await?)?;
+        let mut batches = Vec::new();
+        while let Some(batch) = rows.try_next().await? {
+            held.grow(batch.get_array_memory_size() as u64).map_err(|_| too_large(manifest))?;
+            batches.push(batch);
+        }
         Ok(Spine { schema: spine.schema().clone(), batches })
     }
 
@@ -122,6 +137,16 @@ impl Serving {
     pub(crate) async fn stored_schema(&self, manifest: &Manifest) -> Result<SchemaRef> {
         Ok(self.stored_spine(manifest).await?.schema().clone())
     }
+}
+
+fn too_large(manifest: &Manifest) -> Error {
+    Error::new(
+        Kind::Exhausted,
+        format!(
+            "the spine of the training set {} has {} rows, which take more memory than is left; ask again when less is going on, or let the program take more (`lineament serve --memory-limit`)",
+            manifest.id, manifest.spine.rows
+        ),
+    )
 }
 
 #[cfg(test)]
