@@ -113,6 +113,11 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     if let Some(bias) = &report.bias {
         crate::bias::print(bias);
     }
+    if let Some(why) = &report.bias_error {
+        eprintln!(
+            "warning: the set was not compared with the served population: {why}; `lineament bias` does it again"
+        );
+    }
     if let Some(path) = arguments.out {
         println!("written to {}", path.display());
     }

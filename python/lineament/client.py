@@ -457,6 +457,9 @@ class Client(Registry, Governance, Snapshots, Mending):
         def batches() -> Iterator[pyarrow.RecordBatch]:
             try:
                 yield from rows
+            except GeneratorExit:
+                # It is left because sending failed: why, the server says.
+                raise
             except BaseException as error:
                 failure.append(error)
                 raise
@@ -580,7 +583,7 @@ class Client(Registry, Governance, Snapshots, Mending):
         With `features`, as `get_historical_features`: a frame is held and sent, what comes back is not. An Arrow reader, or a generator of
         batches or frames, is not held either: it is sent in a thread of its own while features come back, so that a spine of any size goes
         through. Without `features`, `entity_df` is a recorded set or its id. It is read from all its endpoints side by side, some batches
-        ahead; the rows of each are proved before the first of them is sent, and at the end that they are all.
+        ahead; each block of them is proved before the first of its rows is sent, and at the end that they are all.
 
         >>> stream = client.stream(flights, ["weather.temp"])
         >>> sum(batch.num_rows for batch in stream)
@@ -737,7 +740,8 @@ class Client(Registry, Governance, Snapshots, Mending):
         `filesystem` that is given.
 
         The server rebuilds the set and proves its digest. Each file is read back and compared before it has its name, so that an
-        export that was cut goes on where it stopped when it is asked for again; files that are there already are compared too.
+        export that was cut goes on where it stopped when it is asked for again; files that are there already are compared too. In a
+        bucket a file has its name first: one that does not read back as it was sent is deleted.
         `lineament export` does the same beside the store. Raises `InvalidRequest` where the folder holds other Parquet files,
         `Damaged` where a file is not what was recorded.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,9 @@ class BucketFile:
     def read(self) -> pyarrow.Buffer:
         with self.filesystem.open_input_stream(self.path) as file:
             return file.read_buffer()
+
+    def delete(self) -> None:
+        self.filesystem.delete_file(self.path)
 
 
 class Bucket:
@@ -220,14 +224,21 @@ def _compare(path: Path | BucketFile, table: pyarrow.Table) -> None:
 
 
 def _write(path: Path | BucketFile, table: pyarrow.Table) -> None:
-    """Under its name only when all of it is on disk and reads back as it was."""
+    """Under its name only when all of it is on disk and reads back as it was. In a bucket, which renames nothing, a file has its name as it
+    is written, and is deleted where it reads back as something else."""
     if isinstance(path, BucketFile):
         # As a whole, since a stream that fails would end as one that is complete.
         made = pyarrow.BufferOutputStream()
         parquet.write_table(table, made, compression="zstd")
         with path.filesystem.open_output_stream(path.path) as file:
             file.write(made.getvalue())
-        _compare(path, table)
+        try:
+            _compare(path, table)
+        except Damaged:
+            # Why is what matters; one that cannot be deleted either is found by the next export.
+            with suppress(pyarrow.ArrowException, OSError):
+                path.delete()
+            raise
         return
     unfinished = path.with_name(path.name + _UNFINISHED)
     with unfinished.open("wb") as file:

@@ -43,13 +43,17 @@ def test_one_that_is_sent_as_it_is_made(readings_client):
     assert kept.repeated
 
 
-def test_one_that_fails_on_its_way_is_not_kept(readings_client, server):
+def kept(client) -> list[str]:
+    return sorted(client.sql("SELECT spine FROM lineament.spines").to_arrow()["spine"].to_pylist())
+
+
+def test_one_that_fails_on_its_way_is_not_kept(readings_client):
     def failing(error):
         yield readings.spine().slice(0, 3)
         if error is not None:
             raise error
 
-    spines = sorted((server.store / "spines").glob("lmt1-*"))
+    spines = kept(readings_client)
     for error in (ValueError("no more"), OSError("the disk is gone"), pyarrow.ArrowInvalid("a broken file")):
         with pytest.raises(type(error), match=str(error)):
             readings_client.keep_spine(failing(error))
@@ -58,6 +62,8 @@ def test_one_that_fails_on_its_way_is_not_kept(readings_client, server):
         readings_client.keep_spine(odd)
     with pytest.raises(lineament.InvalidRequest, match="no batches"):
         readings_client.keep_spine(iter([]))
-    # Three rows of another content would be an object of their own.
-    assert sorted((server.store / "spines").glob("lmt1-*")) == spines
-    assert readings_client.keep_spine(failing(None)).rows == 3
+    assert kept(readings_client) == spines
+    # Three rows of another content would be a spine of their own.
+    spine = readings_client.keep_spine(failing(None))
+    assert (spine.rows, spine.repeated) == (3, False)
+    assert kept(readings_client) == sorted([*spines, spine.digest])

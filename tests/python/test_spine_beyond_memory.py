@@ -263,6 +263,9 @@ def test_more_than_the_disk_may_take_is_refused(tmp_path) -> None:
                     client.get_historical_features(spine, ["reading.value"], record=record)
             with pytest.raises(lineament.Error, match="--spill-limit"):
                 client.keep_spine(spine)
+            # Whoever makes rows as they are sent is told why they are not taken, too.
+            with pytest.raises(lineament.Error, match="--spill-limit"):
+                client.keep_spine(batches(150))
             assert client.sql("SELECT * FROM lineament.training_sets").num_rows == 0
             assert client.sql("SELECT count(*) AS n FROM reading").num_rows == 1
         assert server.stop() == 0

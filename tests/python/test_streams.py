@@ -12,6 +12,7 @@ import pandas
 import pyarrow
 import pyarrow.compute as compute
 import pyarrow.dataset
+import pyarrow.fs
 import pyarrow.parquet
 import pytest
 import readings
@@ -359,6 +360,17 @@ def test_a_changed_file_is_noticed(readings_client, training_set, tmp_path):
         readings_client.export(training_set, tmp_path, rows_per_file=10_000)
     exported.files[1].unlink()
     assert readings_client.export(training_set, tmp_path, rows_per_file=10_000).kept == 1
+
+
+def test_a_file_of_a_bucket_that_reads_back_as_another_is_not_left(readings_client, training_set, tmp_path, monkeypatch):
+    bucket = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())
+    monkeypatch.setattr(exports.BucketFile, "read", lambda file: pyarrow.py_buffer(b"half of it"))
+    with pytest.raises(lineament.Damaged, match="part-00000.parquet cannot be read"):
+        readings_client.export(training_set, "set", rows_per_file=10_000, filesystem=bucket)
+    assert names(tmp_path / "set") == []
+    monkeypatch.undo()
+    exported = readings_client.export(training_set, "set", rows_per_file=10_000, filesystem=bucket)
+    assert (exported.rows, exported.kept) == (ROWS, 0)
 
 
 # ------------------------------------------------------------------------------- spines that are sent as they are made

@@ -85,12 +85,15 @@ impl Serving {
     /// spine's times do. Nothing is written.
     ///
     /// # Errors
-    /// `NotFound` for a set that is not there; `Invalid` for no moments, and for a spine without times; those of a replay.
+    /// `NotFound` for a set that is not there; `Invalid` for no moments, and for a spine without times; `Exhausted` for one that does not
+    /// fit into the memory; those of a replay.
     pub async fn bias(&self, request: &BiasRequest, author: &Author) -> Result<BiasReport> {
         let started = Instant::now();
         let manifest = self.manifest(request.training_set).await?;
         self.require_as_recorded(&manifest, author).await?;
-        let spine = self.whole_spine(&manifest).await?;
+        let (session, _) = self.as_recorded(&manifest, |_| false).await?;
+        let held = self.memory().reserve("bias");
+        let spine = self.whole_spine(&session, &manifest, &held).await?;
         let at = &manifest.spine.at;
         let moments = match (request.at, request.moments) {
             (Some(_), Some(_)) => {

@@ -16,7 +16,7 @@ use engine::point_in_time::{CandidateRow, Cut, NullReason, candidates, cast_key}
 use engine::{KeyFile, Snapshot};
 use feature::name::nearest;
 use feature::policy::Action;
-use feature::{Reference, Sequence, Timestamp, TrainingSetId};
+use feature::{Reference, Sequence, Timestamp, TrainingSetId, with_null_reason};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -472,6 +472,16 @@ impl Serving {
 
     fn unknown_column(&self, request: &ExplainRequest, manifest: &lineage::Manifest) -> Error {
         let column = &request.column;
+        if manifest.says_why_null(column)
+            && let Some(output) = with_null_reason(column)
+        {
+            return Error::new(
+                Kind::Invalid,
+                format!(
+                    "`{column}` says why the feature `{output}` is null; explain `{output}`, which tells that and more"
+                ),
+            );
+        }
         if manifest.columns.iter().any(|known| known.name == *column) {
             return Error::new(
                 Kind::Invalid,

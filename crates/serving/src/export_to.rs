@@ -44,15 +44,22 @@ impl ExportTo {
     /// The path of a folder, or an address as that of a store: `s3://bucket/exports/one`.
     ///
     /// # Errors
-    /// An address of no kind that is known, or without what it takes to reach it.
+    /// An address of no kind that is known, or without what it takes to reach it; `memory://`.
     pub fn parse(address: &str) -> Result<Self> {
         if !address.contains("://") {
             return Ok(Self::Folder(PathBuf::from(address)));
         }
-        let store = Store::open(address, Clock::System).map_err(catalog::Error::from)?;
-        if store.is_local() {
-            return Ok(Self::Folder(PathBuf::from(store.location())));
+        if address.starts_with("memory://") {
+            return Err(Error::new(
+                Kind::Invalid,
+                "files in memory:// are gone when the export ends; name a folder, or s3://, gs:// or az:// with a prefix",
+            ));
         }
+        // Opened as a store, a folder that holds an earlier export would be refused.
+        if let Some(folder) = Store::folder_of(address).map_err(catalog::Error::from)? {
+            return Ok(Self::Folder(folder));
+        }
+        let store = Store::open(address, Clock::System).map_err(catalog::Error::from)?;
         Ok(Self::Bucket { objects: store.objects(), location: store.location().to_owned() })
     }
 
@@ -144,15 +151,17 @@ impl ExportTo {
                     while let Some(batch) = rows.try_next().await? {
                         writer.write(&batch).await.map_err(|error| failed(&error))?;
                     }
-                    writer.finish().await.map_err(|error| failed(&error))?;
                     Ok::<_, Error>(())
                 };
                 let written = written.await;
-                if written.is_err() {
+                if let Err(error) = written {
                     // What matters is why; parts that are left over expire by the bucket's own rules.
                     let _ = writer.into_inner().abort().await;
+                    return Err(error);
                 }
-                written
+                // An upload that fails at its end takes back its parts itself, and aborting it once more is a panic.
+                writer.finish().await.map_err(|error| failed(&error))?;
+                Ok(())
             }
         }
     }
@@ -246,4 +255,40 @@ impl AsyncFileReader for Ranges {
 
 fn object(name: &str) -> object_store::path::Path {
     object_store::path::Path::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+    use object_store::local::LocalFileSystem;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_that_fails_at_its_end_is_an_error() {
+        // A file cannot take the place of a folder, which shows when all of it is written.
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("part.parquet/taken")).unwrap();
+        let objects = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+        let to = ExportTo::Bucket { objects, location: "s3://bucket".to_owned() };
+        let schema = Arc::new(Schema::new(vec![Field::new("number", DataType::Int64, false)]));
+        let none = futures::stream::iter(Vec::new());
+        let error = to.write("part.parquet", schema, none).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.to_string().contains("`s3://bucket/part.parquet` cannot be written"), "{error}");
+    }
+    #[test]
+    fn a_file_address_is_a_folder_and_memory_is_no_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("file://{}", folder.path().display());
+        for _ in 0..2 {
+            let to = ExportTo::parse(&address).unwrap();
+            assert!(matches!(&to, ExportTo::Folder(path) if path == folder.path()), "{to}");
+            // As an export leaves it.
+            fs::write(folder.path().join("part-00000.parquet"), "rows").unwrap();
+        }
+        let error = ExportTo::parse("memory://").unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("name a folder"), "{error}");
+    }
 }

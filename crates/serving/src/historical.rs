@@ -148,6 +148,9 @@ pub struct HistoricalReport {
     /// How far its population is from the one that is served, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bias: Option<BiasReport>,
+    /// Why that cannot be told. The set is recorded all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bias_error: Option<String>,
     /// What was read and will go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deprecations: Vec<DeprecationNotice>,
@@ -449,6 +452,7 @@ pub(crate) fn report(found: &LookedUp, resolved: &Resolved, sequence: Sequence) 
             .map(|report| ViewMatches { version: report.version.clone(), matched: report.matched })
             .collect(),
         bias: None,
+        bias_error: None,
         deprecations: Vec::new(),
         seconds: 0.0,
     }

@@ -330,7 +330,11 @@ impl Planned {
         report.training_set = self.record(found).await?;
         if let (Some((serving, author)), Some(training_set)) = (asked, report.training_set) {
             let request = BiasRequest { training_set, at: None, moments: None };
-            report.bias = Some(serving.bias(&request, &author).await?);
+            // The set is on record by now: whoever asked must learn of it.
+            match serving.bias(&request, &author).await {
+                Ok(bias) => report.bias = Some(bias),
+                Err(error) => report.bias_error = Some(error.to_string()),
+            }
         }
         report.seconds = started.elapsed().as_secs_f64();
         Ok(Some(report))

@@ -42,9 +42,18 @@ struct Sets {
     asked: u64,
 }
 
+/// A set that is at hand; none where it is larger than what may be held, which is not tried again at each of its stretches.
+type AtHand = OnceCell<Option<Arc<RebuiltSet>>>;
+
 struct Slot {
-    set: Arc<OnceCell<Arc<RebuiltSet>>>,
+    set: Arc<AtHand>,
     asked: u64,
+}
+
+impl Slot {
+    fn bytes(&self) -> u64 {
+        self.set.get().and_then(Option::as_ref).map_or(0, |set| set.bytes)
+    }
 }
 
 impl RebuiltSets {
@@ -53,27 +62,27 @@ impl RebuiltSets {
         memory.limit() / SHARE
     }
 
-    /// The set, rebuilt where it is not at hand.
+    /// The set, rebuilt where it is not at hand; none where it is larger than its share of the memory, or than what is left.
     ///
     /// # Errors
-    /// Those of a replay; `Damaged` where it does not give what was recorded; `Exhausted` where there is no memory for it.
+    /// Those of a replay; `Damaged` where it does not give what was recorded.
     pub async fn get(
         &self,
         serving: &Serving,
         id: TrainingSetId,
         author: &Author,
-    ) -> Result<Arc<RebuiltSet>> {
+    ) -> Result<Option<Arc<RebuiltSet>>> {
         // Also who finds it at hand.
         serving.require_as_recorded(&serving.manifest(id).await?, author).await?;
+        let share = self.share(serving.memory());
         let (cell, asked) = self.slot(id);
-        let set =
-            cell.get_or_try_init(async || rebuild(serving, id, author).await.map(Arc::new)).await?.clone();
-        self.make_room(id, self.share(serving.memory()));
+        let set = cell.get_or_try_init(|| rebuild(serving, id, share, author)).await?.clone();
+        self.make_room(id, share);
         self.forget_idle(id, asked);
         Ok(set)
     }
 
-    fn slot(&self, id: TrainingSetId) -> (Arc<OnceCell<Arc<RebuiltSet>>>, u64) {
+    fn slot(&self, id: TrainingSetId) -> (Arc<AtHand>, u64) {
         let mut sets = self.sets();
         sets.asked += 1;
         let asked = sets.asked;
@@ -85,9 +94,8 @@ impl RebuiltSets {
     /// Forgets those that were asked for longest ago, until the rest fits. Who reads one keeps it until he is done.
     fn make_room(&self, newest: TrainingSetId, share: u64) {
         let mut sets = self.sets();
-        let bytes = |slot: &Slot| slot.set.get().map_or(0, |set| set.bytes);
-        while sets.slots.values().map(bytes).sum::<u64>() > share {
-            let others = sets.slots.iter().filter(|(id, slot)| **id != newest && slot.set.initialized());
+        while sets.slots.values().map(Slot::bytes).sum::<u64>() > share {
+            let others = sets.slots.iter().filter(|(id, slot)| **id != newest && slot.bytes() > 0);
             let Some(oldest) = others.min_by_key(|(_, slot)| slot.asked).map(|(id, _)| *id) else { return };
             sets.slots.remove(&oldest);
         }
@@ -110,17 +118,25 @@ impl RebuiltSets {
     }
 }
 
-async fn rebuild(serving: &Serving, id: TrainingSetId, author: &Author) -> Result<RebuiltSet> {
+/// None where it takes more than may be held, which only its rows show: a spine may take many times what its object has.
+async fn rebuild(
+    serving: &Serving,
+    id: TrainingSetId,
+    share: u64,
+    author: &Author,
+) -> Result<Option<Arc<RebuiltSet>>> {
     let held = serving.memory().reserve("training set");
     let then = format!("its rows are not given; `lineament replay {id}` reports on it");
     let ReplayStream { schema, mut rows, report } = serving.replay_stream(id, then, author).await?;
     let (mut batches, mut bytes) = (Vec::new(), 0);
     while let Some(batch) = rows.try_next().await? {
         let more = bytes_of(std::slice::from_ref(&batch));
-        held.grow(more)?;
         bytes += more;
+        if bytes > share || held.grow(more).is_err() {
+            return Ok(None);
+        }
         batches.push(batch);
     }
     report.await.map_err(|error| Error::internal("the replay has no report", error))?;
-    Ok(RebuiltSet { schema, batches, bytes, _held: held })
+    Ok(Some(Arc::new(RebuiltSet { schema, batches, bytes, _held: held })))
 }

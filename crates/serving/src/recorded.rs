@@ -140,10 +140,10 @@ impl Serving {
         let manifest = self.manifest(id).await?;
         self.require_as_recorded(&manifest, author).await?;
         let (session, _) = self.as_recorded(&manifest, |_| false).await?;
-        let spine = self.whole_spine(&manifest).await?;
+        let spine = self.whole_spine(&session, &manifest, held).await?;
         let bytes: usize = spine.batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        // Twice, for the batches are put together.
-        held.grow(2 * bytes as u64)?;
+        // Once more, for the batches are put together.
+        held.grow(bytes as u64)?;
         let spine = concat_batches(&spine.schema, &spine.batches).map_err(|error| {
             Error::new(Kind::Exhausted, format!("the spine of {id} is too large: {error}"))
         })?;

@@ -7,10 +7,13 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use engine::spines::StoredSpine;
+use engine::{Reserved, Session};
+use futures::TryStreamExt;
 use lineage::Manifest;
 use tokio::sync::OnceCell;
 
-use crate::error::Result;
+use crate::column_edges::SPINE;
+use crate::error::{Error, Kind, Result};
 use crate::historical::Spine;
 use crate::retrieve::Serving;
 
@@ -18,8 +21,6 @@ use crate::retrieve::Serving;
 const KEPT: usize = 4;
 /// How long one that nobody asks for is kept.
 const IDLE: Duration = Duration::from_secs(30);
-/// Rows of a batch of a spine that is read whole.
-const BATCH_ROWS: usize = 65_536;
 
 /// Spines by the objects that they lie in, each fetched once however many ask for it at a time.
 #[derive(Clone, Default)]
@@ -38,6 +39,19 @@ struct Slot {
 }
 
 impl StoredSpines {
+    /// The spine of an object, opened where it is not at hand.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    async fn get(&self, path: &str, open: impl Future<Output = Result<StoredSpine>>) -> Result<StoredSpine> {
+        let (cell, asked) = self.slot(path);
+        self.make_room();
+        let opened = cell.get_or_try_init(|| open).await.cloned();
+        // From now on: fetching it may take longer than it is kept.
+        self.forget_idle(path.to_owned(), asked);
+        opened
+    }
+
     fn slot(&self, path: &str) -> (Arc<OnceCell<StoredSpine>>, u64) {
         let mut spines = self.spines();
         spines.asked += 1;
@@ -86,17 +100,29 @@ impl Serving {
         if StoredSpine::is_small(object, &environment) {
             return Ok(StoredSpine::open(self.catalog(), object, &environment).await?);
         }
-        let (cell, asked) = self.stored_spines.slot(&object.path);
-        self.stored_spines.make_room();
-        self.stored_spines.forget_idle(object.path.clone(), asked);
-        let open = async || StoredSpine::open(self.catalog(), object, &environment).await;
-        Ok(cell.get_or_try_init(open).await?.clone())
+        let open =
+            async { StoredSpine::open(self.catalog(), object, &environment).await.map_err(Error::from) };
+        self.stored_spines.get(&object.path, open).await
     }
 
-    /// All rows of it at once.
-    pub(crate) async fn whole_spine(&self, manifest: &Manifest) -> Result<Spine> {
+    /// All rows of it at once. They are charged as they are decoded, since compressed they may be a hundredth of what they take.
+    ///
+    /// # Errors
+    /// `Exhausted` where there is no memory for them.
+    pub(crate) async fn whole_spine(
+        &self,
+        session: &Session,
+        manifest: &Manifest,
+        held: &Reserved,
+    ) -> Result<Spine> {
         let spine = self.stored_spine(manifest).await?;
-        let batches = spine.read(0..spine.rows(), BATCH_ROWS).await?;
+        let plan = session.scan(SPINE, spine.table(0..spine.rows())?)?;
+        let mut rows = session.run(session.prepare(&plan).await?)?;
+        let mut batches = Vec::new();
+        while let Some(batch) = rows.try_next().await? {
+            held.grow(batch.get_array_memory_size() as u64).map_err(|_| too_large(manifest))?;
+            batches.push(batch);
+        }
         Ok(Spine { schema: spine.schema().clone(), batches })
     }
 
@@ -110,5 +136,54 @@ impl Serving {
     /// The columns of it.
     pub(crate) async fn stored_schema(&self, manifest: &Manifest) -> Result<SchemaRef> {
         Ok(self.stored_spine(manifest).await?.schema().clone())
+    }
+}
+
+fn too_large(manifest: &Manifest) -> Error {
+    Error::new(
+        Kind::Exhausted,
+        format!(
+            "the spine of the training set {} has {} rows, which take more memory than is left; ask again when less is going on, or let the program take more (`lineament serve --memory-limit`)",
+            manifest.id, manifest.spine.rows
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use catalog::{Author, Catalog};
+    use datafusion::execution::runtime_env::RuntimeEnv;
+    use storage::{Clock, Store};
+
+    use super::*;
+    use crate::export::write_parquet;
+
+    async fn spine() -> StoredSpine {
+        let author =
+            Author { principal: "ada".to_owned(), program: "lineament test".to_owned(), ..Author::default() };
+        let store = Store::open("memory://", Clock::System).unwrap();
+        let catalog = Catalog::create(store, &author).await.unwrap();
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let rows = RecordBatch::try_from_iter([("number", numbers)]).unwrap();
+        let mut bytes = Vec::new();
+        write_parquet(rows.schema(), futures::stream::iter([Ok(rows)]), &mut bytes).await.unwrap();
+        let object = catalog.put_object("spines/one.parquet".to_owned(), bytes.into()).await.unwrap();
+        StoredSpine::open(&catalog, &object, &Arc::new(RuntimeEnv::default())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_took_long_to_fetch_is_kept_for_a_while_and_then_forgotten() {
+        let (spines, spine) = (StoredSpines::default(), spine().await);
+        tokio::time::pause();
+        let slowly = async {
+            tokio::time::sleep(2 * IDLE).await;
+            Ok(spine)
+        };
+        assert_eq!(spines.get("one", slowly).await.unwrap().rows(), 3);
+        tokio::time::sleep(IDLE / 2).await;
+        assert_eq!(spines.spines().slots.len(), 1);
+        tokio::time::sleep(IDLE).await;
+        assert!(spines.spines().slots.is_empty());
     }
 }

@@ -100,7 +100,15 @@ impl Serving {
         let place = self.reads.reserve(&traced)?;
         let cells = manifest.rows.saturating_mul(manifest.columns.len() as u64);
         let bytes = cells.saturating_mul(CELL_BYTES).saturating_add(manifest.spine.object.bytes);
-        let whole = bytes <= self.rebuilt_sets.share(self.memory());
+        let sequence = manifest.sequence;
+        let mut read = Read::new(author, sequence, self.catalog().store().clock().now(), traced);
+        read.asked(ReadKind::TrainingSet, format!("training_set: {id}, rows {} to {}", rows.start, rows.end));
+        // What is reckoned spares a rebuild that would not fit; whether one does, it shows itself.
+        let set = if bytes <= self.rebuilt_sets.share(self.memory()) {
+            self.rebuilt_sets.get(self, id, author).await?
+        } else {
+            None
+        };
         let report = StretchReport {
             training_set: id,
             digest: manifest.digest.clone(),
@@ -108,13 +116,9 @@ impl Serving {
             from: rows.start,
             until: rows.end,
             verdict: Verdict::Equal,
-            proved_by: if whole { "digest" } else { "leaves" },
+            proved_by: if set.is_some() { "digest" } else { "leaves" },
         };
-        let sequence = manifest.sequence;
-        let mut read = Read::new(author, sequence, self.catalog().store().clock().now(), traced);
-        read.asked(ReadKind::TrainingSet, format!("training_set: {id}, rows {} to {}", rows.start, rows.end));
-        if whole {
-            let set = self.rebuilt_sets.get(self, id, author).await?;
+        if let Some(set) = set {
             read.rows = rows.end - rows.start;
             read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.reads.record(place, read);

@@ -67,6 +67,17 @@ impl Store {
         }
     }
 
+    /// The folder that an address names, by its path or by `file://`; none for other addresses. Nothing is looked at.
+    ///
+    /// # Errors
+    /// `Location` where the address cannot be used.
+    pub fn folder_of(address: &str) -> Result<Option<std::path::PathBuf>> {
+        match Address::parse(address)? {
+            Address::Folder(path) => Ok(Some(path)),
+            Address::Memory | Address::Remote { .. } => Ok(None),
+        }
+    }
+
     /// A store over objects that the caller brings. They must be durable when a write is acknowledged; for local
     /// files, [`open`](Self::open) a path. What comes from them is trusted as little as what comes over a network.
     pub fn over(location: impl Into<String>, objects: Arc<dyn ObjectStore>, clock: Clock) -> Self {

@@ -60,6 +60,12 @@ async fn a_spine_beyond_memory_goes_up_and_its_features_come_down() {
     let manifest = server.act("lineament.manifest", &id).await.unwrap();
     assert_eq!(manifest["digest"], report["digest"]);
 
+    // What is compared is held, and refused where it does not fit: by its rows, and not by the bytes that they have in the store.
+    for action in ["lineament.bias", "lineament.audit"] {
+        let refusal = server.act(action, &id).await;
+        refused(refusal, Code::ResourceExhausted, &["the spine of the training set", "--memory-limit"]);
+    }
+
     // The same by its content.
     let kept = server.put(command(&json!({ "spine": {} }).to_string()), spine()).await.unwrap();
     assert_eq!((&kept["spine"], &kept["rows"]), (&manifest["spine"]["digest"], &json!(BATCHES * ROWS)));

@@ -81,6 +81,33 @@ async fn endpoints_give_the_set_in_order_and_the_same_bytes_whenever_they_are_re
     }
 }
 
+/// Its spine is some kilobytes in the store, from which nobody can tell what its rows take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_turns_out_to_be_too_large_to_be_held_is_given_by_the_stretch() {
+    let rows = || 0..200_000usize;
+    let note = "the same of each row, so that it is hardly anything as a file ".repeat(2);
+    let spine = batch(vec![
+        ("origin", Arc::new(StringArray::from_iter_values(rows().map(|row| ["EWR", "JFK"][row % 2])))),
+        ("at", times(rows().map(|row| (row % 14) as i64))),
+        ("note", Arc::new(StringArray::from_iter_values(rows().map(|_| &note)))),
+    ]);
+    let mut server = Running::with_weather().await;
+    let wanted = json!({ "historical_features": { "features": ["weather.temp"] } });
+    let set = server.exchange(&wanted, vec![spine]).await.unwrap();
+    let whole = arrow::compute::concat_batches(&set.schema, &set.batches).unwrap();
+    let id = set.report.unwrap()["training_set"].as_str().unwrap().to_owned();
+
+    let small = crate::ServeOptions { memory_limit: Some(64 << 20), ..options("127.0.0.1:0") };
+    let mut small = Running::over(server.serving.clone(), small).await;
+    let mut parts = Vec::new();
+    for endpoint in info(&mut small, &id).await.endpoint {
+        let part = small.get(endpoint.ticket.unwrap().ticket).await.unwrap();
+        assert_eq!(part.report.unwrap()["proved_by"], "leaves");
+        parts.extend(part.batches);
+    }
+    assert_eq!(arrow::compute::concat_batches(&set.schema, &parts).unwrap(), whole);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stretches_that_are_none_are_refused() {
     let mut server = Running::with_weather().await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::Float64Type;
 use serde_json::json;
 use tonic::Code;
@@ -82,6 +82,36 @@ async fn a_spine_goes_up_and_its_features_come_down() {
         Code::NotFound,
         &[nobody],
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_whose_bias_cannot_be_told_is_given_and_recorded() {
+    let mut server = Running::with_weather().await;
+    let never = TimestampMicrosecondArray::from(vec![None::<i64>]).with_timezone("UTC");
+    let spine = batch(vec![("origin", Arc::new(StringArray::from(vec!["JFK"]))), ("at", Arc::new(never))]);
+    let wanted = json!({ "historical_features": { "features": ["weather.temp"], "bias": true } });
+    let answer = server.exchange(&wanted, vec![spine]).await.unwrap();
+    assert_eq!(answer.rows(), 1);
+    let report = answer.report.unwrap();
+    let why = report["bias_error"].as_str().unwrap();
+    assert!(why.contains("no row of the set has a time in `at`"), "{report}");
+    assert!(report.get("bias").is_none(), "{report}");
+    let id = json!({ "training_set": report["training_set"] });
+    assert_eq!(server.act("lineament.replay", &id).await.unwrap()["verdict"], "equal");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_says_why_a_feature_is_null_leads_to_the_feature() {
+    let mut server = Running::with_weather().await;
+    let wanted = json!({ "historical_features": { "features": ["weather.temp"], "null_reasons": true } });
+    let report = server.exchange(&wanted, vec![spine()]).await.unwrap().report.unwrap();
+    let cell = |column: &str| json!({ "training_set": report["training_set"], "row": 4, "column": column });
+    let refusal = server.act("lineament.explain", &cell("temp__null_reason")).await;
+    refused(refusal, Code::InvalidArgument, &["why the feature `temp` is null; explain `temp`"]);
+    let explained = server.act("lineament.explain", &cell("temp")).await.unwrap();
+    assert_eq!(explained["null_reason"], "expired", "{explained}");
+    let refusal = server.act("lineament.explain", &cell("label")).await;
+    refused(refusal, Code::InvalidArgument, &["`label` is a column of the spine"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
