@@ -108,7 +108,8 @@ pub fn print(explanation: &Explanation, indent: &str) {
     if let Some(winner) = &explanation.winner {
         println!("{indent}  won    {}", times(winner));
         println!("{indent}         file    {}", winner.file);
-        println!("{indent}         row     {} of that file, written under {}", winner.row, winner.version);
+        let row = winner.row.map_or("(hidden)".to_owned(), |row| row.to_string());
+        println!("{indent}         row     {row} of that file, written under {}", winner.version);
         println!("{indent}         batch   {}, sequence {}", winner.batch, winner.sequence);
         let run = winner.run.as_ref().map(|run| format!(", run {run}")).unwrap_or_default();
         println!("{indent}         writer  {} with {}{run}", winner.principal, winner.program);

@@ -31,6 +31,12 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
 }
 
 fn print(report: &RetainReport) {
+    for version in &report.untold {
+        println!("{version}: some of its rows are hidden from you, and how many would go is not told");
+    }
+    if report.views.is_empty() && !report.untold.is_empty() {
+        return;
+    }
     if report.views.is_empty() {
         println!("no feature view says for how long it keeps its rows; all are kept for ever");
         return;

@@ -23,7 +23,7 @@ class Candidate:
     sequence: int | None = None
     #: The feature view's version, as in `weather@1`.
     version: str | None = None
-    #: The data file, and the row in it, counted from 0.
+    #: The data file, and the row in it, counted from 0; None where rows of the view are hidden.
     file: str | None = None
     row: int | None = None
     #: Who wrote it, with which program, for which run, from what.
@@ -113,7 +113,7 @@ class Explanation:
         said = [("feature", self.reference), ("entity", key), ("wanted at", self.at)]
         if self.winner is not None:
             said += [
-                ("row", f"{self.winner.row} of {self.winner.file}"),
+                ("row", f"{_place(self.winner)} of {self.winner.file}"),
                 ("program", self.winner.program),
                 ("run", self.winner.run),
             ]
@@ -141,7 +141,7 @@ def _row(candidate: Candidate, why: str) -> list[str]:
 
 def _winner(winner: Candidate) -> list[str]:
     lines = [f"  won: valid at {winner.valid_at}, known at {winner.known_at}"]
-    lines.append(f"    batch {winner.batch} (sequence {winner.sequence}), row {winner.row} of {winner.file}")
+    lines.append(f"    batch {winner.batch} (sequence {winner.sequence}), row {_place(winner)} of {winner.file}")
     written = f"    written by {winner.principal} with {winner.program}"
     if winner.run:
         written += f" for run {winner.run}"
@@ -151,6 +151,11 @@ def _winner(winner: Candidate) -> list[str]:
     lines.append(written)
     lines.extend(f"      {step}" for step in winner.steps)
     return lines
+
+
+def _place(candidate: Candidate) -> str:
+    # Where rows are hidden, its number would count those before it.
+    return "(hidden)" if candidate.row is None else str(candidate.row)
 
 
 def _shown(value: Any) -> str:

@@ -64,6 +64,8 @@ class Retained:
     dry_run: bool
     #: None where nothing was written.
     sequence: int | None
+    #: Views, as `weather@1`, of which some rows are hidden from who asks what would go: no numbers of them are told.
+    untold: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:

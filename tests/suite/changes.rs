@@ -4,12 +4,13 @@ use catalog::Author;
 use catalog::plan::{FeltBy, Planned};
 use feature::evolution::Effect;
 use feature::policy::PolicyFile;
-use serving::{Kind, Serving};
+use serving::{HistoricalRequest, Kind, Serving};
 
 use super::evidence::story::tell;
 use super::fixture::{self, DEFINITIONS};
 use super::policies::{govern, with_role};
-use super::stores::{author, files, folder, memory};
+use super::stores::{author, count, files, folder, ingest, memory, rows, spine};
+use super::tables::table;
 
 /// The definitions of the fixture with other words in `weather`.
 fn changed(from: &str, to: &str) -> Vec<(String, String)> {
@@ -111,6 +112,49 @@ async fn what_nobody_has_rows_of_and_nobody_lists_cannot_break() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_line_without_rows_is_no_way_round_a_reason() {
+    let serving = memory(&fixture::clock()).await;
+    serving.apply(files(&DEFINITIONS[..2]), &author()).await.unwrap();
+    let seen = "origin string | time_hour timestamp | temp float64 | visib float64 | sky string\n\
+                EWR | 2013-01-01T05:00:00Z | 39.02 | 10 | clear";
+    ingest(&serving, rows("weather", vec![table(seen)])).await.unwrap();
+    let (name, text) = DEFINITIONS[1];
+    let only = |text: &str| files(&[DEFINITIONS[0], (name, text)]);
+    // The next version begins a line, which is empty; who reads the view by its name is there all the same.
+    let later = text.replacen("{ delay = \"30m\" }", "{ delay = \"1h\" }", 1);
+    assert_eq!(weather(&serving, only(&later)).await.effect(), Effect::NeedsBackFill);
+    serving.apply(only(&later), &author()).await.unwrap();
+    for (from, to) in [("unit = \"degF\"", "unit = \"degC\""), (VISIB, "")] {
+        let next = later.replacen(from, to, 1);
+        assert_eq!(weather(&serving, only(&next)).await.effect(), Effect::Breaking, "{from}");
+        let refused = serving.apply(only(&next), &author()).await.unwrap_err();
+        assert!(refused.to_string().contains("it needs a reason"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_set_and_a_derived_view_feel_a_change_of_what_has_no_rows() {
+    let (name, text) = DEFINITIONS[1];
+    let celsius = text.replacen("unit = \"degF\"", "unit = \"degC\"", 1);
+    let celsius = files(&[DEFINITIONS[0], (name, &celsius)]);
+    let recorded = memory(&fixture::clock()).await;
+    recorded.apply(files(&DEFINITIONS[..2]), &author()).await.unwrap();
+    let asked = table("origin string | at timestamp\nEWR | 2013-01-02T00:00:00Z");
+    let request = HistoricalRequest::new(["weather.temp"]);
+    recorded.historical(spine(vec![asked]), request, &author()).await.unwrap();
+    assert_eq!(weather(&recorded, celsius.clone()).await.effect(), Effect::Breaking);
+
+    let derived = "kind = \"feature_view\"\nname = \"warm\"\nentity = \"airport\"\n[time]\nvalid_at = \"valid_at\"\n\
+         known_at = { column = \"known_at\" }\n[derived]\n\
+         sql = \"SELECT origin, valid_at, known_at, temp AS degrees FROM history('weather')\"\n\
+         [[features]]\nname = \"degrees\"\ntype = \"float64\"\n";
+    let read = memory(&fixture::clock()).await;
+    let all = [DEFINITIONS[0], DEFINITIONS[1], ("warm.toml", derived)];
+    read.apply(files(&all), &author()).await.unwrap();
+    assert_eq!(weather(&read, celsius).await.effect(), Effect::Breaking);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_breaks_by_what_it_loses() {
     let serving = memory(&fixture::clock()).await;
     serving.apply(files(&DEFINITIONS), &author()).await.unwrap();
@@ -178,6 +222,28 @@ async fn an_approval_is_of_one_plan_onto_one_state() {
     assert_eq!(said.record.approved_by, ["ann"]);
     let again = serving.approve(&moved.to_string(), false, "too late", &ann).await.unwrap_err();
     assert!(again.to_string().starts_with("this plan was applied by bert at sequence "), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_approve_is_on_record() {
+    let root = tempfile::tempdir().unwrap();
+    tell(root.path()).await;
+    let clock = fixture::later();
+    let serving = folder(root.path(), &clock).await;
+    govern(&serving, GUARDED).await;
+    clock.advance("1h".parse().unwrap());
+    let celsius = || changed("unit = \"degF\"", "unit = \"degC\"");
+    serving.apply_for(celsius(), Some("SI"), &named("bert", "author")).await.unwrap_err();
+    let digest = serving.plan(celsius()).await.unwrap().digest.to_string();
+    // Its own author, and somebody whom no policy permits it.
+    for who in ["bert", "eve"] {
+        let refused = serving.approve(&digest, true, "fine", &named(who, "author")).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Forbidden, "{refused}");
+    }
+    serving.flush(&author()).await.unwrap();
+    let denied = "SELECT count(*) FROM lineament.access_decisions \
+                  WHERE decision = 'denied' AND action = 'approve' AND asked = 'default.weather'";
+    assert_eq!(count(&serving, denied).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Deprecation: a model in force is not surprised, everybody else is told in time, and who had no right to say so is named.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use catalog::Author;
@@ -148,6 +149,22 @@ async fn what_is_in_use_is_withdrawn_by_who_says_why() {
     assert_eq!(steps, [(DeprecationStep::Closed, None), (DeprecationStep::Withdrawn, despite)]);
 }
 
+/// What is in use was looked up for what was due then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_due_after_the_look_is_not_withdrawn_by_it() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, serving, clock) = reopened(root.path()).await;
+    deprecate(&serving, "weather@1", &author()).await;
+    let looked = instant("2013-04-02T00:00:00Z");
+    clock.set(instant("2013-05-02T00:00:00Z"));
+    let (catalog, head) = (serving.catalog(), serving.catalog().state().head.sequence);
+    let nothing = BTreeSet::new();
+    let taken = catalog::deprecation::advance(catalog, head, looked, &nothing, None, &author()).await;
+    let steps: Vec<DeprecationStep> = taken.unwrap().0.iter().map(|taken| taken.step).collect();
+    assert_eq!(steps, [DeprecationStep::Closed]);
+    assert_eq!(stage(&serving, "weather@1"), Some(Stage::Closed));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_score_is_for_models_that_were_trained_on_it() {
     let root = tempfile::tempdir().unwrap();
@@ -231,6 +248,7 @@ async fn with_policies_who_may_not_is_refused_and_named_where_it_stands_in_the_l
     let mallory = Author { principal: "mallory".to_owned(), ..author() };
     let refused = serving.deprecate(&of_version("weather@1"), &mallory).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Forbidden);
+    assert_eq!(serving.reads_waiting().0, 1, "it is on record");
     assert_eq!(
         refused.to_string(),
         "`mallory` may not deprecate this: `default.weather`: no policy permits it; ask whoever governs the store"

@@ -150,14 +150,16 @@ pub fn due(state: &State, now: Timestamp) -> Vec<DueStep> {
     steps
 }
 
-/// Takes the steps whose dates have come, in one entry: closes whatever is due, and withdraws what is not in `kept`. What is in
-/// use was looked up at a sequence: where the log has grown since, only closing is safe, and withdrawing waits for another look.
+/// Takes the steps whose dates have come at `now`, in one entry: closes whatever is due, and withdraws what is not in `kept`. What is in
+/// use was looked up at a sequence and for what is due at that instant: where the log has grown since, only closing is safe, and withdrawing
+/// waits for another look.
 ///
 /// # Errors
 /// Those of [`Catalog::commit`].
 pub async fn advance(
     catalog: &Catalog,
     looked_at: Sequence,
+    now: Timestamp,
     kept: &BTreeSet<DeprecationId>,
     despite: Option<&str>,
     author: &Author,
@@ -166,7 +168,7 @@ pub async fn advance(
     let outcome = catalog
         .commit(author, None, |state| {
             let current = state.head.sequence == looked_at;
-            taken = due(state, catalog.store().clock().now());
+            taken = due(state, now);
             taken.retain(|step| match step.step {
                 DeprecationStep::Closed => true,
                 DeprecationStep::Withdrawn => {

@@ -75,8 +75,10 @@ impl HistoryTable {
         let types = [DataType::Boolean, DataType::UInt64, DataType::Utf8, DataType::Utf8, DataType::UInt64];
         let mut stored = fields.clone();
         for ((shown, name), data_type) in OF_LOG.into_iter().zip(types) {
-            fields.push(Field::new(shown, data_type.clone(), false));
-            stored.push(Field::new(name, data_type, false));
+            // To some askers rows have no number.
+            let nullable = name == ROW;
+            fields.push(Field::new(shown, data_type.clone(), nullable));
+            stored.push(Field::new(name, data_type, nullable));
         }
         let (schema, stored) = (Arc::new(Schema::new(fields)), Arc::new(Schema::new(stored)));
         Self { version, files, data, sequence, schema, stored, guard: None }
@@ -85,6 +87,11 @@ impl HistoryTable {
     /// The same with something kept from the asker.
     pub(crate) fn guarded(self, guard: Option<Arc<Guard>>) -> Self {
         Self { guard, ..self }
+    }
+
+    /// Whether rows are hidden: the number of a row in its file counts those before it.
+    fn hides(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.rows().is_some())
     }
 
     pub fn version(&self) -> &Arc<ViewVersion> {
@@ -112,10 +119,11 @@ impl TableProvider for HistoryTable {
         TableType::Base
     }
 
-    /// No rule applies, so that conditions on every column come first.
+    /// No rule applies, so that conditions on every column come first, but those on numbers that are not told.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let guard = self.guard.as_deref();
-        Ok(filters.iter().map(|filter| taken_over_guarded(filter, guard, |_| true)).collect())
+        let told = |name: &str| !self.hides() || !is_number(name);
+        Ok(filters.iter().map(|filter| taken_over_guarded(filter, guard, told)).collect())
     }
 
     async fn scan(
@@ -143,10 +151,16 @@ impl TableProvider for HistoryTable {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let rows = FileRows::new(self.data.clone(), &self.stored, stored, predicate, self.guard.clone())?;
+        let rows = if self.hides() { rows.unnumbered() } else { rows };
         let partitions = session.config().target_partitions();
         let version = self.version.clone();
         Ok(Arc::new(HistoryExec::new(version, rows, schema, files, pruned, partitions)))
     }
+}
+
+/// Whether a history calls the number of a row so.
+fn is_number(shown: &str) -> bool {
+    OF_LOG.contains(&(shown, ROW))
 }
 
 /// The conditions of a scan, with the one on rows that may be seen before all others.

@@ -13,6 +13,7 @@ use engine::features::{Resolved, ResolvedView};
 use engine::point_in_time::Cut;
 use feature::definition::{Feature, Thresholds};
 use feature::key::CanonicalKeys;
+use feature::policy::Action;
 use feature::profile::BatchProfile;
 use feature::quality::bias::{self, Entities, Population};
 use feature::quality::{Verdict, measure};
@@ -23,10 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::drift::Measured;
 use crate::error::{Error, Kind, Result};
+use crate::reads::{Read, ReadKind};
 use crate::retrieve::Serving;
 
 /// Moments at which the served population is looked at, where nothing else is said.
 const MOMENTS: usize = 12;
+/// The most that may be asked for: each reads the history up to it.
+const MOST_MOMENTS: usize = 1_000;
 /// Entities that are looked up at all moments together, at most.
 const LOOKED_UP: usize = 4_000_000;
 /// Values that are compared, at least.
@@ -40,7 +44,7 @@ pub struct BiasRequest {
     /// The population of one moment; else that of several, which fall as the spine's times do.
     #[serde(default, with = "feature::time::rfc3339::option")]
     pub at: Option<Timestamp>,
-    /// How many moments; 12 where it is left out.
+    /// How many moments; 12 where it is left out, and 1,000 at most.
     #[serde(default)]
     pub moments: Option<usize>,
 }
@@ -82,15 +86,32 @@ struct Side {
 
 impl Serving {
     /// Compares a training set's spine with the served population: each entity that had features in force, at moments that fall as the
-    /// spine's times do. Nothing is written.
+    /// spine's times do. It is on record as a read, and nothing else is written.
     ///
     /// # Errors
-    /// `NotFound` for a set that is not there; `Invalid` for no moments, and for a spine without times; `Exhausted` for one that does not
-    /// fit into the memory; those of a replay.
+    /// `NotFound` for a set that is not there; `Invalid` for no moments or too many, and for a spine without times; `Exhausted` for one that
+    /// does not fit into the memory; those of a replay.
     pub async fn bias(&self, request: &BiasRequest, author: &Author) -> Result<BiasReport> {
+        let words = || words_of(request);
+        let answer = self.compared_with_served(request, author);
+        self.on_record(author, Action::Read, Some(ReadKind::Bias), words, answer).await
+    }
+
+    async fn compared_with_served(&self, request: &BiasRequest, author: &Author) -> Result<BiasReport> {
         let started = Instant::now();
         let manifest = self.manifest(request.training_set).await?;
         self.require_as_recorded(&manifest, author).await?;
+        if let Some(asked) = request.moments.filter(|asked| *asked > MOST_MOMENTS) {
+            return Err(invalid(&format!(
+                "{asked} moments are asked for, and each reads the history up to it; ask for {MOST_MOMENTS} at most"
+            )));
+        }
+        let traced = Arc::new(self.trace(&manifest)?);
+        // A full queue refuses a read rather than forget it.
+        let place = self.reads.reserve(&traced)?;
+        let now = self.catalog().store().clock().now();
+        let mut read = Read::new(author, manifest.sequence, now, traced);
+        read.asked(ReadKind::Bias, words_of(request));
         let (session, _) = self.as_recorded(&manifest, |_| false).await?;
         let held = self.memory().reserve("bias");
         let spine = self.whole_spine(&session, &manifest, &held).await?;
@@ -119,6 +140,9 @@ impl Serving {
             let (served, moments) = self.served(&session, &resolved, of, &moments).await?;
             views.push(compared(of.table.version(), &moments, &served, &asked));
         }
+        read.rows = manifest.rows;
+        read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.reads.record(place, read);
         let worst = views.iter().flat_map(|view| &view.measures).map(|one| rank(one.verdict)).max();
         Ok(BiasReport {
             training_set: manifest.id,
@@ -158,6 +182,11 @@ impl Serving {
         }
         Ok((side(version, resolved, &batches)?, met))
     }
+}
+
+/// A comparison in the words of its record.
+fn words_of(request: &BiasRequest) -> String {
+    format!("bias: training set {}", request.training_set)
 }
 
 /// The time column of a served population.

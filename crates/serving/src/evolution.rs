@@ -7,7 +7,7 @@ use catalog::Author;
 use catalog::approval;
 use catalog::plan::{Action as Change, Applied, Consent, FeltBy, Plan, Planned};
 use catalog::records::Subject;
-use catalog::state::{State, ViewVersion, Vote};
+use catalog::state::{Proposal, State, ViewVersion, Vote};
 use engine::SqlConditions;
 use feature::definition::{Definitions, FeatureView};
 use feature::evolution::Effect;
@@ -17,6 +17,7 @@ use lineage::Graph;
 use lineage::graph::{Node, Relation};
 use serde::Serialize;
 
+use crate::access::Access;
 use crate::error::{Error, Kind, Result};
 use crate::retrieve::Serving;
 
@@ -61,13 +62,8 @@ impl Serving {
         author: &Author,
     ) -> Result<Applied> {
         let state = self.catalog().refresh().await?;
-        self.on_record(author, Action::Apply, None, || "apply definitions".to_owned(), async {
-            for declared in &definitions.views {
-                self.require(&state, author, Action::Apply, &declared.definition).await?;
-            }
-            Ok(())
-        })
-        .await?;
+        let allowed = self.may_apply(&state, definitions, author);
+        self.on_record(author, Action::Apply, None, || "apply definitions".to_owned(), allowed).await?;
         self.verify_derived(&state, definitions, author).await?;
         let plan = self.planned(&state, definitions).await?;
         let mut consent = Consent { reason: reason.map(str::to_owned), ..Consent::default() };
@@ -82,6 +78,52 @@ impl Serving {
             done.felt_by = planned.felt_by;
         }
         Ok(applied)
+    }
+
+    /// A view needs the right to what it would be and to what it is, or a policy about tags would end with the tag. An entity or a service
+    /// that changes needs it of all views that it describes or lists, before and after; where there are none, the right to govern.
+    ///
+    /// # Errors
+    /// `Forbidden` names the first view, or the project.
+    async fn may_apply(&self, state: &State, definitions: &Definitions, author: &Author) -> Result<()> {
+        let Some(access) = self.access(state, author).await? else { return Ok(()) };
+        let head = state.head.sequence;
+        let declared = || definitions.views.iter().map(|declared| &declared.definition);
+        for view in declared() {
+            access.require(Action::Apply, Resource::View(view))?;
+            let in_force = state.view(view.project.as_str(), view.name.as_str(), None, head);
+            // Where all are withdrawn, the newest still says what it was.
+            let now = in_force.or_else(|| state.versions_of(&view.project, &view.name).last());
+            if let Some(now) = now {
+                access.require(Action::Apply, Resource::View(&now.definition))?;
+            }
+        }
+        for entity in definitions.entities.iter().map(|declared| &declared.definition) {
+            let now = state.entity(&entity.project, &entity.name, head);
+            if now.is_some_and(|now| *now.definition == *entity) {
+                continue;
+            }
+            let in_force = state.views_in_force(head).map(|version| &*version.definition);
+            let describes =
+                |view: &&FeatureView| (&view.project, &view.entity) == (&entity.project, &entity.name);
+            let views: Vec<&FeatureView> = in_force.chain(declared()).filter(describes).collect();
+            may_change(&access, &views)?;
+        }
+        for service in definitions.services.iter().map(|declared| &declared.definition) {
+            let now = state.service(&service.project, &service.name, head).map(|now| &*now.definition);
+            if now == Some(service) {
+                continue;
+            }
+            let mut views: Vec<&FeatureView> = Vec::new();
+            for reference in now.iter().flat_map(|now| &now.features).chain(&service.features) {
+                let (project, name) = (&reference.project, &reference.view);
+                let stored = state.view(project.as_str(), name.as_str(), reference.version, head);
+                views.extend(stored.map(|version| &*version.definition));
+                views.extend(declared().filter(|view| (&view.project, &view.name) == (project, name)));
+            }
+            may_change(&access, &views)?;
+        }
+        Ok(())
     }
 
     /// Views whose breaking changes wait for an approval, as the policies say of this author: of the view as it is and as it would be.
@@ -146,19 +188,9 @@ impl Serving {
         let state = self.catalog().refresh().await?;
         let proposal = approval::find(&state, plan)?;
         let (record, proposed_by) = (&proposal.record, proposal.by.principal.clone());
-        if approve && proposed_by == author.principal {
-            return Err(Error::new(
-                Kind::Forbidden,
-                format!("`{proposed_by}` proposed this plan; somebody else has to approve it"),
-            ));
-        }
-        for change in record.changes.iter().filter(|change| change.effect == Effect::Breaking) {
-            let head = state.head.sequence;
-            let view = state.view(change.project.as_str(), change.name.as_str(), None, head);
-            if let Some(view) = view.filter(|_| change.subject == Subject::FeatureView) {
-                self.require(&state, author, Action::Approve, &view.definition).await?;
-            }
-        }
+        let words = || format!("approve plan {}", record.plan);
+        let allowed = self.may_vote(&state, proposal, approve, author);
+        self.on_record(author, Action::Approve, None, words, allowed).await?;
         let told = |change: &catalog::records::PlannedChange| {
             let differences = change.differences.join("; ");
             let words = if differences.is_empty() { String::new() } else { format!(": {differences}") };
@@ -174,6 +206,44 @@ impl Serving {
             sequence,
         })
     }
+
+    /// # Errors
+    /// `Forbidden` for who may not approve changes of the views of a plan, and for who proposed it.
+    async fn may_vote(
+        &self,
+        state: &State,
+        proposal: &Proposal,
+        approve: bool,
+        author: &Author,
+    ) -> Result<()> {
+        let proposed_by = &proposal.by.principal;
+        let breaking = || proposal.record.changes.iter().filter(|change| change.effect == Effect::Breaking);
+        if approve && *proposed_by == author.principal {
+            let asked: Vec<String> =
+                breaking().map(|change| format!("{}.{}", change.project, change.name)).collect();
+            return Err(Error::denial(
+                asked.join(", "),
+                format!("`{proposed_by}` proposed this plan; somebody else has to approve it"),
+            ));
+        }
+        for change in breaking().filter(|change| change.subject == Subject::FeatureView) {
+            let head = state.head.sequence;
+            if let Some(view) = state.view(change.project.as_str(), change.name.as_str(), None, head) {
+                self.require(state, author, Action::Approve, &view.definition).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// # Errors
+/// `Forbidden` for who may not change what these views belong to.
+fn may_change(access: &Access, views: &[&FeatureView]) -> Result<()> {
+    if views.is_empty() {
+        // It is nobody's yet.
+        return access.require(Action::Govern, Resource::Project(&Name::default_project()));
+    }
+    views.iter().try_for_each(|view| access.require(Action::Apply, Resource::View(view)))
 }
 
 /// What is said where definitions wait for an approval.

@@ -120,7 +120,8 @@ pub struct Candidate {
     /// The version that it was written under.
     pub version: String,
     pub file: String,
-    pub row: u64,
+    /// The place in the file; none where rows of the view are hidden, as it counts those before.
+    pub row: Option<u64>,
     pub principal: String,
     pub program: String,
     pub run: Option<String>,
@@ -174,6 +175,14 @@ fn without_values(mut explanation: Explanation) -> Explanation {
     explanation.defaulted = false;
     for candidate in explanation.losers.iter_mut().chain(&mut explanation.winner) {
         candidate.value = None;
+    }
+    explanation
+}
+
+/// An explanation of a view of which some rows are hidden: where a row lies in its file counts those before it.
+fn without_places(mut explanation: Explanation) -> Explanation {
+    for candidate in explanation.losers.iter_mut().chain(&mut explanation.winner) {
+        candidate.row = None;
     }
     explanation
 }
@@ -407,6 +416,8 @@ impl Serving {
             unopened_files: unopened,
         };
         let explanation = if veiled { without_values(explanation) } else { explanation };
+        let hides = guard.is_some_and(|guard| guard.rows().is_some());
+        let explanation = if hides { without_places(explanation) } else { explanation };
         Ok((explanation, rows.len() as u64))
     }
 
@@ -524,7 +535,7 @@ impl Serving {
             sequence: batch.by.sequence,
             version: version.map(catalog::state::ViewVersion::label).unwrap_or_default(),
             file: file.path.clone(),
-            row: row.row,
+            row: Some(row.row),
             principal: batch.by.principal.clone(),
             program: batch.by.program.clone(),
             run: batch.by.run.clone(),

@@ -13,12 +13,14 @@ use arrow::datatypes::{Schema, SchemaRef};
 use catalog::Author;
 use feature::TrainingSetId;
 use feature::digest::{HashAlgorithm, TableDigest};
+use feature::policy::Action;
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::digesting::Digesting;
 use crate::error::{Error, Kind, Result};
 use crate::export_to::ExportTo;
+use crate::reads::ReadKind;
 use crate::replay::ReplayStream;
 use crate::retrieve::Serving;
 
@@ -56,7 +58,9 @@ impl Serving {
     ) -> Result<ExportReport> {
         let rows_per_file = rows_per_file.max(1);
         let manifest = self.manifest(id).await?;
-        self.require_as_recorded(&manifest, author).await?;
+        let allowed = self.require_as_recorded(&manifest, author);
+        let words = || format!("export: training set {id}");
+        self.on_record(author, Action::Read, Some(ReadKind::TrainingSet), words, allowed).await?;
         let total = usize::try_from(manifest.rows).unwrap_or(usize::MAX);
         let count = total.div_ceil(rows_per_file).max(1);
         to.prepare()?;

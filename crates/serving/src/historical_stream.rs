@@ -16,9 +16,9 @@ use engine::features::{self, Resolved};
 use engine::point_in_time::exec;
 use engine::spines::{self, KeptSpine, SpineWriter};
 use engine::{Prepared, Session, StreamedRows};
-use feature::SpineId;
 use feature::digest::TableDigest;
 use feature::policy::Action;
+use feature::{Sequence, SpineId};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lineage::manifest::SpineManifest;
 use storage::environment;
@@ -48,11 +48,28 @@ pub struct HistoricalStream {
     pub report: oneshot::Receiver<HistoricalReport>,
 }
 
-/// What a retrieval leaves behind.
-enum Leaves {
-    TrainingSet(SpineKeeping),
-    /// A read, whose place in the queue was taken before the first row.
-    Read(Place, Arc<Traced>),
+/// The read that a retrieval leaves where no training set comes of it. Its place in the queue was taken before the first row.
+struct LeftRead {
+    place: Place,
+    traced: Arc<Traced>,
+    serving: Serving,
+    author: Author,
+    /// The snapshot that is read.
+    sequence: Sequence,
+    words: String,
+    started: Instant,
+}
+
+impl LeftRead {
+    fn record(self, rows: u64, error: Option<String>) {
+        let now = self.serving.catalog().store().clock().now();
+        let mut read = Read::new(&self.author, self.sequence, now, self.traced);
+        read.asked(ReadKind::HistoricalFeatures, self.words);
+        read.rows = rows;
+        read.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        read.error = error;
+        self.serving.reads.record(self.place, read);
+    }
 }
 
 /// How the spine of a training set comes to be in the store.
@@ -76,7 +93,8 @@ struct Planned {
     resolved: Resolved,
     plan: LogicalPlan,
     physical: Arc<dyn ExecutionPlan>,
-    leaves: Leaves,
+    /// Where it is recorded as a training set.
+    keeping: Option<SpineKeeping>,
     /// What of it is profiled on its way out.
     sample: Option<ReadSample>,
     author: Author,
@@ -110,7 +128,8 @@ impl Serving {
 
     /// The same as a stream, over rows that are given or over a spine that the request names by its digest. Neither the answer nor a
     /// copy of it is held beside what the join holds, and a spine beyond a share of the memory goes by in parts: the first features leave
-    /// before the last of a spine's rows has come. A stream that is left before its end is not recorded as a training set.
+    /// before the last of a spine's rows has come. A stream that is left before its end, or fails, is recorded as a read and not as a training
+    /// set.
     ///
     /// # Errors
     /// Those of [`Serving::historical`]; no spine, or two.
@@ -160,11 +179,17 @@ impl Serving {
         let schema = physical.schema();
         let digest = TableDigest::new(session.snapshot().state.hash, &schema)
             .map_err(|error| Error::new(Kind::Invalid, format!("the spine cannot be digested: {error}")))?;
-        let leaves = match keeping {
-            Some(keeping) => Leaves::TrainingSet(keeping),
-            // A full queue refuses a read rather than forget it.
-            None => Leaves::Read(self.reads.reserve(&traced)?, traced),
+        // A full queue refuses a retrieval rather than forget it. What is to be a training set may be left before it is one.
+        let read = LeftRead {
+            place: self.reads.reserve(&traced)?,
+            traced,
+            serving: self.clone(),
+            author: author.clone(),
+            sequence: session.snapshot().sequence,
+            words: features_asked(&request),
+            started,
         };
+        let makes_set = keeping.is_some();
         let sample = ReadSample::of(&session, &resolved, &request, author, &schema);
         let (serving, author) = (self.clone(), author.clone());
         let planned = Planned {
@@ -176,7 +201,7 @@ impl Serving {
             resolved,
             plan,
             physical,
-            leaves,
+            keeping,
             sample,
             author,
             deprecations: deprecations.clone(),
@@ -184,7 +209,16 @@ impl Serving {
         };
         let (tell, report) = oneshot::channel();
         let rows = async_stream(move |mut emit| async move {
-            match planned.run(digest, &mut emit).await {
+            let mut sent = 0;
+            let outcome = planned.run(digest, &mut emit, &mut sent).await;
+            match &outcome {
+                // The set is what is on record; of what showed nothing there is none.
+                Ok(Some(_)) if makes_set => {}
+                _ if makes_set && sent == 0 => {}
+                Ok(_) => read.record(sent, None),
+                Err(error) => read.record(sent, Some(error.to_string())),
+            }
+            match outcome {
                 // Whoever left asks for no report.
                 Ok(Some(report)) => drop(tell.send(report)),
                 Ok(None) => {}
@@ -280,12 +314,16 @@ enum AskedFor {
 }
 
 impl Planned {
-    /// Sends the rows off, and records what they were. None where the reader left before the end.
-    async fn run(mut self, table: TableDigest, emit: &mut Emit) -> Result<Option<HistoricalReport>> {
+    /// Sends the rows off and counts them, and records them where they make a training set. None where the reader left before the end.
+    async fn run(
+        mut self,
+        table: TableDigest,
+        emit: &mut Emit,
+        sent: &mut u64,
+    ) -> Result<Option<HistoricalReport>> {
         let mut digesting = Digesting::begin(table);
         let mut sampling = Sampling::begin(self.sample.take());
         let mut rows = self.session.run(self.physical.clone())?;
-        let mut sent = 0;
         let mut left = true;
         // Also what has not given a row yet ends where nobody waits for it any more.
         while let Some(next) = emit.unless_left(rows.next()).await {
@@ -293,17 +331,10 @@ impl Planned {
                 left = false;
                 break;
             };
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => {
-                    let error = Error::from(error);
-                    self.failed(sent, &error);
-                    return Err(error);
-                }
-            };
-            sent += batch.num_rows() as u64;
+            let batch = batch?;
             digesting.add(batch.clone()).await?;
             sampling.add(&batch).await;
+            *sent += batch.num_rows() as u64;
             if !emit.send(Ok(batch)).await {
                 break;
             }
@@ -311,7 +342,6 @@ impl Planned {
         drop(rows);
         sampling.finish().await;
         if left {
-            self.read(sent, None);
             return Ok(None);
         }
         let digest = digesting.finish().await?;
@@ -340,12 +370,9 @@ impl Planned {
         Ok(Some(report))
     }
 
-    /// Leaves the training set, or the read.
+    /// Records the training set, where it is to be one.
     async fn record(self, found: LookedUp) -> Result<Option<feature::TrainingSetId>> {
-        let Leaves::TrainingSet(keeping) = self.leaves else {
-            self.read(found.digest.rows, None);
-            return Ok(None);
-        };
+        let Some(keeping) = self.keeping else { return Ok(None) };
         // Before its first object, so that no sweep takes that for nobody's and lets the set pass.
         let id: feature::TrainingSetId = environment::mint();
         let kept_before = match &keeping {
@@ -387,21 +414,5 @@ impl Planned {
             &self.author,
         );
         recorded.await.map(Some)
-    }
-
-    fn failed(self, rows: u64, error: &Error) {
-        self.read(rows, Some(error.to_string()));
-    }
-
-    /// Records a read; a training set that did not come about leaves none.
-    fn read(self, rows: u64, error: Option<String>) {
-        let Leaves::Read(place, traced) = self.leaves else { return };
-        let now = self.serving.catalog().store().clock().now();
-        let mut read = Read::new(&self.author, self.session.snapshot().sequence, now, traced);
-        read.asked(ReadKind::HistoricalFeatures, features_asked(&self.request));
-        read.rows = rows;
-        read.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        read.error = error;
-        self.serving.reads.record(place, read);
     }
 }

@@ -8,6 +8,8 @@ use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use catalog::Author;
 use catalog::ingest::mending::{self, FOR, ORIGIN, ROW, Rejected};
 use catalog::ingest::{Claim, Input, Progress, Report, Request, read_quarantine};
+use catalog::state::ViewVersion;
+use engine::Snapshot;
 use feature::policy::Action;
 use feature::{BatchId, Name};
 use serde_json::{Map, Value};
@@ -46,16 +48,9 @@ impl Serving {
         let version = state
             .view_version(version)
             .ok_or_else(|| Error::new(Kind::NotFound, format!("the view of batch {batch} is not known")))?;
-        if snapshot.guard(version)?.is_some() {
-            return Err(Error::new(
-                Kind::Forbidden,
-                format!(
-                    "rejected rows are as they came, and something of `{}` is kept from `{}`; ask whoever governs the store",
-                    version.label(),
-                    author.principal
-                ),
-            ));
-        }
+        let words = || format!("rejected rows of batch {batch}");
+        let allowed = std::future::ready(refuse_part(&snapshot, version, author));
+        self.on_record(author, Action::Read, None, words, allowed).await?;
         let damaged = |why: &dyn std::fmt::Display| {
             Error::new(Kind::Damaged, format!("`{}` cannot be read: {why}", object.path))
         };
@@ -117,7 +112,9 @@ impl Serving {
             .view_version(version)
             .ok_or_else(|| Error::new(Kind::NotFound, format!("the view of batch {batch} is not known")))?;
         let view = &version.definition;
-        self.require(&state, author, Action::Ingest, view).await?;
+        let allowed = self.require(&state, author, Action::Ingest, view);
+        let words = || format!("mend rows of batch {batch}");
+        self.on_record(author, Action::Ingest, None, words, allowed).await?;
         let named = match view.project == Name::default_project() {
             true => view.name.to_string(),
             false => format!("{}.{}", view.project, view.name),
@@ -125,6 +122,22 @@ impl Serving {
         let request = Request { claim, mends: Some(batch), ..Request::new(named, input) };
         self.ingest(request, author, progress).await
     }
+}
+
+/// # Errors
+/// `Forbidden` for whoever something of a version is kept from.
+fn refuse_part(snapshot: &Snapshot, version: &ViewVersion, author: &Author) -> Result<()> {
+    if snapshot.guard(version)?.is_none() {
+        return Ok(());
+    }
+    Err(Error::denial(
+        format!("{}.*", version.label()),
+        format!(
+            "rejected rows are as they came, and something of `{}` is kept from `{}`; ask whoever governs the store",
+            version.label(),
+            author.principal
+        ),
+    ))
 }
 
 /// What says which rows they are, then their columns in the order in which they came first.

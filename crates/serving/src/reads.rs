@@ -35,6 +35,7 @@ pub enum ReadKind {
     Audit,
     Diff,
     TrainingSet,
+    Bias,
 }
 
 impl ReadKind {
@@ -47,6 +48,7 @@ impl ReadKind {
             Self::Audit => "audit",
             Self::Diff => "diff",
             Self::TrainingSet => "training_set",
+            Self::Bias => "bias",
         }
     }
 }

@@ -161,6 +161,46 @@ async fn a_tag_counts_as_soon_as_it_is_there() {
     assert_eq!(told(serving.catalog().state().head.sequence).await, "allow");
 }
 
+/// Taking a tag off, and changing what views belong to or are listed in, is to change the views.
+#[tokio::test]
+async fn who_may_not_apply_a_view_changes_nothing_around_it() {
+    let serving = store::with(|_, rows| rows).await;
+    let files = crate::suite::stores::files;
+    let (name, text) = store::DEFINITIONS[2];
+    let tagged = text.replace("entity = \"airport\"", "entity = \"airport\"\ntags = [\"pii\"]");
+    serving.apply(files(&[store::DEFINITIONS[0], (name, &tagged)]), &author()).await.unwrap();
+    govern(
+        &serving,
+        "permit(principal in Role::\"author\", action == Action::\"apply\", resource) unless { resource.tags.contains(\"pii\") };",
+    )
+    .await;
+    let bert = with_role("author");
+    let described = |text: &str| format!("description = \"other words\"\n{text}");
+    let (airport, plane) = (described(store::DEFINITIONS[0].1), described(store::DEFINITIONS[1].1));
+    let of_weather = "kind = \"feature_service\"\nname = \"warm\"\nfeatures = [\"weather.temp\"]\n";
+    let of_planes = "kind = \"feature_service\"\nname = \"wide\"\nfeatures = [\"planes.seats\"]\n";
+    let nobodys = "kind = \"entity\"\nname = \"gate\"\n[[keys]]\nname = \"gate\"\ntype = \"string\"\n";
+    for (number, (text, lacks)) in [
+        // The view as it would be has no tag.
+        (text, "may not apply `default.weather`"),
+        (airport.as_str(), "may not apply `default.weather`"),
+        (of_weather, "may not apply `default.weather`"),
+        (nobodys, "may not govern `default`"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let refused = serving.apply(files(&[("one.toml", text)]), &bert).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Forbidden, "{text}");
+        assert!(refused.to_string().contains(lacks), "{text}\n{refused}");
+        assert_eq!(serving.reads_waiting().0, number + 1, "it is on record");
+    }
+    // What is left as it is needs no right.
+    for text in [plane.as_str(), of_planes] {
+        serving.apply(files(&[store::DEFINITIONS[0], ("one.toml", text)]), &bert).await.unwrap();
+    }
+}
+
 /// Policies name the key of the first ones again, which was made before the fence of any sweep.
 #[tokio::test]
 async fn policies_may_be_changed_after_a_sweep() {

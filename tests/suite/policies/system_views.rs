@@ -6,16 +6,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use catalog::Author;
+use catalog::compaction::Eagerness;
+use catalog::ingest::stream::Target;
+use catalog::records::{Object, PassedBy, RaisedAlert, Record, Sampled};
+use catalog::state::ViewVersion;
+use catalog::state::producers::Place;
+use catalog::{Author, Intent};
 use feature::TrainingSetId;
+use feature::definition::Measure;
+use feature::digest::{HashAlgorithm, hash};
+use feature::quality::{Finding, Judged, Verdict};
+use futures::TryStreamExt;
 use serving::{
-    DiffRequest, DriftRequest, ExplainRequest, HistoricalRequest, Kind, LineageRequest, Query,
-    RollbackRequest, Serving,
+    BiasRequest, CompactRequest, DiffRequest, DriftRequest, ExplainRequest, ExplainValueRequest,
+    HistoricalRequest, Kind, LineageRequest, Query, RetainRequest, RollbackRequest, Serving,
 };
-use storage::environment::TestClock;
+use storage::environment::{TestClock, mint};
 
 use super::{govern, with_role};
 use crate::suite::stores::{author, files, ingest, instant, memory, rows, spine};
@@ -380,6 +390,252 @@ async fn recorded_sets_of_others_are_closed_whole() {
     }
 }
 
+/// What an answer holds, as text.
+async fn texts(serving: &Serving, sql: &str, by: &Author) -> Vec<String> {
+    cells(serving, sql, by).await.into_iter().map(|(_, text)| text).collect()
+}
+
+fn sampled(version: &ViewVersion, masked: &str, seen: &str) -> Record {
+    let finding = |feature: Option<&str>| Finding {
+        measure: Measure::Psi,
+        feature: feature.map(str::to_owned),
+        verdict: Verdict::Fail,
+        value: 9.5,
+        threshold: 2.0,
+    };
+    let digest = hash(HashAlgorithm::Blake3, b"");
+    Record::from(Sampled {
+        sample: mint(),
+        view: version.view,
+        version: version.version,
+        of: PassedBy::Reads,
+        share: 1.0,
+        from: instant("2013-12-01T05:00:00Z"),
+        until: instant("2013-12-01T06:00:00Z"),
+        passed: 4_232,
+        rows: 4_232,
+        profile: Object { path: "profiles/none.json".to_owned(), bytes: 1, digest },
+        judged: Judged {
+            verdict: Verdict::Fail,
+            baseline_batches: 1,
+            baseline_rows: 1_021,
+            checks: 3,
+            drift: Some(9.5),
+            age_hours: None,
+            findings: vec![finding(None), finding(Some(masked)), finding(Some(seen))],
+        },
+    })
+}
+
+fn alert(version: &ViewVersion) -> RaisedAlert {
+    RaisedAlert {
+        alert: mint(),
+        rule: "fails".to_owned(),
+        condition: "check".to_owned(),
+        causes: vec![format!("check:{}", version.label())],
+        about: None,
+        version: Some(version.version),
+        summary: "psi of `sky` is 9.500, above 2.000".to_owned(),
+        details: Some(serde_json::json!({ "rows": 4_232 })),
+        sinks: vec!["one".to_owned()],
+    }
+}
+
+/// What passes by, alerts, streams and merges tell numbers as batches do.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_beside_batches_tells_no_hidden_numbers() {
+    let story = story().await;
+    let (serving, guest, analyst) = (&story.serving, with_role("guest"), with_role("analyst"));
+    let state = serving.catalog().refresh().await.unwrap();
+    let version = |name| state.view("default", name, None, state.head.sequence).unwrap().clone();
+    let (weather_view, notes_view) = (version("weather"), version("notes"));
+    let records = vec![sampled(&weather_view, "sky", "temp"), sampled(&notes_view, "note", "length")];
+    let by = author();
+    let written = serving.catalog().commit::<()>(&by, None, |_| Ok(Intent::Append(records.clone())));
+    assert!(written.await.is_ok());
+    let found = catalog::alerts::Found {
+        rules: vec!["fails".to_owned()],
+        through: state.head.sequence,
+        alerts: vec![alert(&weather_view), alert(&notes_view)],
+    };
+    assert_eq!(catalog::alerts::raise(serving.catalog(), &found, &author()).await.unwrap(), 2);
+    for (view, part) in
+        [("weather", weather(&[("JFK", 3)], 7_000, "clear", 5)), ("notes", notes("plain", 3, 7_000))]
+    {
+        let target = Target {
+            project: "default".parse().unwrap(),
+            view: view.to_owned(),
+            producer: "station".to_owned(),
+            claim: None,
+        };
+        let stream = serving.open_stream(target, &author()).await.unwrap();
+        let sent = stream.send(Place { epoch: 1, number: 1 }, part).await.unwrap();
+        sent.acknowledged().await.unwrap();
+    }
+    let everything = CompactRequest { eagerness: Eagerness::Everything, ..CompactRequest::all(None) };
+    serving.compact(&everything, &author()).await.unwrap();
+
+    for (numbers, view, to_guest) in [
+        ("count(passed) + count(\"rows\") + count(baseline_rows) FROM lineament.samples", "weather", "0"),
+        ("count(passed) + count(\"rows\") + count(baseline_rows) FROM lineament.samples", "notes", "3"),
+        ("count(drift) + count(findings) FROM lineament.samples", "weather", "0"),
+        ("count(drift) + count(findings) FROM lineament.samples", "notes", "0"),
+        ("count(*) FROM lineament.sample_findings", "weather", "0"),
+        ("count(*) FROM lineament.sample_findings", "notes", "2"),
+        ("count(summary) + count(details) FROM lineament.alerts", "weather", "0"),
+        ("count(summary) + count(details) FROM lineament.alerts", "notes", "0"),
+        ("count(\"rows\") + count(rejected) FROM lineament.producers", "weather", "0"),
+        ("count(\"rows\") + count(rejected) FROM lineament.producers", "notes", "2"),
+        ("count(\"rows\") FROM lineament.compactions", "weather", "0"),
+    ] {
+        let sql = format!("SELECT {numbers} WHERE feature_view = '{view}'");
+        assert_eq!(texts(serving, &sql, &guest).await, [to_guest], "{sql}");
+        assert_ne!(texts(serving, &sql, &analyst).await, ["0"], "{sql}");
+    }
+    let listed = "SELECT count(*) FROM lineament.alerts";
+    assert_eq!(texts(serving, listed, &guest).await, ["2"], "that there is an alert is told");
+}
+
+/// Whoever has the digest of a spine may ask for its rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn digests_of_spines_are_told_to_those_who_put_them_up() {
+    let story = story().await;
+    let (serving, guest) = (&story.serving, with_role("guest"));
+    let rows = |at: &str| spine(vec![table(&format!("origin string | at timestamp\nJFK | {at}"))]);
+    let analyst = Author { principal: "bob".to_owned(), ..with_role("analyst") };
+    serving.ingest_spine(rows("2013-04-01T00:00:00Z"), &analyst).await.unwrap();
+    let told = "SELECT count(*) || ' ' || count(spine) || ' ' || count(\"rows\") FROM lineament.spines";
+    assert_eq!(texts(serving, told, &guest).await, ["1 0 0"]);
+    let own = serving.ingest_spine(rows("2013-05-01T00:00:00Z"), &guest).await.unwrap();
+    assert_eq!(texts(serving, told, &guest).await, ["2 1 1"]);
+    let digest = "SELECT spine FROM lineament.spines WHERE spine IS NOT NULL";
+    assert_eq!(texts(serving, digest, &guest).await, [own.spine]);
+    assert_eq!(texts(serving, told, &analyst).await, ["2 1 1"]);
+}
+
+/// Where a row lies in its file counts those before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_have_no_numbers_where_some_are_hidden() {
+    let story = story().await;
+    let (serving, guest, analyst) = (&story.serving, with_role("guest"), with_role("analyst"));
+    let seen = (2 * SEEN).to_string();
+    for (condition, many) in
+        [("\"row\" IS NULL", seen.as_str()), ("\"row\" >= 0", "0"), ("\"row\" + 0 >= 0", "0")]
+    {
+        let sql = format!("SELECT count(*) FROM history('weather') WHERE {condition}");
+        assert_eq!(texts(serving, &sql, &guest).await, [many], "{sql}");
+    }
+    let numbered = "SELECT count(\"row\") FROM history";
+    assert_eq!(texts(serving, &format!("{numbered}('weather')"), &guest).await, ["0"]);
+    assert_eq!(texts(serving, &format!("{numbered}('notes')"), &guest).await, ["200"]);
+    let all = (1_000 + HIDDEN + 2 * SEEN).to_string();
+    assert_eq!(texts(serving, &format!("{numbered}('weather')"), &analyst).await, [all]);
+
+    let request = ExplainValueRequest {
+        feature: "weather.temp".to_owned(),
+        key: BTreeMap::from([("origin".to_owned(), serde_json::json!("JFK"))]),
+        at: instant("2013-01-01T12:00:00Z"),
+        known_by: None,
+        sequence: None,
+        exhaustive: false,
+    };
+    let found = serving.explain_value(request.clone(), &analyst).await.unwrap();
+    assert!(found.winner.unwrap().row.is_some());
+    let found = serving.explain_value(request, &guest).await.unwrap();
+    assert!(found.losers.iter().all(|loser| loser.row.is_none()));
+    // The field is there, so that who reads the answer finds null.
+    let answer = serde_json::to_value(&found).unwrap();
+    assert_eq!(answer["winner"].get("row"), Some(&serde_json::Value::Null), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retrieval_that_is_left_is_on_record_as_a_read() {
+    const ROWS: usize = 100_000;
+    let story = story().await;
+    let (serving, carol) = (&story.serving, Author { principal: "carol".to_owned(), ..with_role("analyst") });
+    let start = instant("2013-02-01T00:00:00Z").micros();
+    let times: Vec<i64> = (0..ROWS).map(|row| start + row as i64).collect();
+    let columns: [(&str, ArrayRef); 2] = [
+        ("origin", Arc::new(StringArray::from(vec!["EWR"; ROWS]))),
+        ("at", Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))),
+    ];
+    let rows = spine(vec![RecordBatch::try_from_iter(columns).unwrap()]);
+    let sets = serving.catalog().refresh().await.unwrap().training_sets().count();
+    let request = HistoricalRequest::new(["weather.secret"]);
+    let mut stream = serving.historical_stream(Some(rows.into()), request, &carol).await.unwrap();
+    assert!(stream.rows.try_next().await.unwrap().is_some());
+    drop(stream);
+    // The task that sends ends by itself.
+    for _ in 0..2_000 {
+        if serving.reads_waiting().0 > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    serving.flush(&author()).await.unwrap();
+    let state = serving.catalog().refresh().await.unwrap();
+    assert_eq!(state.training_sets().count(), sets);
+    let reads = "SELECT count(*) FROM lineament.reads WHERE principal = 'carol' AND kind = 'historical_features' AND \"rows\" > 0";
+    assert_eq!(texts(serving, reads, &author()).await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comparing_populations_is_on_record_and_has_a_limit() {
+    let story = story().await;
+    let (serving, guest) = (&story.serving, with_role("guest"));
+    let carol = Author { principal: "carol".to_owned(), ..with_role("analyst") };
+    let of = |moments| BiasRequest { training_set: story.whole, at: None, moments: Some(moments) };
+    story.clock.advance("1h".parse().unwrap());
+    assert_eq!(serving.bias(&of(2), &guest).await.unwrap_err().kind(), Kind::Forbidden);
+    for many in [1_001, usize::MAX] {
+        let refused = serving.bias(&of(many), &carol).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Invalid);
+        assert!(refused.to_string().contains("ask for 1000 at most"), "{refused}");
+    }
+    serving.bias(&of(2), &carol).await.unwrap();
+    serving.flush(&author()).await.unwrap();
+    let read = "SELECT principal FROM lineament.reads WHERE kind = 'bias'";
+    assert_eq!(texts(serving, read, &author()).await, ["carol"]);
+    let denied = "SELECT principal FROM lineament.access_decisions WHERE decision = 'denied'";
+    assert_eq!(texts(serving, denied, &author()).await, ["ann"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_of_retention_tells_what_may_be_counted() {
+    let clock = TestClock::new(instant("2013-12-01T00:00:00Z"));
+    let serving = memory(&clock).await;
+    let kept = |text: &str| {
+        let text = text.replacen("entity = \"airport\"\n", "entity = \"airport\"\nttl = \"7d\"\n", 1);
+        format!("{text}[retention]\nkeep = \"30d\"\n")
+    };
+    let (of_weather, of_notes) = (kept(DEFINITIONS[1].1), kept(DEFINITIONS[2].1));
+    let all = [DEFINITIONS[0], ("weather.toml", of_weather.as_str()), ("notes.toml", of_notes.as_str())];
+    serving.apply(files(&all), &author()).await.unwrap();
+    let batch = weather(&[("EWR", HIDDEN), ("JFK", SEEN)], 0, "clear", 5);
+    ingest(&serving, rows("weather", vec![batch])).await.unwrap();
+    ingest(&serving, rows("notes", vec![notes("plain", 100, 0)])).await.unwrap();
+    govern(&serving, POLICIES).await;
+    let guest = with_role("guest");
+    let trial = |view: Option<&str>| RetainRequest { view: view.map(str::to_owned), dry_run: true };
+    let named = |report: &serving::RetainReport| {
+        let views = report.views.iter().map(|view| (view.version.clone(), view.rows));
+        views.collect::<Vec<_>>()
+    };
+    let told = serving.retain(&trial(None), &with_role("analyst")).await.unwrap();
+    assert_eq!((told.views.len(), told.untold.len()), (2, 0));
+    let told = serving.retain(&trial(None), &guest).await.unwrap();
+    assert_eq!(named(&told), [("notes@1".to_owned(), 100)]);
+    assert_eq!(told.untold, ["weather@1"]);
+
+    let closed = "permit(principal in Role::\"guest\", action, resource in View::\"default.notes\");";
+    govern(&serving, closed).await;
+    let told = serving.retain(&trial(None), &guest).await.unwrap();
+    assert_eq!((named(&told), told.untold.len()), (vec![("notes@1".to_owned(), 100)], 0));
+    let refused = serving.retain(&trial(Some("weather")), &guest).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden);
+    assert_eq!(serving.reads_waiting().0, 1, "it is on record");
+}
+
 /// Listings of all tables and columns go through every view by its name; one that is denied must not break them.
 #[tokio::test(flavor = "multi_thread")]
 async fn listings_have_what_may_not_be_read_and_it_still_may_not() {
@@ -445,6 +701,20 @@ async fn denials_are_on_record_with_the_policies() {
     let before =
         "SELECT count(*) FROM lineament.access_decisions WHERE action = 'ingest' AND decision = 'allowed'";
     assert_eq!(cells(serving, before, &author()).await[0].1, "0");
+}
+
+/// By whichever call.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_denial_passes_without_a_record() {
+    let story = story().await;
+    let (serving, guest) = (&story.serving, with_role("guest"));
+    let folder = tempfile::tempdir().unwrap();
+    let exported = serving.export(story.whole, &folder.path().into(), 1_000, &guest, |_, _| {}).await;
+    assert_eq!(exported.unwrap_err().kind(), Kind::Forbidden);
+    assert_eq!(serving.reads_waiting().0, 1);
+    let dropped = serving.drop_alert(mint(), "nobody minds", &guest).await;
+    assert_eq!(dropped.unwrap_err().kind(), Kind::Forbidden);
+    assert_eq!(serving.reads_waiting().0, 2);
 }
 
 async fn ingest_as(serving: &Serving, by: &Author) -> serving::Result<catalog::ingest::Report> {

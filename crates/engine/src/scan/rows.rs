@@ -69,6 +69,8 @@ pub struct FileRows {
     condition: Option<RowCondition>,
     /// What is kept from the asker; the rows that are hidden are among the conditions.
     guard: Option<Arc<Guard>>,
+    /// Whether the numbers of rows are told.
+    numbered: bool,
 }
 
 impl FileRows {
@@ -96,7 +98,12 @@ impl FileRows {
             Some(predicate) => predicate.on_rows_of(&read)?,
             None => None,
         };
-        Ok(Self { data, schema, read, predicate, condition, guard })
+        Ok(Self { data, schema, read, predicate, condition, guard, numbered: true })
+    }
+
+    /// The same with no number for any row: where rows are hidden, it counts those before.
+    pub fn unnumbered(self) -> Self {
+        Self { numbered: false, ..self }
     }
 
     /// Whether some rows are hidden, so that numbers of rows tell too much.
@@ -119,7 +126,7 @@ impl FileRows {
     ) -> SendableRecordBatchStream {
         let (rows, given) = (self.clone(), self.schema.fields().len());
         let columns: Vec<usize> = (0..given).collect();
-        let (condition, guard) = (self.condition.clone(), self.guard.clone());
+        let (condition, guard, numbered) = (self.condition.clone(), self.guard.clone(), self.numbered);
         let batches = stream::once(async move { rows.open(file, batch_rows, meters, memory).await })
             .try_flatten()
             .map(move |batch| {
@@ -129,6 +136,7 @@ impl FileRows {
                     None => batch,
                 };
                 let batch = if batch.num_columns() == given { batch } else { batch.project(&columns)? };
+                let batch = if numbered { batch } else { without_numbers(batch)? };
                 match &guard {
                     Some(guard) => guard.masked(batch),
                     None => Ok(batch),
@@ -276,6 +284,15 @@ fn with_log(
         Some(counted) => filter_record_batch(&batch, &counted)?,
         None => batch,
     })
+}
+
+fn without_numbers(batch: RecordBatch) -> Result<RecordBatch> {
+    let (schema, mut columns, rows) = batch.into_parts();
+    if let Some(numbers) = schema.index_of(ROW).ok().and_then(|place| columns.get_mut(place)) {
+        *numbers = new_null_array(numbers.data_type(), rows);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
 /// The batch of each row as text.

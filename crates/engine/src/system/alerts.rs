@@ -8,13 +8,13 @@ use datafusion::common::Result;
 use feature::Timestamp;
 
 use super::Columns;
+use crate::access::Sights;
 use crate::snapshot::Snapshot;
 
 pub fn alerts(snapshot: &Snapshot) -> Result<RecordBatch> {
     let (state, at) = (&snapshot.state, snapshot.sequence);
     let version = |alert: &Alert| alert.record.version.and_then(|version| state.view_version(version));
     let shown = |alert: &&Alert| {
-        // They tell names of features and what was measured of them.
         alert.by.sequence <= at && version(alert).is_none_or(|version| snapshot.guard(version).is_ok())
     };
     let rows: Vec<(&Alert, &String, OnItsWay)> = state
@@ -35,7 +35,12 @@ pub fn alerts(snapshot: &Snapshot) -> Result<RecordBatch> {
         Arc::new(times.with_timezone("UTC"))
     };
     let view = |of: fn(&ViewVersion) -> String| all().map(move |(alert, ..)| version(alert).map(of));
-    let json = |alert: &Alert| alert.record.details.as_ref().map(ToString::to_string);
+    let sights = Sights::of_snapshot(snapshot);
+    // They tell what was measured of features, and how many rows there are.
+    let is_told = |alert: &Alert| version(alert).is_none_or(|version| sights.of(version).is_whole());
+    let summary = |alert: &Alert| is_told(alert).then(|| alert.record.summary.clone());
+    let json =
+        |alert: &Alert| alert.record.details.as_ref().filter(|_| is_told(alert)).map(ToString::to_string);
     Columns::default()
         .text("alert", all().map(|(alert, ..)| Some(alert.record.alert)))
         .text("rule", all().map(|(alert, ..)| Some(&alert.record.rule)))
@@ -46,7 +51,7 @@ pub fn alerts(snapshot: &Snapshot) -> Result<RecordBatch> {
         .add("again_at", time(&again_at))
         .add("ended_at", time(&|(.., way)| way.ended_at))
         .text("why", all().map(|(.., way)| way.why.clone()))
-        .text("summary", all().map(|(alert, ..)| Some(&alert.record.summary)))
+        .text("summary", all().map(|(alert, ..)| summary(alert)))
         .text("causes", all().map(|(alert, ..)| Some(alert.record.causes.join("\n"))))
         .text("project", view(|version| version.definition.project.to_string()))
         .text("feature_view", view(|version| version.definition.name.to_string()))

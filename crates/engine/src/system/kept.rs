@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use std::sync::Arc;
 
+use catalog::records::SpineKept;
 use catalog::state::{Provenance, Spine};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
 
 use super::Columns;
+use crate::access::Sights;
 use crate::snapshot::{Snapshot, table_name};
 
 /// The relation of that name, if it is one of these.
@@ -49,15 +51,25 @@ fn spines(snapshot: &Snapshot) -> Result<RecordBatch> {
     let spines = snapshot.state.spines().all().iter();
     let rows: Vec<_> = spines.filter_map(|spine| Some((spine, last(spine)?))).collect();
     let all = || rows.iter();
-    let used = || all().map(|(spine, _)| spine.used.as_ref().filter(|(_, by)| by_then(by)));
+    let used_by_then =
+        |spine: &Spine| spine.used.as_ref().filter(|(_, by)| by_then(by)).map(|(used, _)| used.training_set);
+    let sights = Sights::of_snapshot(snapshot);
+    // Whoever has the digest may ask for the rows: it is told to those who put it up, and to whom a set of it is told.
+    let is_told = |spine: &Spine| {
+        let Some(guards) = &snapshot.guards else { return true };
+        let put_up = spine.kept.iter().any(|by| by_then(by) && guards.is_asker(&by.principal));
+        put_up || used_by_then(spine).is_some_and(|set| sights.of_set_id(set))
+    };
+    let told: Vec<Option<&SpineKept>> =
+        all().map(|(spine, _)| is_told(spine).then_some(&spine.record)).collect();
     let dropped = || all().map(|(spine, _)| spine.dropped.as_ref().filter(|by| by_then(by)));
     Columns::default()
-        .text("spine", all().map(|(spine, _)| Some(&spine.record.digest)))
-        .number("rows", all().map(|(spine, _)| spine.record.rows))
-        .number("bytes", all().map(|(spine, _)| spine.record.object.bytes))
+        .text("spine", told.iter().map(|record| record.map(|record| &record.digest)))
+        .told("rows", told.iter().map(|record| record.map(|record| record.rows)))
+        .told("bytes", told.iter().map(|record| record.map(|record| record.object.bytes)))
         .text("path", all().map(|(spine, _)| Some(&spine.record.object.path)))
         .truth("kept", dropped().map(|dropped| dropped.is_none()))
-        .text("training_set", used().map(|used| used.map(|(used, _)| used.training_set)))
+        .text("training_set", all().map(|(spine, _)| used_by_then(spine)))
         .text("dropped_at_sequence", dropped().map(|dropped| dropped.map(|by| by.sequence)))
         .by(all().map(|(_, by)| by))
         .finish()

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use catalog::records::Sampled;
 use catalog::state::{Sample, ViewVersion};
 use datafusion::arrow::array::{Float64Array, RecordBatch};
 use datafusion::common::Result;
+use feature::quality::Finding;
 
 use super::Columns;
+use crate::access::{Sight, Sights};
 use crate::snapshot::Snapshot;
 
 pub const RELATIONS: [&str; 2] = ["state_samples", "state_sample_findings"];
@@ -43,17 +46,28 @@ fn samples(snapshot: &Snapshot) -> Result<RecordBatch> {
     let all = || rows.iter();
     let of = || all().map(|(_, sample)| &sample.record);
     let reals = |values: Float64Array| Arc::new(values);
+    let sights = Sights::of_snapshot(snapshot);
+    let seen: Vec<Sight> = rows.iter().map(|(version, _)| sights.of(version)).collect();
+    let counted = |number: fn(&Sampled) -> u64| {
+        let told = rows.iter().zip(&seen);
+        told.map(move |((_, sample), sight)| sight.counts().then(|| number(&sample.record)))
+    };
+    // A drift is the greatest of all features, and the findings are of any.
+    let whole =
+        || rows.iter().zip(&seen).map(|((_, sample), sight)| sight.is_whole().then_some(&sample.record));
+    let found = whole().map(|record| record.map(|record| record.judged.findings.len() as u64));
+    let drift = whole().map(|record| record.and_then(|record| record.judged.drift));
     Columns::default()
         .sample(all())
         .add("share", reals(of().map(|record| Some(record.share)).collect()))
-        .number("passed", of().map(|record| record.passed))
-        .number("rows", of().map(|record| record.rows))
+        .told("passed", counted(|record| record.passed))
+        .told("rows", counted(|record| record.rows))
         .text("verdict", of().map(|record| Some(record.judged.verdict.name())))
-        .number("findings", of().map(|record| record.judged.findings.len() as u64))
+        .told("findings", found)
         .number("checks", of().map(|record| record.judged.checks))
         .number("baseline_batches", of().map(|record| record.judged.baseline_batches))
-        .number("baseline_rows", of().map(|record| record.judged.baseline_rows))
-        .add("drift", reals(of().map(|record| record.judged.drift).collect()))
+        .told("baseline_rows", counted(|record| record.judged.baseline_rows))
+        .add("drift", reals(drift.collect()))
         .time("from_time", of().map(|record| record.from.micros()))
         .time("until_time", of().map(|record| record.until.micros()))
         .by(all().map(|(_, sample)| &sample.by))
@@ -63,8 +77,15 @@ fn samples(snapshot: &Snapshot) -> Result<RecordBatch> {
 fn findings(snapshot: &Snapshot) -> Result<RecordBatch> {
     let mut owners = Vec::new();
     let mut rows = Vec::new();
+    let sights = Sights::of_snapshot(snapshot);
     for owner in taken(snapshot) {
-        for finding in &owner.1.record.judged.findings {
+        let sight = sights.of(owner.0);
+        // What is measured of a sample as a whole comes of its rows.
+        let shown = |finding: &&Finding| match &finding.feature {
+            Some(feature) => sight.shows(feature),
+            None => sight.counts(),
+        };
+        for finding in owner.1.record.judged.findings.iter().filter(shown) {
             owners.push(owner);
             rows.push(finding);
         }

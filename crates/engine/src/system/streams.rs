@@ -1,6 +1,6 @@
 //! Relations of what producers have committed of their streams, and of what was merged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use catalog::records::PartRun;
@@ -10,6 +10,7 @@ use datafusion::common::Result;
 use feature::{BatchId, CompactionId, Name, Sequence, ViewId};
 
 use super::Columns;
+use crate::access::Sights;
 use crate::snapshot::Snapshot;
 
 /// The relation of that name, if it is one of these.
@@ -40,6 +41,12 @@ fn producers(snapshot: &Snapshot) -> Result<RecordBatch> {
         .views()
         .map(|view| (view.view, (&view.definition.project, &view.definition.name)))
         .collect();
+    let sights = Sights::of_snapshot(snapshot);
+    // What a producer sent went into whichever version was in force: counts are for who sees the rows of each.
+    let mut hidden: HashSet<(&Name, &Name)> = HashSet::new();
+    for version in snapshot.state.views().filter(|version| !sights.of(version).counts()) {
+        hidden.insert((&version.definition.project, &version.definition.name));
+    }
     let mut sent: BTreeMap<((&Name, &Name), &str), Sent> = BTreeMap::new();
     let records = snapshot.state.stream_parts().take_while(|(_, by)| by.sequence <= snapshot.sequence);
     for (record, by) in records {
@@ -64,6 +71,10 @@ fn producers(snapshot: &Snapshot) -> Result<RecordBatch> {
         }
     }
     let all = || sent.iter();
+    let counted = |number: fn(&Sent) -> u64| {
+        let hidden = &hidden;
+        all().map(move |((view, _), sent)| (!hidden.contains(view)).then(|| number(sent)))
+    };
     Columns::default()
         .text("project", all().map(|(((project, _), _), _)| Some(project)))
         .text("feature_view", all().map(|(((_, view), _), _)| Some(view)))
@@ -72,8 +83,8 @@ fn producers(snapshot: &Snapshot) -> Result<RecordBatch> {
         .number("number", all().map(|(_, sent)| sent.last.last))
         .number("epochs", all().map(|(_, sent)| sent.epochs))
         .number("parts", all().map(|(_, sent)| sent.parts))
-        .number("rows", all().map(|(_, sent)| sent.rows))
-        .number("rejected", all().map(|(_, sent)| sent.rejected))
+        .told("rows", counted(|sent| sent.rows))
+        .told("rejected", counted(|sent| sent.rejected))
         .text("batch", all().map(|(_, sent)| Some(sent.batch)))
         .by(all().map(|(_, sent)| &sent.by))
         .finish()
@@ -91,6 +102,8 @@ fn compactions(snapshot: &Snapshot) -> Result<RecordBatch> {
         replaced.extend(one.record.replaces.iter().map(|earlier| (*earlier, one.by.sequence)));
     }
     let all = || rows.iter();
+    let sights = Sights::of_snapshot(snapshot);
+    let counted = all().map(|(one, view)| sights.of(view).counts().then_some(one.record.rows));
     let replaced = || all().map(|(one, _)| replaced.get(&one.record.compaction));
     Columns::default()
         .text("compaction", all().map(|(one, _)| Some(one.record.compaction)))
@@ -100,7 +113,7 @@ fn compactions(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("first_batch", all().map(|(one, _)| Some(one.record.first)))
         .text("last_batch", all().map(|(one, _)| Some(one.record.last)))
         .number("batches", all().map(|(one, _)| one.record.batches))
-        .number("rows", all().map(|(one, _)| one.record.rows))
+        .told("rows", counted)
         .number("replaces", all().map(|(one, _)| one.record.replaces.len() as u64))
         .truth("in_force", replaced().map(|at| at.is_none()))
         .text("replaced_at_sequence", replaced())

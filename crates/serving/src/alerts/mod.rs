@@ -16,6 +16,7 @@ use catalog::alerts::{self, Found};
 use catalog::following::entries_between;
 use catalog::{Author, State};
 use feature::definition::alerts::{Alerts, Condition, Rule};
+use feature::policy::Action;
 use feature::{AlertId, Name, SenderId, Sequence, Timestamp};
 use storage::environment;
 use tokio::sync::{Notify, watch};
@@ -247,7 +248,9 @@ impl Serving {
         author: &Author,
     ) -> Result<(usize, Sequence)> {
         let state = self.catalog().refresh().await?;
-        self.require_govern(&state, author).await?;
+        let allowed = self.require_govern(&state, author);
+        let words = || format!("drop alert {alert}");
+        self.on_record(author, Action::Govern, None, words, allowed).await?;
         let sender = environment::random();
         Ok(alerts::drop_alert(self.catalog(), alert, sender, reason, author).await?)
     }

@@ -6,12 +6,13 @@ use catalog::Author;
 use catalog::deprecation::{self, DueStep};
 use catalog::records::DeprecationStep;
 use catalog::state::State;
+use feature::policy::Action;
 use feature::{DeprecationId, Sequence};
 use lineage::Graph;
 use serde::Serialize;
 
 use super::Uses;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::retrieve::Serving;
 
 /// How often it is looked again at what is in use, where others write meanwhile. A later pass takes what is left.
@@ -53,9 +54,11 @@ impl Serving {
     /// Those of the log; `Forbidden` for who may not deprecate what they withdraw despite its use.
     pub async fn advance_deprecations(&self, despite: Option<&str>, author: &Author) -> Result<DueReport> {
         let mut report = DueReport::default();
+        // One instant for all looks: what comes due meanwhile was not looked up, and waits for the next pass.
+        let now = self.catalog().store().clock().now();
         for _ in 0..LOOKS {
             let state = self.catalog().refresh().await?;
-            let due = self.due(&state);
+            let due = deprecation::due(&state, now);
             if due.is_empty() {
                 report.put_off.clear();
                 return Ok(report);
@@ -63,21 +66,22 @@ impl Serving {
             let (state, graph) = self.graph(None).await?;
             let kept = in_use(&state, &graph, &due);
             if despite.is_some() {
-                for step in due.iter().filter(|step| kept.contains_key(&step.deprecation)) {
-                    if let Err(why) = self.right_of(&state, step.of, author).await? {
-                        return Err(Error::new(Kind::Forbidden, format!("what is in use stays: {why}")));
-                    }
-                }
+                let in_use: Vec<&DueStep> =
+                    due.iter().filter(|step| kept.contains_key(&step.deprecation)).collect();
+                let words = || "withdraw what is in use".to_owned();
+                let allowed = self.may_withdraw(&state, &in_use, author);
+                self.on_record(author, Action::Deprecate, None, words, allowed).await?;
             }
             let ids: BTreeSet<DeprecationId> = kept.keys().copied().collect();
             let at = graph.sequence();
-            let (taken, sequence) = deprecation::advance(self.catalog(), at, &ids, despite, author).await?;
+            let (taken, sequence) =
+                deprecation::advance(self.catalog(), at, now, &ids, despite, author).await?;
             for (step, sequence) in taken.iter().filter_map(|step| Some((step, sequence?))) {
                 let (of, due, step) = (label(&state, step), step.due.to_string(), step.step.name());
                 report.taken.push(StepTaken { of, step, due, sequence });
             }
             let state = self.catalog().state();
-            let left = self.due(&state);
+            let left = deprecation::due(&state, now);
             let waits = |step: &&DueStep| kept.contains_key(&step.deprecation);
             report.put_off = left
                 .iter()
@@ -95,8 +99,15 @@ impl Serving {
         Ok(report)
     }
 
-    fn due(&self, state: &State) -> Vec<DueStep> {
-        deprecation::due(state, self.catalog().store().clock().now())
+    /// # Errors
+    /// `Forbidden` for who may not deprecate one of the things.
+    async fn may_withdraw(&self, state: &State, steps: &[&DueStep], author: &Author) -> Result<()> {
+        for step in steps {
+            if let Err(why) = self.right_of(state, step.of, author).await? {
+                return Err(Error::denial(label(state, step), format!("what is in use stays: {why}")));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use catalog::deprecation::{self, Announcement};
 use catalog::records::{Deprecable, DeprecatedKind};
 use catalog::state::{ServiceVersion, State, ViewVersion};
 use catalog::{Author, plan::did_you_mean};
+use feature::policy::Action;
 use feature::{Id, Name, Sequence, Timestamp};
 use lineage::Graph;
 use lineage::graph::Node;
@@ -72,7 +73,9 @@ impl Serving {
     pub async fn deprecate(&self, request: &DeprecateRequest, author: &Author) -> Result<DeprecationReport> {
         let (state, graph) = self.graph(None).await?;
         let of = find(&state, &request.node)?;
-        let right = self.right_of(&state, of, author).await?;
+        let words = || format!("deprecate {}", request.node);
+        let right = self.right_of(&state, of, author);
+        let right = self.on_record(author, Action::Deprecate, None, words, right).await?;
         let announcement = match request.undo {
             true => None,
             false => Some(announcement(&state, of, request)?),

@@ -9,7 +9,7 @@ use lineage::graph::Node;
 use lineage::{Dangling, Graph};
 
 use super::{Uses, service_of, views_of};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::retrieve::Serving;
 
 impl Serving {
@@ -27,8 +27,8 @@ impl Serving {
         let policies = policies.as_ref().map(|(_, policies)| policies.as_ref());
         let right = right(state, policies, &author.asker(), of);
         match (right, policies) {
-            (Err(why), Some(_)) => Err(Error::new(
-                Kind::Forbidden,
+            (Err(why), Some(_)) => Err(Error::denial(
+                state.label_of(of).unwrap_or_else(|| of.id.to_string()),
                 format!(
                     "`{}` may not deprecate this: {why}; ask whoever governs the store",
                     author.principal

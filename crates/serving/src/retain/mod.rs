@@ -12,6 +12,7 @@ use catalog::records::RowsExpired;
 use catalog::state::ViewVersion;
 use catalog::{Author, State, retention};
 use engine::Session;
+use engine::access::Sights;
 use feature::name::split_project;
 use feature::policy::Action;
 use feature::{Timestamp, ViewId};
@@ -40,16 +41,41 @@ impl Serving {
     ///
     /// # Errors
     /// `NotFound` for a view that is not there, `Invalid` for one that keeps its rows for ever; `Forbidden` for who may not take a
-    /// view's rows away.
+    /// view's rows away, or asks what would go of one that they may not read.
     pub async fn retain(&self, request: &RetainRequest, author: &Author) -> Result<RetainReport> {
+        let action = if request.dry_run { Action::Read } else { Action::Withdraw };
+        let words = || match &request.view {
+            Some(view) => format!("retain {view}"),
+            None => "retain".to_owned(),
+        };
+        self.on_record(author, action, None, words, self.retained(request, author)).await
+    }
+
+    async fn retained(&self, request: &RetainRequest, author: &Author) -> Result<RetainReport> {
         let (state, graph) = self.graph(None).await?;
+        let shown = self.snapshot_for(Some(state.head.sequence), author).await?;
+        let sights = Sights::of_snapshot(&shown);
         let session = self.engine.session(self.engine.snapshot(Some(state.head.sequence)).await?)?;
         let now = self.catalog().store().clock().now();
         let mut views = Vec::new();
         let mut records = Vec::new();
+        let mut untold = Vec::new();
         for version in declaring(&state, request.view.as_deref())? {
             let Some(declared) = &version.definition.retention else { continue };
-            if !request.dry_run {
+            if request.dry_run {
+                if let Err(denied) = shown.guard(version) {
+                    if request.view.is_some() {
+                        return Err(denied.into());
+                    }
+                    continue;
+                }
+                // Rows of all versions are counted together.
+                let mut versions = state.views().filter(|one| one.view == version.view);
+                if !versions.all(|one| sights.of(one).counts()) {
+                    untold.push(version.label());
+                    continue;
+                }
+            } else {
                 self.require(&state, author, Action::Withdraw, &version.definition).await?;
             }
             let last = state.expiry().before(version.view, state.head.sequence);
@@ -72,7 +98,7 @@ impl Serving {
             false => retention::expire(self.catalog(), &records, author).await?,
         };
         let (grace, dry_run) = (state.sweeps().retention().grace, request.dry_run);
-        Ok(RetainReport { dry_run, sequence, grace, views })
+        Ok(RetainReport { dry_run, sequence, grace, views, untold })
     }
 }
 

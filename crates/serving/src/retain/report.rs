@@ -20,6 +20,9 @@ pub struct RetainReport {
     /// For how long files that hold only such rows stay at least, before a sweep deletes them.
     pub grace: Span,
     pub views: Vec<RetainedView>,
+    /// Views of which some rows are hidden from who asks what would go: no numbers of them are told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<String>,
 }
 
 /// The old rows of one view.
