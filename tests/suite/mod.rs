@@ -3,6 +3,7 @@
 mod alerts;
 mod asof_join;
 mod audit;
+mod bias;
 mod cases;
 mod changes;
 mod column_lineage;
