@@ -30,9 +30,9 @@ async fn whose_last_observation_is_a_retraction_is_not_served() {
          LGA | 2024-01-01T01:30:00Z
          LGA | 2024-01-01T01:30:00Z
          LGA | 2024-01-01T04:00:00Z";
-    let set =
-        serving.historical(spine(vec![table(asked)]), HistoricalRequest::new(["weather.temp"]), &author());
-    let training_set = set.await.unwrap().report.training_set.unwrap();
+    let request = HistoricalRequest::new(["weather.temp"]);
+    let set = serving.historical(spine(vec![table(asked)]), request, &author()).await.unwrap();
+    let training_set = set.report.training_set.unwrap();
     let population = async |request: BiasRequest| {
         let mut report = serving.bias(&request, &author()).await.unwrap();
         report.views.remove(0)
