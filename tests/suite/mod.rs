@@ -19,6 +19,7 @@ mod fuzzing;
 mod golden;
 mod hypothesis;
 mod lineage;
+mod mending;
 mod mistakes;
 mod one_view;
 mod point_in_time;
