@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import pandas
 
 
+def _bare(source: dict[str, Any]) -> dict[str, Any]:
+    """A rejected row without what says which it was: an export that was ingested as it is has such columns of its own."""
+    return {name: value for name, value in source.items() if name not in ("rejected_origin", "rejected_row", "rejected_for")}
+
+
 class Mending:
     """What a client does with rows that were rejected."""
 
@@ -44,7 +49,7 @@ class Mending:
         for origin, number, message, source in zip(found.origin, found.row, found.message, found.source_row, strict=True):
             row = rows.setdefault(
                 (origin, number),
-                {"rejected_origin": origin, "rejected_row": number, "rejected_for": [], **json.loads(source)},
+                {"rejected_origin": origin, "rejected_row": number, "rejected_for": [], **_bare(json.loads(source))},
             )
             row["rejected_for"].append(message)
         import pandas

@@ -3,7 +3,7 @@
 import lineament
 import pandas
 import pytest
-from program import FLIGHTS, fails, run
+from program import FLIGHTS, Server, fails, run
 
 HOURS = pandas.DataFrame(
     {
@@ -61,17 +61,20 @@ def test_by_files(store, tmp_path, ending):
     said = run(store, "quarantine", "mend", batch, file, "--back-fill")
     assert "1 rows accepted, 1 rejected" in said and "1 rows that had been rejected are mended" in said
     mended = asked(store, 'SELECT "value", mended_by IS NULL FROM lineament.rejected_rows')
-    # As JSON: they came as text.
-    assert sorted(mended) == ['"""451""",false', '"""cold""",true', '"""cold""",true']
+    # What is not right yet is a rejected row of the new batch, and of the old one no more. As JSON: they came as text.
+    assert sorted(mended) == ['"""451""",false', '"""cold""",false', '"""cold""",true']
     assert asked(store, "SELECT temp FROM weather WHERE origin = 'JFK' ORDER BY valid_at") == ["31.0", "45.1"]
     assert "was mended before" in fails(store, "quarantine", "mend", batch, file, "--back-fill")
+    assert "0 rejected rows" in run(store, "quarantine", "export", batch, "--to", tmp_path / f"none.{ending}")
     # What is left is written out again, and mended.
-    assert "1 rejected rows" in run(store, "quarantine", "export", batch, "--to", file)
+    (left,) = asked(store, "SELECT DISTINCT batch FROM lineament.rejected_rows WHERE mended_by IS NULL")
+    assert "1 rejected rows" in run(store, "quarantine", "export", left, "--to", file)
     rows = pandas.read_csv(file, dtype=str) if ending == "csv" else pandas.read_parquet(file)
+    assert list(rows.columns) == ["rejected_origin", "rejected_row", "rejected_for", "origin", "hour", "temp"]
     rows["temp"] = "32"
     write = rows.to_csv if ending == "csv" else rows.to_parquet
     write(file, index=False)
-    run(store, "quarantine", "mend", batch, file, "--back-fill")
+    run(store, "quarantine", "mend", left, file, "--back-fill")
     assert asked(store, "SELECT count(*) FROM weather") == ["5"]
     run(store, "checkpoint")
     run(store, "checkpoint", "--check")
@@ -112,3 +115,15 @@ def test_by_python():
         assert len(client.rejected(report.batch)) == 0
         with pytest.raises(lineament.InvalidRequest, match="mended before"):
             client.mend(report.batch, rows.assign(wind_speed="10.48"), claim="back_fill")
+
+
+def test_marks_that_came_with_a_row_are_no_part_of_it(store, tmp_path):
+    """An export that is ingested as it is, rather than mended, has columns of that name."""
+    hours = HOURS.iloc[[1]].assign(hour="2024-01-02T09:00:00Z", rejected_origin="x.csv", rejected_row=7, rejected_for="it")
+    hours.to_csv(tmp_path / "again.csv", index=False)
+    assert "1 of 1 rows were rejected" in fails(store, "ingest", "weather", tmp_path / "again.csv")
+    with Server(store) as server, lineament.connect(server.url) as client:
+        query = "SELECT batch FROM lineament.rejected_rows WHERE origin = 'again.csv'"
+        rows = client.rejected(client.sql(query).to_df().batch[0])
+    assert list(rows.rejected_origin) == ["again.csv"] and list(rows.rejected_row) == [0]
+    assert "is above 130" in rows.rejected_for[0]

@@ -306,12 +306,94 @@ async fn what_fails_is_tried_again_after_pauses_that_show() {
     clock.advance("1s".parse().unwrap());
     assert_eq!(pass(&other).await, Passed { raised: 0, delivered: 2, open: 0 });
     let taken = one.taken();
-    assert_eq!(taken.iter().map(|taken| taken.attempt).collect::<Vec<_>>(), [3, 1]);
-    assert_eq!(shown(&serving).await, ["fails one delivered 3 –", "fails one delivered 1 –"]);
+    assert_eq!(taken.iter().map(|taken| taken.attempt).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(shown(&serving).await, ["fails one delivered 2 –", "fails one delivered 2 –"]);
     // As it was, at an earlier sequence.
     let state = serving.catalog().state();
     let way = state.alerts().on_its_way(taken[0].alert, "one", head);
     assert_eq!((way.standing.name(), way.attempts), ("failed", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_never_taken_does_not_hold_up_the_others() {
+    let clock = clock();
+    let serving = memory(&clock).await;
+    let (one, two) = (Inbox::default(), Inbox::default());
+    let alerts = alerting(&serving, FAILS, &one, &two);
+    store_with_failures(&serving, &alerts, 2).await;
+    one.answers(not_now());
+    assert_eq!(pass(&alerts).await, Passed { raised: 2, delivered: 0, open: 2 });
+    clock.advance("1s".parse().unwrap());
+    assert_eq!(pass(&alerts).await, Passed { raised: 0, delivered: 2, open: 0 });
+    let first = serving.catalog().state().alerts().all()[0].record.alert;
+    let taken: Vec<(bool, u32)> =
+        one.taken().iter().map(|taken| (taken.alert == first, taken.attempt)).collect();
+    assert_eq!(taken, [(false, 1), (true, 2)], "the one that was not tried yet goes before");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_looked_at_holds_up_nothing_else() {
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let serving = folder(root.path(), &clock).await;
+    let rules = format!(
+        "{FAILS}[[rules]]\nname = \"gone\"\non = \"dangling\"\nobjects = \"1h\"\nsinks = [\"one\"]\n"
+    );
+    let (one, two) = (Inbox::default(), Inbox::default());
+    let alerts = alerting(&serving, &rules, &one, &two);
+    store_with_failures(&serving, &alerts, 0).await;
+    let wanted = spine(vec![table("origin string | at timestamp\nJFK | 2024-01-01T10:00:00Z")]);
+    serving.historical(wanted, HistoricalRequest::new(["weather.temp"]), &author()).await.unwrap();
+    let state = serving.catalog().refresh().await.unwrap();
+    let manifest = root.path().join(&state.training_sets().next().unwrap().record.manifest.path);
+    // Neither there nor gone: the store does not answer.
+    std::fs::remove_file(&manifest).unwrap();
+    std::os::unix::fs::symlink(&manifest, &manifest).unwrap();
+    serving.reconcile(false).await.unwrap_err();
+    ingest(&serving, rows("weather", vec![day(2, |hour| usual(hour) / 3.0)])).await.unwrap();
+    assert_eq!(pass(&alerts).await, Passed { raised: 1, delivered: 1, open: 0 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_rule_tells_nothing_of_a_long_history() {
+    let clock = clock();
+    let serving = memory(&clock).await;
+    let (one, two) = (Inbox::default(), Inbox::default());
+    store_with_failures(&serving, &alerting(&serving, FAILS, &one, &two), 0).await;
+    // More than is read at once, and behind it what the new rule must not tell of.
+    for version in 0..1_001 {
+        let seen = SeenModelVersion {
+            model: "delay".to_owned(),
+            version: version.to_string(),
+            ..SeenModelVersion::default()
+        };
+        let seen = Observations { model_versions: vec![seen], ..Observations::default() };
+        serving.observe(seen, &author()).await.unwrap();
+    }
+    ingest(&serving, rows("weather", vec![day(2, |hour| usual(hour) / 3.0)])).await.unwrap();
+    let rules = format!("{FAILS}[[rules]]\nname = \"new\"\non = \"quarantine\"\nsinks = [\"one\"]\n");
+    let alerts = alerting(&serving, &rules, &one, &two);
+    assert_eq!(pass(&alerts).await.raised, 1);
+    assert_eq!(one.rules(), BTreeMap::from([("fails".to_owned(), 1)]));
+    ingest(&serving, rows("weather", vec![day(3, |hour| usual(hour) / 3.0)])).await.unwrap();
+    assert_eq!(pass(&alerts).await.raised, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_batches_of_one_look_come_as_one_alert() {
+    let clock = clock();
+    let serving = memory(&clock).await;
+    let (one, two) = (Inbox::default(), Inbox::default());
+    let alerts = alerting(&serving, FAILS, &one, &two);
+    store_with_failures(&serving, &alerts, 21).await;
+    assert_eq!(pass(&alerts).await, Passed { raised: 1, delivered: 1, open: 0 });
+    let summary = &one.taken()[0].summary;
+    let begins = "21 batches failed their checks or made them warn; the first: weather@1: batch ";
+    assert!(summary.starts_with(begins), "{summary}");
+    let state = serving.catalog().state();
+    let record = &state.alerts().all()[0].record;
+    assert!(record.version.is_some() && record.causes.len() == 21, "{record:?}");
+    assert_eq!(pass(&alerts).await, Passed::default(), "each was told of");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -560,8 +560,13 @@ fn sampled_and_mended() -> Vec<Vec<Record>> {
     };
     let quiet =
         Judged { drift: None, age_hours: None, findings: Vec::new(), ..judged(quality::Verdict::Pass) };
-    let mended =
-        RowsMended { batch: id(33), of: id(20), rows: 1, mended: object("quarantine/33/mended.parquet") };
+    let mended = RowsMended {
+        batch: id(33),
+        of: id(20),
+        rows: 1,
+        again: None,
+        mended: object("quarantine/33/mended.parquet"),
+    };
     vec![
         vec![
             sampled(94, PassedBy::Reads, judged(quality::Verdict::Warn)).into(),

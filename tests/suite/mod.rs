@@ -3,6 +3,7 @@
 mod alerts;
 mod asof_join;
 mod audit;
+mod bias;
 mod cases;
 mod changes;
 mod column_lineage;
@@ -18,6 +19,7 @@ mod fuzzing;
 mod golden;
 mod hypothesis;
 mod lineage;
+mod mending;
 mod mistakes;
 mod one_view;
 mod point_in_time;

@@ -78,6 +78,8 @@ pub struct Attempt {
     pub alert: Alert,
     /// 1 for the first.
     pub number: u32,
+    /// How often in a row the sink took nothing before it.
+    pub failures: u32,
 }
 
 /// Ends an attempt, if there was one, and begins the next that is due, if there is one. `until` is when others may believe that the
@@ -124,10 +126,14 @@ fn due(
     }
     let alerts = state.alerts();
     let now = catalog.store().clock().now();
-    let mut open = alerts.due_for(sink, sender, now);
-    let alert = open.find(|alert| ended.is_none_or(|ended| ended.alert != alert.record.alert))?;
-    let before = alerts.on_its_way(alert.record.alert, sink, state.head.sequence).attempts;
-    Some(Attempt { alert: alert.clone(), number: before + 1 })
+    let open = alerts.due_for(sink, sender, now);
+    let others = open.filter(|alert| ended.is_none_or(|ended| ended.alert != alert.record.alert));
+    let attempts = |alert: &Alert| alerts.on_its_way(alert.record.alert, sink, state.head.sequence).attempts;
+    // One that fails each time does not hold up the others; among equals the oldest is first.
+    let (before, alert) = others.map(|alert| (attempts(alert), alert)).min_by_key(|(before, _)| *before)?;
+    // What ended well, or was refused alone, shows that the sink is there.
+    let failures = ended.map_or_else(|| alerts.failures(sink), |_| 0);
+    Some(Attempt { alert: alert.clone(), number: before + 1, failures })
 }
 
 /// Says that an alert need not be delivered to the sinks that it has not reached. To how many it was still to go.

@@ -36,7 +36,7 @@ pub(crate) async fn judge(
 }
 
 /// The batches that count for a version at a sequence and are of a baseline, with their profiles, in the order of the log.
-/// Those of programs that made no profiles are left out.
+/// Those of programs that made no profiles are left out, and those of mended rows: a few of other batches, which are like none.
 ///
 /// # Errors
 /// `Storage` where a profile is missing or was altered; `NotFound` where the baseline names a model that is not there.
@@ -48,7 +48,8 @@ pub async fn baseline(
     at: Sequence,
 ) -> Result<Vec<(BatchId, BatchProfile)>> {
     let mut batches = state.batches_of(version, at);
-    batches.retain(|batch| batch.record.profile.is_some());
+    let mends: HashSet<BatchId> = state.mended().all().iter().map(|one| one.record.batch).collect();
+    batches.retain(|batch| batch.record.profile.is_some() && !mends.contains(&batch.record.batch));
     match baseline {
         Baseline::Batches(most) => {
             let first = batches.len().saturating_sub(*most as usize);

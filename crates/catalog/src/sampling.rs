@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use feature::profile::BatchProfile;
-use feature::quality::{self, Judging};
+use feature::quality::{self, Judged, Judging};
 use feature::sampling::{rows_of, rows_of_share};
 use feature::{SampleId, Sequence, Timestamp, VersionId};
 use storage::environment;
@@ -29,6 +29,8 @@ use crate::state::{State, ViewVersion};
 
 /// Values that a sample needs before it is compared, where the view declares nothing.
 const LEAST_ROWS: u64 = 30;
+/// How often in a row a sample is compared in vain before what was gathered is let go.
+const MOST_FAILURES: u32 = 10;
 
 /// Some of what passed by of a version.
 #[derive(Clone, Debug)]
@@ -111,6 +113,8 @@ pub struct Passing {
     /// Whether somebody judges what is gathered; else nothing is.
     begun: AtomicBool,
     waiting: Mutex<BTreeMap<(VersionId, PassedBy), Portion>>,
+    /// How often in a row what waits could not be compared.
+    failures: Mutex<BTreeMap<(VersionId, PassedBy), u32>>,
 }
 
 /// What of that which waits is judged.
@@ -172,6 +176,17 @@ impl Passing {
         });
         taken
     }
+
+    /// Notes whether what was taken could be compared. Whether it is to wait for another time.
+    fn compared(&self, of: (VersionId, PassedBy), well: bool) -> bool {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = failures.remove(&of).unwrap_or(0);
+        let again = !well && before + 1 < MOST_FAILURES;
+        if again {
+            failures.insert(of, before + 1);
+        }
+        again
+    }
 }
 
 /// Tells the log of this process, and nobody else: that something was not looked at is no reason to keep it from who asked for it.
@@ -185,43 +200,70 @@ pub fn of_streams(version: &ViewVersion) -> Option<f64> {
     (share > 0.0).then_some(share)
 }
 
-/// Compares what is due with the baselines of its versions, and writes it to the log: one entry for all. Gives what was written.
+/// Compares what is due with the baselines of its versions, and writes it to the log: one entry for all. Gives what was written. What
+/// cannot be compared, as its baseline is not there, is told the log of this process, and waits for another time; the rest is written.
 ///
 /// # Errors
-/// Those of [`baseline`] and of [`Catalog::commit`]; what was not written waits on.
+/// Those of [`Catalog::commit`]; what was not written waits on.
 pub async fn judge(catalog: &Catalog, due: Due, author: &Author) -> Result<Vec<Sampled>> {
     let state = catalog.refresh().await?;
     let taken = catalog.passing().take(&state, due);
-    if taken.is_empty() {
+    let mut compared = Vec::with_capacity(taken.len());
+    for ((id, of), portion) in taken {
+        let Some(version) = state.view_version(id) else { continue };
+        let judged = compare(catalog, &state, version, of, &portion).await;
+        let again = catalog.passing().compared((id, of), judged.is_ok());
+        match judged {
+            Ok(judged) => compared.push(((id, of), portion, judged)),
+            Err(error) => {
+                let (label, rows) = (version.label(), portion.profile.rows);
+                let then = if again { "it waits for another time" } else { "it is let go" };
+                tracing::warn!(%error, version = %label, rows, "a sample could not be compared; {then}");
+                if again {
+                    catalog.passing().add(id, of, &portion)?;
+                }
+            }
+        }
+    }
+    if compared.is_empty() {
         return Ok(Vec::new());
     }
-    let written = write(catalog, &state, &taken, author).await;
+    let written = write(catalog, &state, &compared, author).await;
     if written.is_err() {
-        for ((version, of), portion) in &taken {
+        for ((version, of), portion, _) in &compared {
             catalog.passing().add(*version, *of, portion)?;
         }
     }
     written
 }
 
+async fn compare(
+    catalog: &Catalog,
+    state: &State,
+    version: &ViewVersion,
+    of: PassedBy,
+    portion: &Portion,
+) -> Result<Judged> {
+    let rules = version.definition.quality.clone().unwrap_or_default();
+    let at = match of {
+        PassedBy::Reads => state.head.sequence,
+        PassedBy::Streams => before(state, version, portion.from),
+    };
+    let compared = baseline(catalog, state, version, &rules.baseline(), at).await?;
+    let compared: Vec<BatchProfile> = compared.into_iter().map(|(_, profile)| profile).collect();
+    quality::judge(&rules, Judging::Sample, &portion.profile, &compared, portion.until)
+        .map_err(|error| Error::internal("a sample cannot be compared with its baseline", error))
+}
+
 async fn write(
     catalog: &Catalog,
     state: &State,
-    taken: &[((VersionId, PassedBy), Portion)],
+    compared: &[((VersionId, PassedBy), Portion, Judged)],
     author: &Author,
 ) -> Result<Vec<Sampled>> {
-    let mut samples = Vec::with_capacity(taken.len());
-    for ((version, of), portion) in taken {
+    let mut samples = Vec::with_capacity(compared.len());
+    for ((version, of), portion, judged) in compared {
         let Some(version) = state.view_version(*version) else { continue };
-        let rules = version.definition.quality.clone().unwrap_or_default();
-        let at = match of {
-            PassedBy::Reads => state.head.sequence,
-            PassedBy::Streams => before(state, version, portion.from),
-        };
-        let compared = baseline(catalog, state, version, &rules.baseline(), at).await?;
-        let compared: Vec<BatchProfile> = compared.into_iter().map(|(_, profile)| profile).collect();
-        let judged = quality::judge(&rules, Judging::Sample, &portion.profile, &compared, portion.until)
-            .map_err(|error| Error::internal("a sample cannot be compared with its baseline", error))?;
         let sample: SampleId = environment::mint();
         let bytes = portion.profile.to_json();
         let profile = catalog.put_object(format!("profiles/{sample}.json"), bytes.into()).await?;
@@ -236,7 +278,7 @@ async fn write(
             passed: portion.passed,
             rows: portion.profile.rows,
             profile,
-            judged,
+            judged: judged.clone(),
         });
     }
     let records: Vec<Record> = samples.iter().cloned().map(Record::from).collect();
@@ -282,6 +324,20 @@ mod tests {
         let reads = &waiting[&(id(1), PassedBy::Reads)];
         assert_eq!((reads.passed, reads.profile.rows, reads.share), (200, 7, 0.5));
         assert_eq!((reads.from, reads.until, waiting.len()), (Timestamp(1), Timestamp(7), 2));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_let_go_at_last() {
+        let passing = Passing::default();
+        let (one, other) = ((id(1), PassedBy::Reads), (id(2), PassedBy::Reads));
+        for _ in 1..MOST_FAILURES {
+            assert!(passing.compared(one, false));
+        }
+        assert!(passing.compared(other, false), "each for itself");
+        assert!(!passing.compared(one, false));
+        assert!(passing.compared(one, false), "what comes then waits as before");
+        assert!(!passing.compared(one, true));
+        assert!(passing.failures.lock().unwrap().keys().eq([&other]));
     }
 
     #[test]

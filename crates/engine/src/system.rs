@@ -652,20 +652,10 @@ async fn rejections(snapshot: &Snapshot) -> Result<RecordBatch> {
     Ok(arrow::compute::concat_batches(&schema, &all)?)
 }
 
-/// Rejected rows of a batch that were mended by then, with the batches that have them.
+/// Rejected rows of a batch that others had by then, with those that had them.
 async fn mended_of(snapshot: &Snapshot, batch: BatchId) -> Result<HashMap<Rejected, BatchId>> {
-    let mut by_then = snapshot.state.mended().of(batch).filter(|one| one.by.sequence <= snapshot.sequence);
-    if by_then.next().is_none() {
-        return Ok(HashMap::new());
-    }
-    let mended = mending::mended(&snapshot.catalog, &snapshot.state, batch)
-        .await
-        .map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let later = |by: BatchId| {
-        let mendings = snapshot.state.mended().of(batch);
-        mendings.into_iter().any(|one| one.record.batch == by && one.by.sequence > snapshot.sequence)
-    };
-    Ok(mended.into_iter().filter(|(_, by)| !later(*by)).collect())
+    let mended = mending::mended(&snapshot.catalog, &snapshot.state, batch, snapshot.sequence).await;
+    Ok(mended.map_err(|error| DataFusionError::External(Box::new(error)))?.into_iter().collect())
 }
 
 /// By row of a quarantine file.

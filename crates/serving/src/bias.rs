@@ -1,5 +1,6 @@
 //! Whether the population of a training set is the one that is served.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -84,6 +85,23 @@ struct Side {
     profile: BatchProfile,
 }
 
+impl Side {
+    /// Takes in another, so many times.
+    fn add(&mut self, other: &Self, times: usize) -> Result<()> {
+        for (key, count) in &other.entities {
+            let count = count * times as u64;
+            match self.entities.get_mut(key) {
+                Some(known) => *known += count,
+                None => drop(self.entities.insert(key.clone(), count)),
+            }
+        }
+        for _ in 0..times {
+            self.profile.merge(&other.profile).map_err(|error| internal(&error))?;
+        }
+        Ok(())
+    }
+}
+
 impl Serving {
     /// Compares a training set's spine with the served population: each entity that had features in force, at moments that fall as the
     /// spine's times do. It is on record as a read, and nothing else is written.
@@ -154,7 +172,8 @@ impl Serving {
         })
     }
 
-    /// Each entity with features in force at each of the moments, with the features that are asked for.
+    /// Each entity with features in force at each of the moments, with the features that are asked for. A moment that is there more
+    /// than once counts as often.
     async fn served(
         &self,
         session: &Session,
@@ -163,24 +182,32 @@ impl Serving {
         moments: &[Timestamp],
     ) -> Result<(Side, Vec<Timestamp>)> {
         let version = of.table.version();
-        let mut batches = Vec::new();
+        let moments = weighed(moments);
+        let mut whole = side(version, resolved, &[])?;
         let (mut looked_up, mut met) = (0usize, Vec::new());
-        for moment in moments {
-            if looked_up >= LOOKED_UP {
+        for level in spread(moments.len()) {
+            // Whole levels alone, so that what is looked at is spread over all the moments.
+            if !met.is_empty() && looked_up + looked_up / met.len() * level.len() > LOOKED_UP {
                 break;
             }
-            let plan = session.plan(&in_force(version, of, resolved.cut, *moment)).await?;
-            let physical = session.prepare(&plan).await?;
-            let keys: Vec<RecordBatch> = session.run(physical)?.try_collect().await?;
-            let spine = keys.iter().map(|keys| at_moment(keys, *moment));
-            let spine = spine.collect::<Result<Vec<RecordBatch>, _>>().map_err(|error| internal(&error))?;
-            met.push(*moment);
-            let Some(first) = spine.first() else { continue };
-            looked_up += spine.iter().map(RecordBatch::num_rows).sum::<usize>();
-            let rows = session.rows("spine", first.schema(), spine)?;
-            batches.extend(self.look_up(session, rows, AT, resolved).await?.batches);
+            for place in level {
+                let Some((moment, times)) = moments.get(place).copied() else { continue };
+                let plan = session.plan(&in_force(version, of, resolved.cut, moment)).await?;
+                let physical = session.prepare(&plan).await?;
+                let keys: Vec<RecordBatch> = session.run(physical)?.try_collect().await?;
+                let spine = keys.iter().map(|keys| at_moment(keys, moment));
+                let spine =
+                    spine.collect::<Result<Vec<RecordBatch>, _>>().map_err(|error| internal(&error))?;
+                met.push(moment);
+                let Some(first) = spine.first() else { continue };
+                looked_up += spine.iter().map(RecordBatch::num_rows).sum::<usize>();
+                let rows = session.rows("spine", first.schema(), spine)?;
+                let found = self.look_up(session, rows, AT, resolved).await?;
+                whole.add(&side(version, resolved, &found.batches)?, times)?;
+            }
         }
-        Ok((side(version, resolved, &batches)?, met))
+        met.sort_unstable();
+        Ok((whole, met))
     }
 }
 
@@ -215,10 +242,36 @@ fn in_force(version: &ViewVersion, of: &ResolvedView, cut: Cut, moment: Timestam
     }
     let limits = limits.join(" AND ");
     let label = version.label().replace('\'', "''");
+    // What wins is the last of all: an entity whose last observation is a retraction is served with nothing, whatever was before.
     format!(
-        "SELECT DISTINCT {keys} FROM (SELECT {keys}, valid_at, last_value(retracted ORDER BY known_at, sequence) AS gone \
-         FROM history('{label}') WHERE {limits} GROUP BY {keys}, valid_at) AS observed WHERE NOT gone"
+        "SELECT {keys} FROM (SELECT {keys}, last_value(retracted ORDER BY valid_at, known_at, sequence) AS gone \
+         FROM history('{label}') WHERE {limits} GROUP BY {keys}) AS observed WHERE NOT gone"
     )
+}
+
+/// Each moment once, with how often it is there beside the others, in the least whole numbers: of one alone nothing is doubled.
+fn weighed(moments: &[Timestamp]) -> Vec<(Timestamp, usize)> {
+    fn divisor(one: usize, other: usize) -> usize {
+        if other == 0 { one } else { divisor(other, one % other) }
+    }
+    let same = || moments.chunk_by(|one, next| one == next);
+    let least = same().map(<[Timestamp]>::len).fold(0, divisor).max(1);
+    same().filter_map(|same| Some((*same.first()?, same.len() / least))).collect()
+}
+
+/// Places in levels, each spread over all of them: the middle, then the middles of the halves, and so on.
+fn spread(places: usize) -> Vec<Vec<usize>> {
+    let middle = |part: &Range<usize>| part.start + part.len() / 2;
+    let (mut levels, mut parts) = (Vec::new(), vec![Range { start: 0, end: places }]);
+    loop {
+        parts.retain(|part| part.start < part.end);
+        if parts.is_empty() {
+            return levels;
+        }
+        levels.push(parts.iter().map(middle).collect());
+        let halves = |part: &Range<usize>| [part.start..middle(part), middle(part) + 1..part.end];
+        parts = parts.iter().flat_map(halves).collect();
+    }
 }
 
 fn at_moment(keys: &RecordBatch, moment: Timestamp) -> Result<RecordBatch, arrow::error::ArrowError> {
@@ -230,7 +283,8 @@ fn at_moment(keys: &RecordBatch, moment: Timestamp) -> Result<RecordBatch, arrow
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
-/// Moments in the middle of as many equal parts of the spine's rows, in the order of their times.
+/// Moments in the middle of as many equal parts of the spine's rows, in the order of their times; one that many rows have is there as
+/// often as parts have it.
 fn moments(batches: &[RecordBatch], at: &str, most: usize) -> Result<Vec<Timestamp>> {
     let mut times: Vec<i64> = Vec::new();
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -241,9 +295,7 @@ fn moments(batches: &[RecordBatch], at: &str, most: usize) -> Result<Vec<Timesta
     }
     times.sort_unstable();
     let middle = |part: usize| times.get((2 * part + 1) * times.len() / (2 * most)).copied();
-    let mut moments: Vec<Timestamp> = (0..most).filter_map(middle).map(Timestamp).collect();
-    moments.dedup();
-    Ok(moments)
+    Ok((0..most).filter_map(middle).map(Timestamp).collect())
 }
 
 /// The entities and values of rows that have the keys of a version, and its features under the names that were asked for.
@@ -342,4 +394,31 @@ fn invalid(why: &str) -> Error {
 
 fn internal(error: &dyn std::fmt::Display) -> Error {
     Error::internal("comparing populations", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_level_is_spread_over_all_places() {
+        assert_eq!(spread(0), Vec::<Vec<usize>>::new());
+        assert_eq!(spread(1), [vec![0usize]]);
+        assert_eq!(spread(7), [vec![3usize], vec![1, 5], vec![0, 2, 4, 6]]);
+        let mut all: Vec<usize> = spread(12).concat();
+        assert_eq!(all[..3], [6, 3, 9]);
+        all.sort_unstable();
+        assert_eq!(all, (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_moment_that_many_rows_have_keeps_its_weight() {
+        let times = [1, 1, 1, 1, 1, 1, 1, 1, 1, 50, 60, 70];
+        let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
+        let column: ArrayRef = Arc::new(times);
+        let spine = RecordBatch::try_from_iter([("at", column)]).unwrap();
+        let found = moments(&[spine], "at", 4).unwrap();
+        assert_eq!(weighed(&found), [(Timestamp(1), 3), (Timestamp(60), 1)]);
+        assert_eq!(weighed(&[Timestamp(1); 12]), [(Timestamp(1), 1)]);
+    }
 }

@@ -94,16 +94,11 @@ impl Serving {
         let compared: Vec<_> =
             compared.into_iter().filter(|(id, _)| *id != batch.record.batch).map(|(_, own)| own).collect();
         let now = batch.by.committed_at;
-        let taken = quality::measures_of(
-            &Quality { baseline: None, ..rules },
-            Judging::Batch,
-            &profile,
-            &compared,
-            now,
-        )
-        .map_err(|error| {
-            Error::new(Kind::Internal, format!("the profiles do not fit each other: {error}"))
-        })?;
+        let of = if state.mended().has(batch.record.batch) { Judging::Mended } else { Judging::Batch };
+        let taken = quality::measures_of(&Quality { baseline: None, ..rules }, of, &profile, &compared, now)
+            .map_err(|error| {
+                Error::new(Kind::Internal, format!("the profiles do not fit each other: {error}"))
+            })?;
         Ok(DriftReport {
             version: version.label(),
             batch: batch.record.batch,

@@ -54,7 +54,7 @@ impl Serving {
         let damaged = |why: &dyn std::fmt::Display| {
             Error::new(Kind::Damaged, format!("`{}` cannot be read: {why}", object.path))
         };
-        let mended = mending::mended(self.catalog(), &state, batch).await?;
+        let mended = mending::mended(self.catalog(), &state, batch, snapshot.sequence).await?;
         let mended: HashSet<Rejected> = mended.into_iter().map(|(row, _)| row).collect();
         let bytes = self.catalog().object(&object).await?;
         let mut rows: Vec<Row> = Vec::new();
@@ -144,8 +144,10 @@ fn refuse_part(snapshot: &Snapshot, version: &ViewVersion, author: &Author) -> R
 fn table(rows: &[Row]) -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
     let mut names: Vec<&str> = Vec::new();
     let mut seen: HashSet<&str> = HashSet::new();
+    // An export that was ingested as it is has such columns of its own.
+    let is_mark = |name: &str| [ORIGIN, ROW, FOR].contains(&name);
     for name in rows.iter().flat_map(|row| row.source.keys()) {
-        if seen.insert(name) {
+        if !is_mark(name) && seen.insert(name) {
             names.push(name);
         }
     }

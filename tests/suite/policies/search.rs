@@ -34,9 +34,11 @@ async fn store(with_hidden: bool) -> Serving {
     let weather = view("weather", &[("temp", "air temperature"), ("wind_speed", "speed of the wind")]);
     let fraud = view("fraud", &[("temp", "temporary cards"), ("wind_speed_exactly", "a trap")]);
     let service = "kind = \"feature_service\"\nname = \"secret\"\nfeatures = [\"fraud.temp\"]\n";
+    // Of a feature that is hidden, in a view that is not.
+    let payroll = "kind = \"feature_service\"\nname = \"payroll\"\nfeatures = [\"pay.salary\"]\n";
     let mut all = vec![("airport.toml", ENTITY), ("pay.toml", &pay), ("weather.toml", &weather)];
     if with_hidden {
-        all.extend([("fraud.toml", fraud.as_str()), ("secret.toml", service)]);
+        all.extend([("fraud.toml", fraud.as_str()), ("secret.toml", service), ("payroll.toml", payroll)]);
     }
     serving.apply(files(&all), &author()).await.unwrap();
     serving
@@ -73,6 +75,9 @@ async fn search_is_as_if_what_is_hidden_were_not_there() {
         "hourly",
         "tag:hourly temp",
         "use:secret",
+        "payroll",
+        "use:payroll",
+        "hours payroll",
         "pay",
         "airport",
         "wnid sped",
@@ -88,6 +93,9 @@ async fn search_is_as_if_what_is_hidden_were_not_there() {
         assert_eq!(found(&whole, words, "boss").await[0].name, first);
     }
     assert!(found(&whole, "secret", "guest").await.is_empty());
+    let pay = |found: Vec<Found>| found.into_iter().find(|one| one.name == "pay").unwrap();
+    assert_eq!(pay(found(&whole, "name:pay", "guest").await).uses, [] as [&str; 0]);
+    assert_eq!(pay(found(&whole, "use:payroll", "boss").await).uses, ["payroll"]);
 }
 
 #[tokio::test]

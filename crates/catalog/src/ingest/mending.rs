@@ -1,16 +1,18 @@
 //! Rejected rows that were mended and come in after all: which they are, and that each is mended once.
 //!
-//! `quarantine/{batch}/mended.parquet` lists them: one row for each, by the name of its source and its number there.
+//! `quarantine/{batch}/mended.parquet` lists them: one row for each, by the name of its source and its number there. What is rejected again
+//! is listed too: it is a rejected row of the new batch from there on, and of the old one no more.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, StringArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray, UInt64Array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use feature::BatchId;
+use feature::{BatchId, Sequence};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
@@ -18,7 +20,7 @@ use parquet::errors::ParquetError;
 use super::{Rows, read_quarantine};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
-use crate::records::Object;
+use crate::records::{Object, RowsMended};
 use crate::state::{State, ViewVersion};
 
 /// Columns that say which rejected row a mended one was, as an export of them has it.
@@ -30,23 +32,74 @@ pub const FOR: &str = "rejected_for";
 /// A rejected row: the name of its source, and its number there.
 pub type Rejected = (String, u64);
 
+/// A rejected row that a later batch took over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenOver {
+    pub row: Rejected,
+    /// Whether it was rejected again.
+    pub again: bool,
+}
+
 /// Rows that are offered for rejected ones of a batch.
 pub struct Mends {
     pub of: BatchId,
-    /// How often rows of it were mended before.
-    pub before: usize,
+    /// Which batches took over rows of it before, and whether they have them still.
+    before: Vec<(BatchId, bool)>,
     /// Of each input, in its order, which rejected row each row was.
     rows: Vec<Vec<Rejected>>,
 }
 
 impl Mends {
-    /// Those whose rows were not rejected again, which are told by input and number.
-    pub fn accepted(&self, rejected: &HashSet<(usize, u64)>) -> Vec<&Rejected> {
+    /// All of them; those that were rejected again are told by input and number.
+    pub fn taken_over(&self, rejected: &HashSet<(usize, u64)>) -> Vec<TakenOver> {
         let rows = self.rows.iter().enumerate();
         let numbered =
             rows.flat_map(|(input, rows)| (0u64..).zip(rows).map(move |(row, of)| ((input, row), of)));
-        numbered.filter(|(place, _)| !rejected.contains(place)).map(|(_, of)| of).collect()
+        numbered.map(|(place, of)| TakenOver { row: of.clone(), again: rejected.contains(&place) }).collect()
     }
+
+    /// Whether what was decided still holds.
+    ///
+    /// # Errors
+    /// `Contended` where others mended rows of the batch since, or what they had mended came back or went.
+    pub fn still_hold(&self, state: &State) -> Result<()> {
+        if state.mendings(self.of, state.head.sequence) == self.before {
+            return Ok(());
+        }
+        Err(Error::Contended(format!(
+            "others mended rows of batch {} meanwhile; nothing was ingested: export what is left, and try again",
+            self.of
+        )))
+    }
+}
+
+/// Ties a batch that is about to be written to the one that had rejected its rows.
+pub(super) async fn tie(
+    catalog: &Catalog,
+    batch: BatchId,
+    of: BatchId,
+    rows: &[TakenOver],
+) -> Result<RowsMended> {
+    let list =
+        encode(rows).map_err(|error| Error::internal("the list of mended rows cannot be written", error))?;
+    let mended = catalog.put_object(format!("quarantine/{batch}/mended.parquet"), list).await?;
+    let again = rows.iter().filter(|row| row.again).count() as u64;
+    Ok(RowsMended { batch, of, rows: rows.len() as u64, again: (again > 0).then_some(again), mended })
+}
+
+/// The rows without what says which rejected ones they were: that is no part of what their source has.
+pub(super) fn without_marks(inputs: Vec<Rows>) -> Result<Vec<Rows>> {
+    let failed = |error: ArrowError| Error::internal("leaving out which rejected rows these were", error);
+    let bare = |rows: Rows| -> Result<Rows> {
+        let fields = rows.schema.fields().iter().enumerate();
+        let kept = fields.filter(|(_, field)| ![ORIGIN, ROW, FOR].contains(&field.name().as_str()));
+        let kept: Vec<usize> = kept.map(|(place, _)| place).collect();
+        let schema = Arc::new(rows.schema.project(&kept).map_err(failed)?);
+        let batches = rows.batches.iter().map(|batch| batch.project(&kept));
+        let batches = batches.collect::<Result<Vec<RecordBatch>, ArrowError>>().map_err(failed)?;
+        Ok(Rows { origin: rows.origin, schema, batches, file: rows.file })
+    };
+    inputs.into_iter().map(bare).collect()
 }
 
 /// Where the rejected rows of a batch lie.
@@ -70,17 +123,24 @@ pub fn rejected_rows(state: &State, batch: BatchId) -> Result<(feature::VersionI
     Ok((refused.record.version, refused.record.quarantine.clone()))
 }
 
-/// Rejected rows of a batch that were mended, with the batches that have them.
+/// Rejected rows of a batch that others have at a sequence, mended or rejected again. What was mended by a batch that was dropped or is
+/// withdrawn is to be mended anew.
 ///
 /// # Errors
 /// `Storage` for a list that is gone or was altered.
-pub async fn mended(catalog: &Catalog, state: &State, batch: BatchId) -> Result<Vec<(Rejected, BatchId)>> {
+pub async fn mended(
+    catalog: &Catalog,
+    state: &State,
+    batch: BatchId,
+    at: Sequence,
+) -> Result<Vec<(Rejected, BatchId)>> {
     let mut all = Vec::new();
-    for mending in state.mended().of(batch) {
+    for (mending, (by, has_rows)) in state.mended().of(batch).zip(state.mendings(batch, at)) {
         let object = &mending.record.mended;
         let rows = decode(catalog.object(object).await?)
             .map_err(|error| storage::Error::corrupt(&object.path, error.to_string()))?;
-        all.extend(rows.into_iter().map(|row| (row, mending.record.batch)));
+        let theirs = rows.into_iter().filter(|row| row.again || has_rows);
+        all.extend(theirs.map(|row| (row.row, by)));
     }
     Ok(all)
 }
@@ -101,11 +161,12 @@ pub(super) async fn verify(
     if state.view_version(written).is_none_or(|written| written.view != version.view) {
         return Err(Error::Invalid(format!("batch {of} is not of `{}`", version.definition.name)));
     }
-    let before = state.mended().of(of).count();
+    let head = state.head.sequence;
+    let before = state.mendings(of, head);
     let bytes = catalog.object(&object).await?;
     let known = known(bytes).map_err(|error| storage::Error::corrupt(&object.path, error.to_string()))?;
     let mut taken: HashSet<Rejected> =
-        mended(catalog, state, of).await?.into_iter().map(|(row, _)| row).collect();
+        mended(catalog, state, of, head).await?.into_iter().map(|(row, _)| row).collect();
     let mended_before = taken.len();
     let mut rows = Vec::with_capacity(inputs.len());
     for input in inputs {
@@ -177,14 +238,16 @@ fn which(input: &Rows) -> Result<Vec<Rejected>> {
 }
 
 /// The list of mended rows as it is stored.
-pub(super) fn encode(rows: &[&Rejected]) -> Result<Bytes, ParquetError> {
+fn encode(rows: &[TakenOver]) -> Result<Bytes, ParquetError> {
     let schema = Arc::new(Schema::new(vec![
         Field::new("origin", DataType::Utf8, false),
         Field::new("row", DataType::UInt64, false),
+        Field::new("again", DataType::Boolean, false),
     ]));
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|(origin, _)| origin))),
-        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(_, row)| *row))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.row.0.as_str()))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.row.1))),
+        Arc::new(rows.iter().map(|row| Some(row.again)).collect::<BooleanArray>()),
     ];
     let batch = RecordBatch::try_new(schema.clone(), columns)?;
     let mut bytes = Vec::new();
@@ -195,11 +258,15 @@ pub(super) fn encode(rows: &[&Rejected]) -> Result<Bytes, ParquetError> {
 }
 
 /// Reads such a list back.
-pub fn decode(bytes: Bytes) -> Result<Vec<Rejected>, ParquetError> {
+fn decode(bytes: Bytes) -> Result<Vec<TakenOver>, ParquetError> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
     let mut all = Vec::new();
     for batch in reader {
-        all.extend(pairs(&batch?, "origin", "row"));
+        let batch = batch?;
+        let marked = batch.column_by_name("again").and_then(|column| column.as_boolean_opt());
+        let again = |row: usize| marked.is_some_and(|marked| marked.is_valid(row) && marked.value(row));
+        let rows = pairs(&batch, "origin", "row").into_iter().enumerate();
+        all.extend(rows.map(|(place, row)| TakenOver { row, again: again(place) }));
     }
     Ok(all)
 }

@@ -43,7 +43,7 @@ use crate::error::{Error, Result};
 use crate::plan::did_you_mean;
 use crate::quality;
 use crate::records::{
-    BatchCommitted, BatchQuarantined, BatchRefused, Derivation, Object, Record, RowsMended, SourceFile,
+    BatchCommitted, BatchQuarantined, BatchRefused, Derivation, Object, Record, SourceFile,
 };
 use crate::retention;
 use crate::state::{State, ViewVersion};
@@ -300,6 +300,7 @@ async fn attempt(
         Some(of) => Some(mending::verify(catalog, &state, &version, of, &rows).await?),
         None => None,
     };
+    let rows = if mends.is_some() { mending::without_marks(rows)? } else { rows };
     let sources: Vec<SourceFile> = rows.iter().filter_map(|rows| rows.file.clone()).collect();
     let origins: Vec<String> = rows.iter().map(|rows| rows.origin.clone()).collect();
     let checked = {
@@ -324,6 +325,7 @@ async fn attempt(
         Some(bytes) => Some(catalog.put_object(format!("quarantine/{batch}/rejected.parquet"), bytes).await?),
         None => None,
     };
+    let mut taken_over = mends.as_ref().map(|mends| mends.taken_over(&checked.rejected_places));
     let threshold = version.definition.reject_above.unwrap_or(1.0);
     let refused =
         report.rows == 0 && report.rejected > 0 || report.rejected as f64 > threshold * total as f64;
@@ -338,8 +340,17 @@ async fn attempt(
             sources,
             body,
         };
+        let mut records: Vec<Record> = vec![record.into()];
+        if let (Some(mends), Some(taken_over)) = (&mends, &mut taken_over) {
+            // Of what it would have accepted nothing was taken: that stays with the batch that had rejected it.
+            taken_over.retain(|row| row.again);
+            records.push(mending::tie(catalog, batch, mends.of, taken_over).await?.into());
+        }
         let outcome = catalog
-            .commit::<()>(author, binding.as_ref(), |_| Ok(Intent::Append(vec![record.clone().into()])))
+            .commit::<()>(author, binding.as_ref(), |state| {
+                mends.as_ref().map_or(Ok(()), |mends| mends.still_hold(state))?;
+                Ok(Intent::Append(records.clone()))
+            })
             .await?;
         if let Outcome::Committed(sequence) = outcome
             && catalog.state().refused().iter().all(|refused| refused.record.batch != batch)
@@ -356,7 +367,8 @@ async fn attempt(
         knowledge::refuse_overlap(catalog, &state, &version, &checked.rows, None).await?;
     }
     let rows = knowledge.date(checked.rows);
-    let judged = quality::judge(catalog, &state, &version, Judging::Batch, &checked.profile).await?;
+    let judging = if mends.is_some() { Judging::Mended } else { Judging::Batch };
+    let judged = quality::judge(catalog, &state, &version, judging, &checked.profile).await?;
     let profile =
         catalog.put_object(format!("profiles/{batch}.json"), checked.profile.to_json().into()).await?;
     let staged =
@@ -384,13 +396,9 @@ async fn attempt(
     let record: Record =
         if report.quarantined { BatchQuarantined { batch: record }.into() } else { record.into() };
     let mut records = vec![record];
-    if let Some(mends) = &mends {
-        let accepted = mends.accepted(&checked.rejected_places);
-        let list = mending::encode(&accepted)
-            .map_err(|error| Error::internal("the list of mended rows cannot be written", error))?;
-        let mended = catalog.put_object(format!("quarantine/{batch}/mended.parquet"), list).await?;
-        report.mended = accepted.len() as u64;
-        records.push(RowsMended { batch, of: mends.of, rows: report.mended, mended }.into());
+    if let (Some(mends), Some(taken_over)) = (&mends, &taken_over) {
+        report.mended = taken_over.iter().filter(|row| !row.again).count() as u64;
+        records.push(mending::tie(catalog, batch, mends.of, taken_over).await?.into());
     }
     loop {
         let compared = state.head.sequence;
@@ -415,14 +423,7 @@ async fn attempt(
                 if knowledge.excludes_overlap && newest.is_some_and(|newest| newest > compared) {
                     return Ok(Intent::Done(Superseded::LaterBatches));
                 }
-                if let Some(mends) = &mends
-                    && state.mended().of(mends.of).count() != mends.before
-                {
-                    return Err(Error::Contended(format!(
-                        "others mended rows of batch {} meanwhile; nothing was ingested: export what is left, and try again",
-                        mends.of
-                    )));
-                }
+                mends.as_ref().map_or(Ok(()), |mends| mends.still_hold(state))?;
                 Ok(Intent::Append(records.clone()))
             })
             .await?;
@@ -521,7 +522,7 @@ async fn read_input(
     let (state, progress) = (state.clone(), progress.clone());
     let (line, version) = (version.line, version.version);
     tokio::task::spawn_blocking(move || {
-        let mut all = Vec::new();
+        let (mut all, mut read_from) = (Vec::new(), Vec::new());
         let mut skipped = Skipped::default();
         let of = paths.len() as u64;
         for (read, path) in paths.iter().enumerate() {
@@ -537,8 +538,10 @@ async fn read_input(
                 skipped.refused += 1;
             } else {
                 all.push(sources::decode(path, bytes, file, format, row_files::CsvTypes::Text)?);
+                read_from.push(path.as_path());
             }
         }
+        sources::tell_apart(&read_from, &mut all);
         Ok((all, skipped))
     })
     .await
@@ -617,7 +620,7 @@ async fn first_answer(
                 .all()
                 .iter()
                 .filter(|one| one.by.sequence == sequence)
-                .map(|one| one.record.rows)
+                .map(|one| one.record.rows.saturating_sub(one.record.again.unwrap_or(0)))
                 .sum(),
             ..nothing_new(version, Skipped::default())
         });

@@ -1,5 +1,6 @@
 //! Reading what is to be ingested: files by pattern, in Parquet, CSV or Arrow IPC.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -77,4 +78,56 @@ pub fn decode(
     let mut rows = FileRows::of_bytes(path, bytes, format, csv_types)?;
     let batches = rows.by_ref().collect::<Result<Vec<_>>>()?;
     Ok(Rows { origin: rows.origin(), schema: rows.schema, batches, file: Some(file) })
+}
+
+/// Gives the inputs of one ingest names that tell them apart: files of one name have their paths from the folder that they share.
+/// Rejected rows are found by the name of their input.
+pub fn tell_apart(paths: &[&Path], inputs: &mut [Rows]) {
+    let mut alike: HashMap<String, (usize, PathBuf)> = HashMap::new();
+    for (path, rows) in paths.iter().zip(inputs.iter()) {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let (count, shared) = alike.entry(rows.origin.clone()).or_insert_with(|| (0, folder.to_owned()));
+        *count += 1;
+        let both = shared.components().zip(folder.components());
+        *shared = both.take_while(|(one, other)| one == other).map(|(one, _)| one).collect();
+    }
+    let mut named: HashMap<String, usize> = HashMap::new();
+    for (path, rows) in paths.iter().zip(inputs) {
+        if let Some((_, shared)) = alike.get(&rows.origin).filter(|(count, _)| *count > 1) {
+            rows.origin = path.strip_prefix(shared).unwrap_or(path).display().to_string();
+        }
+        let times = named.entry(rows.origin.clone()).or_default();
+        *times += 1;
+        // The same file may be named twice.
+        if *times > 1 {
+            rows.origin = format!("{} ({times})", rows.origin);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    #[test]
+    fn files_of_one_name_are_told_apart() {
+        let told = |paths: &[&str]| {
+            let paths: Vec<&Path> = paths.iter().map(Path::new).collect();
+            let named = |path: &&Path| path.file_name().unwrap().to_string_lossy().into_owned();
+            let rows = |path: &&Path| Rows::from_batches(named(path), Arc::new(Schema::empty()), Vec::new());
+            let mut inputs: Vec<Rows> = paths.iter().map(rows).collect();
+            tell_apart(&paths, &mut inputs);
+            inputs.into_iter().map(|rows| rows.origin).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&["/in/a/x.csv", "/in/b/y.csv"]), ["x.csv", "y.csv"]);
+        assert_eq!(
+            told(&["/in/a/x.csv", "/in/b/c/x.csv", "/in/y.csv", "/in/x.csv"]),
+            ["a/x.csv", "b/c/x.csv", "y.csv", "x.csv"]
+        );
+        assert_eq!(told(&["x.csv", "x.csv"]), ["x.csv", "x.csv (2)"]);
+    }
 }

@@ -71,6 +71,8 @@ struct SinkNow {
     turn: Option<Turn>,
     /// It is left alone until then.
     rests_until: Option<Timestamp>,
+    /// How often in a row it took nothing.
+    failures: u32,
     /// Places of alerts that are still to be delivered.
     open: BTreeSet<usize>,
 }
@@ -129,6 +131,11 @@ impl Alerts {
     /// How many alerts are still to be delivered to a sink.
     pub fn open(&self, sink: &str) -> usize {
         self.sinks.get(sink).map_or(0, |known| known.open.len())
+    }
+
+    /// How often in a row a sink took nothing, whatever it was offered.
+    pub fn failures(&self, sink: &str) -> u32 {
+        self.sinks.get(sink).map_or(0, |known| known.failures)
     }
 
     /// How far an alert was on its way to a sink at a sequence.
@@ -215,6 +222,12 @@ impl Alerts {
             };
             if !ended.of_alert {
                 sink.rests_until = ended.again_at;
+            }
+            match (ended.outcome, ended.of_alert) {
+                (DeliveryOutcome::Failed, false) => sink.failures = sink.failures.saturating_add(1),
+                // That one is dropped says nothing of its sink.
+                (DeliveryOutcome::Dropped, _) => {}
+                _ => sink.failures = 0,
             }
         }
         match &record.sending {

@@ -36,6 +36,11 @@ impl Mended {
         places.iter().filter_map(|place| self.all.get(*place))
     }
 
+    /// Whether a batch is of mended rows.
+    pub fn has(&self, batch: BatchId) -> bool {
+        self.all.iter().any(|mending| mending.record.batch == batch)
+    }
+
     pub(super) fn take(&mut self, record: &RowsMended, by: &Arc<Provenance>) -> Result<(), ApplyError> {
         if self.of(record.of).any(|known| known.record.batch == record.batch) {
             return Err(repeated(by, "the mending by batch", record.batch.to_string()));
@@ -58,6 +63,19 @@ impl State {
         &self.mended
     }
 
+    /// The batches that took over rejected rows of one by a sequence, and whether what they accepted is in them still.
+    pub fn mendings(&self, of: BatchId, at: Sequence) -> Vec<(BatchId, bool)> {
+        let by_then = self.mended.of(of).filter(|mending| mending.by.sequence <= at);
+        by_then.map(|mending| (mending.record.batch, self.has_rows(mending.record.batch, at))).collect()
+    }
+
+    /// Whether a batch counts or waits at a sequence: it was not dropped, and is not withdrawn.
+    fn has_rows(&self, batch: BatchId, at: Sequence) -> bool {
+        let waits = self.quarantine.of(batch).is_some_and(|held| held.waits(at));
+        let counts = |batch: &super::Batch| batch.by.sequence <= at && self.counts_at(batch, at);
+        waits || self.batch(batch).is_some_and(|batch| counts(batch))
+    }
+
     /// Whether a batch has rejected rows or was refused for them.
     fn rejected_of(&self, batch: BatchId) -> bool {
         let rejected = |record: &crate::records::BatchCommitted| record.quarantine.is_some();
@@ -72,7 +90,11 @@ impl State {
         }
         let written = |batch: &super::Batch| batch.by.sequence == by.sequence;
         let in_entry = self.batch(body.batch).is_some_and(|batch| written(batch))
-            || self.quarantine.of(body.batch).is_some_and(|held| written(&held.batch));
+            || self.quarantine.of(body.batch).is_some_and(|held| written(&held.batch))
+            || self
+                .refused
+                .iter()
+                .any(|one| one.record.batch == body.batch && one.by.sequence == by.sequence);
         if !in_entry {
             return Err(unresolved(by, "batch", body.batch.to_string()));
         }

@@ -109,6 +109,8 @@ pub enum Judging {
     Batch,
     /// What came of streams within a window: how many rows that are is chance.
     StreamBatch,
+    /// Rejected rows of a batch, mended: few and late, with columns as an export has them.
+    Mended,
     /// Some of what passed by: its values alone.
     Sample,
 }
@@ -118,6 +120,7 @@ impl Judging {
         match self {
             Self::Batch => true,
             Self::StreamBatch => !matches!(measure, Measure::Volume | Measure::SeasonalRows),
+            Self::Mended => !measure.is_of_batch(),
             Self::Sample => !measure.is_of_batch(),
         }
     }

@@ -175,7 +175,7 @@ fn measures_at_known_points() {
 }
 
 #[test]
-fn of_streams_and_samples_only_what_is_no_chance_is_measured() {
+fn of_streams_mended_rows_and_samples_only_what_is_no_chance_is_measured() {
     // A tenth of the rows that a batch has; all of them moved.
     let x = (0..40).map(|row| Some(500.0 + f64::from(row) / 10.0));
     let few = profile(x, (0..40).map(|row| if row % 4 == 0 { "rain" } else { "sun" }));
@@ -191,6 +191,7 @@ fn of_streams_and_samples_only_what_is_no_chance_is_measured() {
     };
     assert_eq!(found_of(Judging::Batch), [Measure::Volume]);
     assert_eq!(found_of(Judging::StreamBatch), []);
+    assert_eq!(found_of(Judging::Mended), []);
     assert_eq!(found_of(Judging::Sample), []);
 }
 

@@ -134,7 +134,7 @@ fn ended(attempt: &Attempt, outcome: Result<(), Refusal>, now: Timestamp) -> Del
             of_alert: false,
         },
         Err(Refusal::NotNow { why, after }) => {
-            let pause = grown(FIRST_PAUSE, attempt.number, LONGEST_PAUSE);
+            let pause = grown(FIRST_PAUSE, attempt.failures.saturating_add(1), LONGEST_PAUSE);
             failed(why, after.map_or(pause, |asked| asked.min(LONGEST_ASKED).max(pause)), false)
         }
         Err(Refusal::Never { why }) => {

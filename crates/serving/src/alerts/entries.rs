@@ -10,12 +10,45 @@ use feature::{Sequence, VersionId};
 use serde_json::json;
 use storage::environment;
 
+use super::standing::told_apart;
+
 /// Findings that a summary names.
 const NAMED: usize = 1;
 
-/// What a rule tells of an entry. The state may have read further.
-pub fn of_entry(rule: &Rule, entry: &Followed, state: &State) -> Vec<RaisedAlert> {
-    entry.records.iter().filter_map(|record| of_record(rule, record, entry.by.sequence, state)).collect()
+/// What a rule tells of entries that are looked at together: one by one, or of a version as one where they are many. The state may have
+/// read further.
+pub fn of_entries<'a>(
+    rule: &Rule,
+    entries: impl Iterator<Item = &'a Followed>,
+    state: &State,
+) -> Vec<RaisedAlert> {
+    // By version, so that an alert of many tells of no view that its version does not.
+    let mut by_version: Vec<(Option<VersionId>, Vec<RaisedAlert>)> = Vec::new();
+    for entry in entries {
+        let found =
+            entry.records.iter().filter_map(|record| of_record(rule, record, entry.by.sequence, state));
+        for alert in found {
+            match by_version.iter_mut().find(|(version, _)| *version == alert.version) {
+                Some((_, known)) => known.push(alert),
+                None => by_version.push((alert.version, vec![alert])),
+            }
+        }
+    }
+    let told = by_version.into_iter().flat_map(|(version, alerts)| {
+        let told = told_apart(rule, alerts, state, many(rule));
+        told.into_iter().map(move |alert| RaisedAlert { version, ..alert })
+    });
+    told.collect()
+}
+
+/// What many of a rule's findings are called.
+fn many(rule: &Rule) -> &'static str {
+    match rule.on {
+        Condition::Quarantine => "batches are kept back",
+        Condition::Refused => "batches were refused",
+        Condition::VersionChurn { .. } => "times too many versions came",
+        _ => "batches failed their checks or made them warn",
+    }
 }
 
 fn of_record(rule: &Rule, record: &Record, sequence: Sequence, state: &State) -> Option<RaisedAlert> {

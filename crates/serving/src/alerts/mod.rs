@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use catalog::alerts::{self, Found};
 use catalog::following::entries_between;
+use catalog::records::RaisedAlert;
 use catalog::{Author, State};
 use feature::definition::alerts::{Alerts, Condition, Rule};
 use feature::policy::Action;
@@ -141,8 +142,11 @@ impl Alerting {
         }
     }
 
-    /// Asks all rules about what is new. How many alerts were raised.
+    /// Asks all rules about what is new, and then about how things stand. How many alerts were raised.
     async fn look(&self, looked: &mut Looked) -> Result<usize> {
+        if looked.until.is_none() {
+            self.begin_new().await?;
+        }
         let mut raised = 0;
         loop {
             let state = self.serving.catalog().refresh().await?;
@@ -154,26 +158,42 @@ impl Alerting {
             for rule in &self.rules.rules {
                 let asked = state.alerts().through(rule.name.as_str()).unwrap_or(head);
                 let new = entries.iter().filter(|entry| entry.by.sequence > asked);
-                found.extend(new.flat_map(|entry| entries::of_entry(rule, entry, &state)));
-            }
-            if until == head {
-                found.extend(self.standing(&state, looked).await?);
+                found.extend(entries::of_entries(rule, new, &state));
             }
             raised += self.tell(found, until).await?;
             looked.until = Some(until);
             if until == head {
+                // Last, since it may take long and may fail: what happened is told before.
+                let found = self.standing(&state, looked).await;
+                if !found.is_empty() {
+                    raised += self.tell(found, head).await?;
+                }
                 return Ok(raised);
             }
         }
     }
 
-    /// The entry after which some rule was not asked yet. A rule that never was begins at the head.
+    /// Puts on record that rules which never were asked begin at the head: of what was before it they tell nothing, however far back
+    /// the others go on.
+    async fn begin_new(&self) -> Result<()> {
+        let state = self.serving.catalog().refresh().await?;
+        let rules = self.rules.rules.iter().map(|rule| rule.name.to_string());
+        let new: Vec<String> = rules.filter(|rule| state.alerts().through(rule).is_none()).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let found = Found { rules: new, through: state.head.sequence, alerts: Vec::new() };
+        alerts::raise(self.serving.catalog(), &found, &self.author).await?;
+        Ok(())
+    }
+
+    /// The entry after which some rule was not asked yet.
     fn begin(&self, state: &State) -> Sequence {
         let known = |rule: &Rule| state.alerts().through(rule.name.as_str());
         self.rules.rules.iter().filter_map(known).min().unwrap_or(state.head.sequence)
     }
 
-    async fn tell(&self, found: Vec<catalog::records::RaisedAlert>, through: Sequence) -> Result<usize> {
+    async fn tell(&self, found: Vec<RaisedAlert>, through: Sequence) -> Result<usize> {
         let rules = self.rules.rules.iter().map(|rule| rule.name.to_string()).collect();
         let found = Found { rules, through, alerts: found };
         let raised = alerts::raise(self.serving.catalog(), &found, &self.author).await?;
@@ -184,16 +204,15 @@ impl Alerting {
         Ok(raised)
     }
 
-    /// What rules say of how things stand, where it is time to look.
-    async fn standing(
-        &self,
-        state: &State,
-        looked: &mut Looked,
-    ) -> Result<Vec<catalog::records::RaisedAlert>> {
+    /// What rules say of how things stand, where it is time to look. Where a rule cannot be asked the log of this process says so, and
+    /// the others are.
+    async fn standing(&self, state: &State, looked: &mut Looked) -> Vec<RaisedAlert> {
         let every = duration(self.rules.every);
         if looked.stood.is_some_and(|stood| stood.elapsed() < every) {
-            return Ok(Vec::new());
+            return Vec::new();
         }
+        // Before the attempt: what fails is not tried again each second.
+        looked.stood = Some(Instant::now());
         let now = self.serving.catalog().store().clock().now();
         let mut found = Vec::new();
         for rule in &self.rules.rules {
@@ -202,27 +221,54 @@ impl Alerting {
             }
         }
         if self.rules.rules.iter().any(standing::needs_graph) {
-            let (state, graph) = self.serving.graph(None).await?;
-            let dangling = lineage::dangling(&state, &graph);
-            let mut problems: Vec<Problem> = dangling.iter().cloned().map(Problem::from).collect();
-            if self.is_time_for_objects(looked) {
-                problems = self.serving.reconcile(false).await?.problems;
-                looked.objects = Some(Instant::now());
+            found.extend(self.of_graph(now, looked).await);
+        }
+        found
+    }
+
+    /// What rules say of the lineage graph, and of the objects of the store where it is time to look.
+    async fn of_graph(&self, now: Timestamp, looked: &mut Looked) -> Vec<RaisedAlert> {
+        let (state, graph) = match self.serving.graph(None).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.not_asked(standing::needs_graph, &error);
+                return Vec::new();
             }
-            for rule in &self.rules.rules {
-                match rule.on {
-                    Condition::MissingLineage { after } => {
-                        found.extend(standing::unlinked(rule, after, &dangling, &state, now));
-                    }
-                    Condition::Dangling { deployed, .. } => {
-                        found.extend(standing::dangling(rule, deployed, &problems, &state));
-                    }
-                    _ => {}
+        };
+        let dangling = lineage::dangling(&state, &graph);
+        let mut problems: Vec<Problem> = dangling.iter().cloned().map(Problem::from).collect();
+        if self.is_time_for_objects(looked) {
+            looked.objects = Some(Instant::now());
+            match self.serving.reconcile(false).await {
+                Ok(report) => problems = report.problems,
+                Err(error) => {
+                    self.not_asked(
+                        |rule| matches!(rule.on, Condition::Dangling { objects: Some(_), .. }),
+                        &error,
+                    );
                 }
             }
         }
-        looked.stood = Some(Instant::now());
-        Ok(found)
+        let mut found = Vec::new();
+        for rule in &self.rules.rules {
+            match rule.on {
+                Condition::MissingLineage { after } => {
+                    found.extend(standing::unlinked(rule, after, &dangling, &state, now));
+                }
+                Condition::Dangling { deployed, .. } => {
+                    found.extend(standing::dangling(rule, deployed, &problems, &state));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Tells the log of this process which rules could not be asked, or not wholly.
+    fn not_asked(&self, which: impl Fn(&Rule) -> bool, error: &Error) {
+        for rule in self.rules.rules.iter().filter(|rule| which(rule)) {
+            tracing::warn!(%error, rule = %rule.name, "a rule could not be asked how things stand; it is asked again");
+        }
     }
 
     fn is_time_for_objects(&self, looked: &Looked) -> bool {

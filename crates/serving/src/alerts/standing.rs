@@ -102,7 +102,7 @@ fn of_problem(rule: &Rule, one: &Problem) -> RaisedAlert {
 }
 
 /// Those that are new; as one where they are many.
-fn told_apart(rule: &Rule, mut alerts: Vec<RaisedAlert>, state: &State, what: &str) -> Vec<RaisedAlert> {
+pub fn told_apart(rule: &Rule, mut alerts: Vec<RaisedAlert>, state: &State, what: &str) -> Vec<RaisedAlert> {
     alerts.retain(|alert| alert.causes.iter().any(|cause| !state.alerts().told(&alert.rule, cause)));
     if alerts.len() <= ONE_BY_ONE {
         return alerts;

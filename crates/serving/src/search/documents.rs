@@ -1,6 +1,7 @@
 //! What can be found: features, views and services in force, with the words that people have for them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 use catalog::State;
 use catalog::state::ViewVersion;
@@ -47,8 +48,24 @@ pub struct Document {
     pub tags: Vec<String>,
     pub description: Option<String>,
     /// What has it: models, deployments, services and named training sets, in the order of these kinds and of their names.
-    pub uses: Vec<String>,
+    uses: Vec<Use>,
     needs: Needs,
+}
+
+/// Something that has a thing.
+#[derive(Debug)]
+struct Use {
+    name: String,
+    /// The features that it has of it, by their positions in their versions; none where that is no matter of features.
+    by: Vec<(VersionId, usize)>,
+}
+
+impl Use {
+    /// Whether the asker may see a feature that it has: what has hidden ones alone may be hidden itself.
+    fn is_visible(&self, snapshot: &Snapshot) -> bool {
+        let mut by = self.by.iter();
+        self.by.is_empty() || by.any(|(version, place)| may_read(snapshot, *version, Some(*place)))
+    }
 }
 
 /// What one must be allowed to read so that a thing is found.
@@ -72,6 +89,17 @@ impl Document {
             }
         }
     }
+
+    /// Whether the asker may see the use at a place.
+    pub fn shows(&self, snapshot: &Snapshot, place: usize) -> bool {
+        self.uses.get(place).is_some_and(|used| used.is_visible(snapshot))
+    }
+
+    /// The uses that the asker may see.
+    pub fn uses<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a str> {
+        let visible = self.uses.iter().filter(move |used| used.is_visible(snapshot));
+        visible.map(|used| used.name.as_str())
+    }
 }
 
 fn may_read(snapshot: &Snapshot, version: VersionId, feature: Option<usize>) -> bool {
@@ -85,7 +113,7 @@ fn may_read(snapshot: &Snapshot, version: VersionId, feature: Option<usize>) -> 
 
 /// All that can be found at a sequence, by name, and the index of its words.
 pub fn all(state: &State, graph: &Graph, at: Sequence) -> (Vec<Document>, Index) {
-    let uses = Uses::of(graph);
+    let uses = Uses::new(graph);
     let mut documents: Vec<(Document, Vec<String>)> = Vec::new();
     for version in state.views_in_force(at) {
         let view = &version.definition;
@@ -99,7 +127,7 @@ pub fn all(state: &State, graph: &Graph, at: Sequence) -> (Vec<Document>, Index)
                 owner: view.about.owner.clone(),
                 tags: view.about.tags.clone(),
                 description: view.about.description.clone(),
-                uses: uses.of_view(graph, version),
+                uses: uses.of(graph, version, 0..=view.features.len()),
                 needs: Needs::View(version.version),
             },
             around.clone(),
@@ -109,7 +137,6 @@ pub fn all(state: &State, graph: &Graph, at: Sequence) -> (Vec<Document>, Index)
             let About { description, owner, tags } = &feature.about;
             let mut tags = tags.clone();
             tags.extend(view.about.tags.iter().cloned());
-            let node = Node::Feature(version.version, feature.name.to_string());
             let document = Document {
                 kind: FoundKind::Feature,
                 name: format!("{}.{}", qualified(&view.project, view.name.as_str()), feature.name),
@@ -118,7 +145,7 @@ pub fn all(state: &State, graph: &Graph, at: Sequence) -> (Vec<Document>, Index)
                 owner: owner.clone().or_else(|| view.about.owner.clone()),
                 tags,
                 description: description.clone(),
-                uses: uses.of_node(graph, &node),
+                uses: uses.of(graph, version, place..=place),
                 needs: Needs::Feature(version.version, place),
             };
             documents.push((document, around.clone()));
@@ -171,7 +198,7 @@ fn texts<'a>(document: &'a Document, around: &'a [String]) -> Vec<(Field, &'a st
     texts.extend(document.tags.iter().map(|tag| (Field::Tag, tag.as_str())));
     texts.extend(document.unit.iter().map(|unit| (Field::Unit, unit.as_str())));
     texts.extend(document.owner.iter().map(|owner| (Field::Owner, owner.as_str())));
-    texts.extend(document.uses.iter().map(|used| (Field::Use, used.as_str())));
+    texts.extend(document.uses.iter().map(|used| (Field::Use, used.name.as_str())));
     texts.extend(around.iter().map(|text| (Field::View, text.as_str())));
     texts.extend(document.description.iter().map(|text| (Field::Description, text.as_str())));
     texts
@@ -187,7 +214,7 @@ fn qualified(project: &Name, name: &str) -> String {
 }
 
 /// Deployments that say that they read a service, as they are at a sequence.
-fn deployed_with(state: &State, service: &str, at: Sequence) -> Vec<String> {
+fn deployed_with(state: &State, service: &str, at: Sequence) -> Vec<Use> {
     let mut names: Vec<String> = state
         .registry()
         .deployments()
@@ -199,7 +226,7 @@ fn deployed_with(state: &State, service: &str, at: Sequence) -> Vec<String> {
         })
         .collect();
     names.sort();
-    names
+    names.into_iter().map(|name| Use { name, by: Vec::new() }).collect()
 }
 
 /// What training sets lead to.
@@ -209,30 +236,29 @@ struct Uses {
 }
 
 impl Uses {
-    fn of(graph: &Graph) -> Self {
+    fn new(graph: &Graph) -> Self {
         let sets = (0..graph.nodes().len()).filter_map(|place| u32::try_from(place).ok());
         let sets = sets.filter(|place| matches!(graph.node(*place), Node::TrainingSet(_)));
         Self { of_sets: sets.map(|set| (set, led_to(graph, set))).collect() }
     }
 
-    fn of_node(&self, graph: &Graph, node: &Node) -> Vec<String> {
-        let mut places = HashSet::new();
-        self.collect(graph, node, &mut places);
-        named(graph, places)
-    }
-
-    /// Of all features of a version together.
-    fn of_view(&self, graph: &Graph, version: &ViewVersion) -> Vec<String> {
-        let mut places = HashSet::new();
-        for feature in &version.definition.features {
-            let node = Node::Feature(version.version, feature.name.to_string());
-            self.collect(graph, &node, &mut places);
+    /// Of some features of a version together.
+    fn of(&self, graph: &Graph, version: &ViewVersion, features: RangeInclusive<usize>) -> Vec<Use> {
+        let mut found: HashMap<u32, Vec<(VersionId, usize)>> = HashMap::new();
+        for (place, feature) in version.definition.features.iter().enumerate() {
+            if features.contains(&place) {
+                let node = Node::Feature(version.version, feature.name.to_string());
+                for used in self.of_feature(graph, &node) {
+                    found.entry(used).or_default().push((version.version, place));
+                }
+            }
         }
-        named(graph, places)
+        named(graph, found)
     }
 
-    fn collect(&self, graph: &Graph, node: &Node, places: &mut HashSet<u32>) {
-        let Some(place) = graph.place(node) else { return };
+    fn of_feature(&self, graph: &Graph, node: &Node) -> HashSet<u32> {
+        let mut places = HashSet::new();
+        let Some(place) = graph.place(node) else { return places };
         for edge in graph.leaving(place) {
             match edge.relation {
                 Relation::Lists => {
@@ -242,6 +268,7 @@ impl Uses {
                 _ => {}
             }
         }
+        places
     }
 }
 
@@ -261,21 +288,20 @@ fn led_to(graph: &Graph, set: u32) -> Vec<u32> {
     places
 }
 
-/// Names of nodes, once each; a training set without one is left out.
-fn named(graph: &Graph, places: HashSet<u32>) -> Vec<String> {
+/// Names of nodes, once each, with the features that lead to them; a training set without one is left out.
+fn named(graph: &Graph, found: HashMap<u32, Vec<(VersionId, usize)>>) -> Vec<Use> {
     let rank = |place: u32| match graph.node(place) {
         Node::ModelVersion(_) => 0,
         Node::Deployment(_) => 1,
         Node::Service(_) => 2,
         _ => 3,
     };
-    let mut names: Vec<(u8, String)> = places
-        .into_iter()
-        .map(|place| (place, graph.label(place).into_owned()))
-        .filter(|(place, label)| *label != graph.node(*place).to_string())
-        .map(|(place, label)| (rank(place), label))
-        .collect();
-    names.sort();
-    names.dedup();
-    names.into_iter().map(|(_, name)| name).collect()
+    let mut names: BTreeMap<(u8, String), Vec<(VersionId, usize)>> = BTreeMap::new();
+    for (place, by) in found {
+        let label = graph.label(place).into_owned();
+        if label != graph.node(place).to_string() {
+            names.entry((rank(place), label)).or_default().extend(by);
+        }
+    }
+    names.into_iter().map(|((_, name), by)| Use { name, by }).collect()
 }

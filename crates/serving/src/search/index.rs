@@ -134,12 +134,21 @@ impl Hit {
     }
 }
 
+/// Where a word stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    document: u32,
+    field: Field,
+    /// Which of the document's texts of that field it is.
+    text: u32,
+}
+
 /// Words of many documents.
 #[derive(Debug, Default)]
 pub struct Index {
     words: Vec<Word>,
-    /// Of each word, the documents and fields that it stands in.
-    places: Vec<Vec<(u32, Field)>>,
+    /// Of each word, where it stands.
+    places: Vec<Vec<Place>>,
     /// Of each document, how many words its name has.
     name_words: Vec<u16>,
 }
@@ -147,7 +156,7 @@ pub struct Index {
 /// An index that is being made.
 #[derive(Default)]
 pub struct Building {
-    words: HashMap<String, Vec<(u32, Field)>>,
+    words: HashMap<String, Vec<Place>>,
     name_words: Vec<u16>,
 }
 
@@ -156,26 +165,30 @@ impl Building {
     pub fn document<'a>(&mut self, texts: impl IntoIterator<Item = (Field, &'a str)>) {
         let number = u32::try_from(self.name_words.len()).unwrap_or(u32::MAX);
         let mut name_words = 0u16;
+        let mut of_field = [0u32; Field::ALL.len()];
         for (field, text) in texts {
+            let count = &mut of_field[field as usize];
+            let place = Place { document: number, field, text: *count };
+            *count += 1;
             let words: Vec<String> = words_of(text).collect();
             if field == Field::Name {
                 name_words = name_words.saturating_add(u16::try_from(words.len()).unwrap_or(u16::MAX));
                 // Whoever writes `windspeed` means `wind_speed`.
                 if words.len() > 1 {
-                    self.word(words.concat(), number, field);
+                    self.word(words.concat(), place);
                 }
             }
             for word in words {
-                self.word(word, number, field);
+                self.word(word, place);
             }
         }
         self.name_words.push(name_words);
     }
 
-    fn word(&mut self, word: String, document: u32, field: Field) {
+    fn word(&mut self, word: String, place: Place) {
         let places = self.words.entry(word).or_default();
-        if places.last() != Some(&(document, field)) {
-            places.push((document, field));
+        if places.last() != Some(&place) {
+            places.push(place);
         }
     }
 
@@ -187,8 +200,9 @@ impl Building {
 
 impl Index {
     /// Documents that have at least one of the words: those with most of them first, then by score. Among equals the first document is
-    /// first. What is said of one document depends on no other.
-    pub fn find(&self, wanted: &Wanted) -> Vec<Hit> {
+    /// first. What is said of one document depends on no other. `shown` says whether a use counts, by its document and its place among
+    /// that one's uses: what the asker may not see is as if it did not stand there.
+    pub fn find(&self, wanted: &Wanted, shown: impl Fn(u32, u32) -> bool) -> Vec<Hit> {
         let documents = self.name_words.len();
         let mut found = vec![Hit { document: 0, words: 0, score: 0.0, fields: 0 }; documents];
         // Of each document, how many of the words stand in its name as they are.
@@ -200,8 +214,9 @@ impl Index {
             named.fill(false);
             for (standing, places) in self.words.iter().zip(&self.places) {
                 let Some(near) = nearness(word, standing) else { continue };
-                for (document, place) in places {
-                    if field.is_some_and(|field| field != *place) {
+                for Place { document, field: place, text } in places {
+                    let is_elsewhere = field.is_some_and(|field| field != *place);
+                    if is_elsewhere || (*place == Field::Use && !shown(*document, *text)) {
                         continue;
                     }
                     let at = *document as usize;
@@ -256,7 +271,7 @@ mod tests {
     }
 
     fn found(index: &Index, words: &str) -> Vec<u32> {
-        index.find(&words.parse().unwrap()).iter().map(|hit| hit.document).collect()
+        index.find(&words.parse().unwrap(), |_, _| true).iter().map(|hit| hit.document).collect()
     }
 
     #[test]
@@ -273,9 +288,19 @@ mod tests {
         assert_eq!(found(&index, "owner:ann"), [2]);
         assert_eq!(found(&index, "unit:speed"), [] as [u32; 0]);
         assert_eq!(found(&index, "speed unit:MPH")[0], 1);
-        let hit = index.find(&"wind gust speed".parse().unwrap())[0];
+        let hit = index.find(&"wind gust speed".parse().unwrap(), |_, _| true)[0];
         assert_eq!((hit.document, hit.words), (0, 3));
         assert_eq!(hit.fields().collect::<Vec<_>>(), [Field::Name, Field::Description]);
+    }
+
+    #[test]
+    fn a_use_that_is_not_shown_does_not_stand_there() {
+        let index = index(&[&[(Field::Name, "hours"), (Field::Use, "delay"), (Field::Use, "secret score")]]);
+        let wanted = |words: &str| words.parse::<Wanted>().unwrap();
+        let hidden = |_: u32, text: u32| text != 1;
+        assert!(index.find(&wanted("secret"), hidden).is_empty());
+        assert_eq!(index.find(&wanted("delay"), hidden).len(), 1);
+        assert_eq!(index.find(&wanted("secret hours"), hidden), index.find(&wanted("zzzz hours"), hidden));
     }
 
     #[test]
@@ -327,7 +352,7 @@ mod tests {
                 for document in documents {
                     building.document(document.iter().map(|(field, text)| (*field, text.as_str())));
                 }
-                building.finish().find(&wanted)
+                building.finish().find(&wanted, |_, _| true)
             };
             let hits = of(&documents);
             for (number, document) in documents.iter().enumerate() {

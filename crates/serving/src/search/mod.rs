@@ -119,7 +119,10 @@ impl Findable {
         let mut found: Vec<Found> = Vec::new();
         // Judged by what may be seen alone: what may not must not show in what is left out either.
         let mut best: Option<Hit> = None;
-        for hit in self.index.find(wanted) {
+        let shown = |document: u32, place: u32| {
+            self.documents.get(document as usize).is_some_and(|found| found.shows(snapshot, place as usize))
+        };
+        for hit in self.index.find(wanted, shown) {
             if let Some(best) = best
                 && (hit.words < best.words || hit.score < NEAR_THE_BEST * best.score)
             {
@@ -133,13 +136,13 @@ impl Findable {
                 return (found, false);
             }
             best = best.or(Some(hit));
-            found.push(told(document, &hit));
+            found.push(told(snapshot, document, &hit));
         }
         (found, true)
     }
 }
 
-fn told(document: &Document, hit: &Hit) -> Found {
+fn told(snapshot: &Snapshot, document: &Document, hit: &Hit) -> Found {
     Found {
         kind: document.kind,
         name: document.name.clone(),
@@ -148,7 +151,7 @@ fn told(document: &Document, hit: &Hit) -> Found {
         owner: document.owner.clone(),
         tags: document.tags.clone(),
         description: document.description.clone(),
-        uses: document.uses.iter().take(LISTED).cloned().collect(),
+        uses: document.uses(snapshot).take(LISTED).map(str::to_owned).collect(),
         matched: hit.fields().map(index::Field::name).collect(),
         score: hit.score,
     }

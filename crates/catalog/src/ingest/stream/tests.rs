@@ -350,6 +350,36 @@ async fn a_share_of_the_entities_of_a_stream_is_profiled_and_compared() {
     assert_eq!(state_digest(&whole.state()).unwrap(), state_digest(&state).unwrap());
 }
 
+/// One view whose baseline is not there holds up no other, and its sample waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_that_cannot_be_compared_fails_alone() {
+    let catalog = catalog().await;
+    let sampled = "[sampling]\nstreams = 1.0\n";
+    let lost = format!("[quality]\nbaseline = {{ model = \"delay\" }}\n{sampled}");
+    let files =
+        [("thing.toml", ENTITY.to_owned()), ("v.toml", view("v", &lost)), ("w.toml", view("w", sampled))];
+    define(&catalog, &files).await;
+    catalog.passing().begin();
+    let sample = |name: &str| {
+        let state = catalog.state();
+        let version = state.view("default", name, Option::None, state.head.sequence).unwrap().clone();
+        let mut portion = crate::sampling::Portion::empty(&version, 1.0, feature::Timestamp(0));
+        (portion.passed, portion.profile.rows) = (40, 40);
+        catalog.passing().add(version.version, crate::records::PassedBy::Streams, &portion).unwrap();
+        version.version
+    };
+    sample("v");
+    let fits = sample("w");
+    let judge = async || {
+        crate::sampling::judge(&catalog, crate::sampling::Due::All, &Author::default()).await.unwrap()
+    };
+    let judged = judge().await;
+    assert_eq!(judged.iter().map(|sampled| sampled.version).collect::<Vec<_>>(), [fits]);
+    let head = catalog.state().head.sequence;
+    assert_eq!(judge().await, []);
+    assert_eq!(catalog.refresh().await.unwrap().head.sequence, head);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_fails_alone_and_what_follows_it_is_a_gap() {
     let catalog = catalog().await;
