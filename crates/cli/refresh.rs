@@ -50,6 +50,12 @@ fn print(report: &RefreshReport) {
         );
         report.examples.iter().for_each(|example| println!("  {example}"));
     }
+    if report.kept > 0 {
+        println!(
+            "  {} rows stay as they were computed: {parents} had rows then that are kept no longer",
+            grouped(report.kept)
+        );
+    }
     if let Some(vanished) = report.vanished.filter(|vanished| *vanished > 0) {
         println!(
             "  {} observations are given no more, and stay: retract them if they were never true",

@@ -47,7 +47,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let request = SweepRequest { dry_run, grace, bounds: None };
+    let request = SweepRequest { dry_run, grace, ..SweepRequest::default() };
     let report = serving.sweep(&request, &place.author()).await?;
     report::print(&report, format, print)?;
     Ok(ExitCode::SUCCESS)
@@ -72,7 +72,7 @@ fn print(report: &SweepReport) {
         }
     }
     match (report.dry_run, report.sequence) {
-        _ if report.gone.is_empty() && report.dropped > 0 => {}
+        _ if report.gone.is_empty() && (report.dropped > 0 || report.more) => {}
         _ if report.gone.is_empty() => {
             println!("there is nothing to sweep, with a grace of {}", report.grace)
         }
@@ -83,5 +83,8 @@ fn print(report: &SweepReport) {
             );
         }
         (false, None) => println!("{objects} objects of {bytes} bytes, condemned before, are deleted"),
+    }
+    if report.more {
+        println!("there is more than one log entry names; the next sweep goes on with it");
     }
 }

@@ -37,7 +37,9 @@ class Refreshed:
     computed: int = 0
     rows: int = 0
     rejected: int = 0
-    #: Observations that the view has and the query gives no more; None where not everything was read.
+    #: Rows that the query gave otherwise, and that stay as they were computed when its parents had rows that are kept no longer.
+    kept: int = 0
+    #: Observations that the view has and the query gives no more; None where not everything was read, or parents keep their rows no longer.
     vanished: int | None = None
     examples: list[str] = field(default_factory=list)
 

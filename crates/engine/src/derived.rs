@@ -21,6 +21,8 @@ pub struct DerivedPlan {
     parents: BTreeMap<VersionId, (Arc<ViewVersion>, Vec<String>)>,
     /// Each row is made of one row of one history.
     row_preserving: bool,
+    /// It reads histories and no tables: of each row that is read it is known when it came.
+    of_histories: bool,
 }
 
 /// Plans the query of a derived view over the session's snapshot.
@@ -51,7 +53,8 @@ pub async fn plan(session: &Session, sql: &str) -> Result<DerivedPlan> {
         );
     }
     let row_preserving = is_row_preserving(&plan)?;
-    Ok(DerivedPlan { plan, parents, row_preserving })
+    let of_histories = reads_histories_alone(&plan)?;
+    Ok(DerivedPlan { plan, parents, row_preserving, of_histories })
 }
 
 impl DerivedPlan {
@@ -65,15 +68,32 @@ impl DerivedPlan {
         if !self.row_preserving {
             return Ok(None);
         }
-        let newer = self.plan.clone().transform_down(|node| {
+        self.of_rows_that(came().gt(lit(sequence.0))).map(Some)
+    }
+
+    /// The same query over those rows alone that had come by a sequence and count now; none where it reads tables, of whose rows nobody knows what they
+    /// took the place of.
+    pub fn until(&self, sequence: Sequence) -> Result<Option<LogicalPlan>> {
+        if !self.of_histories {
+            return Ok(None);
+        }
+        self.of_rows_that(came().lt_eq(lit(sequence.0))).map(Some)
+    }
+
+    /// Whether each row is made of one row, whatever others there are.
+    pub fn is_row_preserving(&self) -> bool {
+        self.row_preserving
+    }
+
+    fn of_rows_that(&self, condition: Expr) -> Result<LogicalPlan> {
+        let narrowed = self.plan.clone().transform_down_with_subqueries(|node| {
             if !matches!(node, LogicalPlan::TableScan(_)) {
                 return Ok(Transformed::no(node));
             }
-            let came = Expr::Column(Column::new_unqualified("sequence")).gt(lit(sequence.0));
-            let filtered = LogicalPlanBuilder::from(node).filter(came)?.build()?;
+            let filtered = LogicalPlanBuilder::from(node).filter(condition.clone())?.build()?;
             Ok(Transformed::new(filtered, true, TreeNodeRecursion::Jump))
         })?;
-        Ok(Some(newer.data))
+        Ok(narrowed.data)
     }
 
     /// What the rows are made of: every batch of the parents that counts, or those after a sequence. Which features
@@ -99,6 +119,27 @@ impl DerivedPlan {
             parents: self.parents.values().map(parent).collect(),
         }
     }
+}
+
+/// When a row came, as a history says it.
+fn came() -> Expr {
+    Expr::Column(Column::new_unqualified("sequence"))
+}
+
+fn reads_histories_alone(plan: &LogicalPlan) -> Result<bool> {
+    let mut only = true;
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::TableScan(scan) => {
+                only &= source_as_provider(&scan.source)?.downcast_ref::<HistoryTable>().is_some();
+            }
+            // A join as of a time reads its views by itself.
+            LogicalPlan::Extension(_) => only = false,
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(only)
 }
 
 fn refuse_foreign(plan: &LogicalPlan) -> Result<()> {

@@ -82,19 +82,45 @@ impl<'a> Retention<'a> {
         keepers
     }
 
+    /// The training sets that are made again of a batch, whatever keeps them, some of them twice perhaps. For who asks this of very many
+    /// batches: no way is built.
+    pub fn sets_of_batch(&self, batch: u32) -> impl Iterator<Item = u32> {
+        let batch = match self.graph.node(batch) {
+            Node::Batch(id) => self.state.batch(*id),
+            _ => None,
+        };
+        batch.into_iter().flat_map(move |batch| self.sets_that_read(batch))
+    }
+
+    /// Whether a model was made of a training set, or a hold is on it.
+    pub fn is_used(&self, set: u32) -> bool {
+        let of_model = |used: &Used| used.run.is_some() && used.model_version.is_some();
+        self.holds_on(set).is_some() || self.graph.used_by(set).iter().any(of_model)
+    }
+
+    /// Whether a hold is on a batch, or on the version that it was written under.
+    pub fn is_held(&self, batch: u32) -> bool {
+        let held = |place: u32| self.holds_on(place).is_some();
+        !self.holds.is_empty() && (held(batch) || self.version_of(batch).is_some_and(held))
+    }
+
+    /// The version that a batch or a feature is of.
+    fn version_of(&self, place: u32) -> Option<u32> {
+        let version = match self.graph.node(place) {
+            Node::Batch(id) => self.state.batch(*id)?.record.version,
+            Node::Feature(version, _) => *version,
+            _ => return None,
+        };
+        self.graph.place(&Node::ViewVersion(version))
+    }
+
     /// The holds that keep a thing: on itself, or on what needs it.
     fn held(&self, place: u32) -> Vec<Keeper> {
         if self.holds.is_empty() {
             return Vec::new();
         }
         let mut paths = vec![vec![place]];
-        let of_version = match self.graph.node(place) {
-            Node::Batch(id) => self.state.batch(*id).map(|batch| batch.record.version),
-            Node::Feature(version, _) => Some(*version),
-            _ => None,
-        };
-        let of_version = of_version.and_then(|version| self.graph.place(&Node::ViewVersion(version)));
-        paths.extend(of_version.map(|version| vec![place, version]));
+        paths.extend(self.version_of(place).map(|version| vec![place, version]));
         let sets: Vec<Vec<u32>> = match self.graph.node(place) {
             Node::TrainingSet(_) => vec![vec![place]],
             _ => self.sets_of(place).into_iter().map(|set| vec![place, set]).collect(),
@@ -135,7 +161,7 @@ impl<'a> Retention<'a> {
     /// The training sets that are made again of a batch, or of some batch of a version, or by its definition.
     fn sets_of(&self, place: u32) -> BTreeSet<u32> {
         let of_version = |version: &VersionId| {
-            let mut sets = self.sets_that_selected(*version);
+            let mut sets: BTreeSet<u32> = self.sets_that_selected(*version).collect();
             if let Some(version) = self.state.view_version(*version) {
                 let at = self.graph.sequence();
                 let batches = self.state.batches_of_line(version.line);
@@ -147,33 +173,31 @@ impl<'a> Retention<'a> {
             sets
         };
         match self.graph.node(place) {
-            Node::Batch(id) => {
-                self.state.batch(*id).map(|batch| self.sets_that_read(batch)).unwrap_or_default()
-            }
+            Node::Batch(_) => self.sets_of_batch(place).collect(),
             Node::ViewVersion(version) | Node::Feature(version, _) => of_version(version),
             _ => BTreeSet::new(),
         }
     }
 
-    fn sets_that_read(&self, batch: &Batch) -> BTreeSet<u32> {
+    fn sets_that_read(&self, batch: &Batch) -> impl Iterator<Item = u32> {
         let line = self.state.view_version(batch.record.version).map(|version| version.line);
         let versions = line.and_then(|line| self.lines.get(&line)).into_iter().flatten();
-        let counted = versions.filter(|version| self.state.counts_for(batch, version));
-        let sets = counted.flat_map(|version| self.sets_that_selected(version.version));
-        let read = |set: &u32| match self.graph.node(*set) {
+        let counted = versions.filter(move |version| self.state.counts_for(batch, version));
+        let sets = counted.flat_map(move |version| self.sets_that_selected(version.version));
+        let read = move |set: &u32| match self.graph.node(*set) {
             Node::TrainingSet(id) => self.state.training_set(*id).is_some_and(|set| {
                 let at = set.record.sequence;
                 batch.by.sequence <= at && self.state.counts_at(batch, at)
             }),
             _ => false,
         };
-        sets.filter(read).collect()
+        sets.filter(read)
     }
 
-    fn sets_that_selected(&self, version: VersionId) -> BTreeSet<u32> {
-        let Some(place) = self.graph.place(&Node::ViewVersion(version)) else { return BTreeSet::new() };
-        let selected = self.graph.leaving(place).iter().filter(|edge| edge.relation == Relation::Selected);
-        selected.map(|edge| edge.to).collect()
+    fn sets_that_selected(&self, version: VersionId) -> impl Iterator<Item = u32> {
+        let place = self.graph.place(&Node::ViewVersion(version));
+        let edges = place.map(|place| self.graph.leaving(place)).unwrap_or_default();
+        edges.iter().filter(|edge| edge.relation == Relation::Selected).map(|edge| edge.to)
     }
 
     /// What keeps a training set, and so what it needs; where no model is known, the set itself keeps that.

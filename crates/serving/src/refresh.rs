@@ -2,6 +2,8 @@
 //!
 //! Parents, versions and batches come from the plan. Nobody annotates anything.
 
+mod held;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::derived_columns::{bears_on, edges_of_view};
 use crate::error::{Error, Kind, Result};
 use crate::retrieve::Serving;
+use held::Held;
 
 /// What is to be brought up to date.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -54,8 +57,11 @@ pub struct RefreshReport {
     /// Rows of it that the view had not.
     pub rows: u64,
     pub rejected: u64,
+    /// Rows that the query gave otherwise than the view has them, and that were left as they are: they were computed when parents had rows
+    /// that these keep no longer.
+    pub kept: u64,
     /// Observations that the view has and the query gives no more. They stay: retract them, if they were never true. Known only where
-    /// everything was read.
+    /// everything was read, and parents still have all of their rows.
     pub vanished: Option<u64>,
     pub examples: Vec<String>,
 }
@@ -110,6 +116,7 @@ impl Serving {
             computed: 0,
             rows: 0,
             rejected: 0,
+            kept: 0,
             vanished: None,
             examples: Vec::new(),
         };
@@ -134,10 +141,16 @@ impl Serving {
         let schema = physical.schema();
         let computed: Vec<RecordBatch> = session.run(physical)?.try_collect().await?;
         report.computed = computed.iter().map(|batch| batch.num_rows() as u64).sum();
-        let known = known_rows(&session, &version).await?;
-        let since = snapshot.state.expiry().before(version.view, snapshot.sequence);
-        let (fresh, vanished) = not_known(&version, computed, known, since)?;
-        report.vanished = report.since.is_none().then_some(vanished);
+        let held = held_rows(&session, &version).await?;
+        let before = |view| snapshot.state.expiry().before(view, snapshot.sequence);
+        let has_all = planned.parents().all(|parent| before(parent.view).is_none());
+        let known = Known::of(&version, &held)?;
+        let (mut fresh, vanished) = not_known(&version, computed, known, before(version.view))?;
+        report.vanished = (report.since.is_none() && has_all).then_some(vanished);
+        if !has_all && !planned.is_row_preserving() {
+            let held = Held::of(&version, &held)?;
+            (fresh, report.kept) = held.left_alone(&session, &planned, last, fresh).await?;
+        }
         if fresh.iter().all(|batch| batch.num_rows() == 0) {
             return Ok(report);
         }
@@ -327,6 +340,13 @@ struct Places {
     values: Vec<usize>,
 }
 
+impl Places {
+    /// In the order in which the view stores them.
+    fn all(&self) -> Vec<usize> {
+        self.identity.iter().chain(&self.values).copied().collect()
+    }
+}
+
 fn columns_of(view: &FeatureView, schema: &arrow::datatypes::Schema) -> Result<Places> {
     let mut missing: Vec<String> = Vec::new();
     let mut place = |column: &str, what: String| match schema.index_of(column) {
@@ -391,7 +411,8 @@ fn stored(version: &ViewVersion) -> (Typed, Typed) {
     (identity, values)
 }
 
-async fn known_rows(session: &Session, version: &ViewVersion) -> Result<Known> {
+/// The rows of a view as stored, those of one identity in the order in which they take each other's place.
+async fn held_rows(session: &Session, version: &ViewVersion) -> Result<Vec<RecordBatch>> {
     let (identity, values) = stored(version);
     let quoted = |columns: &[(String, FeatureType)]| -> Vec<String> {
         columns.iter().map(|(name, _)| format!("\"{name}\"")).collect()
@@ -404,18 +425,24 @@ async fn known_rows(session: &Session, version: &ViewVersion) -> Result<Known> {
         version.label()
     );
     let physical = session.prepare(&session.plan(&sql).await?).await?;
-    let batches: Vec<RecordBatch> = session.run(physical)?.try_collect().await?;
-    let mut known =
-        Known { identity: converter(&identity)?, values: converter(&values)?, rows: HashMap::new() };
-    for batch in &batches {
-        let (of, with) = batch.columns().split_at(identity.len());
-        let of = known.identity.convert_columns(of).map_err(fault)?;
-        let with = known.values.convert_columns(with).map_err(fault)?;
-        for (of, with) in of.iter().zip(with.iter()) {
-            known.rows.insert(of.owned(), with.owned());
+    Ok(session.run(physical)?.try_collect().await?)
+}
+
+impl Known {
+    fn of(version: &ViewVersion, held: &[RecordBatch]) -> Result<Self> {
+        let (identity, values) = stored(version);
+        let mut known =
+            Self { identity: converter(&identity)?, values: converter(&values)?, rows: HashMap::new() };
+        for batch in held {
+            let (of, with) = batch.columns().split_at(identity.len());
+            let of = known.identity.convert_columns(of).map_err(fault)?;
+            let with = known.values.convert_columns(with).map_err(fault)?;
+            for (of, with) in of.iter().zip(with.iter()) {
+                known.rows.insert(of.owned(), with.owned());
+            }
         }
+        Ok(known)
     }
-    Ok(known)
 }
 
 fn converter(columns: &[(String, FeatureType)]) -> Result<RowConverter> {
@@ -435,29 +462,30 @@ fn not_known(
     since: Option<Timestamp>,
 ) -> Result<(Vec<RecordBatch>, u64)> {
     let (identity, values) = stored(version);
+    let all: Typed = identity.iter().chain(&values).cloned().collect();
     let mut seen = std::collections::HashSet::new();
     let mut fresh = Vec::with_capacity(computed.len());
     for batch in computed {
         let places = columns_of(&version.definition, batch.schema().as_ref())?;
-        let of = converted(&batch, &places.identity, &identity)?;
-        let with = converted(&batch, &places.values, &values)?;
-        let (Some(of), Some(with)) = (of, with) else {
-            // What does not fit its type is the ingest's to reject, row by row.
+        // What does not fit its type is the ingest's to reject, row by row.
+        let Some((columns, fits)) = converted(&batch, &places.all(), &all) else {
             fresh.push(batch);
             continue;
         };
+        let (of, with) = columns.split_at(identity.len());
         let times = identity.iter().position(|(name, _)| name == "valid_at").and_then(|place| of.get(place));
         let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>()).cloned();
         let too_old = |row: usize| {
             let time = times.as_ref().filter(|times| times.is_valid(row)).map(|times| times.value(row));
             time.is_some_and(|time| Some(Timestamp(time)) < since)
         };
-        let of = known.identity.convert_columns(&of).map_err(fault)?;
-        let with = known.values.convert_columns(&with).map_err(fault)?;
+        let of = known.identity.convert_columns(of).map_err(fault)?;
+        let with = known.values.convert_columns(with).map_err(fault)?;
         let mut new = Vec::with_capacity(batch.num_rows());
         for (row, (of, with)) in of.iter().zip(with.iter()).enumerate() {
             let is_known = known.rows.get(&of.owned()).is_some_and(|held| held.row() == with);
-            new.push(!is_known && !too_old(row));
+            let fits = fits.get(row).copied().unwrap_or(true);
+            new.push(!fits || (!is_known && !too_old(row)));
             seen.insert(of.owned());
         }
         fresh.push(filter_record_batch(&batch, &BooleanArray::from(new)).map_err(fault)?);
@@ -466,20 +494,23 @@ fn not_known(
     Ok((fresh, vanished))
 }
 
-/// The columns as the view would store them; none where a value does not fit.
+/// The columns as the view would store them, and which rows fit; none where the columns are of types that nothing of the view's can be made of.
 fn converted(
     batch: &RecordBatch,
     places: &[usize],
     stored: &[(String, FeatureType)],
-) -> Result<Option<Vec<ArrayRef>>> {
+) -> Option<(Vec<ArrayRef>, Vec<bool>)> {
     let mut columns = Vec::with_capacity(places.len());
+    let mut fits = vec![true; batch.num_rows()];
     for (place, (_, kind)) in places.iter().zip(stored) {
         let column = batch.column(*place);
-        let Ok(fitting) = cast(column, &kind.arrow()) else { return Ok(None) };
+        let fitting = cast(column, &kind.arrow()).ok()?;
         if fitting.null_count() != column.null_count() {
-            return Ok(None);
+            for (row, fits) in fits.iter_mut().enumerate() {
+                *fits &= fitting.is_valid(row) || column.is_null(row);
+            }
         }
         columns.push(fitting);
     }
-    Ok(Some(columns))
+    Some((columns, fits))
 }

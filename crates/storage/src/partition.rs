@@ -26,7 +26,7 @@ pub use agreement::disagreements;
 pub use layout::{Compression, Layout};
 pub use merge::{Merged, write_merged};
 pub use pieces::{piece_of_rows, reproduces};
-pub use places::{Place, places};
+pub use places::{Place, Stretch, places, stretches};
 
 use crate::manifest::DataFile;
 use crate::{Error, Result};

@@ -1,6 +1,7 @@
 //! What came from what: the graph against a plain reading of the records, and the registry end to end.
 
 mod derived;
+mod derived_expired;
 mod derived_features;
 mod histories;
 mod impact;

@@ -226,6 +226,43 @@ async fn merged_files_of_old_rows_go_too() {
     }
 }
 
+/// A file of more batches than one entry names goes after several, and what comes after it is not kept waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_very_many_batches_goes_after_several_entries() {
+    let serving = shops(VISITS).await;
+    for shop in ["C", "D"] {
+        let text = format!(
+            "shop string | day timestamp | counted_at timestamp | visitors int64\n\
+             {shop} | 2024-04-10T00:00:00Z | 2024-04-10T20:00:00Z | 7"
+        );
+        ingest(&serving, rows("visits", vec![table(&text)])).await.unwrap();
+    }
+    let everything =
+        CompactRequest { eagerness: catalog::compaction::Eagerness::Everything, ..CompactRequest::all(None) };
+    serving.compact(&everything, &author()).await.unwrap();
+    sweep(&serving).await.unwrap();
+    retain(&serving).await;
+    // Of the old files one is of the first, the fourth and the fifth batch, one of the first, and one of the second.
+    let one = async || {
+        let request = serving::SweepRequest { most_named: Some(1), ..at_once(&serving) };
+        let report = serving.sweep(&request, &author()).await.unwrap();
+        (report.sequence.is_some(), report.more, gone(&report, "data"))
+    };
+    assert_eq!(one().await, (true, true, 1));
+    assert_eq!(one().await, (true, true, 1));
+    assert_eq!(one().await, (true, true, 0), "the file is of another batch too, that is not named yet");
+    verified(&serving).await;
+    assert_eq!(one().await, (true, false, 1));
+    assert_eq!(one().await, (false, false, 0));
+    let state = serving.catalog().state();
+    let named = state.expiry().deleted().iter().flat_map(|one| &one.record.batches);
+    assert_eq!(named.count(), 4, "what an entry said is not said again");
+    for serving in [serving.clone(), another(&serving).await] {
+        verified(&serving).await;
+        assert_eq!(count(&serving, "SELECT count(*) FROM history('visits')").await, 6);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_old_rows_stay_for_the_grace() {
     let serving = shops(VISITS).await;

@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use serving::{HistoricalRequest, Kind, Serving, SpineReport, SweepReport, SweepRequest};
 use storage::environment::TestClock;
 
-use super::{another, gone, paths, sweep, verified};
+use super::{another, at_once, gone, paths, sweep, verified};
 use crate::suite::compaction::files::weather;
 use crate::suite::stores::{author, claimed, files, ingest, instant, memory, rows, spine};
 use crate::suite::tables::table;
@@ -62,6 +62,29 @@ async fn one_that_nobody_needs_goes_and_one_of_a_training_set_stays() {
         assert_eq!(serving.replay(set, &author()).await.unwrap().0.verdict, Verdict::Equal);
         of_digest(serving, &first.spine).await.unwrap();
     }
+    verified(&serving).await;
+}
+
+/// Very many are dropped by several entries, the oldest first.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_entry_drops_so_many_at_most() {
+    let serving = weather(2).await;
+    for hour in 3..6 {
+        let text = format!("origin string | at timestamp\nEWR | 2013-01-01T0{hour}:00:00Z");
+        serving.ingest_spine(spine(vec![table(&text)]), &author()).await.unwrap();
+    }
+    let told = |report: &SweepReport| (report.dropped, report.more, gone(report, "kept_spine"));
+    let few = async |dry_run: bool| {
+        let request = SweepRequest { dry_run, most_named: Some(2), ..at_once(&serving) };
+        told(&serving.sweep(&request, &author()).await.unwrap())
+    };
+    assert_eq!(few(true).await, (2, true, 0));
+    assert_eq!(few(false).await, (2, true, 0));
+    let dropped = serving.catalog().state();
+    let dropped = dropped.spines().all().iter().map(|spine| spine.dropped.is_some());
+    assert_eq!(dropped.collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(few(false).await, (1, false, 2));
+    assert_eq!(few(false).await, (0, false, 1));
     verified(&serving).await;
 }
 

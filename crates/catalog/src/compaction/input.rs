@@ -64,6 +64,7 @@ fn type_of(version: &ViewVersion, name: &str) -> DataType {
 }
 
 /// Rows of a file with the columns of [`schema`], and when each was known.
+#[derive(Clone)]
 pub(super) struct Rows {
     pub rows: RecordBatch,
     pub known: TimestampMicrosecondArray,

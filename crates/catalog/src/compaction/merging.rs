@@ -1,4 +1,4 @@
-//! The rows of many files, written anew file by file: no more than one new file's rows are in memory at a time.
+//! The rows of many files, written anew file by file: of what is written, about as many rows as one file should have are in memory at a time.
 
 use arrow::array::{Array, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::{concat, concat_batches, filter, filter_record_batch};
@@ -6,7 +6,7 @@ use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use futures::{StreamExt, TryStreamExt, stream};
 use storage::environment;
 use storage::manifest::{DataFile, Piece};
-use storage::partition::{self, Layout, Merged, Place, piece_of_rows};
+use storage::partition::{self, Layout, Merged, Place, Stretch, piece_of_rows};
 
 use super::{input, proof, whole_pieces};
 use crate::catalog::Catalog;
@@ -57,28 +57,35 @@ pub(super) async fn write(
     let files: Vec<&DataFile> = inputs.files.iter().map(|visible| visible.file.as_ref()).collect();
     let mut proof = proof::Proof::new(inputs.keys, inputs.pieces.clone());
     let mut written = Vec::new();
-    for place in partition::places(&files, row_bytes(catalog, inputs).await?, layout) {
-        let Some((rows, known)) = inputs.rows_of(catalog, place).await? else { continue };
-        let id = environment::mint();
-        let pieces = inputs.pieces_of(&rows, &format!("merged file {id}"))?;
-        let mut merged = Merged {
-            id,
-            view: version.view,
-            version: version.number,
-            hash,
-            place,
-            rows,
-            known,
-            keys: inputs.keys,
-            pieces,
-            layout: *layout,
-        };
-        planted(&mut merged);
-        let (file, bytes) = partition::write_merged(&objects, merged).await?;
-        // What was encoded is decoded again: a proof is of what will be read.
-        let stored = input::decode(&file.path, bytes).await?;
-        proof.take(&file, &stored)?;
-        written.push(file);
+    for Stretch { whole, places } in partition::stretches(&files, row_bytes(catalog, inputs).await?, layout) {
+        let read = inputs.rows_of(catalog, whole).await?;
+        for place in places {
+            let id = environment::mint();
+            let what = format!("merged file {id}");
+            let input::Rows { rows, known } = inputs.within(&read, place, &what)?;
+            if rows.num_rows() == 0 {
+                continue;
+            }
+            let pieces = inputs.pieces_of(&rows, &what)?;
+            let mut merged = Merged {
+                id,
+                view: version.view,
+                version: version.number,
+                hash,
+                place,
+                rows,
+                known,
+                keys: inputs.keys,
+                pieces,
+                layout: *layout,
+            };
+            planted(&mut merged);
+            let (file, bytes) = partition::write_merged(&objects, merged).await?;
+            // What was encoded is decoded again: a proof is of what will be read.
+            let stored = input::decode(&file.path, bytes).await?;
+            proof.take(&file, &stored)?;
+            written.push(file);
+        }
     }
     proof.finish(catalog, &written, layout).await?;
     Ok(written)
@@ -93,36 +100,37 @@ async fn row_bytes(catalog: &Catalog, inputs: &Inputs) -> Result<usize> {
 }
 
 impl Inputs {
-    /// All rows that belong to a place, those of earlier batches first; none where there are none.
-    async fn rows_of(
-        &self,
-        catalog: &Catalog,
-        place: Place,
-    ) -> Result<Option<(RecordBatch, TimestampMicrosecondArray)>> {
+    /// All rows that belong to a place, those of earlier batches first.
+    async fn rows_of(&self, catalog: &Catalog, place: Place) -> Result<input::Rows> {
         let here = self.files.iter().filter(|visible| place.may_hold(&visible.file));
         let reads: Vec<_> = here.map(|visible| self.part_of(catalog, visible, place)).collect();
         let parts: Vec<input::Rows> = stream::iter(reads).buffered(READ_AT_ONCE).try_collect().await?;
         let wrong = |error: arrow::error::ArrowError| Error::internal("files cannot be merged", error);
         let rows = concat_batches(&self.schema, parts.iter().map(|part| &part.rows)).map_err(wrong)?;
-        if rows.num_rows() == 0 {
-            return Ok(None);
-        }
         let known: Vec<&dyn Array> = parts.iter().map(|part| &part.known as &dyn Array).collect();
+        if known.is_empty() {
+            let known = TimestampMicrosecondArray::from(Vec::<i64>::new()).with_timezone("UTC");
+            return Ok(input::Rows { rows, known });
+        }
         let known = concat(&known).map_err(wrong)?.as_primitive::<TimestampMicrosecondType>().clone();
-        Ok(Some((rows, known)))
+        Ok(input::Rows { rows, known })
     }
 
     async fn part_of(&self, catalog: &Catalog, visible: &VisibleFile, place: Place) -> Result<input::Rows> {
         let stored = input::read(catalog, &visible.file).await?;
         let whole = input::arranged(visible, &stored, &self.schema)?;
+        self.within(&whole, place, &visible.file.path)
+    }
+
+    /// Those of some rows that belong to a place; `path` is where they are from.
+    fn within(&self, whole: &input::Rows, place: Place, path: &str) -> Result<input::Rows> {
         let times = whole.rows.column_by_name("valid_at");
         let times = times.and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
-        let times =
-            times.ok_or_else(|| storage::Error::corrupt(&visible.file.path, "it has no `valid_at`"))?;
+        let times = times.ok_or_else(|| storage::Error::corrupt(path, "it has no `valid_at`"))?;
         let holds = place.holds(&whole.rows.columns()[..self.keys], times.values());
-        let holds = holds.map_err(|error| storage::Error::corrupt(&visible.file.path, error.to_string()))?;
+        let holds = holds.map_err(|error| storage::Error::corrupt(path, error.to_string()))?;
         if holds.true_count() == holds.len() {
-            return Ok(whole);
+            return Ok(whole.clone());
         }
         let wrong = |error: arrow::error::ArrowError| Error::internal("files cannot be merged", error);
         Ok(input::Rows {

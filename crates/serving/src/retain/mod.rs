@@ -91,7 +91,7 @@ impl Serving {
             }
             let keeping = Keeping::of(&state, &graph, now);
             let ages = Ages::of(self.catalog(), &state, version.view, before, &keeping).await?;
-            views.push(RetainedView::new(version, declared, before, batches, &ages, &graph, &state));
+            views.push(RetainedView::new(version, declared, before, batches, &ages, &keeping));
         }
         let sequence = match request.dry_run {
             true => None,

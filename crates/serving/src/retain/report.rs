@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use catalog::State;
 use catalog::state::ViewVersion;
 use feature::definition::Retention;
-use feature::{Sequence, Span, Timestamp};
-use lineage::{Graph, Keeper};
+use feature::{BatchId, Sequence, Span, Timestamp};
 use serde::Serialize;
 
-use super::deletions::Ages;
+use super::deletions::{Ages, Keeping};
 
 /// What does not count any more, or would not.
 #[derive(Clone, Debug, Serialize)]
@@ -74,14 +72,22 @@ impl RetainedView {
         before: Timestamp,
         batches: Vec<ExpiredBatch>,
         ages: &Ages,
-        graph: &Graph,
-        state: &State,
+        keeping: &Keeping<'_>,
     ) -> Self {
+        let mut found: BTreeMap<BatchId, (String, String)> = BTreeMap::new();
+        let mut keeper = |batch: BatchId| {
+            let found = found.entry(batch).or_insert_with(|| {
+                let keeper = keeping.keeper(version.view, batch, before);
+                let told = keeper.map(|keeper| (keeper.kept_for.to_string(), keeping.way(&keeper)));
+                told.unwrap_or_default()
+            });
+            found.clone()
+        };
         let mut kept: BTreeMap<(String, String), (BTreeMap<_, ()>, KeptRows)> = BTreeMap::new();
         for staying in &ages.staying {
-            let (kept_for, path) = match &staying.kept_by {
-                Some(keeper) => (keeper.kept_for.to_string(), path(keeper, graph, state)),
-                None => ("younger_rows".to_owned(), String::new()),
+            let (kept_for, path) = match staying.young {
+                true => ("younger_rows".to_owned(), String::new()),
+                false => keeper(staying.batch),
             };
             let (of, rows) = kept.entry((kept_for.clone(), path.clone())).or_insert_with(|| {
                 (BTreeMap::new(), KeptRows { kept_for, path, batches: 0, files: 0, rows: 0, bytes: 0 })
@@ -104,13 +110,4 @@ impl RetainedView {
             kept: kept.into_values().map(|(_, rows)| rows).collect(),
         }
     }
-}
-
-/// The way from what needs a batch to what is kept, without the batch: it is the same for many.
-fn path(keeper: &Keeper, graph: &Graph, state: &State) -> String {
-    let mut labels: Vec<String> =
-        keeper.path.iter().skip(1).map(|place| graph.label(*place).into_owned()).collect();
-    let hold = keeper.hold.and_then(|hold| state.holds().find(hold));
-    labels.extend(hold.map(|hold| format!("hold: {}", hold.record.reason)));
-    labels.join(" > ")
 }

@@ -23,6 +23,9 @@ use named::Named;
 
 pub use report::{SweepGroup, SweepReport};
 
+/// The most batches, and the most spines, that one entry names.
+const MOST_NAMED: usize = 50_000;
+
 /// How a store is swept.
 #[derive(Clone, Debug, Default)]
 pub struct SweepRequest {
@@ -33,6 +36,8 @@ pub struct SweepRequest {
     /// What may be condemned, in place of what the grace and this machine's clock give. That a sweep is safe rests on no clock, so
     /// tests sweep what was begun a moment ago.
     pub bounds: Option<Bounds>,
+    /// How many batches, and how many spines, one entry names at most, in place of 50,000: tests make it small.
+    pub most_named: Option<usize>,
 }
 
 /// What may be condemned.
@@ -83,11 +88,12 @@ impl Serving {
         check_grace(grace, &retention)?;
         let now = catalog.store().clock().now();
         let longest_read = retention.longest_read;
+        let most = request.most_named.unwrap_or(MOST_NAMED);
         let bounds = request.bounds.unwrap_or_else(|| Bounds::by_age(&state, now, grace, longest_read));
         let due = match bounds.expired {
             Some(expired) => {
                 let (_, graph) = self.graph(Some(state.head.sequence)).await?;
-                Deletions::due(catalog, &state, &graph, Some(expired), now).await?
+                Deletions::due(catalog, &state, &graph, Some(expired), now, most).await?
             }
             None => Deletions::default(),
         };
@@ -95,14 +101,23 @@ impl Serving {
         named.read(catalog, &state).await?;
         let mut listed = Listed::of(catalog.store(), &named, bounds, now, grace).await?;
         let mut report = SweepReport::new(request.dry_run, grace, bounds, &listed);
-        let idle = |state: &State| state.spines().idle_since(bounds.kept);
-        report.dropped = idle(&state).len() as u64;
-        if request.dry_run || (listed.condemned.is_empty() && report.dropped == 0) {
+        let idle = |state: &State| {
+            let mut spines = state.spines().idle_since(bounds.kept);
+            let more = spines.len() > most;
+            spines.truncate(most);
+            (spines, more)
+        };
+        let (spines, more_spines) = idle(&state);
+        report.dropped = spines.len() as u64;
+        report.more = more_spines || named.due().more;
+        // Of a file of very many batches each entry names some, and it goes after the last: there may be something to say before anything goes.
+        let names_rows = !named.due().is_empty();
+        if request.dry_run || (listed.condemned.is_empty() && !names_rows && report.dropped == 0) {
             return Ok(report);
         }
         let is_new = |candidate: &Candidate| !candidate.is_condemned_by(&state);
-        let condemns = listed.condemned.iter().any(is_new);
-        if condemns || report.dropped > 0 {
+        let has_new = listed.condemned.iter().any(is_new);
+        if has_new || names_rows || report.dropped > 0 {
             let mut record = Swept {
                 before: bounds.before,
                 compacted: bounds.compacted,
@@ -113,17 +128,18 @@ impl Serving {
             let outcome = catalog
                 .commit(author, None, |newer| {
                     let mut records: Vec<Record> = Vec::new();
-                    if condemns {
+                    let mut rows = Vec::new();
+                    if names_rows {
+                        // What came since may need what was to go.
+                        let graph = self.graphs.at_head(newer);
+                        rows = named.due().still_due(newer, &graph, now).records();
+                    }
+                    if has_new || !rows.is_empty() {
                         records.push(record.clone().into());
-                        if !named.due().is_empty() {
-                            // What came since may need what was to go.
-                            let graph = self.graphs.at_head(newer);
-                            let due = named.due().still_due(newer, &graph, now);
-                            records.extend(due.records().into_iter().map(Record::from));
-                        }
+                        records.extend(rows.into_iter().map(Record::from));
                     }
                     // Somebody may have put one up again meanwhile, or made a training set of it.
-                    let spines = idle(newer);
+                    let (spines, _) = idle(newer);
                     if !spines.is_empty() {
                         records.push(SpinesDropped { spines }.into());
                     }

@@ -24,8 +24,9 @@ pub(super) struct Named {
     paths: HashSet<u128>,
     /// Data files that are in no file's place any more, with the compaction that replaced them first.
     replaced: HashMap<u128, Sequence>,
-    /// Data files of which all rows are gone, or would be.
-    expired: HashMap<u128, Expired>,
+    /// Data files of which all rows are gone, or would be. Those that no entry said so of when they were looked at are looked at again; of the
+    /// others, which only become more, nothing is held.
+    expired: HashMap<u128, Option<Box<DataFile>>>,
     /// What is to be gone.
     due: Deletions,
     /// Spines that were put up, and those of them that were dropped, with the time.
@@ -33,13 +34,6 @@ pub(super) struct Named {
     dropped: HashMap<SpineId, Timestamp>,
     /// How far the log was read.
     read: Option<(Sequence, Digest)>,
-}
-
-/// A data file of which all rows are gone, or would be.
-struct Expired {
-    file: DataFile,
-    /// Whether an entry said so when it was looked at.
-    said: bool,
 }
 
 /// What became of a spine that was put up.
@@ -92,7 +86,7 @@ impl Named {
 
     /// Whether all rows of a data file are gone (`true`) or would be.
     pub fn expired(&self, path: &str) -> Option<bool> {
-        self.expired.get(&key(path)).map(|file| file.said)
+        self.expired.get(&key(path)).map(Option::is_none)
     }
 
     /// Reads on to the head of this state. From the log and not from the state: no record can be forgotten, whatever becomes of it
@@ -174,7 +168,7 @@ impl Named {
                 }
                 if self.due.is_gone(&file, state.expiry()) {
                     let said = state.expiry().is_gone(&file);
-                    self.expired.insert(path, Expired { file, said });
+                    self.expired.insert(path, (!said).then(|| Box::new(file)));
                 }
             }
         }
@@ -203,7 +197,9 @@ impl Named {
         if self.kept_spine(path) == Some(KeptSpine::Kept) {
             return true;
         }
-        let is_gone = self.expired.get(&key(path)).is_some_and(|one| state.expiry().is_gone(&one.file));
+        let unsaid = self.expired.get(&key(path));
+        let is_gone =
+            unsaid.is_some_and(|file| file.as_ref().is_none_or(|file| state.expiry().is_gone(file)));
         self.names(path) && !is_gone && self.replaced(path).is_none_or(|at| Some(at) > bounds.compacted)
     }
 }

@@ -20,6 +20,8 @@ pub struct SweepReport {
     pub compacted: Option<Sequence>,
     /// Spines that were put up so long ago that nobody can ask for them from here on; their objects go in a later sweep.
     pub dropped: u64,
+    /// Whether there is more than one entry may name, of spines or of batches whose rows go: the next sweep goes on.
+    pub more: bool,
     /// The entry that condemns it; none where there was nothing, or where it was condemned before.
     pub sequence: Option<Sequence>,
     pub gone: Vec<SweepGroup>,
@@ -39,8 +41,8 @@ impl SweepReport {
     pub(super) fn new(dry_run: bool, grace: Span, bounds: Bounds, listed: &Listed) -> Self {
         let Bounds { before, compacted, .. } = bounds;
         let kept = groups(&listed.kept);
-        let (dropped, sequence, gone) = (0, None, Vec::new());
-        let mut report = Self { dry_run, grace, before, compacted, dropped, sequence, gone, kept };
+        let (dropped, more, sequence, gone) = (0, false, None, Vec::new());
+        let mut report = Self { dry_run, grace, before, compacted, dropped, more, sequence, gone, kept };
         report.went(listed);
         report
     }

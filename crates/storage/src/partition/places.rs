@@ -15,15 +15,21 @@ pub struct Place {
     pub buckets: u32,
 }
 
+/// Neighbouring places whose rows are read at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Holds the rows of all of them, of these files.
+    pub whole: Place,
+    pub places: Vec<Place>,
+}
+
 /// How files are cut whose rows, so wide in memory on average, are written anew: the finest partitions that would be full, then buckets. The
 /// places hold every row of the files, each in exactly one; one may come to hold none.
 pub fn places(files: &[&DataFile], row_bytes: usize, layout: &Layout) -> Vec<Place> {
-    let rows: u64 = files.iter().map(|file| file.rows).sum();
-    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    let (rows, rows_per_file) = sizes(files, row_bytes, layout);
     if rows == 0 {
         return Vec::new();
     }
-    let rows_per_file = layout.rows_per_file(rows, row_bytes.saturating_mul(rows));
     let most = rows / rows_per_file;
     let full =
         [Granularity::Day, Granularity::Month, Granularity::Year].into_iter().find_map(|granularity| {
@@ -41,6 +47,46 @@ pub fn places(files: &[&DataFile], row_bytes: usize, layout: &Layout) -> Vec<Pla
         places.extend((0..buckets).map(|bucket| Place { granularity, partition, bucket, buckets }));
     }
     places
+}
+
+/// The places of files, [`places`], by what is read at once. Short partitions have few rows each, and a file from before they were asked for
+/// reaches into hundreds of them. So those are read together that have about as many rows as one file should, as far as manifests tell: a
+/// file is then read no more often than if it were cut into full ones.
+pub fn stretches(files: &[&DataFile], row_bytes: usize, layout: &Layout) -> Vec<Stretch> {
+    let places = places(files, row_bytes, layout);
+    let (_, rows_per_file) = sizes(files, row_bytes, layout);
+    let mut expected = vec![0u64; places.len()];
+    for file in files {
+        let here = || places.iter().map(move |place| place.may_hold(file));
+        let number = here().filter(|here| *here).count() as u64;
+        let each = file.rows.div_ceil(number.max(1));
+        for (rows, _) in expected.iter_mut().zip(here()).filter(|(_, here)| *here) {
+            *rows = rows.saturating_add(each);
+        }
+    }
+    let mut found: Vec<Stretch> = Vec::new();
+    let mut rows = 0u64;
+    for (place, expected) in places.into_iter().zip(expected) {
+        rows = rows.saturating_add(expected);
+        match found.last_mut().filter(|_| place.buckets == 1 && rows <= rows_per_file as u64) {
+            Some(last) => {
+                last.whole.partition.until = place.partition.until;
+                last.places.push(place);
+            }
+            None => {
+                rows = expected;
+                found.push(Stretch { whole: place, places: vec![place] });
+            }
+        }
+    }
+    found
+}
+
+/// The rows of all files, and those that a new one should have.
+fn sizes(files: &[&DataFile], row_bytes: usize, layout: &Layout) -> (usize, usize) {
+    let rows: u64 = files.iter().map(|file| file.rows).sum();
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    (rows, layout.rows_per_file(rows, row_bytes.saturating_mul(rows)))
 }
 
 /// The partitions that the files' times reach into, ascending; none where they are more than so many, or a file does not tell.
@@ -165,6 +211,32 @@ mod tests {
                 prop_assert!(held.iter().all(|held| *held == 1), "{held:?}");
             }
         }
+    }
+
+    /// Files of years that are cut into days are read once for each full file that they give, and not once for each day.
+    #[test]
+    fn short_partitions_are_read_together() {
+        let layout = Layout { target_rows: 100, longest_partition: Some(3 * DAY), ..Layout::default() };
+        let wide: Vec<DataFile> = (0..3).map(|_| file(0, 400 * DAY - 1, 200)).collect();
+        let wide: Vec<&DataFile> = wide.iter().collect();
+        let apart = places(&wide, 8, &layout);
+        assert_eq!((apart.len(), apart[0].granularity), (400, Granularity::Day));
+        let together = stretches(&wide, 8, &layout);
+        // Three rows a day, as far as manifests tell.
+        assert_eq!(together.iter().map(|stretch| stretch.places.len()).max(), Some(33));
+        assert_eq!(together.len(), 400usize.div_ceil(33));
+        let all: Vec<Place> = together.iter().flat_map(|stretch| stretch.places.iter().copied()).collect();
+        assert_eq!(all, apart);
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..400));
+        let times: Vec<i64> = (0..400).map(|day| day * DAY + 7).collect();
+        let holds = |place: &Place| place.holds(std::slice::from_ref(&keys), &times).unwrap().true_count();
+        for stretch in &together {
+            assert_eq!(holds(&stretch.whole), stretch.places.iter().map(holds).sum::<usize>());
+        }
+        // Full ones, and buckets, are read one by one.
+        let layout = Layout { longest_partition: None, ..layout };
+        let full = stretches(&[&file(0, DAY - 1, 500)], 8, &layout);
+        assert!(full.len() > 1 && full.iter().all(|stretch| stretch.places == [stretch.whole]), "{full:?}");
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub(super) struct Lines {
     /// How often a line was read alone.
     alone: AtomicUsize,
     all: OnceLock<()>,
-    /// The end of each batch's id, with its line.
-    by_id: OnceLock<Vec<(u64, VersionId)>>,
+    /// The end of each batch's id, with its line and its place in it.
+    by_id: OnceLock<Vec<(u64, VersionId, usize)>>,
 }
 
 /// The batches of one line.
@@ -175,21 +175,28 @@ impl Lines {
     pub fn batch(&self, batch: BatchId, entries: &Entries) -> Option<&Arc<Batch>> {
         let by_id = self.by_id.get_or_init(|| self.by_id().unwrap_or_else(|why| lost(&why)));
         let end = end_of(batch);
-        let from = by_id.partition_point(|(of, _)| *of < end);
-        let alike = by_id.get(from..).unwrap_or_default().iter().take_while(|(of, _)| *of == end);
-        alike
-            .map(|(_, line)| *line)
-            .find_map(|line| self.batches_of(line, entries).iter().find(|found| found.record.batch == batch))
+        let from = by_id.partition_point(|(of, ..)| *of < end);
+        let mut alike = by_id.get(from..).unwrap_or_default().iter().take_while(|(of, ..)| *of == end);
+        alike.find_map(|(_, line, place)| {
+            let found = self.batches_of(*line, entries).get(*place)?;
+            (found.record.batch == batch).then_some(found)
+        })
     }
 
-    fn by_id(&self) -> Result<Vec<(u64, VersionId)>> {
+    fn by_id(&self) -> Result<Vec<(u64, VersionId, usize)>> {
         let mut found = Vec::new();
         for (place, file) in self.files.iter().enumerate() {
             let rows = file.read(&["batch"], 0..file.rows)?;
             let batch = id_column(&rows, 0);
             for (line, of) in &self.lines {
-                for span in of.spans.iter().filter(|span| span.file == place) {
-                    found.extend(span.rows.clone().map(|row| (end_of(id(&batch, row)), *line)));
+                // Places in a line count on from file to file.
+                let mut first = 0;
+                for span in &of.spans {
+                    if span.file == place {
+                        let places = span.rows.clone().zip(first..);
+                        found.extend(places.map(|(row, at)| (end_of(id(&batch, row)), *line, at)));
+                    }
+                    first += span.rows.len();
                 }
             }
         }
