@@ -403,6 +403,7 @@ fn registry() -> Vec<Vec<Record>> {
                 place: 0,
                 replaces: Vec::new(),
                 after: None,
+                erased: None,
                 rows: 52_228,
                 manifest: object("manifests/80.parquet"),
             }
@@ -419,6 +420,7 @@ fn registry() -> Vec<Vec<Record>> {
                 place: 0,
                 replaces: vec![id(80)],
                 after: Some(Sequence(22)),
+                erased: None,
                 rows: 104_456,
                 manifest: object("manifests/81.parquet"),
             }

@@ -619,6 +619,7 @@ impl Writer {
             place: from as u64,
             replaces: replaced.into_iter().map(|one| one.3).collect(),
             after,
+            erased: None,
             rows: u64::from(choice),
             manifest: object(format!("manifests/compacted-{choice}.parquet")),
         };
