@@ -571,6 +571,7 @@ fn verifications(snapshot: &Snapshot) -> Result<RecordBatch> {
     let verdict = |verdict| match verdict {
         catalog::records::Verdict::Equal => "equal",
         catalog::records::Verdict::Differs => "differs",
+        catalog::records::Verdict::EqualMinusErasures => "equal minus erasures",
     };
     Columns::default()
         .text("training_set", all().map(|verified| Some(verified.record.training_set)))

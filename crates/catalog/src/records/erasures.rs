@@ -73,8 +73,10 @@ pub enum Replacement {
     Profile {
         batch: BatchId,
     },
+    /// The manifest of a training set, with the digest that it says now.
     TrainingSet {
         training_set: TrainingSetId,
+        digest: String,
     },
     Reads {
         reads: u64,
