@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use catalog::records::{
     AlertDelivery, AlertsRaised, AliasObserved, AuthorityAliased, BatchCommitted, BatchDropped, BatchHit,
     BatchQuarantined, BatchRefused, BatchReleased, BatchRestored, BatchWithdrawn, Compacted, DeliveryBegun,
-    DeliveryEnded, DeliveryOutcome, DeploymentChanged, DeploymentMeasured, Deprecable, Deprecated, Erased,
-    ErasedSet, Replaced, Replacement,
+    DeliveryEnded, DeliveryOutcome, DeploymentChanged, DeploymentMeasured, Deprecable, Deprecated,
     DeprecatedKind, DeprecationAdvanced, DeprecationRevoked, DeprecationStep, Described, EntityDefined,
-    Evidence, ExperimentObserved, ExternalLinked, Found, HeldKind, HoldLifted, HoldPlaced, How, Kind,
-    KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, PartRun, PassedBy, PlanApplied,
-    PlanApproved, PlanDeclined, PlanProposed, PlannedChange, PoliciesApplied, RaisedAlert, ReadsRecorded,
-    Reconciled, Record, RecordError, RetentionSet, Role, RowsDeleted, RowsExpired, RowsMended, RunObserved,
-    Sampled, Selected, ServiceDefined, SourceFile, SpineKept, SpineUsed, SpinesDropped, StoreCreated,
-    StreamPart, StreamPartsCommitted, Subject, Swept, TrainingSetRecorded, UseRecorded, Verdict, Verified,
-    VersionRestored, VersionWithdrawn, ViewVersionDefined,
+    Erased, ErasedSet, Evidence, ExperimentObserved, ExternalLinked, Found, HeldKind, HoldLifted, HoldPlaced,
+    How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, PartRun, PassedBy,
+    PlanApplied, PlanApproved, PlanDeclined, PlanProposed, PlannedChange, PoliciesApplied, RaisedAlert,
+    ReadsRecorded, Reconciled, Record, RecordError, Replaced, Replacement, RetentionSet, Role, RowsDeleted,
+    RowsExpired, RowsMended, RunObserved, Sampled, Selected, ServiceDefined, SourceFile, SpineKept,
+    SpineUsed, SpinesDropped, StoreCreated, StreamPart, StreamPartsCommitted, Subject, Swept,
+    TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored, VersionWithdrawn,
+    ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, Measure, canonical, parse_files};
@@ -520,11 +520,8 @@ fn expired() -> Vec<Vec<Record>> {
 
 /// An entity that is gone, and another of which nothing was found but what tells of it.
 fn erased() -> Vec<Vec<Record>> {
-    let replaced = |before: &str, after: &str, of| Replaced {
-        before: before.to_owned(),
-        after: object(after),
-        of,
-    };
+    let replaced =
+        |before: &str, after: &str, of| Replaced { before: before.to_owned(), after: object(after), of };
     let whole = Erased {
         erasure: id(120),
         entity: id(1),
@@ -1065,8 +1062,8 @@ hold on training_set 40: an audit, lifted None
 hold on model_version 64: an audit, lifted None
 rows of view 2 before 2012-06-01T00:00:00Z expired by 35
 of [\"20\", \"22\"] rows before 2012-06-01T00:00:00Z are gone
-erased 3 rows of entity 1 from ["2"], 9 objects, sets ["40", "41"], for case Some("case 17")
-erased 0 rows of entity 1 from ["2"], 0 objects, sets [], for case None
+erased 3 rows of entity 1 from [\"2\"], 8 objects, sets [\"40\", \"41\"], for case Some(\"case 17\")
+erased 0 rows of entity 1 from [\"2\"], 0 objects, sets [], for case None
 spine 95 of 4 rows kept 2 times, used by Some(\"41\"), dropped None
 spine 96 of 336776 rows kept 1 times, used by None, dropped Some(Sequence(40))
 deprecated weather@1: too wide a range, [\"closed\", \"withdrawn\"], revoked None, instead Some(\"weather@2\")
@@ -1244,8 +1241,7 @@ fn summary(state: &State) -> String {
     for one in state.erasures().all() {
         let record = &one.record;
         let views: Vec<String> = record.views.iter().map(|view| number(view.to_string())).collect();
-        let sets: Vec<String> =
-            record.sets.iter().map(|set| number(set.training_set.to_string())).collect();
+        let sets: Vec<String> = record.sets.iter().map(|set| number(set.training_set.to_string())).collect();
         let objects = record.replaced.len() + record.gone.len();
         lines.push(format!(
             "erased {} rows of entity {} from {views:?}, {objects} objects, sets {sets:?}, for case {:?}",

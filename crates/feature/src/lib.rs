@@ -25,8 +25,8 @@ pub use datatype::FeatureType;
 pub use definition::Definition;
 pub use id::{
     AlertId, BatchId, BodyId, CommitId, CompactionId, DeploymentId, DeprecationId, EntityId, ErasureId,
-    ExperimentId, FileId, HoldId, Horizon, Id, ModelId, ModelVersionId, ReadId, RunId, SampleId, SenderId, Sequence,
-    ServiceId, SpineId, StoreId, TrainingSetId, VersionId, ViewId,
+    ExperimentId, FileId, HoldId, Horizon, Id, ModelId, ModelVersionId, ReadId, RunId, SampleId, SenderId,
+    Sequence, ServiceId, SpineId, StoreId, TrainingSetId, VersionId, ViewId,
 };
 pub use influence::Influence;
 pub use name::Name;
