@@ -11,6 +11,7 @@ mod coverage;
 mod damage;
 mod deprecation;
 mod diff;
+mod erasure;
 mod evidence;
 mod explain;
 mod fixture;
