@@ -363,8 +363,8 @@ class Registry:
         `reason` and `request` (what whoever keeps such requests calls this one) stand in the log for ever and so name nobody. `dry_run` says
         what would go, needs no reason, and writes nothing. See docs/erasure.md.
 
-        >>> client.erase("station", {"origin": "XXX"}, dry_run=True)
-        0 rows of station would go
+        >>> client.erase("airport", {"origin": "XXX"}, dry_run=True)
+        0 rows of airport would go
         """
         body: dict[str, Any] = {
             "entity": entity,
