@@ -18,6 +18,7 @@ mod deprecate;
 mod diff;
 mod drift;
 mod emit;
+mod erase;
 mod evidence;
 mod evidence_key;
 mod experiment;
@@ -122,6 +123,7 @@ enum Verb {
     Compact(compact::Arguments),
     Retain(retain::Arguments),
     Sweep(sweep::Arguments),
+    Erase(erase::Arguments),
     Hold(hold::Arguments),
     Emit(emit::Arguments),
     Serve(Box<serve::Arguments>),
@@ -183,6 +185,7 @@ fn main() -> ExitCode {
             Verb::Compact(arguments) => compact::run(&place, arguments).await,
             Verb::Retain(arguments) => retain::run(&place, arguments).await,
             Verb::Sweep(arguments) => sweep::run(&place, arguments).await,
+            Verb::Erase(arguments) => erase::run(&place, arguments).await,
             Verb::Hold(arguments) => hold::run(&place, arguments).await,
             Verb::Emit(arguments) => emit::run(&place, arguments).await,
             Verb::Serve(arguments) => serve::run(&place, *arguments).await,

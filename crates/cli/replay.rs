@@ -23,13 +23,16 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = arguments.memory.of(place.open().await?);
     let report = serving.prove(arguments.training_set, &place.author()).await?;
     print(&report);
-    Ok(if report.verdict == Verdict::Equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.verdict == Verdict::Differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 pub fn print(report: &ReplayReport) {
     match report.verdict {
         Verdict::Equal => {
             println!("equal: {} rows, {}", grouped(report.rows), report.rebuilt);
+        }
+        Verdict::EqualMinusErasures => {
+            println!("equal minus erasures: {} rows, {}", grouped(report.rows), report.rebuilt);
         }
         Verdict::Differs => {
             println!("differs: recorded {}, rebuilt {}", report.digest, report.rebuilt);

@@ -16,6 +16,7 @@ from .client import Client, connect
 from .definition import DefinedView, DefinitionWarning
 from .deprecations import Approval, DeprecatedFeatureWarning, Deprecation
 from .diff import CellChange, CellChanges, ChangedBy, Diff, Retyped, RowChange
+from .erasure import Erased, ErasedTrainingSet
 from .errors import (
     Busy,
     Damaged,
@@ -67,6 +68,8 @@ __all__ = [
     "Diff",
     "Difference",
     "Ended",
+    "Erased",
+    "ErasedTrainingSet",
     "Error",
     "Explanation",
     "Export",

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from . import html
+from .erasure import Erased
 from .errors import InvalidRequest
 from .instants import instant
 from .reports import known
@@ -349,6 +350,35 @@ class Registry:
             body["view"] = view
         return Retained.of(self._action("lineament.retain", body))
 
+    def erase(
+        self,
+        entity: str,
+        key: Mapping[str, Any],
+        *,
+        reason: str | None = None,
+        request: str | None = None,
+        dry_run: bool = False,
+    ) -> Erased:
+        """Erases an entity: its values go from data files, spines, rejected rows and what else holds them, from earlier snapshots too, for
+        good. Training sets that had rows of it are named, and replay as equal minus erasures.
+
+        `reason` and `request` (what whoever keeps such requests calls this one) stand in the log for ever and so name nobody. `dry_run` says
+        what would go, needs no reason, and writes nothing. See docs/erasure.md.
+
+        >>> client.erase("airport", {"origin": "XXX"}, dry_run=True)
+        0 rows of airport would go
+        """
+        body: dict[str, Any] = {
+            "entity": entity,
+            "key": {column: _key_text(value) for column, value in key.items()},
+            "dry_run": dry_run,
+        }
+        if reason is not None:
+            body["reason"] = reason
+        if request is not None:
+            body["request"] = request
+        return Erased.of(self._action("lineament.erase", body))
+
     def release(self, batch: str, *, reason: str, back_fill: bool = False) -> Ended:
         """Lets a batch that was kept back count, from here on: its place in the order of the log is that of this release.
 
@@ -516,6 +546,13 @@ class Registry:
 
     def _observe(self, kind: str, seen: Mapping[str, Any]) -> None:
         self._action("lineament.observe", {kind: [seen]})
+
+
+def _key_text(value: Any) -> str:
+    """A part of a key, as the store reads it from text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _said(**members: Any) -> dict[str, Any]:

@@ -206,7 +206,8 @@ class ReplayReport:
     """
 
     training_set: str
-    verdict: Literal["equal", "differs"]
+    #: `equal_minus_erasures`: rows of it were erased since, and what is left is what it was.
+    verdict: Literal["equal", "differs", "equal_minus_erasures"]
     #: The digest that was recorded.
     digest: str
     #: The digest of what was built now.
@@ -233,10 +234,10 @@ class ReplayReport:
         return self.verdict == "equal"
 
     def __bool__(self) -> bool:
-        return self.equal
+        return self.verdict != "differs"
 
     def __repr__(self) -> str:
-        text = f"training set {self.training_set}: {self.verdict}, {counted(self.rows, 'row')} rebuilt in {self.seconds:.2f} s"
+        text = f"training set {self.training_set}: {self.verdict.replace('_', ' ')}, {counted(self.rows, 'row')} rebuilt in {self.seconds:.2f} s"
         text += f"\n  recorded {self.digest}\n  rebuilt  {self.rebuilt}"
         for difference in self.differences:
             block = "" if difference.first_block is None else f" from row {difference.first_block * 65536:,} on"

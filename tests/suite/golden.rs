@@ -11,13 +11,14 @@ use catalog::records::{
     BatchQuarantined, BatchRefused, BatchReleased, BatchRestored, BatchWithdrawn, Compacted, DeliveryBegun,
     DeliveryEnded, DeliveryOutcome, DeploymentChanged, DeploymentMeasured, Deprecable, Deprecated,
     DeprecatedKind, DeprecationAdvanced, DeprecationRevoked, DeprecationStep, Described, EntityDefined,
-    Evidence, ExperimentObserved, ExternalLinked, Found, HeldKind, HoldLifted, HoldPlaced, How, Kind,
-    KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, PartRun, PassedBy, PlanApplied,
-    PlanApproved, PlanDeclined, PlanProposed, PlannedChange, PoliciesApplied, RaisedAlert, ReadsRecorded,
-    Reconciled, Record, RecordError, RetentionSet, Role, RowsDeleted, RowsExpired, RowsMended, RunObserved,
-    Sampled, Selected, ServiceDefined, SourceFile, SpineKept, SpineUsed, SpinesDropped, StoreCreated,
-    StreamPart, StreamPartsCommitted, Subject, Swept, TrainingSetRecorded, UseRecorded, Verdict, Verified,
-    VersionRestored, VersionWithdrawn, ViewVersionDefined,
+    Erased, ErasedSet, Evidence, ExperimentObserved, ExternalLinked, Found, HeldKind, HoldLifted, HoldPlaced,
+    How, Kind, KnownAtSource, Lifecycle, ModelObserved, ModelVersionObserved, Object, PartRun, PassedBy,
+    PlanApplied, PlanApproved, PlanDeclined, PlanProposed, PlannedChange, PoliciesApplied, RaisedAlert,
+    ReadsRecorded, Reconciled, Record, RecordError, Replaced, Replacement, RetentionSet, Role, RowsDeleted,
+    RowsExpired, RowsMended, RunObserved, Sampled, Selected, ServiceDefined, SourceFile, SpineKept,
+    SpineUsed, SpinesDropped, StoreCreated, StreamPart, StreamPartsCommitted, Subject, Swept,
+    TrainingSetRecorded, UseRecorded, Verdict, Verified, VersionRestored, VersionWithdrawn,
+    ViewVersionDefined,
 };
 use catalog::state::{Applied, Provenance, State};
 use feature::definition::{Definition, Definitions, Measure, canonical, parse_files};
@@ -214,6 +215,7 @@ fn records() -> Vec<Vec<Record>> {
     .chain(deprecated())
     .chain(changed())
     .chain(alerted())
+    .chain(erased())
     .collect()
 }
 
@@ -403,6 +405,7 @@ fn registry() -> Vec<Vec<Record>> {
                 place: 0,
                 replaces: Vec::new(),
                 after: None,
+                erased: None,
                 rows: 52_228,
                 manifest: object("manifests/80.parquet"),
             }
@@ -419,6 +422,7 @@ fn registry() -> Vec<Vec<Record>> {
                 place: 0,
                 replaces: vec![id(80)],
                 after: Some(Sequence(22)),
+                erased: None,
                 rows: 104_456,
                 manifest: object("manifests/81.parquet"),
             }
@@ -512,6 +516,74 @@ fn expired() -> Vec<Vec<Record>> {
         vec![RowsExpired { view: id(2), before, keep }.into()],
         vec![RowsDeleted { view: id(2), before, batches: vec![id(20), id(22)] }.into()],
     ]
+}
+
+/// An entity that is gone, and another of which nothing was found but what tells of it.
+fn erased() -> Vec<Vec<Record>> {
+    let replaced =
+        |before: &str, after: &str, of| Replaced { before: before.to_owned(), after: object(after), of };
+    let whole = Erased {
+        erasure: id(120),
+        entity: id(1),
+        views: vec![id(2)],
+        keys: vec![digest_of("a key")],
+        secret: object("bodies/121.key"),
+        reason: "it was asked for".to_owned(),
+        request: Some("case 17".to_owned()),
+        seen: Sequence(55),
+        rows: 3,
+        replaced: vec![
+            replaced(
+                "manifests/20.parquet",
+                "manifests/122.parquet",
+                Replacement::Manifest {
+                    batch: id(20),
+                    version: id(11),
+                    rows: 26_000,
+                    digest: digest_of("what is left"),
+                },
+            ),
+            replaced(
+                "manifests/81.parquet",
+                "manifests/123.parquet",
+                Replacement::Compaction { compaction: id(81), version: id(11), rows: 104_453 },
+            ),
+            replaced(
+                "quarantine/20/rejected.parquet",
+                "quarantine/124/rejected.parquet",
+                Replacement::Quarantine { batch: id(20), rejected: 3 },
+            ),
+            replaced("profiles/20.json", "profiles/125.json", Replacement::Profile { batch: id(20) }),
+            replaced(
+                "training_sets/40/manifest.json",
+                "training_sets/40/126.json",
+                Replacement::TrainingSet { training_set: id(40), digest: "lmt1:126".to_owned() },
+            ),
+            replaced("reads/50.parquet", "reads/127.parquet", Replacement::Reads { reads: 4 }),
+        ],
+        gone: vec!["data/1.parquet".to_owned(), "spines/1.parquet".to_owned()],
+        sets: vec![
+            ErasedSet {
+                training_set: id(40),
+                rows: 2,
+                blocks: vec![0, 3],
+                digest: Some("lmt1:126".to_owned()),
+            },
+            ErasedSet { training_set: id(41), rows: 1, blocks: vec![0], digest: None },
+        ],
+    };
+    let bare = Erased {
+        erasure: id(130),
+        secret: object("bodies/131.key"),
+        request: None,
+        seen: Sequence(56),
+        rows: 0,
+        replaced: Vec::new(),
+        gone: Vec::new(),
+        sets: Vec::new(),
+        ..whole.clone()
+    };
+    vec![vec![whole.into()], vec![bare.into()]]
 }
 
 /// Policies, and that there are none any more.
@@ -927,7 +999,7 @@ fn records_are_read_as_ever() {
 
 /// What the golden entries fold into.
 const SUMMARY: &str = "
-store 01890a5d-ac96-774b-bcce-000000000000 at 55
+store 01890a5d-ac96-774b-bcce-000000000000 at 57
 entity airport 1 by 1: origin string
 view weather@1 by 2: temp float64, described Some(\"Hourly weather, \\\"as measured\\\" – °F\")
   counts 20 of sequence 5: 26114 rows, 1 rejected, Delay
@@ -995,6 +1067,8 @@ hold on training_set 40: an audit, lifted None
 hold on model_version 64: an audit, lifted None
 rows of view 2 before 2012-06-01T00:00:00Z expired by 35
 of [\"20\", \"22\"] rows before 2012-06-01T00:00:00Z are gone
+erased 3 rows of entity 1 from [\"2\"], 8 objects, sets [\"40\", \"41\"], for case Some(\"case 17\")
+erased 0 rows of entity 1 from [\"2\"], 0 objects, sets [], for case None
 spine 95 of 4 rows kept 2 times, used by Some(\"41\"), dropped None
 spine 96 of 336776 rows kept 1 times, used by None, dropped Some(Sequence(40))
 deprecated weather@1: too wide a range, [\"closed\", \"withdrawn\"], revoked None, instead Some(\"weather@2\")
@@ -1013,7 +1087,7 @@ alert 101 to log: dropped after 1, Some(\"everybody knows\")
 open to on_call: 1
 open to log: 0
 request load-2013 at Some(5)
-log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted | batch_quarantined, batch_quarantined | batch_released, batch_dropped, batch_committed | policies_applied | policies_applied | sampled, sampled | batch_committed, rows_mended | rows_expired | rows_deleted | spine_kept, spine_kept | spine_kept | spine_used | spines_dropped | deprecated, deprecated, deprecated | deprecation_advanced, deprecation_advanced | deprecation_advanced | deprecation_revoked | plan_proposed, plan_proposed | plan_approved, plan_approved | plan_declined | plan_applied | plan_applied | alerts_raised | alerts_raised | alert_delivery, alert_delivery | alert_delivery, alert_delivery | alert_delivery | alert_delivery
+log store_created | entity_defined | view_version_defined, view_version_defined | service_defined | described, described, described | batch_committed | batch_committed, batch_committed, batch_committed | batch_refused, batch_refused | training_set_recorded | reads_recorded | verified, verified | training_set_recorded | external_linked, external_linked, external_linked, external_linked, external_linked, authority_aliased | experiment_observed, experiment_observed | run_observed, run_observed | model_observed, model_version_observed, model_version_observed, alias_observed, alias_observed | deployment_changed, deployment_changed | reconciled | deployment_measured, deployment_measured | use_recorded, use_recorded, use_recorded, use_recorded, use_recorded | batch_withdrawn, version_withdrawn | batch_restored, version_restored | compacted | compacted | batch_committed, batch_refused, stream_parts_committed, stream_parts_committed | swept, swept | retention_set | hold_placed, hold_placed, hold_placed, hold_placed | hold_lifted | batch_quarantined, batch_quarantined | batch_released, batch_dropped, batch_committed | policies_applied | policies_applied | sampled, sampled | batch_committed, rows_mended | rows_expired | rows_deleted | spine_kept, spine_kept | spine_kept | spine_used | spines_dropped | deprecated, deprecated, deprecated | deprecation_advanced, deprecation_advanced | deprecation_advanced | deprecation_revoked | plan_proposed, plan_proposed | plan_approved, plan_approved | plan_declined | plan_applied | plan_applied | alerts_raised | alerts_raised | alert_delivery, alert_delivery | alert_delivery, alert_delivery | alert_delivery | alert_delivery | erased | erased
 ";
 
 fn summary(state: &State) -> String {
@@ -1168,6 +1242,18 @@ fn summary(state: &State) -> String {
     for one in state.expiry().deleted() {
         let batches: Vec<String> = one.record.batches.iter().map(|batch| number(batch.to_string())).collect();
         lines.push(format!("of {batches:?} rows before {} are gone", one.record.before));
+    }
+    for one in state.erasures().all() {
+        let record = &one.record;
+        let views: Vec<String> = record.views.iter().map(|view| number(view.to_string())).collect();
+        let sets: Vec<String> = record.sets.iter().map(|set| number(set.training_set.to_string())).collect();
+        let objects = record.replaced.len() + record.gone.len();
+        lines.push(format!(
+            "erased {} rows of entity {} from {views:?}, {objects} objects, sets {sets:?}, for case {:?}",
+            record.rows,
+            number(record.entity.to_string()),
+            record.request
+        ));
     }
     for spine in state.spines().all() {
         let used = spine.used.as_ref().map(|(used, _)| number(used.training_set.to_string()));

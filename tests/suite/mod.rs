@@ -12,6 +12,7 @@ mod coverage;
 mod damage;
 mod deprecation;
 mod diff;
+mod erasure;
 mod evidence;
 mod explain;
 mod fixture;

@@ -21,8 +21,8 @@ use feature::Name;
 use feature::policy::PolicyFile;
 use futures::TryStreamExt;
 use serving::{
-    CompactRequest, DeprecateRequest, Due, HistoricalRequest, QuarantineAction, QuarantineRequest,
-    RefreshRequest, RetainRequest, RollbackRequest, Serving, Spine,
+    CompactRequest, DeprecateRequest, Due, EraseRequest, HistoricalRequest, QuarantineAction,
+    QuarantineRequest, RefreshRequest, RetainRequest, RollbackRequest, Serving, Spine,
 };
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, QueryExpect, Record, Runner, StatementExpect};
 use storage::environment::TestClock;
@@ -254,6 +254,16 @@ impl AsyncDB for Connection {
             ["retain", view @ ..] => {
                 let view = view.first().map(|view| (*view).to_owned());
                 self.serving.retain(&RetainRequest { view, dry_run: false }, &self.author()).await?;
+            }
+            ["erase", entity, key @ ..] => {
+                let part = |part: &&str| {
+                    let (column, value) = part.split_once('=')?;
+                    Some((column.to_owned(), value.to_owned()))
+                };
+                let key = key.iter().filter_map(part).collect();
+                let (entity, reason) = ((*entity).to_owned(), Some("it was asked for".to_owned()));
+                let request = EraseRequest { entity, key, reason, request: None, dry_run: false };
+                self.serving.erase(&request, &self.author()).await?;
             }
             ["hold", of @ ..] => {
                 let node = match of {

@@ -38,8 +38,8 @@ struct Inner {
     turn: tokio::sync::Mutex<()>,
     manifests: RwLock<Manifests>,
     manifests_asked: Questions,
-    /// The files of compactions, with all of their batches.
-    runs: RwLock<HashMap<CompactionId, Arc<[VisibleFile]>>>,
+    /// The files of compactions, with all of their batches, and the manifest that says so: an erasure puts another in its place.
+    runs: RwLock<HashMap<CompactionId, (String, Arc<[VisibleFile]>)>>,
     proved: OnceCell<()>,
     checkpoints: Mutex<Checkpoints>,
     /// Held by the task that writes a checkpoint.
@@ -50,7 +50,8 @@ struct Inner {
 /// The manifests that this process has read, and their bytes as stored.
 #[derive(Default)]
 struct Manifests {
-    files: HashMap<BatchId, Arc<[Arc<DataFile>]>>,
+    /// With the manifest that says so: an erasure puts another in its place.
+    files: HashMap<BatchId, (String, Arc<[Arc<DataFile>]>)>,
     bytes: u64,
 }
 
@@ -530,10 +531,12 @@ impl Catalog {
         batches: &[Arc<Batch>],
     ) -> Result<Arc<[VisibleFile]>> {
         let id = compaction.record.compaction;
-        if let Some(files) = read(&self.inner.runs).get(&id) {
+        let manifest = &self.in_force(&compaction.record.manifest);
+        if let Some((path, files)) = read(&self.inner.runs).get(&id)
+            && *path == manifest.path
+        {
             return Ok(files.clone());
         }
-        let manifest = &compaction.record.manifest;
         let bytes = self.object(manifest).await?;
         let mut files = Vec::new();
         for file in manifest::decode(&manifest.path, &bytes)? {
@@ -548,22 +551,25 @@ impl Catalog {
             })?);
         }
         let files: Arc<[VisibleFile]> = files.into();
-        write(&self.inner.runs).insert(id, files.clone());
+        write(&self.inner.runs).insert(id, (manifest.path.clone(), files.clone()));
         Ok(files)
     }
 
     /// The manifest of a batch, checked against the digest in the log.
     pub async fn batch_files(&self, batch: &Batch) -> Result<Arc<[Arc<DataFile>]>> {
-        if let Some(files) = read(&self.inner.manifests).files.get(&batch.record.batch) {
+        let manifest = self.in_force(&batch.record.manifest);
+        if let Some((path, files)) = read(&self.inner.manifests).files.get(&batch.record.batch)
+            && *path == manifest.path
+        {
             self.inner.manifests_asked.hit();
             return Ok(files.clone());
         }
         self.inner.manifests_asked.miss();
-        let bytes = self.object(&batch.record.manifest).await?;
-        let files = manifest::decode(&batch.record.manifest.path, &bytes)?;
+        let bytes = self.object(&manifest).await?;
+        let files = manifest::decode(&manifest.path, &bytes)?;
         let files: Arc<[Arc<DataFile>]> = files.into_iter().map(Arc::new).collect();
         let mut manifests = write(&self.inner.manifests);
-        if manifests.files.insert(batch.record.batch, files.clone()).is_none() {
+        if manifests.files.insert(batch.record.batch, (manifest.path, files.clone())).is_none() {
             manifests.bytes += bytes.len() as u64;
         }
         Ok(files)
@@ -575,8 +581,14 @@ impl Catalog {
         self.inner.manifests_asked.with(manifests.files.len(), manifests.bytes)
     }
 
-    /// The bytes of an object that an entry names, checked against its digest.
+    /// What is read where an entry names this object: another one, if something of it was erased since.
+    pub fn in_force(&self, object: &Object) -> Object {
+        self.state().erasures().in_force(object).clone()
+    }
+
+    /// The bytes of an object that an entry names, checked against its digest; of what lies in its place, if something of it was erased.
     pub async fn object(&self, object: &Object) -> Result<bytes::Bytes> {
+        let object = &self.in_force(object);
         let bytes = self
             .inner
             .store

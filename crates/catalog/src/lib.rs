@@ -14,6 +14,7 @@ pub mod compaction;
 pub mod conditions;
 pub mod deprecation;
 pub mod descriptions;
+pub mod erasure;
 pub mod external;
 pub mod following;
 pub mod holds;

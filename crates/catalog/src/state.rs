@@ -9,6 +9,7 @@ mod changes;
 mod chunked;
 mod compactions;
 mod deprecations;
+mod erasures;
 mod expiry;
 mod holds;
 mod mended;
@@ -47,6 +48,7 @@ pub use alerts::{Alert, Alerts, OnItsWay, Standing};
 pub use changes::{AppliedPlan, Changes, Proposal, Vote};
 pub use compactions::{Compaction, Run};
 pub use deprecations::{Deprecation, Deprecations, Stage};
+pub use erasures::{Erasure, Erasures};
 pub use expiry::{Deleted, Expired, Expiry, Gone};
 pub use holds::{Hold, Holds};
 pub use mended::{Mended, Mending};
@@ -217,6 +219,8 @@ pub enum ApplyError {
     Sweep { sequence: Sequence, why: String },
     #[error("entry {sequence} says of rows that are too old what cannot be: {why}")]
     Expiry { sequence: Sequence, why: String },
+    #[error("entry {sequence} erases what it cannot: {why}")]
+    Erasure { sequence: Sequence, why: String },
     #[error("entry {sequence} is behind a fence: {why}")]
     Fenced { sequence: Sequence, why: String },
     #[error("entry {sequence} holds a definition that this program cannot read: {why}")]
@@ -265,6 +269,7 @@ pub struct State {
     sweeps: Arc<Sweeps>,
     holds: Arc<Holds>,
     expiry: Arc<Expiry>,
+    erasures: Arc<Erasures>,
     policies: Arc<PolicyHistory>,
     samples: Arc<Samples>,
     mended: Arc<Mended>,
@@ -366,6 +371,7 @@ impl State {
             sweeps: Arc::default(),
             holds: Arc::default(),
             expiry: Arc::default(),
+            erasures: Arc::default(),
             policies: Arc::default(),
             samples: Arc::default(),
             mended: Arc::default(),
@@ -460,6 +466,7 @@ impl State {
             }
             Record::HoldPlaced(body) => self.place_hold(body, by),
             Record::RowsExpired(_) | Record::RowsDeleted(_) => self.expire(record, by),
+            Record::Erased(body) => self.erase(body, by),
             Record::HoldLifted(body) => Arc::make_mut(&mut self.holds).lift(body, by),
             Record::Verified(body) => {
                 if self.training_set(body.training_set).is_none() {
@@ -791,7 +798,14 @@ impl State {
         let mut moved = self.withdrawals.all().iter().rev().filter(of_line).map(|moved| moved.by.sequence);
         let view = self.view_version(line).map(|version| version.view);
         let expired = view.and_then(|view| self.expiry.of(view, at)).map(|one| one.by.sequence);
-        written.find(by_then).max(moved.find(by_then)).max(expired)
+        let erased = self
+            .erasures
+            .all()
+            .iter()
+            .rev()
+            .filter(|one| view.is_some_and(|view| one.record.views.contains(&view)));
+        let erased = erased.map(|one| one.by.sequence).find(by_then);
+        written.find(by_then).max(moved.find(by_then)).max(expired).max(erased)
     }
 
     fn is_withdrawn(&self, version: &ViewVersion, at: Sequence) -> bool {

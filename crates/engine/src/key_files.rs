@@ -43,7 +43,7 @@ struct Line {
     batches: usize,
     /// The view's last compaction when they were taken in: a later one puts others in their place.
     compacted: Option<Sequence>,
-    /// The last entry by which something of the view is gone: what was there may not be.
+    /// The last entry by which something of the view is gone or erased: what was there may not be.
     deleted: Option<Sequence>,
     files: Vec<Bounded>,
 }
@@ -118,7 +118,8 @@ impl KeyFiles {
     /// Takes in the batches that came since, or all anew where some were written into other files.
     async fn extend(&self, catalog: &Catalog, state: &State, version: &ViewVersion) -> Result<()> {
         let compacted = state.last_compaction(version.view);
-        let deleted = state.expiry().last_deleted(version.view);
+        let erased = state.erasures().last_of(version.view);
+        let deleted = state.expiry().last_deleted(version.view).max(erased);
         let known = {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             let line = lines.entry(version.line).or_default();

@@ -98,6 +98,12 @@ pub async fn find(catalog: &Catalog, digest: &str, environment: &Arc<RuntimeEnv>
             of_digest(&newest).ok_or_else(missing)?
         }
     };
+    if catalog.state().erasures().took(&record.object.path) {
+        let erased = format!(
+            "the spine {digest} had rows of an entity that was erased, and is not kept any more; put its rows up again without those"
+        );
+        return Err(DataFusionError::External(Box::new(catalog::Error::NotFound(erased))));
+    }
     let opened = match StoredSpine::open(catalog, &record.object, environment).await {
         Ok(opened) => opened,
         Err(error) if is_missing(&error) => {

@@ -38,7 +38,7 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 49] = [
+const VIEWS: [(&str, &str); 50] = [
     ("access_decisions", include_str!("../../../sql/access_decisions.sql")),
     ("alerts", include_str!("../../../sql/alerts.sql")),
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
@@ -52,6 +52,7 @@ const VIEWS: [(&str, &str); 49] = [
     ("edges", include_str!("../../../sql/edges.sql")),
     ("entities", include_str!("../../../sql/entities.sql")),
     ("experiments", include_str!("../../../sql/experiments.sql")),
+    ("erasures", include_str!("../../../sql/erasures.sql")),
     ("expirations", include_str!("../../../sql/expirations.sql")),
     ("external_ids", include_str!("../../../sql/external_ids.sql")),
     ("feature_services", include_str!("../../../sql/feature_services.sql")),
@@ -571,6 +572,7 @@ fn verifications(snapshot: &Snapshot) -> Result<RecordBatch> {
     let verdict = |verdict| match verdict {
         catalog::records::Verdict::Equal => "equal",
         catalog::records::Verdict::Differs => "differs",
+        catalog::records::Verdict::EqualMinusErasures => "equal minus erasures",
     };
     Columns::default()
         .text("training_set", all().map(|verified| Some(verified.record.training_set)))

@@ -120,6 +120,8 @@ ids! {
     AlertId;
     /// A process that sends alerts.
     SenderId;
+    /// An erasure of an entity.
+    ErasureId;
 }
 
 /// The position of an entry in the log; the state at a sequence is a snapshot.

@@ -24,9 +24,9 @@ pub mod validation;
 pub use datatype::FeatureType;
 pub use definition::Definition;
 pub use id::{
-    AlertId, BatchId, BodyId, CommitId, CompactionId, DeploymentId, DeprecationId, EntityId, ExperimentId,
-    FileId, HoldId, Horizon, Id, ModelId, ModelVersionId, ReadId, RunId, SampleId, SenderId, Sequence,
-    ServiceId, SpineId, StoreId, TrainingSetId, VersionId, ViewId,
+    AlertId, BatchId, BodyId, CommitId, CompactionId, DeploymentId, DeprecationId, EntityId, ErasureId,
+    ExperimentId, FileId, HoldId, Horizon, Id, ModelId, ModelVersionId, ReadId, RunId, SampleId, SenderId,
+    Sequence, ServiceId, SpineId, StoreId, TrainingSetId, VersionId, ViewId,
 };
 pub use influence::Influence;
 pub use name::Name;

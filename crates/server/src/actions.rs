@@ -13,9 +13,9 @@ use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use serving::{
-    AuditSetRequest, BiasRequest, DeprecateRequest, DiffRequest, ExplainRequest, ExplainValueRequest,
-    LineageRequest, QuarantineRequest, RefreshRequest, RetainRequest, RollbackRequest, SearchRequest,
-    Serving,
+    AuditSetRequest, BiasRequest, DeprecateRequest, DiffRequest, EraseRequest, ExplainRequest,
+    ExplainValueRequest, LineageRequest, QuarantineRequest, RefreshRequest, RetainRequest, RollbackRequest,
+    SearchRequest, Serving,
 };
 use tonic::{Code, Status};
 
@@ -80,6 +80,10 @@ const ACTIONS: [(&str, &str); 33] = [
     (
         "lineament.retain",
         "lets rows go that their views keep no longer; body: {\"view\": \"weather\", \"dry_run\": false}, all views without one",
+    ),
+    (
+        "lineament.erase",
+        "erases an entity from the store, or says what would go; body: {\"entity\": \"plane\", \"key\": {\"tailnum\": \"N1\"}, \"reason\": \"…\", \"dry_run\": false}",
     ),
     (
         "lineament.quarantine",
@@ -301,6 +305,10 @@ async fn act(
         "lineament.retain" => {
             let wanted: RetainRequest = request::json("the body of `lineament.retain`", body)?;
             reports::json(&serving.retain(&wanted, author).await.map_err(failed)?)
+        }
+        "lineament.erase" => {
+            let wanted: EraseRequest = request::json("the body of `lineament.erase`", body)?;
+            reports::json(&serving.erase(&wanted, author).await.map_err(failed)?)
         }
         "lineament.quarantine" => {
             let wanted: QuarantineRequest = request::json("the body of `lineament.quarantine`", body)?;

@@ -19,6 +19,7 @@ use feature::policy::Action;
 use feature::{Reference, Sequence, Timestamp, TrainingSetId, with_null_reason};
 use serde::{Deserialize, Serialize};
 
+use crate::erased_rows;
 use crate::error::{Error, Kind, Result};
 use crate::judgement::{Judgement, Known};
 use crate::looked_at::looked_at;
@@ -151,12 +152,17 @@ struct Asked<'a> {
 
 /// What is said of a value whose row may not be seen: no more than of any other such.
 fn hidden(asked: &Asked<'_>, key: BTreeMap<String, Option<String>>) -> Explanation {
+    unseen(asked, key, NullReason::Hidden.as_str())
+}
+
+/// What is said of a value of which no row is looked at.
+fn unseen(asked: &Asked<'_>, key: BTreeMap<String, Option<String>>, reason: &str) -> Explanation {
     Explanation {
         training_set: None,
         row: None,
         column: None,
         value: None,
-        null_reason: Some(NullReason::Hidden.to_string()),
+        null_reason: Some(reason.to_owned()),
         defaulted: false,
         reference: format!("{}.{}", asked.version.label(), asked.feature),
         key,
@@ -265,7 +271,13 @@ impl Serving {
                 request.training_set, request.row, request.column
             ),
         );
-        let (mut explanation, rows) = self.explained(&newest, &asked).await?;
+        let (mut explanation, rows) = match erased_rows::is_erased(&manifest, &spine_row) {
+            true => {
+                let key = asked.key.iter().map(|(name, _)| (name.clone(), None)).collect();
+                (unseen(&asked, key, erased_rows::REASON), 0)
+            }
+            false => self.explained(&newest, &asked).await?,
+        };
         explanation.training_set = Some(request.training_set);
         explanation.row = Some(request.row);
         explanation.column = Some(request.column);
@@ -400,12 +412,18 @@ impl Serving {
                 None => (None, Some(judgement.furthest(null_key, &rows, &known)), false),
             },
         };
+        // Of an entity that was erased nothing is left to tell by; what came since is judged as any other's.
+        let nothing = null_reason.is_some() && winner.is_none() && rows.is_empty();
+        let null_reason = match nothing && self.was_erased(newest, asked).await? {
+            true => Some(erased_rows::REASON.to_owned()),
+            false => null_reason.map(|reason| reason.to_string()),
+        };
         let explanation = Explanation {
             training_set: None,
             row: None,
             column: None,
             value,
-            null_reason: null_reason.map(|reason| reason.to_string()),
+            null_reason,
             defaulted,
             reference: format!("{}.{}", asked.version.label(), asked.feature),
             key: key_text,
@@ -419,6 +437,29 @@ impl Serving {
         let hides = guard.is_some_and(|guard| guard.rows().is_some());
         let explanation = if hides { without_places(explanation) } else { explanation };
         Ok((explanation, rows.len() as u64))
+    }
+
+    /// Whether the key was erased from the view.
+    async fn was_erased(&self, newest: &Snapshot, asked: &Asked<'_>) -> Result<bool> {
+        let erasures: Vec<_> = newest.state.erasures().of_view(asked.version.view).collect();
+        if erasures.is_empty() {
+            return Ok(false);
+        }
+        let mut key = Vec::with_capacity(asked.key.len());
+        for ((name, part), declared) in asked.key.iter().zip(asked.version.keys()) {
+            key.push(cast_key(name, part, &declared.data_type.arrow())?);
+        }
+        if key.iter().any(|part| part.is_null(0)) {
+            return Ok(false);
+        }
+        let canonical = feature::key::canonical_key(&key, 0);
+        let canonical = canonical.map_err(|error| Error::internal("a key has no bytes", error))?;
+        for one in erasures {
+            if catalog::erasure::is_of(self.catalog(), &one.record, &canonical).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The rows of the key. Files that cannot hold it are told by their manifests and never opened.

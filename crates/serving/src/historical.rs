@@ -24,6 +24,7 @@ use lineage::manifest::{
     self, ColumnManifest, Hit, Knowledge, ReferenceManifest, SpineManifest, ViewManifest,
 };
 use lineage::{Edge, Manifest, Split, edges};
+use object_store::ObjectStoreExt;
 use parquet::arrow::ArrowWriter;
 use serde::{Deserialize, Serialize};
 use storage::environment;
@@ -198,7 +199,7 @@ impl Serving {
         self.run_digested(session, plan, physical).await
     }
 
-    async fn run_digested(
+    pub(crate) async fn run_digested(
         &self,
         session: &Session,
         plan: LogicalPlan,
@@ -240,6 +241,7 @@ impl Serving {
         author: &Author,
     ) -> Result<TrainingSetId> {
         let snapshot = session.snapshot();
+        let spine_object = kept.object.clone();
         let manifest = Manifest {
             format: manifest::FORMAT,
             id,
@@ -286,8 +288,17 @@ impl Serving {
             name: request.name.clone(),
             selected: Some(selected(&manifest)),
         };
-        self.catalog()
+        let planned = snapshot.state.erasures().last();
+        let committed = self
+            .catalog()
             .commit::<()>(author, None, |state| {
+                // What was read before an erasure may be what is erased.
+                if state.erasures().last() != planned {
+                    return Err(catalog::Error::Contended(
+                        "an entity was erased while the training set was made; nothing of the set counts, ask again"
+                            .to_owned(),
+                    ));
+                }
                 let mut records = vec![Record::from(record.clone())];
                 let used = kept_before.map(|spine| SpineUsed { spine, training_set: id });
                 records.extend(used.map(Record::from));
@@ -300,8 +311,23 @@ impl Serving {
                 }));
                 Ok(Intent::Append(records))
             })
-            .await?;
+            .await;
+        if committed.is_err() && self.catalog().state().erasures().last() != planned {
+            let written = kept_before.is_none().then_some(&spine_object);
+            self.forget_set(&record.manifest, written).await;
+        }
+        committed?;
         Ok(id)
+    }
+
+    /// Deletes what was written for a set that an erasure overtook: it may hold what is erased. Where that fails the sweep does it.
+    async fn forget_set(&self, manifest: &Object, spine: Option<&Object>) {
+        for object in [Some(manifest), spine].into_iter().flatten() {
+            let path = object_store::path::Path::from(object.path.as_str());
+            if let Err(error) = self.catalog().store().objects().delete(&path).await {
+                tracing::warn!(%error, "what was written for a training set is left for the sweep");
+            }
+        }
     }
 
     /// A spine's bytes and digest, made on a thread of their own. Nothing is stored yet.

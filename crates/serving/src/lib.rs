@@ -15,6 +15,8 @@ mod diff;
 mod digesting;
 mod drift;
 pub mod emission;
+mod erase;
+mod erased_rows;
 mod error;
 mod evidence;
 mod evolution;
@@ -71,6 +73,7 @@ pub use diff::{
 };
 pub use drift::{DriftReport, DriftRequest, Measured};
 pub use engine::{Memory, Reserved, SpoolWriter, TEXT_BYTES as SQL_BYTES};
+pub use erase::{EraseReport, EraseRequest, ErasedBatch, ErasedTrainingSet};
 pub use error::{Error, Kind, Result};
 pub use evidence::{
     Evidence, EvidenceRequest, PublicKey, SigningKey, Verification, verify as verify_evidence,

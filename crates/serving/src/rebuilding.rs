@@ -19,6 +19,7 @@ use lineage::Manifest;
 
 use crate::column_edges::SPINE;
 use crate::digesting::Digesting;
+use crate::erased_rows;
 use crate::error::{Error, Kind, Result};
 use crate::historical::{LookedUp, hex};
 use crate::retrieve::{Emit, Serving};
@@ -68,6 +69,7 @@ impl Serving {
         let spine = self.stored_spine(&manifest).await?;
         let first_block = usize::try_from(rows.start).unwrap_or(usize::MAX) / BLOCK_ROWS;
         let plan = features::plan(session.scan(SPINE, spine.table(rows)?)?, &manifest.spine.at, &resolved)?;
+        let plan = erased_rows::hidden(plan, &manifest)?;
         let physical = session.prepare(&plan).await?;
         let (serving, manifest) = (self.clone(), Arc::new(manifest));
         Ok(Rebuilding { serving, manifest, session, resolved, plan, physical, first_block })

@@ -37,13 +37,16 @@ pub(crate) struct RebuiltSets(Arc<Mutex<Sets>>);
 
 #[derive(Default)]
 struct Sets {
-    slots: HashMap<TrainingSetId, Slot>,
+    /// And by their spines: an erasure puts another in the place of a set's.
+    slots: HashMap<Key, Slot>,
     /// Counts what was asked for, to tell what was asked for last.
     asked: u64,
 }
 
 /// A set that is at hand; none where it is larger than what may be held, which is not tried again at each of its stretches.
 type AtHand = OnceCell<Option<Arc<RebuiltSet>>>;
+
+type Key = (TrainingSetId, String);
 
 struct Slot {
     set: Arc<AtHand>,
@@ -73,42 +76,45 @@ impl RebuiltSets {
         author: &Author,
     ) -> Result<Option<Arc<RebuiltSet>>> {
         // Also who finds it at hand.
-        serving.require_as_recorded(&serving.manifest(id).await?, author).await?;
+        let manifest = serving.manifest(id).await?;
+        serving.require_as_recorded(&manifest, author).await?;
+        let key = (id, manifest.spine.object.path);
         let share = self.share(serving.memory());
-        let (cell, asked) = self.slot(id);
+        let (cell, asked) = self.slot(&key);
         let set = cell.get_or_try_init(|| rebuild(serving, id, share, author)).await?.clone();
-        self.make_room(id, share);
-        self.forget_idle(id, asked);
+        self.make_room(&key, share);
+        self.forget_idle(key, asked);
         Ok(set)
     }
 
-    fn slot(&self, id: TrainingSetId) -> (Arc<AtHand>, u64) {
+    fn slot(&self, key: &Key) -> (Arc<AtHand>, u64) {
         let mut sets = self.sets();
         sets.asked += 1;
         let asked = sets.asked;
-        let slot = sets.slots.entry(id).or_insert_with(|| Slot { set: Arc::default(), asked });
+        let slot = sets.slots.entry(key.clone()).or_insert_with(|| Slot { set: Arc::default(), asked });
         slot.asked = asked;
         (slot.set.clone(), asked)
     }
 
     /// Forgets those that were asked for longest ago, until the rest fits. Who reads one keeps it until he is done.
-    fn make_room(&self, newest: TrainingSetId, share: u64) {
+    fn make_room(&self, newest: &Key, share: u64) {
         let mut sets = self.sets();
         while sets.slots.values().map(Slot::bytes).sum::<u64>() > share {
-            let others = sets.slots.iter().filter(|(id, slot)| **id != newest && slot.bytes() > 0);
-            let Some(oldest) = others.min_by_key(|(_, slot)| slot.asked).map(|(id, _)| *id) else { return };
+            let others = sets.slots.iter().filter(|(key, slot)| *key != newest && slot.bytes() > 0);
+            let oldest = others.min_by_key(|(_, slot)| slot.asked).map(|(key, _)| key.clone());
+            let Some(oldest) = oldest else { return };
             sets.slots.remove(&oldest);
         }
     }
 
     /// Forgets a set when it was not asked for again for a while.
-    fn forget_idle(&self, id: TrainingSetId, asked: u64) {
+    fn forget_idle(&self, key: Key, asked: u64) {
         let sets = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(IDLE).await;
             let mut sets = sets.sets();
-            if sets.slots.get(&id).is_some_and(|slot| slot.asked == asked) {
-                sets.slots.remove(&id);
+            if sets.slots.get(&key).is_some_and(|slot| slot.asked == asked) {
+                sets.slots.remove(&key);
             }
         });
     }

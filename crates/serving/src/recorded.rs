@@ -10,7 +10,7 @@ use catalog::Author;
 use catalog::state::{State, ViewVersion};
 use engine::access::Guard;
 use engine::column_lineage::Traced;
-use engine::features::Resolved;
+use engine::features::{self, Resolved};
 use engine::point_in_time::{Cut, Direction, Lookup, NullReason, SpineOrder, Winner, micros, winners};
 use engine::{Reserved, Session};
 use feature::digest::{BLOCK_ROWS, TableDigest};
@@ -18,6 +18,7 @@ use feature::{Sequence, Span, TrainingSetId, VersionId};
 use lineage::Manifest;
 use lineage::manifest::ReferenceManifest;
 
+use crate::erased_rows;
 use crate::error::{Error, Kind, Result};
 use crate::historical::columns as manifest_columns;
 use crate::looked_at::looked_at;
@@ -173,7 +174,10 @@ impl Serving {
         let (schema, batches, digest) = match &resolved {
             Some(resolved) => {
                 let rows = set.session.rows("spine", spine.schema(), parts)?;
-                let found = self.look_up(&set.session, rows, &set.manifest.spine.at, resolved).await?;
+                let plan = features::plan(rows, &set.manifest.spine.at, resolved)?;
+                let plan = erased_rows::hidden(plan, &set.manifest)?;
+                let physical = set.session.prepare(&plan).await?;
+                let found = self.run_digested(&set.session, plan, physical).await?;
                 (found.schema, found.batches, found.digest)
             }
             None => {
@@ -278,6 +282,7 @@ impl Serving {
 /// The columns of the spine that are asked for or looked up by.
 fn needed(set: &RecordedSet, names: &[&str], resolved: Option<&Resolved>) -> Result<RecordBatch> {
     let mut wanted: Vec<&str> = names.to_vec();
+    wanted.push(erased_rows::MARK);
     if let Some(resolved) = resolved {
         wanted.push(&set.manifest.spine.at);
         for view in &resolved.views {

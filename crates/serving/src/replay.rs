@@ -56,7 +56,7 @@ impl ReplayReport {
     /// # Errors
     /// `Damaged`, with the columns that differ.
     pub fn require_equal(&self, then: impl fmt::Display) -> Result<()> {
-        if self.verdict == Verdict::Equal {
+        if self.verdict != Verdict::Differs {
             return Ok(());
         }
         let columns: Vec<&str> =
@@ -168,6 +168,14 @@ impl Serving {
         Ok(Replaying { rebuilding, author: author.clone(), started })
     }
 
+    /// What is said of a set that is made again as its manifest says: where rows of it were erased, the manifest says what is left.
+    pub(crate) fn verdict_of_equal(&self, id: TrainingSetId) -> Verdict {
+        match self.catalog().state().erasures().of_set(id).next() {
+            None => Verdict::Equal,
+            Some(_) => Verdict::EqualMinusErasures,
+        }
+    }
+
     /// Checks every file of every batch that counted, also where no cell came from: a proof rests on whole files.
     async fn check_files(&self, session: &Session, manifest: &Manifest) -> Result<()> {
         let snapshot = session.snapshot();
@@ -258,7 +266,7 @@ impl Replaying {
         let id = manifest.id;
         let rebuilt = found.digest.digest.to_string();
         let equal = rebuilt == manifest.digest;
-        let verdict = if equal { Verdict::Equal } else { Verdict::Differs };
+        let verdict = if equal { serving.verdict_of_equal(id) } else { Verdict::Differs };
         let record = Record::from(Verified {
             training_set: id,
             verdict,

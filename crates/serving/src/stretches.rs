@@ -21,6 +21,7 @@ use futures::StreamExt;
 use lineage::Manifest;
 use serde::Serialize;
 
+use crate::erased_rows;
 use crate::error::{Error, Kind, Result};
 use crate::looked_at::looked_at;
 use crate::reads::{Read, ReadKind};
@@ -57,7 +58,7 @@ pub struct StretchReport {
     pub from: u64,
     /// … to before this one.
     pub until: u64,
-    /// Always `equal`: rows that are not as recorded are not given.
+    /// Always `equal`, or equal minus what was erased: rows that are not as recorded are not given.
     pub verdict: Verdict,
     /// What proved them: the digest of the whole set, or the leaves of the stretch's blocks.
     pub proved_by: &'static str,
@@ -74,6 +75,7 @@ impl Serving {
         resolved.null_reasons = manifest.null_reasons;
         let spine = session.rows("spine", self.stored_schema(&manifest).await?, Vec::new())?;
         let plan = features::plan(spine, &manifest.spine.at, &resolved)?;
+        let plan = erased_rows::hidden(plan, &manifest)?;
         let schema = session.prepare(&plan).await?.schema();
         Ok(Stretches { schema, rows: manifest.rows, stretches: dealt(manifest.rows) })
     }
@@ -115,7 +117,7 @@ impl Serving {
             rows: manifest.rows,
             from: rows.start,
             until: rows.end,
-            verdict: Verdict::Equal,
+            verdict: self.verdict_of_equal(id),
             proved_by: if set.is_some() { "digest" } else { "leaves" },
         };
         if let Some(set) = set {

@@ -8,6 +8,7 @@ mod layout;
 mod merge;
 mod pieces;
 mod places;
+mod without;
 
 #[cfg(test)]
 mod tests;
@@ -25,8 +26,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 pub use agreement::disagreements;
 pub use layout::{Compression, Layout};
 pub use merge::{Merged, write_merged};
-pub use pieces::{piece_of_rows, reproduces};
+pub use pieces::{digest_of_piece, piece_of_rows, reproduces};
 pub use places::{Place, Stretch, places, stretches};
+pub use without::{Left, write_left};
 
 use crate::manifest::DataFile;
 use crate::{Error, Result};

@@ -39,6 +39,14 @@ fn answers(state: &State) -> String {
         say(format!("{:?} {:?}", state.runs_of_line(version.line), state.last_compaction(version.view)));
     }
     say(format!("{:?} {:?}", state.expiry().expired(), state.expiry().deleted()));
+    for one in state.erasures().all() {
+        say(format!("{one:?}"));
+        assert!(one.record.gone.iter().all(|path| state.erasures().took(path)));
+        for replaced in &one.record.replaced {
+            let before = crate::records::Object { path: replaced.before.clone(), ..replaced.after.clone() };
+            assert_eq!(state.erasures().in_force(&before), &replaced.after);
+        }
+    }
     for version in &views {
         let before = |at| state.expiry().before(version.view, Sequence(at));
         say(format!("{:?}", (0..=state.head.sequence.0).map(before).collect::<Vec<_>>()));

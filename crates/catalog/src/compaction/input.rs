@@ -74,7 +74,7 @@ pub(super) struct Rows {
 ///
 /// # Errors
 /// `Corrupt` where it is not what was written.
-pub(super) async fn read(catalog: &Catalog, file: &DataFile) -> Result<RecordBatch> {
+pub(crate) async fn read(catalog: &Catalog, file: &DataFile) -> Result<RecordBatch> {
     let objects = catalog.store().objects();
     let bytes = objects.get(&Path::from(file.path.as_str())).await.map_err(storage::Error::from)?;
     let bytes = bytes.bytes().await.map_err(storage::Error::from)?;

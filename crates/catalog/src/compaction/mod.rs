@@ -1,9 +1,9 @@
 //! Small files of neighbouring batches are written anew as few large ones, and no answer changes. `docs/compaction.md` says why.
 
 mod candidates;
-mod input;
+pub(crate) mod input;
 mod merging;
-mod proof;
+pub(crate) mod proof;
 
 #[cfg(test)]
 mod tests;
@@ -108,13 +108,16 @@ pub async fn merge(
         place: candidate.place as u64,
         replaces: replaces.collect(),
         after: None,
+        erased: state.erasures().last_of(version.view),
         rows: files.iter().map(|file| file.rows).sum(),
         manifest,
     };
     let outcome = catalog
         .commit(author, None, |state| {
             // Another may have merged some of the runs meanwhile. Else only the fence moves.
-            if !candidate.stands_in(state, &record) {
+            // What was read before an erasure may hold what is gone.
+            let erased = state.erasures().last_of(record.view) != record.erased;
+            if erased || !candidate.stands_in(state, &record) {
                 return Ok(Intent::Done(()));
             }
             let after = state.last_compaction(record.view);

@@ -31,10 +31,15 @@ pub async fn check(catalog: &Catalog, state: &State, compaction: &Compaction) ->
     let batches = state.batches_of_line(compaction.line).get(compaction.places()).unwrap_or_default();
     let files = catalog.compaction_files(compaction, batches).await?;
     let files: Vec<Arc<DataFile>> = files.iter().map(|visible| visible.file.clone()).collect();
-    let rows: u64 = match batches.iter().any(|batch| state.expiry().gone(batch.record.batch).is_some()) {
+    let rows: u64 = match state.erasures().rows_of(&compaction.record.manifest) {
+        Some(left) => left,
         // It may have left out what was gone.
-        true => compaction.record.rows,
-        false => batches.iter().map(|batch| batch.record.rows).sum(),
+        None if batches.iter().any(|batch| state.expiry().gone(batch.record.batch).is_some())
+            || compaction.record.erased.is_some() =>
+        {
+            compaction.record.rows
+        }
+        None => batches.iter().map(|batch| batch.record.rows).sum(),
     };
     if rows != files.iter().map(|file| file.rows).sum::<u64>() {
         let why = format!("its files have not the {rows} rows of its batches");
@@ -141,7 +146,7 @@ impl Proof {
 }
 
 /// The rows of those pieces of a file that are wanted.
-fn parts(
+pub(crate) fn parts(
     file: &DataFile,
     rows: &RecordBatch,
     keys: usize,

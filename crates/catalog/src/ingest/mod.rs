@@ -8,7 +8,7 @@ pub mod arrow_messages;
 mod checking;
 mod knowledge;
 pub mod mending;
-mod quarantine;
+pub(crate) mod quarantine;
 mod row_files;
 mod sources;
 pub mod stream;

@@ -25,6 +25,10 @@ pub struct Compacted {
     /// The last compaction of the view that whoever wrote this knew of; none where there was none. The fence: it must be the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Sequence>,
+    /// The last erasure of something of the view that whoever wrote this knew of when it read the rows; none where there was none. A
+    /// fence too: what was read before may hold what is erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Sequence>,
     pub rows: u64,
     /// The files: `manifests/{id}.parquet`.
     pub manifest: Object,

@@ -42,6 +42,7 @@
 //! | 64 | [`HoldLifted`] | 0.2 |
 //! | 65 | [`RowsExpired`] | 0.2 |
 //! | 66 | [`RowsDeleted`] | 0.2 |
+//! | 67 | [`Erased`] | 0.2 |
 //! | 70 | [`BatchQuarantined`] | 0.2 |
 //! | 71 | [`BatchReleased`] | 0.2 |
 //! | 72 | [`BatchDropped`] | 0.2 |
@@ -64,6 +65,7 @@ mod changes;
 mod compactions;
 mod definitions;
 mod deprecations;
+mod erasures;
 mod holds;
 mod mended;
 mod objects;
@@ -86,6 +88,7 @@ pub use definitions::{Described, EntityDefined, ServiceDefined, StoreCreated, Su
 pub use deprecations::{
     Deprecable, Deprecated, DeprecatedKind, DeprecationAdvanced, DeprecationRevoked, DeprecationStep,
 };
+pub use erasures::{Erased, ErasedSet, Replaced, Replacement};
 pub use holds::{HeldKind, HoldLifted, HoldPlaced};
 pub use mended::RowsMended;
 pub use objects::Named;
@@ -212,6 +215,7 @@ records! {
     64 HoldLifted "hold_lifted";
     65 RowsExpired "rows_expired";
     66 RowsDeleted "rows_deleted";
+    67 Erased "erased";
     70 BatchQuarantined "batch_quarantined";
     71 BatchReleased "batch_released";
     72 BatchDropped "batch_dropped";

@@ -4,8 +4,8 @@ use feature::{BatchId, Id, SampleId};
 use uuid::Uuid;
 
 use super::{
-    BatchCommitted, BatchRefused, Compacted, Object, ReadsRecorded, Record, RowsMended, SpineKept,
-    TrainingSetRecorded,
+    BatchCommitted, BatchRefused, Compacted, Erased, Object, ReadsRecorded, Record, Replacement, RowsMended,
+    SpineKept, TrainingSetRecorded,
 };
 
 /// What an object is to the record that names it.
@@ -35,6 +35,10 @@ pub enum Named<'a> {
     Observation,
     /// What values are hashed with.
     MaskKey,
+    /// What is read in the place of an object that held something of an entity.
+    Erased(&'a Replacement),
+    /// What erased keys are hashed with.
+    ErasureSecret,
 }
 
 impl Record {
@@ -57,6 +61,7 @@ impl Record {
             Self::PoliciesApplied(record) => vec![(Named::MaskKey, &record.key)],
             Self::Sampled(record) => vec![(Named::SampleProfile(record.sample), &record.profile)],
             Self::RowsMended(record) => vec![(Named::Mended(record), &record.mended)],
+            Self::Erased(record) => erased(record),
             Self::StoreCreated(_)
             | Self::EntityDefined(_)
             | Self::ViewVersionDefined(_)
@@ -109,6 +114,7 @@ impl Record {
             Self::Compacted(record) => Some(record.compaction.uuid()),
             Self::TrainingSetRecorded(record) => Some(record.training_set.uuid()),
             Self::SpineKept(record) => Some(record.spine.uuid()),
+            Self::Erased(record) => Some(record.erasure.uuid()),
             // Of all others each object is one by itself, and its id is in its name.
             _ => self.objects().into_iter().filter_map(|(_, object)| object.id()).min(),
         }
@@ -136,6 +142,12 @@ fn refused(record: &BatchRefused) -> Vec<(Named<'_>, &Object)> {
     let BatchRefused { batch, rejected, .. } = *record;
     let body = record.body.iter().map(|object| (Named::BatchBody(batch), object));
     [(Named::Quarantine { batch, rejected }, &record.quarantine)].into_iter().chain(body).collect()
+}
+
+fn erased(record: &Erased) -> Vec<(Named<'_>, &Object)> {
+    let secret = [(Named::ErasureSecret, &record.secret)];
+    let replaced = record.replaced.iter().map(|one| (Named::Erased(&one.of), &one.after));
+    secret.into_iter().chain(replaced).collect()
 }
 
 fn observation(body: Option<&Object>) -> Vec<(Named<'_>, &Object)> {

@@ -53,6 +53,8 @@ pub struct ReadsRecorded {
 pub enum Verdict {
     Equal,
     Differs,
+    /// What was not erased is as recorded, and of blocks that lost rows what is left is as it was found to be then.
+    EqualMinusErasures,
 }
 
 /// A training set was rebuilt and compared.

@@ -117,6 +117,9 @@ impl State {
         if (first.record.batch, last.record.batch) != (body.first, body.last) || body.view != view {
             return Err(wrong("its batches do not stand where it says".to_owned()));
         }
+        if body.erased != self.erasures.last_of(view) {
+            return Err(wrong("something of its view was erased since it read the rows".to_owned()));
+        }
         if batches.iter().any(|batch| batch.record.version != body.version) {
             return Err(wrong("its batches are of several versions".to_owned()));
         }

@@ -28,6 +28,7 @@ use super::alerts::Alerts;
 use super::changes::Changes;
 use super::compactions::Compactions;
 use super::deprecations::Deprecations;
+use super::erasures::Erasures;
 use super::expiry::Expiry;
 use super::holds::Holds;
 use super::mended::Mended;
@@ -167,6 +168,7 @@ impl State {
             sweeps: Arc::new(told.sweeps),
             holds: Arc::new(told.holds),
             expiry: Arc::new(told.expiry),
+            erasures: Arc::new(told.erasures),
             spines: Arc::new(told.spines),
             ..Self::bare(store, hash, head)
         })
@@ -333,6 +335,7 @@ struct Told {
     sweeps: Sweeps,
     holds: Holds,
     expiry: Expiry,
+    erasures: Erasures,
     spines: Spines,
     /// Records of spines, until they are in order.
     put_up: Vec<(Record, Arc<Provenance>)>,
@@ -414,6 +417,10 @@ impl Told {
             Record::RetentionSet(record) => self.sweeps.set(&record, by),
             record @ (Record::RowsExpired(_) | Record::RowsDeleted(_)) => {
                 self.expiry.recorded(&record, by);
+                Ok(())
+            }
+            Record::Erased(record) => {
+                self.erasures.recorded(&record, by);
                 Ok(())
             }
             Record::HoldPlaced(record) => self.holds.place(&record, by),

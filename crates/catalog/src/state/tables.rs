@@ -171,6 +171,7 @@ impl State {
         records.extend(self.sweeps.records_after(after));
         records.extend(self.holds.records_after(after));
         records.extend(self.expiry.records_after(after));
+        records.extend(self.erasures.records_after(after));
         records.extend(self.spines.records_after(after));
         records.extend(self.quarantine.records_after(after));
         records.extend(self.policies.records_after(after));

@@ -51,6 +51,7 @@ async fn decisions(snapshot: &Snapshot) -> Result<RecordBatch> {
     all.extend(described(snapshot).await?);
     all.extend(moved(state));
     all.extend(kept(state));
+    all.extend(erased(state));
     all.extend(deprecated(state));
     all.extend(planned(state));
     all.extend(governed(state));
@@ -293,6 +294,23 @@ fn planned(state: &State) -> Vec<Decision> {
         }
     }
     all
+}
+
+/// Entities that were erased; whose rows they were stands nowhere.
+fn erased(state: &State) -> Vec<Decision> {
+    let entity = |id| {
+        let found = state.entities().find(|one| one.entity == id);
+        found.map(|one| qualified(&one.definition.project, &one.definition.name))
+    };
+    let one = |erasure: &catalog::state::Erasure| Decision {
+        kind: "erase",
+        of_kind: "entity",
+        of: entity(erasure.record.entity).unwrap_or_else(|| erasure.record.entity.to_string()),
+        id: Some(erasure.record.erasure.to_string()),
+        reason: Some(erasure.record.reason.clone()),
+        by: erasure.by.clone(),
+    };
+    state.erasures().all().iter().map(one).collect()
 }
 
 fn governed(state: &State) -> Vec<Decision> {

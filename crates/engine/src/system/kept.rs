@@ -20,11 +20,13 @@ pub fn relation(snapshot: &Snapshot, name: &str) -> Result<Option<RecordBatch>> 
         "state_spines" => spines(snapshot)?,
         "state_sweeps" => sweeps(snapshot)?,
         "state_expirations" => expirations(snapshot)?,
+        "state_erasures" => erasures(snapshot)?,
         _ => return Ok(None),
     }))
 }
 
-pub const RELATIONS: [&str; 4] = ["state_holds", "state_spines", "state_sweeps", "state_expirations"];
+pub const RELATIONS: [&str; 5] =
+    ["state_holds", "state_spines", "state_sweeps", "state_expirations", "state_erasures"];
 
 fn holds(snapshot: &Snapshot) -> Result<RecordBatch> {
     let at = snapshot.sequence;
@@ -118,5 +120,36 @@ fn expirations(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("keep", all().map(|(.., keep, _)| *keep))
         .text("batches", all().map(|(.., batches)| *batches))
         .by(all().map(|(by, ..)| *by))
+        .finish()
+}
+
+/// One row an erasure. It names nobody: a key stands in no entry.
+fn erasures(snapshot: &Snapshot) -> Result<RecordBatch> {
+    let (state, at) = (&snapshot.state, snapshot.sequence);
+    let rows: Vec<_> = state.erasures().all().iter().filter(|one| one.by.sequence <= at).collect();
+    let names: HashMap<_, _> = state.views().map(|version| (version.view, table_name(version))).collect();
+    let entities: HashMap<_, _> =
+        state.entities().map(|one| (one.entity, one.definition.name.to_string())).collect();
+    let all = || rows.iter();
+    let views = all().map(|one| {
+        let views: Vec<&str> =
+            one.record.views.iter().filter_map(|view| names.get(view)).map(String::as_str).collect();
+        (!views.is_empty()).then(|| views.join(", "))
+    });
+    let unproved = |one: &catalog::state::Erasure| {
+        one.record.sets.iter().filter(|set| set.digest.is_none()).count() as u64
+    };
+    Columns::default()
+        .text("erasure", all().map(|one| Some(one.record.erasure)))
+        .text("entity", all().map(|one| entities.get(&one.record.entity)))
+        .text("views", views)
+        .number("keys", all().map(|one| one.record.keys.len() as u64))
+        .number("rows", all().map(|one| one.record.rows))
+        .number("objects", all().map(|one| (one.record.replaced.len() + one.record.gone.len()) as u64))
+        .number("training_sets", all().map(|one| one.record.sets.len() as u64))
+        .number("unprovable", all().map(|one| unproved(one)))
+        .text("reason", all().map(|one| Some(&one.record.reason)))
+        .text("request", all().map(|one| one.record.request.as_ref()))
+        .by(all().map(|one| &one.by))
         .finish()
 }

@@ -32,13 +32,23 @@ pub enum Action {
     Deprecate,
     /// Let somebody else's breaking change of a feature view pass.
     Approve,
+    /// Erase an entity: its bytes go, for good.
+    Erase,
     /// Change the policies themselves.
     Govern,
 }
 
 impl Action {
-    pub const ALL: [Self; 7] =
-        [Self::Read, Self::Ingest, Self::Apply, Self::Withdraw, Self::Deprecate, Self::Approve, Self::Govern];
+    pub const ALL: [Self; 8] = [
+        Self::Read,
+        Self::Ingest,
+        Self::Apply,
+        Self::Withdraw,
+        Self::Deprecate,
+        Self::Approve,
+        Self::Erase,
+        Self::Govern,
+    ];
 
     /// As policies name it.
     pub fn as_str(self) -> &'static str {
@@ -49,6 +59,7 @@ impl Action {
             Self::Withdraw => "withdraw",
             Self::Deprecate => "deprecate",
             Self::Approve => "approve",
+            Self::Erase => "erase",
             Self::Govern => "govern",
         }
     }

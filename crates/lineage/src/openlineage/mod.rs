@@ -190,6 +190,8 @@ impl Telling<'_> {
             | Record::RetentionSet(_)
             | Record::RowsExpired(_)
             | Record::RowsDeleted(_)
+            // Of whom, nobody is told; that rows are fewer shows in what is read.
+            | Record::Erased(_)
             | Record::HoldPlaced(_)
             | Record::HoldLifted(_)
             | Record::SpineKept(_)

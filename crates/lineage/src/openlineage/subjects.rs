@@ -47,6 +47,7 @@ pub fn subjects(record: &Record) -> Vec<Node> {
         | Record::RetentionSet(_)
         | Record::RowsExpired(_)
         | Record::RowsDeleted(_)
+        | Record::Erased(_)
         | Record::HoldPlaced(_)
         | Record::HoldLifted(_)
         | Record::SpineKept(_)

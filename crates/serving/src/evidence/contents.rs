@@ -88,7 +88,17 @@ impl Objects<'_> {
             return Ok(bytes.clone());
         }
         let bytes = match &self.source {
-            Source::Store(catalog) => catalog.object(object).await?,
+            Source::Store(catalog) => {
+                if catalog.in_force(object) != *object {
+                    let why = format!(
+                        "something of `{}` was erased, so that it is not what the log vouches for; no pack of evidence can be made of it any more \
+                         (`SELECT * FROM lineament.erasures`)",
+                        object.path
+                    );
+                    return Err(Error::new(Kind::Invalid, why));
+                }
+                catalog.object(object).await?
+            }
             Source::Pack(files) => {
                 let name = packed(&object.path);
                 let Some(bytes) = files.get(&name) else {

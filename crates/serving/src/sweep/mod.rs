@@ -83,6 +83,9 @@ impl Serving {
     ) -> Result<SweepReport> {
         let catalog = self.catalog();
         let state = catalog.refresh().await?;
+        if !request.dry_run {
+            self.finish_erasures(&state).await?;
+        }
         let retention = state.sweeps().retention();
         let grace = request.grace.unwrap_or(retention.grace);
         check_grace(grace, &retention)?;

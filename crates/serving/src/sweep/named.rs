@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use catalog::records::{Named as Role, Object, Record};
+use catalog::records::{Named as Role, Object, Record, Replacement};
 use catalog::{Catalog, State};
 use feature::digest::{Digest, HashAlgorithm, hash};
 use feature::{BatchId, CompactionId, Sequence, SpineId, Timestamp};
@@ -132,7 +132,15 @@ impl Named {
                 Role::Compaction(record) => {
                     manifests.push(Manifest::Compaction(record.compaction, object.clone()));
                 }
-                Role::TrainingSet(_) => manifests.push(Manifest::TrainingSet(object.clone())),
+                Role::TrainingSet(_) | Role::Erased(Replacement::TrainingSet { .. }) => {
+                    manifests.push(Manifest::TrainingSet(object.clone()));
+                }
+                Role::Erased(Replacement::Manifest { batch, .. }) => {
+                    manifests.push(Manifest::Batch(*batch, object.clone()));
+                }
+                Role::Erased(Replacement::Compaction { compaction, .. }) => {
+                    manifests.push(Manifest::Compaction(*compaction, object.clone()));
+                }
                 _ => {}
             }
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use catalog::Fold;
-use catalog::records::{Named, Object, Record};
+use catalog::records::{Named, Object, Record, Replacement, TrainingSetRecorded};
 use feature::digest::{Digest, HashAlgorithm, hash};
 use feature::{Sequence, StoreId, Timestamp, TrainingSetId};
 use futures::{StreamExt, TryStreamExt};
@@ -12,7 +12,7 @@ use storage::Store;
 use storage::entry::Entry;
 
 use super::checkpoints::Descriptions;
-use super::condemned::Bound;
+use super::condemned::{Bound, Owner};
 use super::inventory::{Inventory, entry_object};
 use super::objects::{Reference, Role};
 use super::report::{Fault, Harm, StoreVerification};
@@ -346,6 +346,10 @@ impl<'a> Walk<'a> {
                     let (id, manifest) = (record.training_set, reference.object.clone());
                     self.training_sets.push(RecordedTrainingSet { id, manifest });
                 }
+                Role::LeftSet(record) => {
+                    let (id, manifest) = (record.training_set, reference.object.clone());
+                    self.training_sets.push(RecordedTrainingSet { id, manifest });
+                }
                 _ => {}
             }
             self.references.push(reference);
@@ -376,10 +380,56 @@ impl<'a> Walk<'a> {
                 Named::KeptSpine(record) => Role::KeptSpine(Box::new(record.clone())),
                 Named::Observation => Role::Observation,
                 Named::MaskKey => Role::MaskKey,
+                Named::ErasureSecret => Role::Plain,
+                Named::Erased(left) => self.left(left),
             };
             Reference { sequence, object: object.clone(), role }
         };
         records.iter().flat_map(Record::objects).map(reference).collect()
+    }
+
+    /// What lies in the place of an object of which something was erased. Where the log could not be folded so far, its bytes alone are looked
+    /// at of what only the fold can tell.
+    fn left(&self, left: &Replacement) -> Role {
+        let state = self.fold.as_ref().and_then(Fold::state);
+        let keys = |version| {
+            let version = state.and_then(|state| state.view_version(version))?;
+            Some(version.keys().iter().map(|key| key.name.to_string()).collect::<Vec<_>>())
+        };
+        match left {
+            Replacement::Manifest { batch, version, rows, digest } => Role::Left {
+                owner: Owner::Batch(*batch),
+                rows: *rows,
+                digest: Some(*digest),
+                keys: keys(*version),
+                merged: None,
+            },
+            Replacement::Compaction { compaction, version, rows } => {
+                let merged = state.and_then(|state| {
+                    let one = state.compactions().find(|one| one.record.compaction == *compaction)?;
+                    let batches = state.batches_of_line(one.line).get(one.places()).unwrap_or_default();
+                    let batches = batches.iter().map(|batch| batch.record.batch).collect();
+                    Some(Box::new((one.by.sequence, one.record.clone(), batches)))
+                });
+                let (owner, keys) = (Owner::Compaction(*compaction), keys(*version));
+                Role::Left { owner, rows: *rows, digest: None, keys, merged }
+            }
+            Replacement::Quarantine { batch, rejected } => {
+                Role::Quarantine { batch: *batch, rejected: *rejected }
+            }
+            Replacement::Profile { batch } => Role::Profile(*batch),
+            Replacement::TrainingSet { training_set, digest } => {
+                let record = state.and_then(|state| state.training_set(*training_set)).map(|set| &set.record);
+                match record {
+                    Some(record) => {
+                        let digest = digest.clone();
+                        Role::LeftSet(Box::new(TrainingSetRecorded { digest, ..record.clone() }))
+                    }
+                    None => Role::Plain,
+                }
+            }
+            Replacement::Reads { reads } => Role::Reads { reads: *reads },
+        }
     }
 
     /// Whether the checkpoints at an entry hold the state that the log gives there.

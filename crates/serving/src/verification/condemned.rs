@@ -42,6 +42,8 @@ pub(super) struct Bound {
     deleted: HashMap<BatchId, Timestamp>,
     /// Spines that were dropped.
     spines: BTreeSet<SpineId>,
+    /// Paths of objects that an erasure let go.
+    erased: BTreeSet<String>,
 }
 
 impl Bound {
@@ -57,6 +59,10 @@ impl Bound {
                     }
                 }
                 Record::SpinesDropped(dropped) => bound.spines.extend(&dropped.spines),
+                Record::Erased(body) => {
+                    let before = body.replaced.iter().map(|one| &one.before);
+                    bound.erased.extend(before.chain(&body.gone).cloned());
+                }
                 _ => {}
             }
         }
@@ -66,10 +72,16 @@ impl Bound {
     pub fn join(&mut self, other: Self) {
         self.swept = self.swept.max(other.swept);
         self.spines.extend(other.spines);
+        self.erased.extend(other.erased);
         for (batch, before) in other.deleted {
             let known = self.deleted.entry(batch).or_insert(before);
             *known = before.max(*known);
         }
+    }
+
+    /// Whether an erasure let an object go, by its path.
+    pub fn erases(&self, object: &str) -> bool {
+        self.erased.contains(object)
     }
 
     /// Whether all rows of a file are gone.
@@ -120,13 +132,15 @@ impl Absent {
             Owner::KeptSpine(spine) => bound.spines.contains(spine),
             owner => self.replaced.get(owner).is_some_and(|at| Some(*at) <= bound.swept),
         };
-        let unexplained = |file: &Missing| !replaced(&file.owner) && !bound.deletes(file);
+        let unexplained = |file: &Missing| {
+            !replaced(&file.owner) && !bound.deletes(file) && !bound.erases(&file.fault.object)
+        };
         Ok(self.missing.into_iter().filter(unexplained).map(|file| file.fault).collect())
     }
 }
 
 /// What was appended after the log had been read.
-async fn bound_since(store: &Store, head: Option<Sequence>) -> Result<Bound> {
+pub(super) async fn bound_since(store: &Store, head: Option<Sequence>) -> Result<Bound> {
     let mut found = Bound::default();
     let Some(head) = head else { return Ok(found) };
     let mut next = head.next();

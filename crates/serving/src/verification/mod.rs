@@ -73,7 +73,13 @@ pub async fn verify_store(
         }
     }
     walk.conclude(&mut report);
-    report.faults.extend(absent.faults(store, std::mem::take(&mut walk.bound), report.head).await?);
+    let mut bound = std::mem::take(&mut walk.bound);
+    if report.faults.iter().any(Fault::is_missing) {
+        bound.join(condemned::bound_since(store, report.head).await?);
+    }
+    // What was erased is not there, as it should be.
+    report.faults.retain(|fault| !(fault.is_missing() && bound.erases(&fault.object)));
+    report.faults.extend(absent.faults(store, bound, report.head).await?);
     checkpoints::verify_parts(&checker, &descriptions, &mut report).await?;
     if request.full {
         checkpoints::verify_states(store, &descriptions, &mut report).await?;

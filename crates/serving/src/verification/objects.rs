@@ -63,6 +63,20 @@ pub(super) enum Role {
     KeptSpine(Box<SpineKept>),
     Observation,
     MaskKey,
+    /// What is left of a manifest of which something was erased.
+    Left {
+        owner: Owner,
+        rows: u64,
+        /// Of the pieces of a batch.
+        digest: Option<Digest>,
+        keys: Option<Vec<String>>,
+        /// Of a compaction: its entry, its record and its batches.
+        merged: Option<Box<(Sequence, Compacted, BTreeSet<BatchId>)>>,
+    },
+    /// What is left of a training set; its record with the digest of that.
+    LeftSet(Box<TrainingSetRecorded>),
+    /// An object of which only the bytes are looked at.
+    Plain,
 }
 
 /// What the log says of the files of a manifest.
@@ -126,7 +140,7 @@ impl Found {
 }
 
 /// Why a data file is a fault that is not there.
-const MISSING: &str = "it is missing";
+pub(super) const MISSING: &str = "it is missing";
 
 /// Looks at objects.
 pub(super) struct Checker {
@@ -303,6 +317,29 @@ impl Checker {
                 };
                 let (owner, harm) = (Owner::KeptSpine(record.spine), Harm::KeptSpine { spine: record.spine });
                 found.missing = wrong.map(|why| (owner, fault(why).harming(harm)));
+            }
+            Role::Left { owner, rows, digest, keys, merged } => {
+                let said = Said { owner, rows, digest, keys };
+                let wrong = self.manifest(sequence, &object, said, &mut found).await?;
+                let mut harms = Vec::new();
+                if let Owner::Batch(batch) = owner {
+                    harms.push(Harm::Batch { batch });
+                }
+                if let Some((at, record, held)) = merged.map(|merged| *merged) {
+                    harms.extend([record.first, record.last].map(|batch| Harm::Batch { batch }));
+                    found.replacement = Some(Replacement::of(at, &record, held));
+                }
+                let harmed = |why| harms.into_iter().fold(fault(why), Fault::harming);
+                found.faults.extend(wrong.map(harmed));
+            }
+            Role::LeftSet(record) => {
+                let harm = Harm::TrainingSet { training_set: record.training_set };
+                let wrong = self.training_set(sequence, &object, &record, &mut found).await?;
+                found.faults.extend(wrong.map(|why| fault(why).harming(harm)));
+            }
+            Role::Plain => {
+                let wrong = self.whole(&object.path, object.bytes, object.digest).await?.err();
+                found.faults.extend(wrong.map(fault));
             }
             Role::MaskKey => {
                 let wrong = self.whole(&object.path, object.bytes, object.digest).await?.err();

@@ -6,6 +6,8 @@ use feature::digest::Digest;
 use feature::{BatchId, SampleId, Sequence, SpineId, StoreId, TrainingSetId};
 use serde::Serialize;
 
+use super::objects::MISSING;
+
 /// What was found of a store.
 #[derive(Clone, Debug, Serialize)]
 pub struct StoreVerification {
@@ -98,6 +100,13 @@ pub struct VerifyProgress {
     pub objects: u64,
     /// Objects beside the log that were listed.
     pub of: u64,
+}
+
+impl Fault {
+    /// Whether it is that the object is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        self.why == MISSING
+    }
 }
 
 impl StoreVerification {

@@ -8,7 +8,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use arrow::error::ArrowError;
 use arrow::row::SortField;
 use feature::BatchId;
-use feature::digest::digest_batches;
+use feature::digest::{ContentDigest, HashAlgorithm, digest_batches};
 use feature::key::bucket_of_rows;
 use uuid::Uuid;
 
@@ -97,6 +97,21 @@ pub fn reproduces(rows: &RecordBatch, keys: usize, piece: &Piece, what: &str) ->
     let mut without = rows.clone();
     without.remove_column(retracted);
     Ok(none && digest(&without)? == piece.digest)
+}
+
+/// The digest of rows, all those of a piece, by which [`reproduces`] finds them again.
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid), naming `what`, for columns that have no digest.
+pub fn digest_of_piece(
+    rows: &RecordBatch,
+    keys: usize,
+    algorithm: HashAlgorithm,
+    what: &str,
+) -> Result<ContentDigest> {
+    let rows = as_written(rows, keys).map_err(|error| invalid(what, error.to_string()))?;
+    let content = digest_batches(algorithm, rows.schema_ref(), [&rows]);
+    content.map(|content| content.digest).map_err(|error| invalid(what, error.to_string()))
 }
 
 /// The rows in the order and with the columns of the piece's first file, but for `_retracted`.

@@ -150,6 +150,9 @@ struct Writer {
     /// Rows that are valid before this do not count, by view.
     expired: BTreeMap<usize, i64>,
     deleted: bool,
+    /// The last erasure of each view, and how many there are.
+    erased: BTreeMap<usize, Sequence>,
+    erasures: u32,
     put_up: Vec<PutUp>,
     /// Deprecations that stand, with the steps that were taken.
     deprecated: Vec<(DeprecationId, Deprecable, u32)>,
@@ -406,10 +409,49 @@ impl Writer {
         }
     }
 
+    /// An entity that is gone from a view. No path goes twice.
+    fn erasure(&mut self, choice: u32) -> Option<Record> {
+        let name = pick(&self.views, choice)?.name;
+        let now = self.entries.len() as u64;
+        self.erased.insert(name, Sequence(now));
+        self.erasures += 1;
+        let path = |what: &str, number: u32| format!("{what}/{number}-of-{}.parquet", self.erasures);
+        let of = match pick(&self.written, choice) {
+            Some((_, _, version, batch)) if choice.is_multiple_of(3) => {
+                let digest = text_digest(&format!("left {choice}"));
+                Replacement::Manifest { batch, version, rows: u64::from(choice), digest }
+            }
+            _ => Replacement::Reads { reads: u64::from(choice) },
+        };
+        let replaced = Replaced { before: path("before", 1), after: object(path("after", 1)), of };
+        let set = pick(&self.sets, choice).map(|training_set| ErasedSet {
+            training_set,
+            rows: u64::from(choice),
+            blocks: vec![0, u64::from(choice)],
+            digest: choice.is_multiple_of(2).then(|| format!("lmt1:{choice}")),
+        });
+        let (gone, secret) = (path("data", 2), object(path("bodies", 3)));
+        let record = Erased {
+            erasure: self.mint(choice),
+            entity: id(51, 0),
+            views: vec![id(50, name)],
+            keys: vec![text_digest(&format!("key {choice}"))],
+            secret,
+            reason: format!("asked for {choice}"),
+            request: choice.is_multiple_of(5).then(|| format!("case {choice}")),
+            seen: Sequence(now - 1),
+            rows: u64::from(choice),
+            replaced: if choice.is_multiple_of(4) { Vec::new() } else { vec![replaced] },
+            gone: if choice.is_multiple_of(7) { Vec::new() } else { vec![gone] },
+            sets: set.into_iter().collect(),
+        };
+        Some(record.into())
+    }
+
     /// What is swept, how long things are kept, what is held, and who may see it.
     fn rule(&mut self, choice: u32) -> Option<Record> {
         let (day, week) = ("1d".parse().unwrap(), "7d".parse().unwrap());
-        Some(match choice % 7 {
+        Some(match choice % 8 {
             // Nothing is begun before this.
             0 => Swept { before: id(0, 1), compacted: None, grace: week, found: Vec::new() }.into(),
             1 => RetentionSet { grace: week, longest_read: day }.into(),
@@ -433,6 +475,7 @@ impl Writer {
                 self.deleted = true;
                 RowsDeleted { view: id(50, name), before, batches: vec![batch] }.into()
             }
+            6 => self.erasure(choice)?,
             _ => {
                 self.policies += 1;
                 let text = format!("// {choice}\npermit(principal, action, resource);\n");
@@ -620,6 +663,7 @@ impl Writer {
             place: from as u64,
             replaces: replaced.into_iter().map(|one| one.3).collect(),
             after,
+            erased: self.erased.get(&name).copied(),
             rows: u64::from(choice),
             manifest: object(format!("manifests/compacted-{choice}.parquet")),
         };
