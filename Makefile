@@ -48,8 +48,9 @@ $(AZURITE)/.made: $(VENV)/.made
 	$(VENV)/bin/npm install --silent --no-audit --no-fund --prefix $(AZURITE) azurite@3.35.0
 	touch $@
 
+# Two files at a time: half of the time a test waits for a server, a clock or a signal.
 test-python: build $(VENV)/.made $(FEAST)/.made $(AZURITE)/.made
-	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python -m pytest -q tests/python
+	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/python
 
 # The wheel has a program of its own profile, smaller, and half an hour in the making; so the tests of every day pack the
 # program that they have. The same tests are run with the one that is given away, and then its size must be what was promised.
@@ -68,9 +69,9 @@ lint: deny
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
 
 # Licences are those of the crates of all platforms, so these are fetched. Advisories are not checked: their database is in no
-# package registry.
+# package registry. It works for a second, so that it is not built for speed.
 deny:
-	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-deny --version 0.20.2
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --quiet --debug --locked cargo-deny --version 0.20.2
 	$(CARGO) fetch --quiet --locked
 	$(CARGO) deny --offline check bans licenses sources
 
