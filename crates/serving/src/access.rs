@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_recursion::async_recursion;
 use catalog::state::{AppliedPolicies, ViewVersion};
 use catalog::{Author, Catalog, State, policies};
 use datafusion::common::DataFusionError;
@@ -67,6 +68,7 @@ impl Governance {
     }
 
     /// Policies, compiled unless they are at hand.
+    #[async_recursion]
     pub async fn in_force(&self, catalog: &Catalog, applied: &AppliedPolicies) -> Result<InForce> {
         let number = applied.record.number;
         if let Some(known) = self.known(number) {
@@ -295,6 +297,7 @@ impl Serving {
     ///
     /// # Errors
     /// `Forbidden` names the first version of which something is kept from an author.
+    #[async_recursion]
     pub async fn require_everything(&self, author: &Author, what: &str) -> Result<()> {
         let state = self.catalog().refresh().await?;
         self.on_record(author, Action::Read, None, || what.to_owned(), async {

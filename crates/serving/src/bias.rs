@@ -7,6 +7,7 @@ use std::time::Instant;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::state::ViewVersion;
 use engine::Session;
@@ -109,6 +110,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a set that is not there; `Invalid` for no moments or too many, and for a spine without times; `Exhausted` for one that
     /// does not fit into the memory; those of a replay.
+    #[async_recursion]
     pub async fn bias(&self, request: &BiasRequest, author: &Author) -> Result<BiasReport> {
         let words = || words_of(request);
         let answer = self.compared_with_served(request, author);

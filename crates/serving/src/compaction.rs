@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use async_recursion::async_recursion;
 use catalog::compaction::{self, Candidate, Checked, Eagerness, Merge};
 use catalog::state::ViewVersion;
 use catalog::{Author, State};
@@ -42,6 +43,7 @@ impl Serving {
     ///
     /// # Errors
     /// `NotFound` where the view is not there; those of the storage.
+    #[async_recursion]
     pub async fn compaction_candidates(&self, request: &CompactRequest) -> Result<Vec<Candidate>> {
         let state = self.catalog().refresh().await?;
         let mut found = Vec::new();
@@ -56,6 +58,7 @@ impl Serving {
     ///
     /// # Errors
     /// As [`Self::compaction_candidates`]; `Damaged` where a file is not what was written: it stays where it is.
+    #[async_recursion]
     pub async fn compact(&self, request: &CompactRequest, author: &Author) -> Result<Vec<Merge>> {
         let catalog = self.catalog();
         let mut done = Vec::new();
@@ -80,6 +83,7 @@ impl Serving {
     ///
     /// # Errors
     /// `Damaged` names what is not what was written.
+    #[async_recursion]
     pub async fn check_compactions(&self, view: Option<&str>) -> Result<Vec<(String, Checked)>> {
         let catalog = self.catalog();
         let state = catalog.refresh().await?;

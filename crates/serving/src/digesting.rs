@@ -1,6 +1,7 @@
 //! Rows digested as they go by.
 
 use arrow::array::RecordBatch;
+use async_recursion::async_recursion;
 use feature::digest::{TableDigest, TableDigestResult};
 use tokio::task::JoinHandle;
 
@@ -16,6 +17,7 @@ impl Digesting {
     }
 
     /// Begins to digest a batch once the one before it is done.
+    #[async_recursion]
     pub async fn add(&mut self, batch: RecordBatch) -> Result<()> {
         let mut table = self.done().await?;
         self.0 = tokio::task::spawn_blocking(move || match table.update(&batch) {
@@ -33,6 +35,7 @@ impl Digesting {
         Ok(seen)
     }
 
+    #[async_recursion]
     pub async fn finish(mut self) -> Result<TableDigestResult> {
         Ok(self.done().await?.finish())
     }

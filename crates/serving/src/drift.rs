@@ -1,5 +1,6 @@
 //! A batch measured against any baseline, from profiles alone. Nothing is written.
 
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::state::{Batch, State, ViewVersion};
 use engine::access::Sights;
@@ -55,6 +56,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a view or batch that is not there, and for a batch of a program that made no profiles; `Forbidden` for who may not
     /// see all rows of the view. Of features that are masked or denied nothing is told.
+    #[async_recursion]
     pub async fn drift(&self, request: &DriftRequest, author: &Author) -> Result<DriftReport> {
         let words = || format!("drift {}", request.view);
         self.on_record(author, Action::Read, None, words, self.measured(request, author)).await

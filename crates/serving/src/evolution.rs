@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::approval;
 use catalog::plan::{Action as Change, Applied, Consent, FeltBy, Plan, Planned};
@@ -55,6 +56,7 @@ impl Serving {
     /// # Errors
     /// `Forbidden` for who may not apply them; `Invalid` for what cannot be, for a breaking change without a reason, and for a plan that
     /// somebody declined.
+    #[async_recursion]
     pub async fn apply_definitions(
         &self,
         definitions: &Definitions,
@@ -178,6 +180,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a plan that was not proposed; `Forbidden` for who may not approve changes of its views, and for its own author;
     /// `Invalid` for no reason, a plan that was applied, and what the same person said already.
+    #[async_recursion]
     pub async fn approve(
         &self,
         plan: &str,

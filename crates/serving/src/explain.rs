@@ -7,6 +7,7 @@ use std::time::Instant;
 use arrow::array::{Array, ArrayRef, StringArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::util::display::array_value_to_string;
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::records::Object;
 use catalog::state::{Batch, ViewVersion};
@@ -198,6 +199,7 @@ impl Serving {
     ///
     /// # Errors
     /// An id, row or column that there is not; `Forbidden` where the author may see less than the set shows, as its spine is shown too.
+    #[async_recursion]
     pub async fn explain(&self, request: ExplainRequest, author: &Author) -> Result<Explanation> {
         let words = format!(
             "explain: training set {}, row {}, {}",
@@ -291,6 +293,7 @@ impl Serving {
     ///
     /// # Errors
     /// A feature, key or sequence that there is not; a key that is not one of the entity's, or lacks a part.
+    #[async_recursion]
     pub async fn explain_value(&self, request: ExplainValueRequest, author: &Author) -> Result<Explanation> {
         let words = format!("explain: {} at {}", request.feature, request.at);
         let answer = self.explained_value(request, author);

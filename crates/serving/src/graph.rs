@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
 use arrow::datatypes::{Field, Schema};
+use async_recursion::async_recursion;
 use async_trait::async_trait;
 use catalog::records::{Role, Selected};
 use catalog::selection::selected;
@@ -165,6 +166,7 @@ pub struct ImpactRow {
 
 impl Serving {
     /// The graph at the newest sequence, or at an earlier one.
+    #[async_recursion]
     pub async fn graph(&self, at: Option<Sequence>) -> Result<(Arc<State>, Arc<Graph>)> {
         let state = self.catalog().refresh().await?;
         let head = state.head.sequence;
@@ -183,6 +185,7 @@ impl Serving {
     ///
     /// # Errors
     /// `NotFound` for a name of nothing, with the nearest; `Invalid` for one of several things.
+    #[async_recursion]
     pub async fn lineage(&self, request: &LineageRequest, author: &Author) -> Result<LineageReport> {
         let (graph, walk) = self.walk(request).await?;
         let snapshot = self.snapshot_for(None, author).await?;
@@ -224,6 +227,7 @@ impl Serving {
     ///
     /// # Errors
     /// As of [`Serving::lineage`].
+    #[async_recursion]
     pub async fn impact(&self, name: &str, author: &Author) -> Result<ImpactReport> {
         let (state, graph) = self.graph(None).await?;
         let start = find(&graph, &state, name)?;

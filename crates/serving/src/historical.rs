@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use async_recursion::async_recursion;
 use catalog::records::{
     BatchHit, Object, Record, Role, Selected, SpineUsed, TrainingSetRecorded, UseRecorded,
 };
@@ -354,6 +355,7 @@ impl Serving {
     ///
     /// # Errors
     /// As of [`Serving::replay`].
+    #[async_recursion]
     pub async fn manifest_for(&self, id: TrainingSetId, author: &Author) -> Result<Manifest> {
         let words = || format!("manifest: training set {id}");
         self.on_record(author, Action::Read, Some(ReadKind::TrainingSet), words, async {
@@ -365,6 +367,7 @@ impl Serving {
     }
 
     /// The manifest of a recorded training set, for the store's own work.
+    #[async_recursion]
     pub async fn manifest(&self, id: TrainingSetId) -> Result<Manifest> {
         let state = self.catalog().refresh().await?;
         let Some(set) = state.training_set(id) else {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::records::Role;
 use datafusion::logical_expr::LogicalPlan;
@@ -113,6 +114,7 @@ impl Serving {
     /// # Errors
     /// An empty spine, one without time or key columns or with times that carry no zone; unknown features; two features
     /// of one name.
+    #[async_recursion]
     pub async fn historical(
         &self,
         spine: Spine,
@@ -133,6 +135,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of [`Serving::historical`]; no spine, or two.
+    #[async_recursion]
     pub async fn historical_stream(
         &self,
         given: Option<GivenSpine>,

@@ -1,5 +1,6 @@
 //! Holds: what must stay because somebody says so, by name.
 
+use async_recursion::async_recursion;
 use catalog::records::HeldKind;
 use catalog::{Author, holds};
 use feature::{HoldId, Id, Sequence};
@@ -27,6 +28,7 @@ impl Serving {
     ///
     /// # Errors
     /// `NotFound` for a name of nothing; `Invalid` for what cannot be held, and for no reason.
+    #[async_recursion]
     pub async fn place_hold(&self, name: &str, reason: &str, author: &Author) -> Result<HoldReport> {
         let (state, graph) = self.graph(None).await?;
         let (kind, id) = match graph.node(find(&graph, &state, name)?) {
@@ -52,6 +54,7 @@ impl Serving {
     ///
     /// # Errors
     /// `NotFound` for one that is not known; `Invalid` for one that was lifted, and for no reason.
+    #[async_recursion]
     pub async fn lift_hold(&self, hold: HoldId, reason: &str, author: &Author) -> Result<HoldReport> {
         let sequence = holds::lift(self.catalog(), hold, reason, author).await?;
         let state = self.catalog().state();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::ingest::mending::{self, FOR, ORIGIN, ROW, Rejected};
 use catalog::ingest::{Claim, Input, Progress, Report, Request, read_quarantine};
@@ -41,6 +42,7 @@ impl Serving {
     ///
     /// # Errors
     /// `NotFound` for a batch without rejected rows; `Forbidden` for whoever something of the view is kept from, as they are as they came.
+    #[async_recursion]
     pub async fn rejected_rows(&self, batch: BatchId, author: &Author) -> Result<RejectedRows> {
         let snapshot = self.snapshot_for(None, author).await?;
         let state = snapshot.state.clone();
@@ -98,6 +100,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a batch without rejected rows; those of [`Self::ingest`]; `Invalid` for rows that do not say which rejected rows of
     /// the batch they were, or were mended before.
+    #[async_recursion]
     pub async fn mend(
         &self,
         batch: BatchId,

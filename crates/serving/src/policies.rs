@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_recursion::async_recursion;
 use catalog::policies::{self, PolicyChange};
 use catalog::state::ViewVersion;
 use catalog::{Author, State, descriptions};
@@ -31,6 +32,7 @@ impl Serving {
     ///
     /// # Errors
     /// `Invalid` names all that is wrong, with file, line and column.
+    #[async_recursion]
     pub async fn plan_policies(&self, files: &[PolicyFile], beside: &Definitions) -> Result<PolicyChange> {
         let state = self.catalog().refresh().await?;
         let files = policies::in_order(files);
@@ -43,6 +45,7 @@ impl Serving {
     /// # Errors
     /// Those of [`Serving::plan_policies`]; `Forbidden` for who may not govern, by the policies that are in force; `Invalid` for
     /// policies that would let their author not change them again.
+    #[async_recursion]
     pub async fn apply_policies(
         &self,
         files: &[PolicyFile],
@@ -77,6 +80,7 @@ impl Serving {
     ///
     /// # Errors
     /// `Forbidden` for who may not govern; `Invalid` where none are in force.
+    #[async_recursion]
     pub async fn lift_policies(&self, reason: &str, author: &Author) -> Result<Sequence> {
         let state = self.catalog().refresh().await?;
         self.may_govern(&state, author, "lift policies").await?;
@@ -94,6 +98,7 @@ impl Serving {
     ///
     /// # Errors
     /// A view, or a sequence, that there is not.
+    #[async_recursion]
     pub async fn ruling(
         &self,
         view: &str,
@@ -126,6 +131,7 @@ impl Serving {
     }
 
     /// The definitions of the views in force.
+    #[async_recursion]
     pub async fn views(&self) -> Result<Vec<FeatureView>> {
         let state = self.catalog().refresh().await?;
         Ok(state.views_in_force(state.head.sequence).map(|version| (*version.definition).clone()).collect())

@@ -1,5 +1,6 @@
 //! Batches in quarantine: which there are, and what becomes of them.
 
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::release::{self, Ending};
 use catalog::state::{Held, State, ViewVersion};
@@ -62,6 +63,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of the storage.
+    #[async_recursion]
     pub async fn quarantined(&self, view: Option<&str>, author: &Author) -> Result<Vec<QuarantinedBatch>> {
         let snapshot = self.snapshot_for(None, author).await?;
         let sights = Sights::of_snapshot(&snapshot);
@@ -82,6 +84,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a batch that was never kept back, `Invalid` for one that waits no more, for no reason, and for a release into
     /// times that others came to since, unless it is said to be a back-fill.
+    #[async_recursion]
     pub async fn end_quarantine(
         &self,
         request: &QuarantineRequest,

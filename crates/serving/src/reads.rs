@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_recursion::async_recursion;
 use catalog::records::{ReadsRecorded, Record};
 use catalog::{Author, Intent, recorded_reads};
 use engine::column_lineage::Traced;
@@ -230,6 +231,7 @@ impl Serving {
 
     /// Writes what ad-hoc reads left to the log: one entry for all of them, and one object for as many as go into one. Until then
     /// `lineament.reads` does not show them. Gives how many were written.
+    #[async_recursion]
     pub async fn flush(&self, author: &Author) -> Result<usize> {
         let reads = self.reads.take();
         if reads.is_empty() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use async_recursion::async_recursion;
 use catalog::Author;
 use engine::{Memory, Reserved};
 use feature::TrainingSetId;
@@ -69,6 +70,7 @@ impl RebuiltSets {
     ///
     /// # Errors
     /// Those of a replay; `Damaged` where it does not give what was recorded.
+    #[async_recursion]
     pub async fn get(
         &self,
         serving: &Serving,

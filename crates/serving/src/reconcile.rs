@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Instant;
 
+use async_recursion::async_recursion;
 use catalog::State;
 use catalog::records::Object;
 use catalog::state::{Batch, Run, TrainingSet};
@@ -83,6 +84,7 @@ impl Serving {
     ///
     /// # Errors
     /// Where the log cannot be read, or the store does not answer. What is missing or altered is no error but what was looked for.
+    #[async_recursion]
     pub async fn reconcile(&self, deep: bool) -> Result<ReconcileReport> {
         let started = Instant::now();
         let state = self.catalog().refresh().await?;

@@ -11,6 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::row::{OwnedRow, RowConverter, SortField};
+use async_recursion::async_recursion;
 use catalog::ingest::{Input, Made, Report, Request, Rows};
 use catalog::state::{Stage, ViewVersion, Withdrawable};
 use catalog::{Author, State};
@@ -72,6 +73,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a view that is not there, `Invalid` for one that is not derived; `Unavailable` where another refresh was faster;
     /// whatever the query and the ingest of its rows give.
+    #[async_recursion]
     pub async fn refresh(&self, request: &RefreshRequest, author: &Author) -> Result<Vec<RefreshReport>> {
         let views = match &request.view {
             Some(view) => vec![view.clone()],

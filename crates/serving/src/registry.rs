@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::records::{How, Role};
 use catalog::registry::{self, Deployment, Observations, Told};
@@ -48,11 +49,13 @@ impl Serving {
     }
 
     /// Records what was seen of experiments, runs and models; see [`registry::observe`].
+    #[async_recursion]
     pub async fn observe(&self, seen: Observations, author: &Author) -> Result<Told> {
         Ok(registry::observe(self.catalog(), seen, author).await?)
     }
 
     /// Records that a run used a training set; see [`registry::record_use`].
+    #[async_recursion]
     pub async fn record_use(
         &self,
         training_set: TrainingSetId,
@@ -65,6 +68,7 @@ impl Serving {
     }
 
     /// Records what a deployment serves; see [`registry::deploy`].
+    #[async_recursion]
     pub async fn deploy(&self, wanted: Deployment, author: &Author) -> Result<Told> {
         Ok(registry::deploy(self.catalog(), wanted, author).await?)
     }

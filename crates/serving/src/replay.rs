@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use async_recursion::async_recursion;
 use catalog::records::{Record, Verdict, Verified};
 use catalog::{Author, Intent};
 use engine::column_lineage::Traced;
@@ -124,6 +125,7 @@ impl Serving {
     ///
     /// # Errors
     /// An id that is not known; data that was changed or is gone, by name, whether it bears on a cell or not.
+    #[async_recursion]
     pub async fn replay(&self, id: TrainingSetId, author: &Author) -> Result<(ReplayReport, TrainingSet)> {
         let ReplayStream { schema, rows, report } = self.replaying(id, author).await?.stream(None)?;
         let batches = rows.try_collect().await?;
@@ -136,6 +138,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of [`Serving::replay`].
+    #[async_recursion]
     pub async fn prove(&self, id: TrainingSetId, author: &Author) -> Result<ReplayReport> {
         let replayed = self.replaying(id, author).await?.run(None).await?;
         replayed
@@ -157,6 +160,7 @@ impl Serving {
         self.replaying(id, author).await?.stream(Some(then.to_string()))
     }
 
+    #[async_recursion]
     async fn replaying(&self, id: TrainingSetId, author: &Author) -> Result<Replaying> {
         let started = Instant::now();
         let manifest = self.manifest(id).await?;

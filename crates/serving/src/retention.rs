@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use async_recursion::async_recursion;
 use catalog::State;
 use datafusion::common::DataFusionError;
 use feature::Sequence;
@@ -45,6 +46,7 @@ impl Serving {
     ///
     /// # Errors
     /// As of [`Serving::lineage`].
+    #[async_recursion]
     pub async fn kept_by(&self, name: &str, at: Option<Sequence>) -> Result<KeptReport> {
         let (state, graph) = self.graph(at).await?;
         let start = find(&graph, &state, name)?;

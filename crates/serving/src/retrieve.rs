@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use async_recursion::async_recursion;
 use catalog::ingest::stream::{StreamSettings, Streams};
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, CacheUse, Catalog};
@@ -112,6 +113,7 @@ pub struct Retrieval {
 }
 
 impl Retrieval {
+    #[async_recursion]
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         while let Some(batch) = self.stream.next().await {
@@ -167,6 +169,7 @@ impl Serving {
     }
 
     /// The columns that a query would give. Nothing is read.
+    #[async_recursion]
     pub async fn describe(&self, query: &Query) -> Result<SchemaRef> {
         // Names and types alone: they are no secret.
         let session = self.with_spines(self.open_session().await?, query).await?;
@@ -175,12 +178,14 @@ impl Serving {
     }
 
     /// Answers a query: plan, stream, record.
+    #[async_recursion]
     pub async fn retrieve(&self, query: Query, author: &Author) -> Result<Retrieval> {
         let session = self.with_spines(self.session(author).await?, &query).await?;
         self.retrieve_in(&session, query, author).await
     }
 
     /// Answers a query in a session that has tables of its own.
+    #[async_recursion]
     pub async fn retrieve_in(&self, session: &Session, query: Query, author: &Author) -> Result<Retrieval> {
         let words = query.text.clone();
         let answer = self.answer(session, query, author);
@@ -245,6 +250,7 @@ impl Serving {
     }
 
     /// A session over the newest snapshot that shows what its author may see.
+    #[async_recursion]
     pub async fn session(&self, author: &Author) -> Result<Session> {
         Ok(self.engine.session(self.snapshot_for(None, author).await?)?)
     }
@@ -263,10 +269,12 @@ impl Serving {
     }
 
     /// What definition files (name and text) would change.
+    #[async_recursion]
     pub async fn plan(&self, files: Vec<(String, String)>) -> Result<Plan> {
         self.plan_definitions(&parse(files)?).await
     }
 
+    #[async_recursion]
     pub async fn plan_definitions(&self, definitions: &Definitions) -> Result<Plan> {
         let state = self.catalog().refresh().await?;
         self.verify_derived(&state, definitions, &Author::default()).await?;
@@ -277,6 +285,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of [`Serving::apply_definitions`] without a reason.
+    #[async_recursion]
     pub async fn apply(&self, files: Vec<(String, String)>, author: &Author) -> Result<Applied> {
         self.apply_for(files, None, author).await
     }
@@ -285,6 +294,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of [`Serving::apply_definitions`]; `Forbidden` where they wait for an approval.
+    #[async_recursion]
     pub async fn apply_for(
         &self,
         files: Vec<(String, String)>,
@@ -296,6 +306,7 @@ impl Serving {
     }
 
     /// Ingests rows; see [`catalog::ingest::ingest`].
+    #[async_recursion]
     pub async fn ingest(
         &self,
         request: catalog::ingest::Request,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::state::{State, Withdrawable};
 use catalog::withdrawal::{self, Move};
@@ -67,6 +68,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a name of nothing; `Invalid` for what is neither a batch nor a version, is as it is asked to be already, or is
     /// the last version of its view.
+    #[async_recursion]
     pub async fn rollback(&self, request: &RollbackRequest, author: &Author) -> Result<RollbackReport> {
         let words = || format!("rollback {}", request.node);
         self.on_record(author, Action::Withdraw, None, words, self.moved(request, author)).await

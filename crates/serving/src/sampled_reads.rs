@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::Schema;
+use async_recursion::async_recursion;
 use catalog::records::{PassedBy, Role, Sampled};
 use catalog::sampling::{self, Due, Portion};
 use catalog::state::ViewVersion;
@@ -29,6 +30,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of [`sampling::judge`]; what was not recorded waits for the next time.
+    #[async_recursion]
     pub async fn judge_samples(&self, due: Due, author: &Author) -> Result<Vec<Sampled>> {
         Ok(sampling::judge(self.catalog(), due, author).await?)
     }
@@ -145,6 +147,7 @@ impl Sampling {
     }
 
     /// Begins to sample a batch once the one before it is done.
+    #[async_recursion]
     pub async fn add(&mut self, batch: &RecordBatch) {
         let Some(mut sample) = self.done().await else { return };
         let batch = batch.clone();
@@ -155,6 +158,7 @@ impl Sampling {
         }));
     }
 
+    #[async_recursion]
     pub async fn finish(mut self) {
         if let Some(sample) = self.done().await {
             sample.finish();

@@ -1,5 +1,6 @@
 //! A spine that is ingested once and asked for many times.
 
+use async_recursion::async_recursion;
 use catalog::Author;
 use datafusion::execution::SendableRecordBatchStream;
 use engine::spines::{self, Encoded, SpineWriter};
@@ -38,6 +39,7 @@ impl Serving {
     }
 
     /// A file of this process's own first: the object's name is known when the last row has come.
+    #[async_recursion]
     async fn ingest_streamed_spine(
         &self,
         mut rows: SendableRecordBatchStream,
@@ -63,6 +65,7 @@ impl Serving {
         Ok(SpineReport { spine: found.digest.to_string(), rows: found.rows, columns, repeated: !new })
     }
 
+    #[async_recursion]
     async fn ingest_whole_spine(&self, spine: Spine, author: &Author) -> Result<SpineReport> {
         let rows = spine.rows();
         let columns = spine.schema.fields().iter().map(|field| field.name().clone()).collect();

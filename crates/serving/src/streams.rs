@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::ingest::stream::{ProducerStream, StreamSettings, Streams, Target};
 use catalog::state::producers::LastPart;
@@ -24,6 +25,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of [`Streams::open`].
+    #[async_recursion]
     pub async fn open_stream(&self, target: Target, author: &Author) -> Result<ProducerStream> {
         let state = self.catalog().refresh().await?;
         // A view that is not there is told of by the stream.
@@ -39,6 +41,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of [`Streams::last_part`].
+    #[async_recursion]
     pub async fn last_part(&self, target: &Target) -> Result<Option<LastPart>> {
         Ok(self.streams.last_part(target).await?)
     }

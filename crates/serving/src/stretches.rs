@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::records::Verdict;
 use engine::column_lineage::Traced;
@@ -69,6 +70,7 @@ impl Serving {
     ///
     /// # Errors
     /// An id that is not known; a spine that was changed or is gone.
+    #[async_recursion]
     pub async fn stretches(&self, id: TrainingSetId) -> Result<Stretches> {
         let manifest = self.manifest(id).await?;
         let (session, mut resolved) = self.as_recorded(&manifest, |_| true).await?;
@@ -85,6 +87,7 @@ impl Serving {
     /// # Errors
     /// An id that is not known; rows that are no whole blocks of the set; `Damaged` where the set cannot be rebuilt as it was, for a large set
     /// in place of the first block that differs.
+    #[async_recursion]
     pub async fn stretch(
         &self,
         id: TrainingSetId,

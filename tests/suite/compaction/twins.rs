@@ -280,7 +280,8 @@ async fn explained(world: &World, merged: &Serving, head: Sequence) -> Result<()
                         });
                     }
                     // As many are listed of each, and of one some were too old. That all are the same their numbers say.
-                    let listed = found.iter().filter_map(|said| said["losers"].as_array().map(Vec::len)).min();
+                    let listed =
+                        found.iter().filter_map(|said| said["losers"].as_array().map(Vec::len)).min();
                     for said in &mut found {
                         if let (Some(losers), Some(listed)) = (said["losers"].as_array_mut(), listed) {
                             losers.truncate(listed);

@@ -399,7 +399,8 @@ async fn a_recorded_set_beyond_memory_is_made_again() {
     assert_eq!(count(&serving, &read).await, 1);
 
     // Nor is there more on disk than it may take; the file of the others is none of its own.
-    let narrow = Serving::new(serving.catalog().clone()).with_memory(little.clone().with_spill_limit(1 << 20));
+    let narrow =
+        Serving::new(serving.catalog().clone()).with_memory(little.clone().with_spill_limit(1 << 20));
     for error in [
         narrow.prove(id, &author()).await.unwrap_err(),
         narrow.explain(ExplainRequest::new(id, 0, "amount"), &author()).await.unwrap_err(),

@@ -11,6 +11,7 @@ mod standing;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_recursion::async_recursion;
 use async_trait::async_trait;
 use catalog::alerts::{self, Found};
 use catalog::following::entries_between;
@@ -94,6 +95,7 @@ impl Alerting {
     }
 
     /// Looks and sends until it is told to stop; an attempt that runs then ends first.
+    #[async_recursion]
     pub async fn run(&self, stop: watch::Receiver<bool>) {
         let looking = self.look_for_ever(stop.clone());
         let sending = self
@@ -107,6 +109,7 @@ impl Alerting {
     ///
     /// # Errors
     /// Those of the store.
+    #[async_recursion]
     pub async fn pass(&self, patience: Duration) -> Result<Passed> {
         let mut passed = Passed { raised: self.look(&mut Looked::default()).await?, ..Passed::default() };
         let until = Instant::now() + patience;
@@ -287,6 +290,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for an alert that is not known; `Invalid` for one that is nowhere on its way, and for no reason; `Forbidden` where
     /// the author may not govern the store.
+    #[async_recursion]
     pub async fn drop_alert(
         &self,
         alert: AlertId,

@@ -14,6 +14,7 @@ use std::time::Instant;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
+use async_recursion::async_recursion;
 use catalog::{Author, VisibleFile};
 use engine::features::{self, Resolved};
 use engine::point_in_time::{Cut, Observed, equal_bytes, micros, observed};
@@ -141,6 +142,7 @@ impl Serving {
     ///
     /// # Errors
     /// An id that is not known; a set that cannot be made again as it was recorded.
+    #[async_recursion]
     pub async fn audit_set(
         &self,
         request: AuditSetRequest,
@@ -253,6 +255,7 @@ impl Serving {
     /// # Errors
     /// A table without the keys, the time or the columns; features that there are not; a column whose type is not its
     /// feature's.
+    #[async_recursion]
     pub async fn audit_table(
         &self,
         table: Spine,

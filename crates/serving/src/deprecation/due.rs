@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::deprecation::{self, DueStep};
 use catalog::records::DeprecationStep;
@@ -52,6 +53,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of the log; `Forbidden` for who may not deprecate what they withdraw despite its use.
+    #[async_recursion]
     pub async fn advance_deprecations(&self, despite: Option<&str>, author: &Author) -> Result<DueReport> {
         let mut report = DueReport::default();
         // One instant for all looks: what comes due meanwhile was not looked up, and waits for the next pass.

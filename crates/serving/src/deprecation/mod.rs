@@ -8,6 +8,7 @@ mod rights;
 
 use std::collections::BTreeSet;
 
+use async_recursion::async_recursion;
 use catalog::deprecation::{self, Announcement};
 use catalog::records::{Deprecable, DeprecatedKind};
 use catalog::state::{ServiceVersion, State, ViewVersion};
@@ -70,6 +71,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a name of nothing; `Forbidden` for who may not; `Invalid` for dates that are past, no date, no reason, and what is as
     /// it is asked to be already.
+    #[async_recursion]
     pub async fn deprecate(&self, request: &DeprecateRequest, author: &Author) -> Result<DeprecationReport> {
         let (state, graph) = self.graph(None).await?;
         let of = find(&state, &request.node)?;

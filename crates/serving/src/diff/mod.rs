@@ -19,6 +19,7 @@ use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use async_recursion::async_recursion;
 use catalog::Author;
 use engine::Reserved;
 use engine::column_lineage::Traced;
@@ -253,6 +254,7 @@ impl Serving {
     ///
     /// # Errors
     /// An id that is not known; a set that cannot be made again as it was recorded.
+    #[async_recursion]
     pub async fn diff(&self, request: DiffRequest, full: bool, author: &Author) -> Result<FullDiff> {
         let words = format!("diff: training sets {} and {}", request.a, request.b);
         let answer = self.compared(request, full, author);

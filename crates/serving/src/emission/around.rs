@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use async_recursion::async_recursion;
 use catalog::Following;
 use lineage::graph::Node;
 use lineage::openlineage::{Event, Namespace, Translator, subjects};
@@ -28,6 +29,7 @@ impl Serving {
     ///
     /// # Errors
     /// Those of [`Serving::lineage`]; `Invalid` for an authority that is none.
+    #[async_recursion]
     pub async fn events_around(
         &self,
         requests: &[LineageRequest],

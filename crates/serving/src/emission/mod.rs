@@ -15,6 +15,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_recursion::async_recursion;
 use async_trait::async_trait;
 use catalog::{Followed, Following};
 use feature::{Sequence, StoreId};
@@ -209,6 +210,7 @@ impl Emission {
     /// # Errors
     /// `Refused` names the event that the consumer will never take, `Unavailable` says that it took none for
     /// as long as `patience`; both leave everything from that event on for the next call. Those of the store.
+    #[async_recursion]
     pub async fn drain(&mut self, patience: Option<Duration>) -> Result<Sent> {
         let mut sent = Sent::default();
         let outcome = loop {

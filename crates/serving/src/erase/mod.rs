@@ -8,6 +8,7 @@ mod target;
 
 use std::collections::BTreeMap;
 
+use async_recursion::async_recursion;
 use catalog::records::{Erased, Replaced};
 use catalog::{Author, State, erasure};
 use feature::policy::Action;
@@ -53,6 +54,7 @@ impl Serving {
     /// `NotFound` for an entity that is not there; `Invalid` for a key that it cannot have, and for no reason; `Forbidden` for who may not erase
     /// from one of its views; `Damaged` where something cannot be read: nothing is erased then; `Unavailable` where others were faster each time,
     /// and where something is erased and could not be deleted yet.
+    #[async_recursion]
     pub async fn erase(&self, request: &EraseRequest, author: &Author) -> Result<EraseReport> {
         // Whose rows were to go does not stand in the log.
         let words = || format!("erase {}", request.entity);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_recursion::async_recursion;
 use bytes::Bytes;
 use catalog::{Catalog, State};
 use feature::Sequence;
@@ -20,6 +21,7 @@ pub const LOG: &str = "log.jsonl";
 const AT_A_TIME: usize = 32;
 
 /// The bytes of the entries from the first to this one.
+#[async_recursion]
 pub async fn read(catalog: &Catalog, until: Sequence) -> Result<Vec<Bytes>> {
     let log = catalog.store().log().clone();
     futures::stream::iter(0..=until.0)
@@ -67,6 +69,7 @@ pub fn split(lines: &[u8]) -> Result<Vec<Bytes>> {
 ///
 /// # Errors
 /// `Damaged` names the entry that was altered.
+#[async_recursion]
 pub async fn fold(entries: &[Bytes]) -> Result<Arc<State>> {
     let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     for (sequence, entry) in entries.iter().enumerate() {

@@ -11,6 +11,7 @@ mod verify;
 
 use std::collections::BTreeMap;
 
+use async_recursion::async_recursion;
 use feature::Sequence;
 
 use crate::error::{Error, Kind, Result};
@@ -51,6 +52,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a name of nothing, `Invalid` for what evidence is not given of, `Damaged` where the store has lost or altered
     /// something that the pack needs.
+    #[async_recursion]
     pub async fn evidence(&self, request: &EvidenceRequest, key: Option<&SigningKey>) -> Result<Evidence> {
         let (state, graph) = self.graph(request.sequence).await?;
         let sequence = graph.sequence();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use async_recursion::async_recursion;
 use bytes::Bytes;
 use feature::Sequence;
 use lineage::graph::Node;
@@ -37,6 +38,7 @@ impl Verification {
 
 /// Checks a pack: the signature (by `key`, or by the key in the pack where none is given), the digest of every file, the chain of the
 /// log, the objects that entries name, and that all that is stated follows from the log and the manifests.
+#[async_recursion]
 pub async fn verify(files: &BTreeMap<String, Vec<u8>>, key: Option<&PublicKey>) -> Verification {
     let mut found = Verification {
         subject: String::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use async_recursion::async_recursion;
 use catalog::records::RowsDeleted;
 use catalog::state::{Expiry, TrainingSet};
 use catalog::{Catalog, State};
@@ -200,6 +201,7 @@ impl Deletions {
     ///
     /// # Errors
     /// Manifests that cannot be read.
+    #[async_recursion]
     pub async fn due(
         catalog: &Catalog,
         state: &State,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use async_recursion::async_recursion;
 use catalog::records::RowsExpired;
 use catalog::state::ViewVersion;
 use catalog::{Author, State, retention};
@@ -42,6 +43,7 @@ impl Serving {
     /// # Errors
     /// `NotFound` for a view that is not there, `Invalid` for one that keeps its rows for ever; `Forbidden` for who may not take a
     /// view's rows away, or asks what would go of one that they may not read.
+    #[async_recursion]
     pub async fn retain(&self, request: &RetainRequest, author: &Author) -> Result<RetainReport> {
         let action = if request.dry_run { Action::Read } else { Action::Withdraw };
         let words = || match &request.view {

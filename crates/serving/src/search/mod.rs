@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt32Array, UInt64Array};
+use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::state::Naming;
 use datafusion::common::DataFusionError;
@@ -165,6 +166,7 @@ impl Serving {
     ///
     /// # Errors
     /// `Invalid` for no words, for too many, and for a place to look in that is none.
+    #[async_recursion]
     pub async fn search(&self, request: &SearchRequest, author: &Author) -> Result<SearchReport> {
         let wanted =
             Wanted::from_str(&request.words).map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;

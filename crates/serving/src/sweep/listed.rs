@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use async_recursion::async_recursion;
 use catalog::State;
 use feature::{Horizon, Sequence, Span, Timestamp};
 use futures::TryStreamExt;
@@ -113,6 +114,7 @@ pub(super) struct Listed {
 }
 
 impl Listed {
+    #[async_recursion]
     pub async fn of(
         store: &Store,
         named: &Named,

@@ -8,6 +8,7 @@ mod report;
 
 use std::collections::BTreeMap;
 
+use async_recursion::async_recursion;
 use catalog::records::{Found, Record, RetentionSet, SpinesDropped, Swept};
 use catalog::{Author, Intent, Outcome, State};
 use feature::{Horizon, Sequence, Span, Timestamp};
@@ -66,6 +67,7 @@ impl Serving {
     /// # Errors
     /// `Invalid` for a grace that is less than the longest read. `Damaged` where a manifest cannot be read: what it names is not known then, and
     /// nothing is swept. `Unavailable` where the storage fails; what was condemned and is there still is deleted by the next sweep.
+    #[async_recursion]
     pub async fn sweep(&self, request: &SweepRequest, author: &Author) -> Result<SweepReport> {
         self.sweep_planted(request, author, &|_| ()).await
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use async_recursion::async_recursion;
 use catalog::records::{Named as Role, Object, Record, Replacement};
 use catalog::{Catalog, State};
 use feature::digest::{Digest, HashAlgorithm, hash};
@@ -91,6 +92,7 @@ impl Named {
 
     /// Reads on to the head of this state. From the log and not from the state: no record can be forgotten, whatever becomes of it
     /// in the fold.
+    #[async_recursion]
     pub async fn read(&mut self, catalog: &Catalog, state: &State) -> Result<()> {
         let replacements = Replacements::of(state);
         loop {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use async_recursion::async_recursion;
 use bytes::Bytes;
 use catalog::Fold;
 use catalog::records::{Named, Object, Record, Replacement, TrainingSetRecorded};
@@ -81,6 +82,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Looks at the next so many entries; false where the log ends.
+    #[async_recursion]
     pub async fn entries(&mut self, most: u64, report: &mut StoreVerification) -> Result<bool> {
         for _ in 0..most {
             let sequence = self.next;

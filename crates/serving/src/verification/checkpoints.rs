@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use async_recursion::async_recursion;
 use catalog::checkpoint;
 use feature::Sequence;
 use feature::digest::{HashAlgorithm, hash};
@@ -28,6 +29,7 @@ pub(super) struct Descriptions {
 }
 
 impl Descriptions {
+    #[async_recursion]
     pub async fn read(store: &Store, inventory: &Inventory) -> Result<Self> {
         let mut found = Self { by_sequence: BTreeMap::new(), faults: Vec::new(), notes: Vec::new() };
         for sequence in objects::list(store).await.map_err(catalog::Error::from)? {

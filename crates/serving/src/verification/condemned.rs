@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use async_recursion::async_recursion;
 use catalog::records::{Compacted, Record, Swept};
 use feature::{BatchId, CompactionId, Sequence, SpineId, Timestamp};
 use storage::Store;
@@ -124,6 +125,7 @@ impl Absent {
     }
 
     /// The faults that no record explains. `bound`: what records say as far as the log was read; more may have come since.
+    #[async_recursion]
     pub async fn faults(self, store: &Store, mut bound: Bound, head: Option<Sequence>) -> Result<Vec<Fault>> {
         if !self.missing.is_empty() {
             bound.join(bound_since(store, head).await?);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use async_recursion::async_recursion;
 use feature::Sequence;
 use feature::digest::{HashAlgorithm, hash};
 use futures::TryStreamExt;
@@ -32,6 +33,7 @@ struct Listed {
 
 impl Inventory {
     /// A list may lag behind, so what it leaves out is asked for by name before it counts as missing.
+    #[async_recursion]
     pub async fn list(store: &Store) -> Result<Self> {
         let mut inventory = Self { listed: Mutex::default(), newest_entry: None, others: 0 };
         let mut listed = store.objects().list(None);
@@ -56,6 +58,7 @@ impl Inventory {
     }
 
     /// Notes that something names an object, and gives its size; none where there is no such object.
+    #[async_recursion]
     pub async fn size(&self, store: &Store, path: &str, expected: Option<u64>) -> Result<Option<u64>> {
         let listed = self.name(path);
         if listed.is_some() && (expected.is_none() || listed == expected) {
@@ -77,6 +80,7 @@ impl Inventory {
     }
 
     /// What was listed and nothing named, by path, and how many.
+    #[async_recursion]
     pub async fn orphans(&self, store: &Store) -> Result<(Vec<Orphan>, u64)> {
         let now = store.clock().now().micros();
         let mut orphans = Vec::new();

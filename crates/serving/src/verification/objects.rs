@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_recursion::async_recursion;
 use bytes::Bytes;
 use catalog::records::{BatchCommitted, Compacted, Object, SpineKept, TrainingSetRecorded};
 use feature::digest::{Digest, HashAlgorithm, TableDigest, hash};
@@ -214,6 +215,7 @@ impl Checker {
 
     /// An object of which only the bytes are looked at: its size, and its digest where contents are read. Gives the bytes
     /// that were read.
+    #[async_recursion]
     pub async fn whole(
         &self,
         path: &str,
@@ -235,6 +237,7 @@ impl Checker {
         Ok(self.read(path, length, digest).await?.map(Some))
     }
 
+    #[async_recursion]
     pub async fn reference(&self, reference: Reference) -> Result<Found> {
         let Reference { sequence, object, role } = reference;
         let fault = |why: String| Fault::new(&object.path, why).at(sequence);
@@ -398,6 +401,7 @@ impl Checker {
     }
 
     /// What is wrong with a data file.
+    #[async_recursion]
     pub async fn data_file(&self, named: FileOf) -> Result<Looked> {
         let FileOf { sequence, batches, keys, file, .. } = named;
         self.count();
