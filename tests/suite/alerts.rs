@@ -252,7 +252,8 @@ async fn each_rule_tells_of_each_cause_once() {
     for (raised, come) in [(1, true), (0, false)] {
         assert_eq!(pass(&alerting(&serving, RULES, &one, &two)).await.raised, raised);
         if come {
-            ingest(&serving, rows("weather", vec![day(20, usual)])).await.unwrap();
+            let all = "origin string | hour timestamp | temp float64 | c float64\nJFK | 2024-01-20T08:00:00Z | 60 | 1";
+            ingest(&serving, rows("weather", vec![table(all)])).await.unwrap();
         }
     }
     clock.advance("31d".parse().unwrap());

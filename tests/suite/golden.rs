@@ -1395,7 +1395,7 @@ async fn answers(serving: &serving::Serving, training_sets: [TrainingSetId; 2]) 
         sequence: winner.sequence,
         version: winner.version,
         file: winner.file,
-        row: winner.row,
+        row: winner.row.unwrap(),
         principal: winner.principal,
         origin: winner.origin,
         losers_by_reason: explained.losers_by_reason,

@@ -55,6 +55,7 @@ specification![
     decisions,
     deprecation,
     derived_views,
+    erasure,
     errors,
     experiments,
     feature_view_as_table,

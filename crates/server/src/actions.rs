@@ -34,7 +34,7 @@ const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const RENEW: &str = "RenewFlightEndpoint";
 
 /// Name and description of each.
-const ACTIONS: [(&str, &str); 33] = [
+const ACTIONS: [(&str, &str); 34] = [
     ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
     (
         "lineament.apply",

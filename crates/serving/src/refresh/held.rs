@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::row::{OwnedRow, RowConverter};
-use async_recursion::async_recursion;
 use catalog::state::ViewVersion;
 use engine::Session;
 use engine::derived::DerivedPlan;
@@ -47,7 +46,6 @@ impl<'a> Held<'a> {
 
     /// The fresh rows without those of observations that were computed when parents had more rows, and how many these are. Which observations those are
     /// tells the query: of what had come by the `last` refresh it does not give any more what the view holds.
-    #[async_recursion]
     pub async fn left_alone(
         mut self,
         session: &Session,

@@ -15,7 +15,6 @@ mod report;
 
 use std::sync::Arc;
 
-use async_recursion::async_recursion;
 use futures::{StreamExt, TryStreamExt};
 use storage::Store;
 
@@ -48,7 +47,6 @@ const OBJECTS: usize = 32;
 /// # Errors
 /// `NotFound` where there is no store. `Unavailable` where the storage fails: what it cannot give now is neither right nor
 /// wrong. What is wrong with the store is no error, but stands in the answer.
-#[async_recursion]
 pub async fn verify_store(
     store: &Store,
     request: VerifyRequest,
