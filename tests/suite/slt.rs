@@ -328,8 +328,18 @@ impl Connection {
         }
         files.sort();
         let author = Author { run: None, experiment: None, ..self.author() };
-        self.serving.apply_for(files, reason, &author).await?;
-        Ok(())
+        let applied = self.serving.apply_for(files, reason, &author).await;
+        applied.map(|_| ()).map_err(|error| {
+            // A plan has the ids of versions in it, and its digest is never the same.
+            let mut text = error.to_string();
+            if let Some((_, rest)) = text.clone().split_once("the plan ")
+                && let Some((digest, _)) = rest.split_once(' ')
+                && let Some((_, plain)) = digest.split_once(':')
+            {
+                text = text.replace(digest, "(digest)").replace(&plain[..12], "(plan)");
+            }
+            Failure(text)
+        })
     }
 
     /// Approves or declines the plan that was proposed last.

@@ -506,7 +506,14 @@ fn a_checkpoint_of_a_wrong_state_is_found_by_folding_the_log() {
                 }
             }
             objects::publish(&other, &wrong).await.unwrap();
-            let catalog = crate::Catalog::open(other).await.unwrap();
+            let catalog = match crate::Catalog::open(other).await {
+                Ok(catalog) => catalog,
+                // A delivery misses its alert before anybody checks.
+                Err(error) => {
+                    assert!(error.to_string().contains("which no earlier entry defines"), "{table:?}: {error}");
+                    continue;
+                }
+            };
             let checked = catalog.check_checkpoint().await.unwrap().unwrap();
             assert_eq!(checked.named, checked.folded);
             assert!(checked.held != checked.folded && !checked.holds(), "{table:?}");
