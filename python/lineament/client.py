@@ -834,7 +834,7 @@ class Client(Registry, Governance, Snapshots, Mending):
         if report is None:
             raise Error("the training set came without its report, so it may not be all; ask again")
         replay = ReplayReport.of(report)
-        if not replay.equal:
+        if not replay:
             raise Damaged(repr(replay))
         if table.num_rows != replay.rows:
             raise Damaged(f"training set {id} has {replay.rows:,} rows, but {table.num_rows:,} came; ask again")
@@ -1126,7 +1126,7 @@ def _time_column(schema: pyarrow.Schema, at: str | None) -> str | None:
 
 def _replayed(report: Mapping[str, Any], rows: int, _: pyarrow.Schema) -> None:
     replay = ReplayReport.of(report)
-    if not replay.equal:
+    if not replay:
         raise Damaged(repr(replay))
     if rows != replay.rows:
         raise Damaged(f"training set {replay.training_set} has {replay.rows:,} rows, but {rows:,} came; ask again")

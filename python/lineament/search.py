@@ -37,8 +37,8 @@ class Found:
 class SearchResult:
     """What was found, the best first.
 
-    >>> [found.name for found in client.search("temperatur dew", kind="feature")]
-    ['weather.dewp']
+    >>> next(iter(client.search("temperatur dew", kind="feature"))).name
+    'weather.dewp'
     """
 
     found: list[Found]

@@ -71,7 +71,7 @@ def test_rows_put_by_path(plain, readings_client):
         False,
     )
     assert answer.keys() == {
-        "view_version", "batch", "sequence", "rows", "rejected", "filtered", "skipped_files", "refused_files", "repeated", "reasons", "examples", "judged", "quarantined"}  # fmt: skip
+        "view_version", "batch", "sequence", "rows", "rejected", "filtered", "skipped_files", "refused_files", "repeated", "reasons", "examples", "judged", "quarantined", "mended"}  # fmt: skip
     stored = readings_client.sql("SELECT value FROM reading WHERE sensor = 'put'").to_arrow()
     assert stored["value"].to_pylist() == [5.0]
 

@@ -140,7 +140,7 @@ def test_the_server_does_it_now_and_then(tmp_path):
     store = store_with(tmp_path)
     ingest(store, 30, 1)
     short_reads(store)
-    with Server(store, "--sweep-every", "200ms") as server, lineament.connect(server.url) as client:
+    with Server(store, "--sweep-every", "1s") as server, lineament.connect(server.url) as client:
         for _ in range(300):
             if data_files(store) == 1:
                 break

@@ -84,7 +84,8 @@ def test_what_is_pushed_is_seen_at_once(server):
             {
                 name: text.replace('name = "reading"', 'name = "pushed"').replace('"reading.', '"pushed.')
                 for name, text in readings.DEFINITIONS.items()
-            }
+            },
+            reason="its service is of what is pushed from now on",
         )
         now = datetime.now(UTC).replace(microsecond=0)
         frame = pandas.DataFrame(
