@@ -31,6 +31,9 @@ pub struct Catalog {
     inner: Arc<Inner>,
 }
 
+/// Files, and the path of the manifest that named them: an erasure puts another in its place.
+type ByPath<F> = (String, Arc<[F]>);
+
 struct Inner {
     store: Store,
     state: RwLock<Arc<State>>,
@@ -39,7 +42,7 @@ struct Inner {
     manifests: RwLock<Manifests>,
     manifests_asked: Questions,
     /// The files of compactions, with all of their batches, and the manifest that says so: an erasure puts another in its place.
-    runs: RwLock<HashMap<CompactionId, (String, Arc<[VisibleFile]>)>>,
+    runs: RwLock<HashMap<CompactionId, ByPath<VisibleFile>>>,
     proved: OnceCell<()>,
     checkpoints: Mutex<Checkpoints>,
     /// Held by the task that writes a checkpoint.
@@ -51,7 +54,7 @@ struct Inner {
 #[derive(Default)]
 struct Manifests {
     /// With the manifest that says so: an erasure puts another in its place.
-    files: HashMap<BatchId, (String, Arc<[Arc<DataFile>]>)>,
+    files: HashMap<BatchId, ByPath<Arc<DataFile>>>,
     bytes: u64,
 }
 
