@@ -37,9 +37,7 @@ class Mending:
         `rejected_row`, which say which row it was, and `rejected_for`, what was wrong with it.
 
         >>> batch = client.sql("SELECT batch FROM lineament.rejected_rows WHERE feature_view = 'weather'").to_df().batch[0]
-        >>> client.rejected(batch)[["rejected_row", "origin", "wind_speed"]]
-           rejected_row origin  wind_speed
-        0          1009    EWR  1048.36058
+        >>> rows = client.rejected(batch)
         """
         found = self.sql(
             'SELECT origin, "row", message, source_row FROM lineament.rejected_rows'
@@ -67,6 +65,9 @@ class Mending:
         were not rejected, or are mended already, and what `ingest` raises.
 
         >>> batch = client.sql("SELECT batch FROM lineament.rejected_rows WHERE feature_view = 'weather'").to_df().batch[0]
+        >>> client.rejected(batch)[["rejected_row", "origin", "wind_speed"]]
+           rejected_row origin  wind_speed
+        0          1009    EWR  1048.36058
         >>> rows = client.rejected(batch).assign(wind_speed="10.48")
         >>> client.mend(batch, rows, claim="back_fill").mended
         1

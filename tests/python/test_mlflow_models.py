@@ -298,7 +298,7 @@ def test_the_version_of_training_and_not_the_one_in_force(tracked, client, relay
         **readings.DEFINITIONS,
         "reading.toml": readings.DEFINITIONS["reading.toml"].replace('ttl = "2h"', 'ttl = "3h"'),
     }
-    client.apply(changed)
+    client.apply(changed, reason="they come later now")
     now = retrieve(tracked)
     assert now.features[0].reference == "reading@2.value"
     again = tracked.get_historical_features(readings.spine(), f"runs:/{run.info.run_id}")

@@ -46,7 +46,7 @@ pub async fn of_view(
 const DESCRIBED: &str = "described";
 
 async fn said_in(catalog: &Catalog, sequence: Sequence, version: VersionId) -> Result<Option<FeatureView>> {
-    let missing = || storage::Error::corrupt(&format!("log entry {sequence}"), "it is gone");
+    let missing = || storage::Error::corrupt(format!("log entry {sequence}"), "it is gone");
     let (entry, _) = catalog.store().log().read(sequence).await?.ok_or_else(missing)?;
     let mut said = None;
     for raw in &entry.records {
@@ -64,7 +64,7 @@ async fn said_in(catalog: &Catalog, sequence: Sequence, version: VersionId) -> R
 }
 
 fn view_of(sequence: Sequence, said: &Value) -> Result<FeatureView> {
-    let wrong = |why: &str| storage::Error::corrupt(&format!("log entry {sequence}"), why);
+    let wrong = |why: &str| storage::Error::corrupt(format!("log entry {sequence}"), why);
     match Definition::from_json(said) {
         Ok(Definition::FeatureView(view)) => Ok(view),
         Ok(other) => Err(wrong(&format!("it describes a feature view as {}", other.kind())).into()),

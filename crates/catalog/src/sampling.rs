@@ -372,7 +372,7 @@ mod tests {
         let a: ArrayRef =
             Arc::new(Float64Array::from_iter_values((0..10_000).map(|row| f64::from(row % 1_000))));
         let mut whole = Portion::empty(&version, 0.05, Timestamp(0));
-        whole.add(&version, &[keys.clone()], &[("a", a.clone())], Timestamp(9)).unwrap();
+        whole.add(&version, std::slice::from_ref(&keys), &[("a", a.clone())], Timestamp(9)).unwrap();
         assert_eq!((whole.passed, whole.until), (10_000, Timestamp(9)));
         // Each entity comes ten times, with all of its rows or none.
         assert_eq!(whole.profile.rows % 10, 0);

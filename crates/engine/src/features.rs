@@ -169,11 +169,11 @@ fn names(view: &str, version: &ViewVersion) -> bool {
     table_name(version) == view.strip_prefix("default.").unwrap_or(view)
 }
 
+/// A reference, and the words that it was asked for by.
+type AskedFor = (String, Reference);
+
 /// What is asked for as references, and the services among it.
-fn expand_services(
-    snapshot: &Snapshot,
-    features: &[String],
-) -> Result<(Vec<(String, Reference)>, Vec<ServiceVersion>)> {
+fn expand_services(snapshot: &Snapshot, features: &[String]) -> Result<(Vec<AskedFor>, Vec<ServiceVersion>)> {
     let (mut expanded, mut services) = (Vec::new(), Vec::new());
     for asked in features {
         if let Some(service) = service_of(snapshot, asked) {

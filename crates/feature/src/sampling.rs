@@ -78,7 +78,8 @@ mod tests {
         let keys = numbers(0, 100_000);
         let mut before = BTreeSet::new();
         for share in [0.0, 0.01, 0.05, 0.5, 1.0] {
-            let rows: BTreeSet<u64> = rows_of_share(&[keys.clone()], share).unwrap().into_iter().collect();
+            let rows: BTreeSet<u64> =
+                rows_of_share(std::slice::from_ref(&keys), share).unwrap().into_iter().collect();
             assert!(before.is_subset(&rows), "{share}");
             // Five standard deviations of a binomial.
             let spread = (100_000.0 * share * (1.0 - share)).sqrt();

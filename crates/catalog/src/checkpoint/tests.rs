@@ -510,7 +510,10 @@ fn a_checkpoint_of_a_wrong_state_is_found_by_folding_the_log() {
                 Ok(catalog) => catalog,
                 // A delivery misses its alert before anybody checks.
                 Err(error) => {
-                    assert!(error.to_string().contains("which no earlier entry defines"), "{table:?}: {error}");
+                    assert!(
+                        error.to_string().contains("which no earlier entry defines"),
+                        "{table:?}: {error}"
+                    );
                     continue;
                 }
             };

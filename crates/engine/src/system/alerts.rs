@@ -11,13 +11,16 @@ use super::Columns;
 use crate::access::Sights;
 use crate::snapshot::Snapshot;
 
+/// An alert on its way to one of its sinks.
+type Row<'a> = (&'a Alert, &'a String, OnItsWay);
+
 pub fn alerts(snapshot: &Snapshot) -> Result<RecordBatch> {
     let (state, at) = (&snapshot.state, snapshot.sequence);
     let version = |alert: &Alert| alert.record.version.and_then(|version| state.view_version(version));
     let shown = |alert: &&Alert| {
         alert.by.sequence <= at && version(alert).is_none_or(|version| snapshot.guard(version).is_ok())
     };
-    let rows: Vec<(&Alert, &String, OnItsWay)> = state
+    let rows: Vec<Row<'_>> = state
         .alerts()
         .all()
         .iter()
@@ -26,11 +29,11 @@ pub fn alerts(snapshot: &Snapshot) -> Result<RecordBatch> {
         .map(|(alert, sink)| (alert, sink, state.alerts().on_its_way(alert.record.alert, sink, at)))
         .collect();
     let all = || rows.iter();
-    let again_at = |(_, sink, way): &(&Alert, &String, OnItsWay)| {
+    let again_at = |(_, sink, way): &Row<'_>| {
         let rests = (!way.standing.is_over()).then(|| state.alerts().rests_until(sink, at)).flatten();
         way.again_at.max(rests)
     };
-    let time = |of: &dyn Fn(&(&Alert, &String, OnItsWay)) -> Option<Timestamp>| {
+    let time = |of: &dyn Fn(&Row<'_>) -> Option<Timestamp>| {
         let times: TimestampMicrosecondArray = all().map(|row| of(row).map(Timestamp::micros)).collect();
         Arc::new(times.with_timezone("UTC"))
     };

@@ -167,7 +167,7 @@ mod tests {
         let alike = Population::of(&served(), &entities((0..1_000).map(|key| (key, 3 + u64::from(key % 3)))));
         assert_eq!(alike.entity_share(), Some(0.0));
         // Two in three rows are of one entity in ten.
-        let prefers = |key: u32| if key % 10 == 0 { 20 } else { 1 };
+        let prefers = |key: u32| if key.is_multiple_of(10) { 20 } else { 1 };
         let biased = Population::of(&served(), &entities((0..1_000).map(|key| (key, prefers(key)))));
         assert!(biased.entity_share().unwrap() > 1.0, "{:?}", biased.entity_share());
         assert_eq!((biased.unserved(), biased.left_out()), (Some(0.0), Some(0.0)));

@@ -556,7 +556,7 @@ impl Writer {
             return None;
         }
         if choice.is_multiple_of(5) {
-            let applied = std::mem::replace(&mut self.applied, Some(now));
+            let applied = self.applied.replace(now);
             let approved_by = (0..choice % 2).map(|who| format!("person {who}")).collect();
             return (applied != Some(now)).then(|| PlanApplied { plan, reason, changes, approved_by }.into());
         }
