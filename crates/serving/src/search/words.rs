@@ -64,7 +64,7 @@ pub fn nearness(typed: &Word, standing: &Word) -> Option<f32> {
         return Some(0.75 - 0.15 * whole as f32);
     }
     // Of a short word too many others begin nearly so.
-    (wanted.len() >= 5 && beginning <= bearable).then(|| 0.5 - 0.15 * beginning as f32)
+    (wanted.len() >= 5 && beginning <= bearable).then_some(0.5 - 0.15 * beginning as f32)
 }
 
 /// Typing errors between words.
@@ -100,7 +100,7 @@ fn errors(wanted: &[char], there: &[char]) -> Errors {
     }
     let last = rows[wanted.len() % 3].iter().take(there.len() + 1);
     Errors {
-        whole: last.clone().last().copied().unwrap_or(usize::MAX),
+        whole: last.clone().next_back().copied().unwrap_or(usize::MAX),
         beginning: last.min().copied().unwrap_or(usize::MAX),
     }
 }
