@@ -135,7 +135,7 @@ fn definition(view: usize) -> String {
         "kind = \"feature_view\"\nname = \"{name}\"\nentity = \"thing\"\nowner = \"team-{}\"\ntags = [\"{}\", \"{}\"]\n\
          description = \"What is known of each {} over the {}\"\n[time]\nvalid_at = \"t\"\nknown_at = \"arrival\"\n",
         view % 40,
-        if view % 9 == 0 { "pii" } else { "open" },
+        if view.is_multiple_of(9) { "pii" } else { "open" },
         pick(OVER, view),
         pick(OF, view),
         pick(OVER, view / 3),
