@@ -9,7 +9,7 @@ use crate::report::{self, Format};
 use crate::session::Place;
 use crate::table::grouped;
 
-/// Let rows go that are older than their view keeps them, as its definition says in [retention]. From one log entry on they do not count;
+/// Let rows go that are older than their view keeps them, as its definition says in `[retention]`. From one log entry on they do not count;
 /// `lineament sweep` deletes their files later, but for what a training set, a model or a hold needs
 #[derive(Args)]
 pub struct Arguments {

@@ -43,7 +43,7 @@ pub struct Arguments {
     /// A name for people
     #[arg(long)]
     name: Option<String>,
-    /// Add for each feature a column <feature>__null_reason that says why it is null
+    /// Add for each feature a column `<feature>__null_reason` that says why it is null
     #[arg(long)]
     null_reasons: bool,
     /// Do not record it

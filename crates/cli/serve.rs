@@ -53,7 +53,7 @@ pub struct Arguments {
     /// to `lineament retain` and `lineament sweep`
     #[arg(long, env = "LINEAMENT_SWEEP_EVERY", default_value = "1d", value_parser = schedule)]
     sweep_every: Schedule,
-    /// How often the shares that definitions declare of what is read and streamed ([sampling]) are compared with their baselines, as 20s
+    /// How often the shares that definitions declare of what is read and streamed (`[sampling]`) are compared with their baselines, as 20s
     /// or 1m; `never` samples nothing
     #[arg(long, env = "LINEAMENT_SAMPLE_EVERY", default_value = "20s", value_parser = schedule)]
     sample_every: Schedule,
