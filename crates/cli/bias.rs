@@ -40,7 +40,7 @@ pub fn print(report: &BiasReport) {
         "training set {} ({} rows) against the served population: {}",
         report.training_set,
         grouped(report.rows),
-        report.verdict
+        report.verdict.name()
     );
     report.views.iter().for_each(of_view);
 }

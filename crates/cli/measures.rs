@@ -16,7 +16,7 @@ pub fn print(measures: &[Measured], whole: &str) {
             format!("{:.3}", one.value),
             limit(one.warn),
             limit(one.fail),
-            one.verdict.to_owned(),
+            one.verdict.name().to_owned(),
         ]
     }));
     print!("{}", aligned(&lines, &[false, false, true, true, true, false]));

@@ -64,13 +64,13 @@ fn print(report: &SearchReport) {
     let cell = |text: &Option<String>| shortened(text.as_deref().unwrap_or_default());
     for one in &report.found {
         lines.push(vec![
-            one.name.clone(),
-            one.kind.name().replace('_', " "),
-            cell(&one.unit),
-            cell(&one.owner),
-            shortened(&one.tags.join(", ")),
+            one.thing.name.clone(),
+            one.thing.kind.name().replace('_', " "),
+            cell(&one.thing.unit),
+            cell(&one.thing.owner),
+            shortened(&one.thing.tags.join(", ")),
             shortened(&one.uses.join(", ")),
-            cell(&one.description),
+            cell(&one.thing.description),
             one.matched.join(", "),
         ]);
     }

@@ -833,11 +833,8 @@ class Client(Registry, Governance, Snapshots, Mending):
         table, report = self._read_training_set(str(id))
         if report is None:
             raise Error("the training set came without its report, so it may not be all; ask again")
+        _replayed(report, table.num_rows, table.schema)
         replay = ReplayReport.of(report)
-        if not replay:
-            raise Damaged(repr(replay))
-        if table.num_rows != replay.rows:
-            raise Damaged(f"training set {id} has {replay.rows:,} rows, but {table.num_rows:,} came; ask again")
         training_set = TrainingSet(
             table, id=replay.training_set, digest=replay.digest, sequence=None, features=None, report=report
         )

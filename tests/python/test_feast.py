@@ -321,20 +321,26 @@ def made_by_feast(template: str, folder: Path) -> None:
     assert (folder / "brought" / "feature_repo" / "feature_store.yaml").exists(), made.stdout + made.stderr
 
 
+def defined(template: str, folder: Path) -> str:
+    """What is said where a template's definitions alone are brought, into `features`."""
+    made_by_feast(template, folder)
+    done = subprocess.run(
+        [binaries() / "python", "-m", "lineament.feast", "brought", "--folder", "features"],
+        cwd=folder, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 # Templates whose rows are in a service, and not in a file of theirs. Four more (couchbase, postgres, ray, rag) Feast itself cannot read
 # without packages that it does not bring, and ray_rag cannot be made.
 @pytest.mark.parametrize("template", ["gcp", "aws", "snowflake"])
 def test_the_definitions_of_what_feast_init_makes(server, tmp_path, template):
-    made_by_feast(template, tmp_path)
-    done = subprocess.run(
-        [binaries() / "python", "-m", "lineament.feast", "brought", "--folder", "features"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = defined(template, tmp_path)
     files = {path.name: tomllib.loads(path.read_text()) for path in (tmp_path / "features").glob("*.toml")}
     service = files["service_driver_activity_v1.toml"]["features"]
     assert service == ["driver_hourly_stats.conv_rate"]
-    assert "which is no file: the view is defined" in done.stdout
+    assert "which is no file: the view is defined" in said
     # What was written is what the program takes.
     with lineament.connect(server.url) as client:
         plan = client.plan({f"{template}/{name}": (tmp_path / "features" / name).read_text() for name in files})
@@ -344,12 +350,7 @@ def test_the_definitions_of_what_feast_init_makes(server, tmp_path, template):
 # Their rows are in files; what Feast asks them with is in packages that it does not bring.
 @pytest.mark.parametrize("template", ["hbase", "milvus"])
 def test_the_definitions_for_an_online_store_that_is_not_installed(tmp_path, template):
-    made_by_feast(template, tmp_path)
-    done = subprocess.run(
-        [binaries() / "python", "-m", "lineament.feast", "brought", "--folder", "features"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = defined(template, tmp_path)
     names = {path.name for path in (tmp_path / "features").glob("*.toml")}
     assert len(names) == 6 and "service_driver_activity_v1.toml" in names
 

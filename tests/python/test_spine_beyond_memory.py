@@ -141,6 +141,19 @@ def test_plain_pyarrow_sends_a_spine_beyond_memory(small, expected, reads) -> No
     assert peak(small) < SPINE, "it never held the spine: it takes as much for one of any other size"
 
 
+class Watched:
+    """Streams whose batches go by, and the most memory of pyarrow's that there was meanwhile."""
+
+    def __init__(self) -> None:
+        self.before = pyarrow.total_allocated_bytes()
+        self.most = 0
+
+    def __call__(self, stream: Iterator[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
+        for batch in stream:
+            self.most = max(self.most, pyarrow.total_allocated_bytes() - self.before)
+            yield batch
+
+
 def test_a_generator_is_sent_as_it_goes(small, expected) -> None:
     made = 0
 
@@ -150,37 +163,21 @@ def test_a_generator_is_sent_as_it_goes(small, expected) -> None:
             made += 1
             yield batch
 
-    before = pyarrow.total_allocated_bytes()
-    most = 0
-
-    def watched(stream: Iterator[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
-        nonlocal most
-        for batch in stream:
-            most = max(most, pyarrow.total_allocated_bytes() - before)
-            yield batch
-
+    watched = Watched()
     with lineament.connect(small.url) as client:
         with client.stream(generator(), ["reading.value"], record=False) as stream:
             assert check(watched(stream), expected) == SPINE * ROWS
         assert (made, stream.rows, stream.report["rows"]) == (SPINE, SPINE * ROWS, SPINE * ROWS)
-    assert most < SPINE * MEBIBYTE // 4, "the client never held the spine"
+    assert watched.most < SPINE * MEBIBYTE // 4, "the client never held the spine"
     assert peak(small) < SPINE
 
 
 def test_a_recorded_set_beyond_memory_is_read_again(small, expected) -> None:
     """Its spine is kept as it is made, and its rows come back however they are asked for: the server never holds it either way."""
-    before = pyarrow.total_allocated_bytes()
-    most = 0
-
-    def watched(stream: Iterator[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
-        nonlocal most
-        for batch in stream:
-            most = max(most, pyarrow.total_allocated_bytes() - before)
-            yield batch
-
+    watched = Watched()
     with lineament.connect(small.url) as client:
         kept = client.keep_spine(watched(batches()))
-        assert (kept.rows, most < SPINE * MEBIBYTE // 4) == (SPINE * ROWS, True)
+        assert (kept.rows, watched.most < SPINE * MEBIBYTE // 4) == (SPINE * ROWS, True)
         request = {"historical_features": {"features": ["reading.value"], "spine": kept.digest}}
         with flight.connect(small.url) as plain:
             reports: list[dict] = []
@@ -193,7 +190,7 @@ def test_a_recorded_set_beyond_memory_is_read_again(small, expected) -> None:
         assert client.replay(id).equal
         last = client.explain(id, SPINE * ROWS - 1, "value")
         assert last.row == SPINE * ROWS - 1
-    assert most < SPINE * MEBIBYTE // 4, "the client never held it"
+    assert watched.most < SPINE * MEBIBYTE // 4, "the client never held it"
     print(f"a set of {SPINE} MiB was read again from a server of {LIMIT} MiB, which took {peak(small)} MiB at most")
     assert peak(small) < SPINE
 

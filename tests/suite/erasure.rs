@@ -1,30 +1,21 @@
 //! An entity that is erased is nowhere, nothing else is another than before, and what was made of it says what is left.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::util::pretty::pretty_format_batches;
 use catalog::Catalog;
 use catalog::records::{Erased, Verdict};
 use feature::{Sequence, TrainingSetId};
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serving::{
-    EraseReport, EraseRequest, ExplainRequest, HistoricalRequest, Kind, Serving, VerifyRequest, verify_store,
-};
-use storage::Store;
+use serving::{EraseReport, EraseRequest, ExplainRequest, HistoricalRequest, Kind, Serving};
 use storage::environment::{self, TestClock};
 
 use super::compaction::files::everything;
+use super::stalling::stopped_before_deleting;
 use super::stores::{author, count, files, ingest, instant, memory, rows, select, spine};
+use super::sweep::{at_once, verified};
 use super::tables::table;
 
 const SHOP: &str = "kind = \"entity\"\nname = \"shop\"\n[[keys]]\nname = \"shop\"\ntype = \"string\"\n";
@@ -121,12 +112,6 @@ async fn history(serving: &Serving, view: &str, until: Sequence, condition: &str
     found
 }
 
-async fn verified(serving: &Serving) {
-    let request = VerifyRequest { full: true, mend: false };
-    let found = verify_store(serving.catalog().store(), request, Arc::new(|_| ())).await.unwrap();
-    assert_eq!(found.faults, []);
-}
-
 async fn verdict(serving: &Serving, set: TrainingSetId) -> Verdict {
     serving.prove(set, &author()).await.unwrap().verdict
 }
@@ -207,7 +192,7 @@ async fn nothing_of_it_is_left_and_all_else_is_as_it_was() {
     // What was merged is proved by what is left, and is merged on.
     serving.compact(&everything(), &author()).await.unwrap();
     verified(&serving).await;
-    serving.sweep(&super::sweep::at_once(&serving), &author()).await.unwrap();
+    serving.sweep(&at_once(&serving), &author()).await.unwrap();
     verified(&serving).await;
     assert_eq!(verdict(&serving, affected).await, Verdict::EqualMinusErasures);
 }
@@ -216,7 +201,7 @@ async fn nothing_of_it_is_left_and_all_else_is_as_it_was() {
 async fn what_was_swept_before_and_a_second_erasure() {
     let serving = shops().await;
     serving.compact(&everything(), &author()).await.unwrap();
-    serving.sweep(&super::sweep::at_once(&serving), &author()).await.unwrap();
+    serving.sweep(&at_once(&serving), &author()).await.unwrap();
     let set = record(&serving, &["OTHER", KEY, "ANOTHER"]).await;
     erase(&serving).await;
     assert_eq!(with_word(&serving, KEY).await, Vec::<String>::new());
@@ -262,11 +247,7 @@ async fn an_erasure_that_was_stopped_is_ended_by_who_comes_next() {
     for ends_by_sweep in [false, true] {
         let serving = shops().await;
         let set = record(&serving, &["OTHER", KEY]).await;
-        let store = serving.catalog().store();
-        let objects = Arc::new(Keeping { inner: store.objects(), keeps: AtomicBool::new(false) });
-        let stopped = Store::over("stopped", objects.clone(), store.clock().clone());
-        let stopped = Serving::new(Catalog::open(stopped).await.unwrap());
-        objects.keeps.store(true, Ordering::SeqCst);
+        let stopped = stopped_before_deleting(&serving).await;
         let error = stopped.erase(&request(), &author()).await.err().unwrap();
         assert_eq!(error.kind(), Kind::Unavailable, "{error}");
         // Nobody reads it any more.
@@ -274,7 +255,7 @@ async fn an_erasure_that_was_stopped_is_ended_by_who_comes_next() {
         verified(&serving).await;
         assert!(!with_word(&serving, KEY).await.is_empty());
         match ends_by_sweep {
-            true => drop(serving.sweep(&super::sweep::at_once(&serving), &author()).await.unwrap()),
+            true => drop(serving.sweep(&at_once(&serving), &author()).await.unwrap()),
             false => assert_eq!(erase(&serving).await.sequence, None),
         }
         assert_eq!(with_word(&serving, KEY).await, Vec::<String>::new());
@@ -300,68 +281,4 @@ async fn what_cannot_be_erased_is_said() {
     let nobody = BTreeMap::from([("shop".to_owned(), "NOBODY".to_owned())]);
     let report = serving.erase(&EraseRequest { key: nobody, ..request() }, &author()).await.unwrap();
     assert_eq!((report.sequence, report.rows), (None, 0));
-}
-
-/// Objects of a process that is stopped before it deletes anything.
-#[derive(Debug)]
-struct Keeping {
-    inner: Arc<dyn ObjectStore>,
-    keeps: AtomicBool,
-}
-
-impl fmt::Display for Keeping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a process that deletes nothing")
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Keeping {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.inner.put_opts(location, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, options).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(location, options).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        if !self.keeps.load(Ordering::SeqCst) {
-            return self.inner.delete_stream(locations);
-        }
-        let inner = self.inner.clone();
-        let deleted = locations.then(move |location| {
-            let inner = inner.clone();
-            async move {
-                let location = location?;
-                // Of the proof of put-if-absent nothing is to be left.
-                if !location.as_ref().starts_with("probe/") {
-                    return Err(Error::Generic { store: "keeping", source: "it was stopped".into() });
-                }
-                inner.delete(&location).await?;
-                Ok(location)
-            }
-        });
-        deleted.boxed()
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
 }

@@ -29,6 +29,7 @@ mod reconcile;
 mod replay;
 mod simulation;
 mod slt;
+mod stalling;
 mod stores;
 mod sweep;
 mod table_filters;

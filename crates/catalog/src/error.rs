@@ -55,6 +55,15 @@ impl Error {
         ))
     }
 
+    /// Whether it is that an object is not there.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Shared(error) => error.is_missing(),
+            Self::Storage(storage::Error::Unavailable(object_store::Error::NotFound { .. })) => true,
+            _ => false,
+        }
+    }
+
     pub(crate) fn internal(what: &str, error: impl std::fmt::Display) -> Self {
         Self::Internal(format!("{what}: {error}"))
     }

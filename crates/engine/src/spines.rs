@@ -104,30 +104,16 @@ pub async fn find(catalog: &Catalog, digest: &str, environment: &Arc<RuntimeEnv>
         );
         return Err(DataFusionError::External(Box::new(catalog::Error::NotFound(erased))));
     }
-    let opened = match StoredSpine::open(catalog, &record.object, environment).await {
-        Ok(opened) => opened,
-        Err(error) if is_missing(&error) => {
-            // It may have been swept since this process looked at the log; else it is damage.
-            let newest =
-                catalog.refresh().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
-            return Err(match of_digest(&newest) {
-                Some(_) => changed(&record.object.path, "it is missing"),
-                None => missing(),
-            });
-        }
-        Err(error) => return Err(error),
+    let Some(opened) = StoredSpine::open_if_there(catalog, &record.object, environment).await? else {
+        // It may have been swept since this process looked at the log; else it is damage.
+        let newest = catalog.refresh().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        return Err(match of_digest(&newest) {
+            Some(_) => changed(&record.object.path, "it is missing"),
+            None => missing(),
+        });
     };
     let (schema, table) = (opened.schema().clone(), opened.table(0..record.rows)?);
     Ok(KeptSpine { record, schema, table })
-}
-
-/// Whether it is that an object is not there.
-fn is_missing(error: &DataFusionError) -> bool {
-    let DataFusionError::External(error) = error else { return false };
-    matches!(
-        error.downcast_ref(),
-        Some(catalog::Error::Storage(storage::Error::Unavailable(object_store::Error::NotFound { .. })))
-    )
 }
 
 /// The most bytes that an object may have to be read in memory.

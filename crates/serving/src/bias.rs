@@ -59,7 +59,7 @@ pub struct BiasReport {
     /// The snapshot that both are of.
     pub sequence: Sequence,
     /// The worst of all measures.
-    pub verdict: &'static str,
+    pub verdict: Verdict,
     pub views: Vec<ViewBias>,
     pub seconds: f64,
 }
@@ -163,12 +163,12 @@ impl Serving {
         read.rows = manifest.rows;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.reads.record(place, read);
-        let worst = views.iter().flat_map(|view| &view.measures).map(|one| rank(one.verdict)).max();
+        let worst = views.iter().flat_map(|view| &view.measures).map(|one| one.verdict).max();
         Ok(BiasReport {
             training_set: manifest.id,
             rows: manifest.rows,
             sequence: manifest.sequence,
-            verdict: worst.unwrap_or(Verdict::Pass).name(),
+            verdict: worst.unwrap_or(Verdict::Pass),
             views,
             seconds: started.elapsed().as_secs_f64(),
         })
@@ -220,10 +220,6 @@ fn words_of(request: &BiasRequest) -> String {
 
 /// The time column of a served population.
 const AT: &str = "__moment";
-
-fn rank(verdict: &str) -> Verdict {
-    [Verdict::Warn, Verdict::Fail].into_iter().find(|known| known.name() == verdict).unwrap_or(Verdict::Pass)
-}
 
 /// The entities of a view with an observation in force at a moment.
 fn in_force(version: &ViewVersion, of: &ResolvedView, cut: Cut, moment: Timestamp) -> String {
@@ -374,19 +370,13 @@ fn compared(version: &ViewVersion, moments: &[Timestamp], served: &Side, spine: 
 
 fn measured(feature: Option<&str>, measure: &'static str, value: f64, limits: Thresholds) -> Measured {
     let value = (value * 1e6).round() / 1e6;
-    let above = |limit: Option<f64>| limit.is_some_and(|limit| value > limit);
-    let verdict = match (above(limits.warn), above(limits.fail)) {
-        (_, true) => Verdict::Fail,
-        (true, false) => Verdict::Warn,
-        (false, false) => Verdict::Pass,
-    };
     Measured {
         feature: feature.map(str::to_owned),
         measure,
         value,
         warn: limits.warn,
         fail: limits.fail,
-        verdict: verdict.name(),
+        verdict: limits.verdict(value),
     }
 }
 

@@ -7,7 +7,7 @@ use engine::access::Sights;
 use feature::definition::{Baseline, Quality};
 use feature::name::split_project;
 use feature::policy::Action;
-use feature::quality::{self, Judging, Taken};
+use feature::quality::{self, Judging, Taken, Verdict};
 use feature::{BatchId, Sequence};
 use serde::Serialize;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub struct Measured {
     /// Above which it warns and fails, with what is usual for the baseline.
     pub warn: Option<f64>,
     pub fail: Option<f64>,
-    pub verdict: &'static str,
+    pub verdict: Verdict,
 }
 
 impl Serving {
@@ -134,7 +134,7 @@ fn batch_of(state: &State, version: &ViewVersion, request: &DriftRequest) -> Res
 
 fn measured(taken: Taken) -> Measured {
     Measured {
-        verdict: taken.verdict().name(),
+        verdict: taken.verdict(),
         measure: taken.measure.name(),
         feature: taken.feature,
         value: taken.value,

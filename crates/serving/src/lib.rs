@@ -100,7 +100,7 @@ pub use retain::{ExpiredBatch, KeptRows, RetainReport, RetainRequest, RetainedVi
 pub use retention::{Kept, KeptReport, KeptStep};
 pub use retrieve::{OpaqueReads, Parameters, Query, Retrieval, Serving};
 pub use rollback::{RollbackReport, RollbackRequest, RolledBack};
-pub use search::{Found, FoundKind, SearchReport, SearchRequest};
+pub use search::{Found, FoundKind, SearchReport, SearchRequest, Thing};
 pub use spines::SpineReport;
 pub use stretches::{StretchReport, Stretches};
 pub use sweep::{Bounds, SweepGroup, SweepReport, SweepRequest};

@@ -90,10 +90,10 @@ async fn search_is_as_if_what_is_hidden_were_not_there() {
     for (words, first) in
         [("salary", "pay.salary"), ("wind speed exactly", "fraud.wind_speed_exactly"), ("secret", "secret")]
     {
-        assert_eq!(found(&whole, words, "boss").await[0].name, first);
+        assert_eq!(found(&whole, words, "boss").await[0].thing.name, first);
     }
     assert!(found(&whole, "secret", "guest").await.is_empty());
-    let pay = |found: Vec<Found>| found.into_iter().find(|one| one.name == "pay").unwrap();
+    let pay = |found: Vec<Found>| found.into_iter().find(|one| one.thing.name == "pay").unwrap();
     assert_eq!(pay(found(&whole, "name:pay", "guest").await).uses, [] as [&str; 0]);
     assert_eq!(pay(found(&whole, "use:payroll", "boss").await).uses, ["payroll"]);
 }
@@ -104,10 +104,10 @@ async fn what_is_new_is_found_at_once() {
     assert!(found(&serving, "humidity", "guest").await.is_empty());
     let air = view("air", &[("humid", "relative humidity")]);
     serving.apply(files(&[("airport.toml", ENTITY), ("air.toml", &air)]), &author()).await.unwrap();
-    assert_eq!(found(&serving, "humidity", "guest").await[0].name, "air.humid");
+    assert_eq!(found(&serving, "humidity", "guest").await[0].thing.name, "air.humid");
     // Other words for it are no new version, and found as well.
     let air = view("air", &[("humid", "water in the air")]);
     serving.apply(files(&[("airport.toml", ENTITY), ("air.toml", &air)]), &author()).await.unwrap();
-    assert_eq!(found(&serving, "water", "guest").await[0].name, "air.humid");
+    assert_eq!(found(&serving, "water", "guest").await[0].thing.name, "air.humid");
     assert!(found(&serving, "description:humidity", "guest").await.is_empty());
 }

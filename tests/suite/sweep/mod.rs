@@ -35,7 +35,7 @@ async fn sweep(serving: &Serving) -> serving::Result<SweepReport> {
 }
 
 /// Everything of it is right, read from end to end.
-async fn verified(serving: &Serving) -> StoreVerification {
+pub async fn verified(serving: &Serving) -> StoreVerification {
     let request = VerifyRequest { full: true, mend: false };
     let found = verify_store(serving.catalog().store(), request, Arc::new(|_| ())).await.unwrap();
     assert_eq!(found.faults, []);

@@ -1,117 +1,15 @@
 //! Who stops in the midst of a write, and goes on after a sweep has taken what was written: it is told to send it again, and nothing of it
 //! is there by half.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use catalog::Catalog;
 use catalog::ingest::Claim;
 use catalog::registry::{Observations, SeenRun};
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
 use serving::{HistoricalRequest, Kind, Serving};
-use storage::Store;
-use tokio::sync::Notify;
 
 use super::{another, gone, sweep, verified};
 use crate::suite::compaction::files::{everything, weather};
+use crate::suite::stalling::{stalling, stopped_before_deleting};
 use crate::suite::stores::{author, claimed, count, ingest, rows, select, spine};
 use crate::suite::tables::table;
-
-/// Objects of a process that stops before it writes one of some folder, until it is let go.
-#[derive(Debug)]
-struct Stalling {
-    inner: Arc<dyn ObjectStore>,
-    /// The folder.
-    at: &'static str,
-    armed: AtomicBool,
-    reached: Notify,
-    go: Notify,
-    /// Nothing can be deleted.
-    keeps: AtomicBool,
-}
-
-impl fmt::Display for Stalling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a process that stops at {}", self.at)
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Stalling {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        if location.as_ref().starts_with(self.at) && self.armed.swap(false, Ordering::SeqCst) {
-            self.reached.notify_one();
-            self.go.notified().await;
-        }
-        self.inner.put_opts(location, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, options).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(location, options).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        if !self.keeps.load(Ordering::SeqCst) {
-            return self.inner.delete_stream(locations);
-        }
-        let inner = self.inner.clone();
-        let deleted = locations.then(move |location| {
-            let inner = inner.clone();
-            async move {
-                let location = location?;
-                // Of the proof of put-if-absent nothing is to be left.
-                if !location.as_ref().starts_with("probe/") {
-                    return Err(Error::Generic { store: "stalling", source: "it was stopped".into() });
-                }
-                inner.delete(&location).await?;
-                Ok(location)
-            }
-        });
-        deleted.boxed()
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
-
-/// A process of the same store that stops once, before it writes an object of this folder.
-async fn stalling(serving: &Serving, at: &'static str) -> (Serving, Arc<Stalling>) {
-    let store = serving.catalog().store();
-    let objects = Arc::new(Stalling {
-        inner: store.objects(),
-        at,
-        armed: AtomicBool::new(true),
-        reached: Notify::new(),
-        go: Notify::new(),
-        keeps: AtomicBool::new(false),
-    });
-    let slow = Store::over("slow", objects.clone(), store.clock().clone());
-    (Serving::new(Catalog::open(slow).await.unwrap()), objects)
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Work {
@@ -216,8 +114,7 @@ async fn what_a_stopped_sweep_leaves_the_next_one_deletes() {
     let serving = weather(6).await;
     serving.compact(&everything(), &author()).await.unwrap();
     serving.catalog().put_object(format!("bodies/{}.json", id()), "{}".into()).await.unwrap();
-    let (stopped, objects) = stalling(&serving, "nowhere/").await;
-    objects.keeps.store(true, Ordering::SeqCst);
+    let stopped = stopped_before_deleting(&serving).await;
     let error = sweep(&stopped).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(error.to_string().contains("7 of 7 objects could not be deleted"), "{error}");

@@ -59,7 +59,7 @@ impl Rewriting<'_> {
             let rows = match input::read(self.catalog, file).await {
                 Ok(rows) => rows,
                 // Replaced and swept, or too old and gone: its bounds may tell of the key.
-                Err(error) if is_missing(&error) => {
+                Err(error) if error.is_missing() => {
                     let bare = without_bounds(file);
                     // Else an earlier erasure took them.
                     if bare != *file {
@@ -109,7 +109,7 @@ impl Rewriting<'_> {
             let stored = match input::read(self.catalog, file).await {
                 Ok(stored) => stored,
                 // Of a piece that is gone in part nothing is proved.
-                Err(error) if is_missing(&error) => continue,
+                Err(error) if error.is_missing() => continue,
                 Err(error) => return Err(error),
             };
             // That of a file of one batch is known.
@@ -156,11 +156,6 @@ pub(super) fn of_batch(rows: &RecordBatch, batch: BatchId) -> Result<RecordBatch
         .map(|row| Some(Uuid::from_slice(batches.value(row)).ok().map(BatchId::from) == Some(batch)))
         .collect();
     filter_record_batch(rows, &is_of).map_err(|error| Error::internal("rows cannot be told apart", error))
-}
-
-/// Whether it is that an object is not there.
-pub(super) fn is_missing(error: &Error) -> bool {
-    matches!(error, Error::Storage(storage::Error::Unavailable(object_store::Error::NotFound { .. })))
 }
 
 fn count(

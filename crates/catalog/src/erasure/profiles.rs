@@ -7,7 +7,7 @@ use feature::CompactionId;
 use feature::profile::BatchProfile;
 use storage::manifest::DataFile;
 
-use super::files::{is_missing, of_batch};
+use super::files::of_batch;
 use crate::catalog::Catalog;
 use crate::compaction::input;
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ async fn add(
     for file in files.iter().filter(|file| file.pieces.iter().any(|piece| piece.batch == batch)) {
         let rows = match input::read(catalog, file).await {
             Ok(rows) => rows,
-            Err(error) if is_missing(&error) => return Ok(false),
+            Err(error) if error.is_missing() => return Ok(false),
             Err(error) => return Err(error),
         };
         let added = profile.add(&of_batch(&rows, batch)?);

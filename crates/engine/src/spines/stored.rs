@@ -84,6 +84,26 @@ impl StoredSpine {
         opened.await.map_err(|error| DataFusionError::External(Box::new(error)))?
     }
 
+    /// The same; none where the object is gone.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`] but for that.
+    pub async fn open_if_there(
+        catalog: &Catalog,
+        object: &Object,
+        environment: &Arc<RuntimeEnv>,
+    ) -> Result<Option<Self>> {
+        match Self::open(catalog, object, environment).await {
+            Ok(opened) => Ok(Some(opened)),
+            Err(DataFusionError::External(error))
+                if error.downcast_ref().is_some_and(catalog::Error::is_missing) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn of(name: &str, bytes: Proved) -> Result<Self> {
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let described = match &bytes {

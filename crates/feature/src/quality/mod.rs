@@ -19,7 +19,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::definition::quality::{Measure, Quality};
+use crate::definition::quality::{Measure, Quality, Thresholds};
 use crate::profile::{BatchProfile, ProfileError};
 use crate::time::Timestamp;
 
@@ -92,9 +92,15 @@ pub struct Taken {
 
 impl Taken {
     pub fn verdict(&self) -> Verdict {
-        if self.fail.is_some_and(|fail| self.value > fail) {
+        Thresholds { warn: self.warn, fail: self.fail }.verdict(self.value)
+    }
+}
+
+impl Thresholds {
+    pub fn verdict(self, value: f64) -> Verdict {
+        if self.fail.is_some_and(|fail| value > fail) {
             Verdict::Fail
-        } else if self.warn.is_some_and(|warn| self.value > warn) {
+        } else if self.warn.is_some_and(|warn| value > warn) {
             Verdict::Warn
         } else {
             Verdict::Pass

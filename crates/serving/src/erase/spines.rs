@@ -13,8 +13,6 @@ use engine::spines::StoredSpine;
 use feature::SpineId;
 use feature::digest::BLOCK_ROWS;
 use lineage::manifest::SpineManifest;
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
 use storage::environment;
 
 use crate::erased_rows::MARK;
@@ -32,13 +30,8 @@ pub(super) struct OfKey {
 impl Serving {
     /// Opens the spine of an object that a manifest or an entry names; none where it was swept.
     pub(super) async fn open_spine(&self, object: &Object) -> Result<Option<StoredSpine>> {
-        match self.catalog().store().objects().head(&Path::from(object.path.as_str())).await {
-            Ok(_) => {}
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(catalog::Error::from(storage::Error::from(error)).into()),
-        }
         let environment = self.engine.environment()?;
-        Ok(Some(StoredSpine::open(self.catalog(), object, &environment).await?))
+        Ok(StoredSpine::open_if_there(self.catalog(), object, &environment).await?)
     }
 
     /// Spines that were put up by themselves and have rows of the key, by their paths.

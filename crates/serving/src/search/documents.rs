@@ -33,9 +33,9 @@ impl FoundKind {
     }
 }
 
-/// Something that can be found.
-#[derive(Debug)]
-pub struct Document {
+/// A feature, a view or a service, as it is told of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Thing {
     pub kind: FoundKind,
     /// `weather.temp`, `weather`, `delay`; with its project where that is not `default`.
     pub name: String,
@@ -47,6 +47,12 @@ pub struct Document {
     /// Of a feature, its view's too.
     pub tags: Vec<String>,
     pub description: Option<String>,
+}
+
+/// Something that can be found.
+#[derive(Debug)]
+pub struct Document {
+    pub thing: Thing,
     /// What has it: models, deployments, services and named training sets, in the order of these kinds and of their names.
     uses: Vec<Use>,
     needs: Needs,
@@ -120,13 +126,15 @@ pub fn all(state: &State, graph: &Graph, at: Sequence) -> (Vec<Document>, Index)
         let mut around = vec![view.entity.to_string(), qualified(&view.project, "")];
         documents.push((
             Document {
-                kind: FoundKind::FeatureView,
-                name: qualified(&view.project, view.name.as_str()),
-                version: version.number,
-                unit: None,
-                owner: view.about.owner.clone(),
-                tags: view.about.tags.clone(),
-                description: view.about.description.clone(),
+                thing: Thing {
+                    kind: FoundKind::FeatureView,
+                    name: qualified(&view.project, view.name.as_str()),
+                    version: version.number,
+                    unit: None,
+                    owner: view.about.owner.clone(),
+                    tags: view.about.tags.clone(),
+                    description: view.about.description.clone(),
+                },
                 uses: uses.of(graph, version, 0..=view.features.len()),
                 needs: Needs::View(version.version),
             },
@@ -138,13 +146,15 @@ pub fn all(state: &State, graph: &Graph, at: Sequence) -> (Vec<Document>, Index)
             let mut tags = tags.clone();
             tags.extend(view.about.tags.iter().cloned());
             let document = Document {
-                kind: FoundKind::Feature,
-                name: format!("{}.{}", qualified(&view.project, view.name.as_str()), feature.name),
-                version: version.number,
-                unit: feature.unit.clone(),
-                owner: owner.clone().or_else(|| view.about.owner.clone()),
-                tags,
-                description: description.clone(),
+                thing: Thing {
+                    kind: FoundKind::Feature,
+                    name: format!("{}.{}", qualified(&view.project, view.name.as_str()), feature.name),
+                    version: version.number,
+                    unit: feature.unit.clone(),
+                    owner: owner.clone().or_else(|| view.about.owner.clone()),
+                    tags,
+                    description: description.clone(),
+                },
                 uses: uses.of(graph, version, place..=place),
                 needs: Needs::Feature(version.version, place),
             };
@@ -170,19 +180,21 @@ pub fn all(state: &State, graph: &Graph, at: Sequence) -> (Vec<Document>, Index)
             needs.extend(listed.map(|(place, _)| (view.version, place)));
         }
         let document = Document {
-            kind: FoundKind::FeatureService,
-            name: qualified(project, definition.name.as_str()),
-            version: service.number,
-            unit: None,
-            owner: definition.about.owner.clone(),
-            tags: definition.about.tags.clone(),
-            description: definition.about.description.clone(),
+            thing: Thing {
+                kind: FoundKind::FeatureService,
+                name: qualified(project, definition.name.as_str()),
+                version: service.number,
+                unit: None,
+                owner: definition.about.owner.clone(),
+                tags: definition.about.tags.clone(),
+                description: definition.about.description.clone(),
+            },
             uses: deployed_with(state, definition.name.as_str(), at),
             needs: Needs::Any(needs),
         };
         documents.push((document, vec![qualified(project, "")]));
     }
-    documents.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+    documents.sort_by(|(one, _), (other, _)| one.thing.name.cmp(&other.thing.name));
     let mut building = Building::default();
     for (document, around) in &documents {
         building.document(texts(document, around));
@@ -193,14 +205,14 @@ pub fn all(state: &State, graph: &Graph, at: Sequence) -> (Vec<Document>, Index)
 /// The texts of a document by field.
 fn texts<'a>(document: &'a Document, around: &'a [String]) -> Vec<(Field, &'a str)> {
     // The last part alone: what it stands under is another field.
-    let name = document.name.rsplit('.').next().unwrap_or_default();
+    let name = document.thing.name.rsplit('.').next().unwrap_or_default();
     let mut texts = vec![(Field::Name, name)];
-    texts.extend(document.tags.iter().map(|tag| (Field::Tag, tag.as_str())));
-    texts.extend(document.unit.iter().map(|unit| (Field::Unit, unit.as_str())));
-    texts.extend(document.owner.iter().map(|owner| (Field::Owner, owner.as_str())));
+    texts.extend(document.thing.tags.iter().map(|tag| (Field::Tag, tag.as_str())));
+    texts.extend(document.thing.unit.iter().map(|unit| (Field::Unit, unit.as_str())));
+    texts.extend(document.thing.owner.iter().map(|owner| (Field::Owner, owner.as_str())));
     texts.extend(document.uses.iter().map(|used| (Field::Use, used.name.as_str())));
     texts.extend(around.iter().map(|text| (Field::View, text.as_str())));
-    texts.extend(document.description.iter().map(|text| (Field::Description, text.as_str())));
+    texts.extend(document.thing.description.iter().map(|text| (Field::Description, text.as_str())));
     texts
 }
 

@@ -24,7 +24,7 @@ use crate::graph::{Graphs, table, texts};
 use crate::retrieve::Serving;
 
 use documents::Document;
-pub use documents::FoundKind;
+pub use documents::{FoundKind, Thing};
 use index::{Hit, Index, Wanted};
 
 /// What is given where nothing else is said.
@@ -61,17 +61,8 @@ pub struct SearchReport {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Found {
-    pub kind: FoundKind,
-    /// `weather.temp`, `weather`, `delay`; with its project where that is not `default`.
-    pub name: String,
-    /// Of the view in force, or of the service.
-    pub version: u32,
-    pub unit: Option<String>,
-    /// Of a feature, its view's where it has none of its own.
-    pub owner: Option<String>,
-    /// Of a feature, its view's too.
-    pub tags: Vec<String>,
-    pub description: Option<String>,
+    #[serde(flatten)]
+    pub thing: Thing,
     /// Models, deployments, services and named training sets that have it; the first twenty.
     pub uses: Vec<String>,
     /// Where the words stand.
@@ -130,7 +121,7 @@ impl Findable {
                 break;
             }
             let Some(document) = self.documents.get(hit.document as usize) else { continue };
-            if kind.is_some_and(|kind| kind != document.kind) || !document.is_visible(snapshot) {
+            if kind.is_some_and(|kind| kind != document.thing.kind) || !document.is_visible(snapshot) {
                 continue;
             }
             if found.len() == most {
@@ -145,13 +136,7 @@ impl Findable {
 
 fn told(snapshot: &Snapshot, document: &Document, hit: &Hit) -> Found {
     Found {
-        kind: document.kind,
-        name: document.name.clone(),
-        version: document.version,
-        unit: document.unit.clone(),
-        owner: document.owner.clone(),
-        tags: document.tags.clone(),
-        description: document.description.clone(),
+        thing: document.thing.clone(),
         uses: document.uses(snapshot).take(LISTED).map(str::to_owned).collect(),
         matched: hit.fields().map(index::Field::name).collect(),
         score: hit.score,
@@ -193,13 +178,13 @@ pub(crate) async fn relation(
     let ranks: ArrayRef = Arc::new((1..=found.len() as u64).collect::<UInt64Array>());
     table(vec![
         ("rank", ranks),
-        ("kind", texts(all().map(|one| Some(one.kind.name().to_owned())))),
-        ("name", texts(all().map(|one| Some(one.name.clone())))),
-        ("version", Arc::new(all().map(|one| one.version).collect::<UInt32Array>())),
-        ("unit", texts(all().map(|one| one.unit.clone()))),
-        ("owner", texts(all().map(|one| one.owner.clone()))),
-        ("tags", texts(all().map(|one| joined(&one.tags)))),
-        ("description", texts(all().map(|one| one.description.clone()))),
+        ("kind", texts(all().map(|one| Some(one.thing.kind.name().to_owned())))),
+        ("name", texts(all().map(|one| Some(one.thing.name.clone())))),
+        ("version", Arc::new(all().map(|one| one.thing.version).collect::<UInt32Array>())),
+        ("unit", texts(all().map(|one| one.thing.unit.clone()))),
+        ("owner", texts(all().map(|one| one.thing.owner.clone()))),
+        ("tags", texts(all().map(|one| joined(&one.thing.tags)))),
+        ("description", texts(all().map(|one| one.thing.description.clone()))),
         ("uses", texts(all().map(|one| joined(&one.uses)))),
         ("matched", texts(all().map(|one| Some(one.matched.join(", "))))),
         ("score", Arc::new(all().map(|one| f64::from(one.score)).collect::<Float64Array>())),
