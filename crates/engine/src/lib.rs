@@ -13,6 +13,7 @@ pub mod feature_view;
 pub mod features;
 pub mod history;
 pub mod point_in_time;
+pub mod row_bytes;
 pub mod spines;
 pub mod sql;
 
@@ -21,7 +22,6 @@ mod longest_read;
 mod memory;
 mod recorded_reads;
 mod row_batches;
-mod row_bytes;
 mod scan;
 mod session;
 mod snapshot;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
 use arrow::datatypes::{Field, SchemaRef};
+use engine::row_bytes::bytes_of;
 use futures::{Stream, StreamExt};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::add_encoded_arrow_schema_to_metadata;
@@ -22,6 +23,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Rows of a row group: enough for dictionaries to pay, and few enough that two of them fit beside what made them.
 pub(crate) const ROW_GROUP_ROWS: usize = 1 << 18;
+/// Its bytes in memory, which wide rows reach first: one is gathered while another is encoded.
+pub(crate) const ROW_GROUP_BYTES: usize = 32 << 20;
 
 /// Writes rows to a file that any reader of Parquet can read, compressed by Zstandard. Gives the number of rows.
 ///
@@ -42,24 +45,26 @@ pub async fn write_parquet<W: Write + Send>(
     let mut written = 0u64;
     let mut group = 0;
     let mut gathered: Vec<RecordBatch> = Vec::new();
-    let mut gathered_rows = 0;
+    let (mut gathered_rows, mut gathered_bytes) = (0, 0);
     let mut encoding: Option<Encoding> = None;
     loop {
         let batch = rows.next().await.transpose()?;
         let ended = batch.is_none();
         if let Some(batch) = batch {
             gathered_rows += batch.num_rows();
+            gathered_bytes += bytes_of(&batch);
             written += batch.num_rows() as u64;
             gathered.push(batch);
         }
-        if gathered_rows >= ROW_GROUP_ROWS || ended && gathered_rows > 0 {
+        let full = gathered_rows >= ROW_GROUP_ROWS || gathered_bytes >= ROW_GROUP_BYTES;
+        if full || ended && gathered_rows > 0 {
             // While one row group is encoded, the rows of the next are made.
             if let Some(encoding) = encoding.take() {
                 encoding.append_to(&mut writer).await?;
             }
             let writers = factory.create_column_writers(group).map_err(wrong)?;
             encoding = Some(Encoding::begin(&schema, std::mem::take(&mut gathered), writers)?);
-            gathered_rows = 0;
+            (gathered_rows, gathered_bytes) = (0, 0);
             group += 1;
         }
         if ended {

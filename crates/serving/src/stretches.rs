@@ -212,11 +212,7 @@ fn slices(set: &RebuiltSet, rows: &Range<u64>) -> Vec<RecordBatch> {
 }
 
 pub(crate) fn bytes_of(batches: &[RecordBatch]) -> u64 {
-    let columns = batches.iter().flat_map(RecordBatch::columns);
-    let size = |column: &arrow::array::ArrayRef| {
-        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size()) as u64
-    };
-    columns.map(size).sum()
+    batches.iter().map(|batch| engine::row_bytes::bytes_of(batch) as u64).sum()
 }
 
 fn place(row: u64) -> usize {

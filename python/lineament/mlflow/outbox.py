@@ -136,6 +136,13 @@ class Outbox:
                 finally:
                     self._changed.acquire()
 
+    def drop(self) -> None:
+        """Drops what waits and what failed. What is being written is written, and nothing follows from it."""
+        with self._changed:
+            self._entries.clear()
+            self._failed.clear()
+            self._changed.notify_all()
+
     def forget(self) -> None:
         """Drops everything: a forked process does not do what its parent will do, and has none of its
         threads."""
@@ -159,6 +166,8 @@ class Outbox:
         except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the thread goes on)
             failure = error
         with self._changed:
+            if entry not in self._entries:
+                return
             entry.tries += 1
             asked, entry.asked = entry.asked, False
             if failure is None:

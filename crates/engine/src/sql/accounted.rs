@@ -307,7 +307,7 @@ fn leaves(column: &ArrayRef) -> u64 {
 }
 
 fn bytes(column: &ArrayRef) -> u64 {
-    column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size()) as u64
+    crate::row_bytes::bytes_of_column(column) as u64
 }
 
 #[cfg(test)]

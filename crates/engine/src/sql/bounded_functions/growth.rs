@@ -139,8 +139,7 @@ fn sizes(array: &ArrayRef) -> Result<Vec<u64>> {
 }
 
 fn average(array: &ArrayRef) -> u64 {
-    let bytes = array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_buffer_memory_size());
-    bytes.div_ceil(array.len().max(1)) as u64
+    crate::row_bytes::bytes_of_column(array).div_ceil(array.len().max(1)) as u64
 }
 
 /// A number of each row; nulls are zero.
