@@ -9,25 +9,27 @@ CARGO  ?= cargo
 PYTHON ?= python3.11
 VENV   := .venv
 FEAST  := .venv-feast
-BIN    := target/release/lineament
+# Quickly built (Cargo.toml); what is measured and what users build for work is of the profile `release`.
+PROFILE := quick
+BIN    := target/$(PROFILE)/lineament
 WHEEL_BIN := target/wheel/lineament
 AZURITE := target/azurite
 
 # nextest where it is installed, else cargo's own runner: the same tests.
-RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
+RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run --cargo-profile" || echo "test --profile") $(PROFILE)
 
 .PHONY: deny demo build wheel test test-rust test-python test-readme lint simulate bench clean
 
 demo:
-	$(CARGO) run --release -- demo
+	$(CARGO) run --profile $(PROFILE) -- demo
 
 build:
-	$(CARGO) build --release --workspace
+	$(CARGO) build --profile $(PROFILE) --workspace
 
 test: test-rust build test-python test-readme
 
 test-rust:
-	$(CARGO) $(RUST_TESTS) --release --workspace
+	$(CARGO) $(RUST_TESTS) --workspace
 
 # Python's part: a virtual environment with pinned packages, made once.
 $(VENV)/.made: tests/python/requirements.txt python/pyproject.toml
@@ -65,8 +67,8 @@ test-readme: build $(VENV)/.made
 
 lint: deny
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
+	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile $(PROFILE) --workspace --no-deps
 
 # Licences are those of the crates of all platforms, so these are fetched. Advisories are not checked: their database is in no
 # package registry. It works for a second, so that it is not built for speed.
@@ -78,10 +80,11 @@ deny:
 # The law of retrieval, and what else the suite draws at random.
 CASES ?= 100000
 simulate:
-	LINEAMENT_CASES=$(CASES) $(CARGO) $(RUST_TESTS) --release --workspace --test main
+	LINEAMENT_CASES=$(CASES) $(CARGO) $(RUST_TESTS) --workspace --test main
 
-bench: build $(VENV)/.made
-	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python bench/pit_flights.py
+bench: $(VENV)/.made
+	$(CARGO) build --release --workspace
+	LINEAMENT_BIN=target/release/lineament $(VENV)/bin/python bench/pit_flights.py
 
 clean:
 	$(CARGO) clean

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BIN = (ROOT / os.environ.get("LINEAMENT_BIN", "target/release/lineament")).resolve()
+BIN = (ROOT / os.environ.get("LINEAMENT_BIN", "target/quick/lineament")).resolve()
 
 
 def blocks(text):
@@ -43,8 +43,8 @@ def main():
     # The repository as a newcomer sees it, where nothing that README does leaves a trace.
     for name in ["Cargo.toml", "testdata", "python"]:
         (folder / name).symlink_to(ROOT / name)
-    (folder / "target" / "release").mkdir(parents=True)
-    (folder / "target" / "release" / "lineament").symlink_to(BIN)
+    (folder / "target" / "quick").mkdir(parents=True)
+    (folder / "target" / "quick" / "lineament").symlink_to(BIN)
     server = None
     counts = {"sh": 0, "python": 0, "sql": 0}
     started = time.monotonic()
@@ -61,7 +61,7 @@ def main():
                 for line in text.splitlines():
                     if line == "make test" or line.startswith("pip install"):
                         continue
-                    if line == "cargo run --release -- demo":
+                    if line == "cargo run --profile quick -- demo":
                         out = run([BIN, "demo"], cwd=folder)
                         assert "equal to the one above" in out and "shipped the worse model" in out, out
                     elif line.endswith(" serve"):

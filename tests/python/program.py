@@ -13,8 +13,8 @@ STARTUP = 60
 
 def binary() -> Path:
     # A relative path is one of the repository, wherever a test has gone.
-    path = REPOSITORY / os.environ.get("LINEAMENT_BIN", "target/release/lineament")
-    assert path.exists(), f"there is no {path}; build it with `cargo build --release`, or name it by LINEAMENT_BIN"
+    path = REPOSITORY / os.environ.get("LINEAMENT_BIN", "target/quick/lineament")
+    assert path.exists(), f"there is no {path}; build it with `make build`, or name it by LINEAMENT_BIN"
     return path
 
 

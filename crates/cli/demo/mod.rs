@@ -254,8 +254,15 @@ fn cell_to_explain(set: &TrainingSet) -> Result<u64> {
     Ok(best.map_or(0, |(_, row)| row))
 }
 
+/// By a path from here, where it lies below.
+fn this_program() -> String {
+    let Ok(program) = std::env::current_exe() else { return "lineament".to_owned() };
+    let here = std::env::current_dir().unwrap_or_default();
+    program.strip_prefix(&here).unwrap_or(&program).display().to_string()
+}
+
 fn next_steps(address: &str, url: &str, id: feature::TrainingSetId, serving: bool) {
-    println!("  lineament=target/release/lineament; export LINEAMENT_STORE={address}");
+    println!("  lineament={}; export LINEAMENT_STORE={address}", this_program());
     println!("  $lineament sql \"SELECT origin, count(*), avg(temp) FROM weather GROUP BY origin\"");
     println!(
         "  $lineament sql \"SELECT f.flight, w.temp FROM (VALUES ('UA1545', 'EWR', TIMESTAMP '2013-07-01 12:00:00')) f(flight, origin, at)"
