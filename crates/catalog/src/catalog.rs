@@ -105,6 +105,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// takes to be read.
 const ENTRIES_DUE: usize = 1_000;
 const RECORDS_DUE: usize = 10_000;
+/// How often a state that is to replace the newest catches up with it beside those who append.
+const ROUNDS: usize = 4;
 /// The state rests on tables again when what was folded since is this part of it.
 const REST_SHARE: u64 = 8;
 
@@ -307,9 +309,21 @@ impl Catalog {
         let rested = checkpoint::load(&self.inner.store, checkpoint).await;
         let rested =
             rested.map_err(|error| Error::internal("the state cannot rest on its checkpoint", error))?;
-        let _turn = self.inner.turn.lock().await;
-        let (sequence, digest) = (rested.head.sequence, rested.head.digest);
+        let (mut sequence, mut digest) = (rested.head.sequence, rested.head.digest);
         let mut next = Some(rested);
+        // Nobody else reads or appends while the turn is taken: what came since the checkpoint is folded before, and what came meanwhile.
+        for _ in 0..ROUNDS {
+            let entries = self.inner.store.log().entries_after_checkpoint(sequence, digest).await?;
+            if entries.is_empty() {
+                break;
+            }
+            for (entry, of_entry) in entries {
+                fold(&mut next, &entry, of_entry)?;
+                (sequence, digest) = (entry.sequence, of_entry);
+                tokio::task::yield_now().await;
+            }
+        }
+        let _turn = self.inner.turn.lock().await;
         for (entry, digest) in self.inner.store.log().entries_after_checkpoint(sequence, digest).await? {
             fold(&mut next, &entry, digest)?;
         }
