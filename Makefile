@@ -1,4 +1,4 @@
-# make test     everything: Rust, the executable specification, Python against the real server, README's commands
+# make test     everything: Rust, the executable specification, README's commands, Python against the real server, and the lints
 # make lint     format, clippy, documentation build, licences and sources of dependencies
 # make simulate the laws of retrieval, 100,000 random cases of them (CASES=…)
 # make bench    our retrieval beside DuckDB's, on the same data in the same run
@@ -11,6 +11,7 @@ VENV   := .venv
 FEAST  := .venv-feast
 # Quickly built (Cargo.toml); what is measured and what users build for work is of the profile `release`.
 PROFILE := quick
+MAKEFLAGS += --no-print-directory
 BIN    := target/$(PROFILE)/lineament
 WHEEL_BIN := target/wheel/lineament
 AZURITE := target/azurite
@@ -18,15 +19,25 @@ AZURITE := target/azurite
 # nextest where it is installed, else cargo's own runner: the same tests.
 RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run --cargo-profile" || echo "test --profile") $(PROFILE)
 
-.PHONY: deny demo build wheel test test-rust test-python test-readme lint simulate bench clean
+.PHONY: demo build wheel test test-rust served test-readme test-python lint-meanwhile lint deny simulate bench clean
 
 demo:
 	$(CARGO) run --profile $(PROFILE) -- demo
 
+# With BUILT it is there, and is not asked of a cargo that waits for another one.
 build:
-	$(CARGO) build --profile $(PROFILE) --workspace
+	$(if $(BUILT),,$(CARGO) build --profile $(PROFILE) --workspace)
 
-test: test-rust build test-python test-readme
+test: test-rust build
+	$(MAKE) --jobs 2 --output-sync=target BUILT=yes served lint-meanwhile
+
+# Half of the time what is served waits for a server, a clock or a signal; lints have what is left of the cores, and nothing else.
+served:
+	$(MAKE) test-readme
+	$(MAKE) test-python
+
+lint-meanwhile:
+	nice -n 19 $(MAKE) lint
 
 test-rust:
 	$(CARGO) $(RUST_TESTS) --workspace
@@ -34,14 +45,14 @@ test-rust:
 # Python's part: a virtual environment with pinned packages, made once.
 $(VENV)/.made: tests/python/requirements.txt python/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile -r tests/python/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./python
 	touch $@
 
 # Feast, which takes in our events in a test, and whose repositories are brought here; it does not go with our packages.
 $(FEAST)/.made: tests/python/requirements-feast.txt python/pyproject.toml
 	$(PYTHON) -m venv $(FEAST)
-	$(FEAST)/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements-feast.txt
+	$(FEAST)/bin/pip install --quiet --disable-pip-version-check --no-compile -r tests/python/requirements-feast.txt
 	$(FEAST)/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./python
 	touch $@
 
