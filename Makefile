@@ -29,7 +29,7 @@ build:
 	$(if $(BUILT),,$(CARGO) build --profile $(PROFILE) --workspace)
 
 test: test-rust build
-	$(MAKE) --jobs 2 --output-sync=target BUILT=yes served lint-meanwhile
+	$(MAKE) --jobs 2 BUILT=yes served lint-meanwhile
 
 # Half of the time what is served waits for a server, a clock or a signal; lints have what is left of the cores, and nothing else.
 served:
@@ -78,8 +78,8 @@ test-readme: build $(VENV)/.made
 
 lint: deny
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile $(PROFILE) --workspace --no-deps
+	$(CARGO) clippy --quiet --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --profile $(PROFILE) --workspace --no-deps
 
 # Licences are those of the crates of all platforms, so these are fetched. Advisories are not checked: their database is in no
 # package registry. It works for a second, so that it is not built for speed.

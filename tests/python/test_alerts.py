@@ -254,9 +254,10 @@ def test_two_servers_that_are_killed_in_turn(tmp_path, receiver, rules):
                 receiver.answers = [500] if turn % 2 else []
                 story.ingest(client, 60)
                 story.ingest(client, 60)
-            # Between attempts, as far as one can tell: what was taken is on record.
-            until(lambda: len(receiver.taken) >= story.bad - 1, "most of them")
-            time.sleep(0.7)
+                until(lambda: len(receiver.taken) >= story.bad - 1, "most of them")
+                # Between attempts, as far as one can tell: what was taken is on record.
+                delivered = "SELECT 1 FROM lineament.alerts WHERE sink = 'on_call' AND status = 'delivered'"
+                until(lambda: client.sql(delivered).num_rows == len(receiver.taken), "the record of them")
             servers[turn % 2].kill()
             servers[turn % 2] = story.server()
         until(lambda: len(receiver.taken) >= story.bad, "all of them")
