@@ -19,12 +19,13 @@ use datafusion::logical_expr::planner::{
 };
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, Statement, TableAlias, TableFactor, TypedString,
-    Value, Visit, Visitor,
+    Value, Visitor,
 };
 use feature::Span;
 use feature::name::nearest;
 
 use super::time_travel::{Earlier, Tables, normalized};
+use super::walk::walk;
 use super::{access_call, asof_join};
 use crate::access::AccessQuestion;
 use crate::features::{self, Request, Resolved};
@@ -86,7 +87,7 @@ pub struct Prepared {
 /// Collects the calls of a statement.
 pub fn collect(statement: &Statement) -> Result<Calls> {
     let mut calls = Calls::default();
-    let _ = statement.visit(&mut calls);
+    walk(statement, &mut calls);
     if let Some(error) = calls.error.take() {
         return plan_err!("{error}");
     }

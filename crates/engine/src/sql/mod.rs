@@ -12,6 +12,7 @@ mod planning;
 mod read_only;
 mod time_travel;
 mod unread;
+mod walk;
 
 pub use calls::ttls;
 pub use limits::{TEXT_BYTES, TooMuch};

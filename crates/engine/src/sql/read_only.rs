@@ -7,7 +7,9 @@ use datafusion::common::{Result, plan_err};
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{self, Visitor};
+
+use super::walk::walk;
 
 /// Refuses statements that do anything but read, before they are planned.
 ///
@@ -17,7 +19,7 @@ pub fn verify_statement(statement: &Statement) -> Result<()> {
     match statement {
         Statement::Statement(statement) => {
             let mut writing = Writing { found: None };
-            let _ = statement.visit(&mut writing);
+            walk(statement, &mut writing);
             writing.found.map_or(Ok(()), |found| refuse(&found))
         }
         Statement::Explain(explain) => verify_statement(&explain.statement),

@@ -4,8 +4,10 @@ use std::ops::ControlFlow;
 
 use datafusion::common::{Result, plan_err};
 use datafusion::sql::sqlparser::ast::{
-    LimitClause, OrderByKind, Query, Select, Statement, TableFactor, Visit, Visitor,
+    LimitClause, OrderByKind, Query, Select, Statement, TableFactor, Visitor,
 };
+
+use super::walk::walk;
 
 /// Refuses a statement that holds such a clause, at any depth.
 ///
@@ -13,7 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 /// Names the clause, and what to write in its place.
 pub fn verify_all_read(statement: &Statement) -> Result<()> {
     let mut unread = Unread { found: None };
-    let _ = statement.visit(&mut unread);
+    walk(statement, &mut unread);
     match unread.found {
         Some((clause, instead)) => plan_err!("{clause} is not supported: {instead}"),
         None => Ok(()),

@@ -4,9 +4,10 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement, Visitor};
 
 use super::{Limit, TooMuch};
+use crate::sql::walk::walk;
 
 const RELATIONS: Limit = Limit {
     what: "tables and subqueries, those of each WITH counted as often as it is named,",
@@ -17,8 +18,7 @@ const RELATIONS: Limit = Limit {
 /// Refuses statements that read too many tables.
 pub fn verify(statement: &Statement) -> Result<(), TooMuch> {
     let mut count = Count::default();
-    // The visitor never breaks off: a statement's text bounds its tree.
-    let _ = statement.visit(&mut count);
+    walk(statement, &mut count);
     RELATIONS.verify(count.total)
 }
 
@@ -89,7 +89,7 @@ mod tests {
     fn count(sql: &str) -> u64 {
         let statements = Parser::parse_sql(&GenericDialect {}, sql).unwrap();
         let mut count = Count::default();
-        let _ = statements[0].visit(&mut count);
+        walk(&statements[0], &mut count);
         count.total
     }
 
