@@ -309,28 +309,31 @@ impl Catalog {
         let rested = checkpoint::load(&self.inner.store, checkpoint).await;
         let rested =
             rested.map_err(|error| Error::internal("the state cannot rest on its checkpoint", error))?;
-        let (mut sequence, mut digest) = (rested.head.sequence, rested.head.digest);
         let mut next = Some(rested);
         // Nobody else reads or appends while the turn is taken: what came since the checkpoint is folded before, and what came meanwhile.
         for _ in 0..ROUNDS {
-            let entries = self.inner.store.log().entries_after_checkpoint(sequence, digest).await?;
-            if entries.is_empty() {
+            if !self.fold_newer(&mut next).await? {
                 break;
-            }
-            for (entry, of_entry) in entries {
-                fold(&mut next, &entry, of_entry)?;
-                (sequence, digest) = (entry.sequence, of_entry);
-                tokio::task::yield_now().await;
             }
         }
         let _turn = self.inner.turn.lock().await;
-        for (entry, digest) in self.inner.store.log().entries_after_checkpoint(sequence, digest).await? {
-            fold(&mut next, &entry, digest)?;
-        }
+        self.fold_newer(&mut next).await?;
         if let Some(next) = next.filter(|next| next.head.sequence >= self.state().head.sequence) {
             *write(&self.inner.state) = Arc::new(next);
         }
         Ok(())
+    }
+
+    /// Folds what the log has after a state that came from a checkpoint; false where it has nothing.
+    async fn fold_newer(&self, state: &mut Option<State>) -> Result<bool> {
+        let Some(head) = state.as_ref().map(|state| state.head.clone()) else { return Ok(false) };
+        let entries = self.inner.store.log().entries_after_checkpoint(head.sequence, head.digest).await?;
+        let any = !entries.is_empty();
+        for (entry, digest) in entries {
+            fold(state, &entry, digest)?;
+            tokio::task::yield_now().await;
+        }
+        Ok(any)
     }
 
     /// Begins to write a checkpoint in the background where enough was folded since the last.

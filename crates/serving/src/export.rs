@@ -22,9 +22,9 @@ use tokio::task::JoinSet;
 use crate::error::{Error, Kind, Result};
 
 /// Rows of a row group: enough for dictionaries to pay, and few enough that two of them fit beside what made them.
-pub(crate) const ROW_GROUP_ROWS: usize = 1 << 18;
+const ROW_GROUP_ROWS: usize = 1 << 18;
 /// Its bytes in memory, which wide rows reach first: one is gathered while another is encoded.
-pub(crate) const ROW_GROUP_BYTES: usize = 32 << 20;
+const ROW_GROUP_BYTES: usize = 32 << 20;
 
 /// Writes rows to a file that any reader of Parquet can read, compressed by Zstandard. Gives the number of rows.
 ///
@@ -82,6 +82,8 @@ pub(crate) fn properties() -> WriterPropertiesBuilder {
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by("lineament".to_owned())
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
 }
 
 /// A row group on its way, a task a column.

@@ -22,7 +22,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use storage::{Clock, Store};
 
 use crate::error::{Error, Kind, Result};
-use crate::export::{ROW_GROUP_BYTES, ROW_GROUP_ROWS, properties, write_parquet};
+use crate::export::{properties, write_parquet};
 
 /// The ending of a file that is being written.
 const UNFINISHED: &str = ".unfinished";
@@ -144,11 +144,7 @@ impl ExportTo {
             Self::Bucket { objects, .. } => {
                 let failed = |error: &dyn fmt::Display| self.unwritable(name, error);
                 let upload = BufWriter::new(objects.clone(), object(name));
-                let properties = properties()
-                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-                    .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-                    .build();
-                let mut writer = AsyncArrowWriter::try_new(upload, schema, Some(properties))
+                let mut writer = AsyncArrowWriter::try_new(upload, schema, Some(properties().build()))
                     .map_err(|error| failed(&error))?;
                 let written = async {
                     while let Some(batch) = rows.try_next().await? {
