@@ -5,7 +5,8 @@
 # make wheel    the Python package with the server's program in it, into target/wheels
 # make demo     README's first command
 
-CARGO  ?= cargo
+# Cargo shares out its work itself: with the tokens of make, where it finds them (from 4.4 on), it would wait for what runs beside it.
+CARGO  ?= env -u MAKEFLAGS -u MFLAGS cargo
 PYTHON ?= python3.11
 VENV   := .venv
 FEAST  := .venv-feast
@@ -19,7 +20,7 @@ AZURITE := target/azurite
 # nextest where it is installed, else cargo's own runner: the same tests.
 RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run --cargo-profile" || echo "test --profile") $(PROFILE)
 
-.PHONY: demo build wheel test test-rust served test-readme test-python lint-meanwhile lint deny simulate bench clean
+.PHONY: demo build wheel test test-rust tools served test-readme test-python lint-meanwhile lint cargo-deny deny simulate bench clean
 
 demo:
 	$(CARGO) run --profile $(PROFILE) -- demo
@@ -28,8 +29,14 @@ demo:
 build:
 	$(if $(BUILT),,$(CARGO) build --profile $(PROFILE) --workspace)
 
-test: test-rust build
+test:
+	$(MAKE) --jobs 2 test-rust tools
+	$(MAKE) build
 	$(MAKE) --jobs 2 BUILT=yes served lint-meanwhile
+
+# What tests and lints need beside Rust: brought here while it is built, from networks that make wait.
+tools:
+	nice -n 19 $(MAKE) $(VENV)/.made $(FEAST)/.made $(AZURITE)/.made cargo-deny
 
 # Half of the time what is served waits for a server, a clock or a signal; lints have what is left of the cores, and nothing else.
 served:
@@ -81,10 +88,13 @@ lint: deny
 	$(CARGO) clippy --quiet --profile $(PROFILE) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --profile $(PROFILE) --workspace --no-deps
 
-# Licences are those of the crates of all platforms, so these are fetched. Advisories are not checked: their database is in no
-# package registry. It works for a second, so that it is not built for speed.
-deny:
+# It works for a second, so that it is not built for speed.
+cargo-deny:
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --quiet --debug --locked cargo-deny --version 0.20.2
+
+# Licences are those of the crates of all platforms, so these are fetched. Advisories are not checked: their database is in no
+# package registry.
+deny: cargo-deny
 	$(CARGO) fetch --quiet --locked
 	$(CARGO) deny --offline check bans licenses sources
 
