@@ -1,10 +1,13 @@
 //! An entity that is erased is nowhere, nothing else is another than before, and what was made of it says what is left.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::array::StringArray;
 use arrow::util::pretty::pretty_format_batches;
 use catalog::Catalog;
 use catalog::records::{Erased, Verdict};
+use feature::key::key_hashes;
 use feature::{Sequence, TrainingSetId};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStoreExt};
@@ -79,11 +82,12 @@ async fn erase(serving: &Serving) -> EraseReport {
     serving.erase(&request(), &author()).await.unwrap()
 }
 
-/// Objects in which a word stands: as their bytes are, or in a cell of a table, also as the bytes of a bound.
+/// Objects in which a word stands: as their bytes are, or in a cell of a table, also as the bytes of a bound or the hash of a key.
 async fn with_word(serving: &Serving, word: &str) -> Vec<String> {
     let objects = serving.catalog().store().objects();
     let listed: Vec<ObjectMeta> = objects.list(None).try_collect().await.unwrap();
     let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hash = key_hashes(&[Arc::new(StringArray::from(vec![word]))]).unwrap()[0].to_string();
     let mut found = Vec::new();
     for object in listed {
         let bytes = objects.get(&object.location).await.unwrap().bytes().await.unwrap();
@@ -92,7 +96,7 @@ async fn with_word(serving: &Serving, word: &str) -> Vec<String> {
             let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
             let batches: Vec<_> = reader.map(|batch| batch.unwrap()).collect();
             let shown = pretty_format_batches(&batches).unwrap().to_string();
-            holds |= shown.contains(word) || shown.contains(&hex);
+            holds |= shown.contains(word) || shown.contains(&hex) || shown.contains(&hash);
         }
         if holds {
             found.push(object.location.to_string());

@@ -9,7 +9,8 @@ use catalog::records::{BatchCommitted, KnownAtSource, Record};
 use catalog::state::ViewVersion;
 use catalog::{Catalog, Intent};
 use feature::digest::HashAlgorithm;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
+use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::collection::vec;
 use proptest::option;
 use serde_json::json;
@@ -331,6 +332,40 @@ async fn of_many_files_few_are_opened() {
         let line = state.views().next().unwrap().line;
         assert_eq!(state.batches_of_line(line)[place].record.batch, batch);
     }
+}
+
+/// Bounds leave half of the files, whose manifests say that they have other keys: they need not even be there.
+#[tokio::test]
+async fn files_of_other_keys_are_not_opened() {
+    let clock = TestClock::new(instant("2024-02-01T00:00:00Z"));
+    let serving = memory(&clock).await;
+    serving.apply(files(&[("thing.toml", ENTITY), ("v.toml", MANY)]), &author()).await.unwrap();
+    write_batches(&serving, 40).await;
+    let ask = |key: i64| ExplainValueRequest {
+        feature: "v.x".to_owned(),
+        key: BTreeMap::from([("k".to_owned(), json!(key))]),
+        at: Timestamp(BEGINNING + 40 * UNIT),
+        known_by: None,
+        sequence: None,
+        exhaustive: true,
+    };
+    let before = serving.explain_value(ask(7), &author()).await.unwrap();
+    let its_file = before.winner.as_ref().unwrap().file.clone();
+    let objects = serving.catalog().store().objects();
+    let mut removed = 0;
+    for object in objects.list(Some(&"data".into())).try_collect::<Vec<_>>().await.unwrap() {
+        if object.location.as_ref() != its_file {
+            objects.delete(&object.location).await.unwrap();
+            removed += 1;
+        }
+    }
+    assert_eq!(removed, 39);
+    let after = serving.explain_value(ask(7), &author()).await.unwrap();
+    assert_eq!((after.value, after.losers_by_reason), (Some("-7".to_owned()), BTreeMap::new()));
+    let error = serving.explain_value(ask(0), &author()).await.unwrap_err();
+    assert!(error.to_string().contains("data/"), "{error}");
+    let unknown = serving.explain_value(ask(-5), &author()).await.unwrap();
+    assert_eq!(unknown.null_reason.as_deref(), Some("unknown_entity"));
 }
 
 #[tokio::test]

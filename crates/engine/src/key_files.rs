@@ -1,6 +1,7 @@
-//! Which files may hold a key, told from manifests alone: by its bucket and by the least and greatest keys of each file.
+//! Which files may hold a key, told from manifests alone: by its bucket, by the keys of files of few, and by the least and greatest keys of
+//! each file.
 //!
-//! Bounds are kept per line of batches, which only grows, so that a question costs one pass over them and opens nothing.
+//! What is told is kept per line of batches, which only grows, so that a question costs one pass over them and opens nothing.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -12,8 +13,8 @@ use catalog::state::{State, ViewVersion};
 use catalog::{Catalog, VisibleFile};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use feature::definition::Key;
-use feature::key::bucket_of_rows;
 use feature::key::statistic::{StatisticValue, statistic_bytes};
+use feature::key::{bucket_of_rows, key_hashes};
 use feature::{Sequence, VersionId};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use storage::manifest::DataFile;
@@ -87,6 +88,7 @@ impl KeyFiles {
             let kind = declared.data_type.arrow();
             parts.push(StatisticValue::decode(&kind, &bytes).map_err(|error| wrong(&error))?);
         }
+        let hashes = key_hashes(key).map_err(|error| wrong(&error))?;
         // Few numbers of buckets are in use, and each asks for one hash.
         let mut buckets: Vec<(u32, u32)> = Vec::new();
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +105,7 @@ impl KeyFiles {
                     bucket
                 }
             };
-            if bucket != file.bucket || !bounded.may_hold(&parts) {
+            if bucket != file.bucket || !file.may_hold(&hashes) || !bounded.may_hold(&parts) {
                 continue;
             }
             found.push(KeyFile {

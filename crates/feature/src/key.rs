@@ -90,6 +90,49 @@ pub fn canonical_key(keys: &[ArrayRef], row: usize) -> Result<Vec<u8>, KeyError>
     Ok(bytes)
 }
 
+/// The hashes by which manifests tell the keys of a file, ascending and each once: of a key, the low 32 bits of the XXH3-64 hash, with seed 0,
+/// of its canonical bytes. (Buckets are of the top bits.)
+///
+/// # Errors
+/// As [`CanonicalKeys::new`].
+pub fn key_hashes(keys: &[ArrayRef]) -> Result<Vec<u32>, KeyError> {
+    let keys = CanonicalKeys::new(keys)?;
+    let (mut hashes, mut bytes) = (Vec::with_capacity(keys.rows()), Vec::new());
+    for row in 0..keys.rows() {
+        bytes.clear();
+        keys.write(row, &mut bytes)?;
+        hashes.push(hash_of_bytes(&bytes));
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    Ok(hashes)
+}
+
+/// The [`key_hashes`] of rows whose equal keys stand together; none where there are more than `most` keys.
+///
+/// # Errors
+/// As [`CanonicalKeys::new`].
+pub fn hashes_of_few_keys(keys: &[ArrayRef], most: usize) -> Result<Option<Vec<u32>>, KeyError> {
+    let keys = CanonicalKeys::new(keys)?;
+    let (mut hashes, mut row, mut bytes) = (Vec::new(), 0, Vec::new());
+    while row < keys.rows() {
+        if hashes.len() == most {
+            return Ok(None);
+        }
+        bytes.clear();
+        keys.write(row, &mut bytes)?;
+        hashes.push(hash_of_bytes(&bytes));
+        row = keys.end_of(row, &bytes)?;
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    Ok(Some(hashes))
+}
+
+fn hash_of_bytes(key: &[u8]) -> u32 {
+    xxh3_64(key) as u32
+}
+
 /// The bucket of a canonical key; `buckets` is a power of two.
 fn bucket_of_bytes(key: &[u8], buckets: u32) -> u32 {
     match buckets.trailing_zeros() {
@@ -140,6 +183,33 @@ impl CanonicalKeys {
 
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Where the rows end that have the key of `row` and stand together with it: found in as many steps as their number has bits.
+    fn end_of(&self, row: usize, key: &[u8]) -> Result<usize, KeyError> {
+        let mut bytes = Vec::with_capacity(key.len());
+        let mut same = |row| {
+            bytes.clear();
+            self.write(row, &mut bytes).map(|()| bytes == key)
+        };
+        let (mut last, mut end, mut step) = (row, self.rows, 1);
+        while row + step < end {
+            if same(row + step)? {
+                last = row + step;
+                step *= 2;
+            } else {
+                end = row + step;
+            }
+        }
+        while last + 1 < end {
+            let middle = last + (end - last) / 2;
+            if same(middle)? {
+                last = middle;
+            } else {
+                end = middle;
+            }
+        }
+        Ok(end)
     }
 
     /// Appends the key of a row.
@@ -287,7 +357,9 @@ mod tests {
             let bytes = canonical_key(&keys, 0).unwrap();
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(hex, vector["bytes"].as_str().unwrap(), "{vector}");
-            assert_eq!(format!("{:016x}", xxh3_64(&bytes)), vector["xxh3"].as_str().unwrap(), "{vector}");
+            let whole = vector["xxh3"].as_str().unwrap();
+            assert_eq!(format!("{:016x}", xxh3_64(&bytes)), whole, "{vector}");
+            assert_eq!(format!("{:08x}", key_hashes(&keys).unwrap()[0]), whole[8..], "{vector}");
             for (buckets, bucket) in vector["buckets"].as_object().unwrap() {
                 let found = bucket_of_rows(&keys, buckets.parse().unwrap()).unwrap();
                 assert_eq!(found, [bucket.as_u64().unwrap() as u32], "{buckets} buckets, {vector}");
@@ -345,6 +417,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn few_keys_are_told_and_many_are_not(
+            runs in prop::collection::btree_map("[ab]{0,3}", 1usize..40, 0..12),
+            most in 0usize..12,
+        ) {
+            let rows = runs.iter().flat_map(|(key, rows)| std::iter::repeat_n(key.as_str(), *rows));
+            let keys: [ArrayRef; 1] = [Arc::new(StringArray::from(rows.collect::<Vec<_>>()))];
+            let found = hashes_of_few_keys(&keys, most).unwrap();
+            prop_assert_eq!(found, (runs.len() <= most).then(|| key_hashes(&keys).unwrap()));
+        }
+
         #[test]
         fn a_bucket_falls_into_two_when_their_number_doubles(
             ids in prop::collection::vec(any::<i64>(), 1..50),

@@ -21,6 +21,9 @@ pub use encode::encode;
 /// many.
 pub const BLOCK_BYTES: u32 = 16 * 1024;
 
+/// Keys of a file that its manifest tells by their hashes. Bounds say little of a file of few keys, and many files have few.
+pub const KEYS_TOLD: usize = 64;
+
 /// The number of the manifest's format, in the metadata of its Parquet file under [`FORMAT_KEY`].
 const FORMAT: u32 = 2;
 /// The format without the column `block_bytes`, and what it was then.
@@ -46,6 +49,9 @@ pub struct DataFile {
     pub buckets: u32,
     pub rows: u64,
     pub bytes: u64,
+    /// The [`key_hashes`](feature::key::key_hashes) of the file's rows; `None` where it is not told: of more than
+    /// [`KEYS_TOLD`] keys, of files of the first programs, and after an erasure.
+    pub key_hashes: Option<Vec<u32>>,
     /// In the order of the file's columns.
     pub statistics: Vec<ColumnStatistics>,
     /// The batches that the file holds rows of.
@@ -89,6 +95,17 @@ pub struct Piece {
 }
 
 impl DataFile {
+    /// Whether one of the keys with these [`key_hashes`](feature::key::key_hashes) may be in the file.
+    pub fn may_hold(&self, key_hashes: &[u32]) -> bool {
+        let Some(held) = &self.key_hashes else { return true };
+        let (few, many) = if held.len() < key_hashes.len() {
+            (held.as_slice(), key_hashes)
+        } else {
+            (key_hashes, held.as_slice())
+        };
+        few.iter().any(|hash| many.binary_search(hash).is_ok())
+    }
+
     /// The statistics of a column; `None` if the file lacks it.
     pub fn column(&self, name: &str) -> Option<&ColumnStatistics> {
         self.statistics.iter().find(|column| column.column == name)

@@ -134,7 +134,7 @@ fn entry() -> Target {
 
 fn manifest() -> Target {
     let mut corpus = golden_objects("manifests/");
-    for name in ["manifest-v1.parquet", "manifest-v2.parquet"] {
+    for name in ["manifest-v1.parquet", "manifest-v2.parquet", "manifest-v2-key-hashes.parquet"] {
         corpus.push(std::fs::read(golden().join(name)).unwrap());
     }
     Target::new(corpus, |_, bytes| drop(storage::manifest::decode("manifests/fuzzed", &Bytes::from(bytes))))

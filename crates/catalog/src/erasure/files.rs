@@ -178,9 +178,9 @@ fn count(
     Ok(())
 }
 
-/// What a manifest says of a file that is not there any more, but for the least and greatest of its values.
+/// What a manifest says of a file that is not there any more, but for its keys, and the least and greatest of its values.
 fn without_bounds(file: &DataFile) -> DataFile {
-    let mut file = file.clone();
+    let mut file = DataFile { key_hashes: None, ..file.clone() };
     for column in &mut file.statistics {
         if !TIMES.contains(&column.column.as_str()) {
             (column.least, column.greatest) = (None, None);

@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use feature::definition::Key;
 use feature::key::statistic::{StatisticValue, statistic_bytes};
-use feature::key::{bucket_of_rows, canonical_key};
+use feature::key::{bucket_of_rows, canonical_key, key_hashes};
 use storage::manifest::{ColumnStatistics, DataFile};
 
 use crate::error::{Error, Result};
@@ -121,6 +121,9 @@ impl TypedKey {
             if bucket.is_some_and(|bucket| bucket.first() != Some(&file.bucket)) {
                 return false;
             }
+        }
+        if key_hashes(&self.values()).is_ok_and(|hashes| !file.may_hold(&hashes)) {
+            return false;
         }
         let within = |(name, value): &(String, ArrayRef)| {
             file.column(name).is_none_or(|bounds| within(bounds, value).unwrap_or(true))

@@ -12,6 +12,7 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use feature::definition::Key;
+use feature::key::key_hashes;
 use feature::key::statistic::{StatisticError, StatisticValue, bounds_of, statistic_bytes};
 use storage::manifest::DataFile;
 
@@ -49,7 +50,7 @@ struct FewKeys {
 
 /// Keys that are compared one by one with the bounds of files at most.
 const FEWEST_KEYS: usize = 1 << 8;
-/// Keys that are looked for page by page at most; more would hit most pages of most files.
+/// Keys that are looked for by their hashes, and page by page, at most; more would hit most files, and most pages of them.
 const FEW_KEYS: usize = 1 << 14;
 /// Below this share of a file's rows, reading pages by their keys costs less than reading all keys.
 const SELECT_KEYS_BELOW: f64 = 0.5;
@@ -120,12 +121,9 @@ impl SpineOrder {
         Ok(has)
     }
 
-    /// What is known of the first key column's values, to rule files out by; none where it would rule out hardly any.
-    pub(super) fn key_bounds(&self, files: usize) -> Result<Option<KeyBounds>> {
-        match self.distinct.first() {
-            Some(first) if files > 1 && !first.is_empty() => KeyBounds::new(first),
-            _ => Ok(None),
-        }
+    /// What is known of the keys, to rule files out by; none where it would rule out hardly any.
+    pub(super) fn sought_keys(&self, files: usize) -> Result<Option<SoughtKeys>> {
+        if files > 1 { SoughtKeys::new(&self.distinct) } else { Ok(None) }
     }
 
     /// The greatest time of a row that stands in a group.
@@ -174,15 +172,18 @@ impl SpineOrder {
     }
 }
 
-/// Values of the first key column.
-pub(super) struct KeyBounds {
-    /// Ascending: all of them, or the least and the greatest.
+/// The keys of a spine.
+pub(super) struct SoughtKeys {
+    /// Of the first key column, ascending: all values, or the least and the greatest.
     values: Vec<StatisticValue>,
     all: bool,
+    /// Of whole keys; none where there are many.
+    hashes: Option<Vec<u32>>,
 }
 
-impl KeyBounds {
-    fn new(column: &ArrayRef) -> Result<Option<Self>> {
+impl SoughtKeys {
+    fn new(keys: &[ArrayRef]) -> Result<Option<Self>> {
+        let Some(column) = keys.first().filter(|column| !column.is_empty()) else { return Ok(None) };
         let internal = |error: StatisticError| DataFusionError::Internal(error.to_string());
         let kind = column.data_type();
         let all = column.len() <= FEWEST_KEYS;
@@ -198,11 +199,16 @@ impl KeyBounds {
         let decoded = bytes.iter().map(|bytes| StatisticValue::decode(kind, bytes).map_err(internal));
         let mut values: Vec<StatisticValue> = decoded.collect::<Result<_>>()?;
         values.sort_by(|one, other| one.compare(other).unwrap_or(Ordering::Equal));
-        Ok((!values.is_empty()).then_some(Self { values, all }))
+        let hashes = (column.len() <= FEW_KEYS).then(|| key_hashes(keys)).transpose();
+        let hashes = hashes.map_err(|error| DataFusionError::Internal(error.to_string()))?;
+        Ok((!values.is_empty()).then_some(Self { values, all, hashes }))
     }
 
-    /// Whether one of the values lies within the bounds of a file.
+    /// Whether one of the keys may be in a file, by the keys that its manifest tells, or by the bounds of the first part.
     pub(super) fn may_be_in(&self, file: &DataFile, key: &Key) -> bool {
+        if self.hashes.as_ref().is_some_and(|hashes| !file.may_hold(hashes)) {
+            return false;
+        }
         let Some((least, greatest)) = bounds_of_key(file, key) else { return true };
         let from = self.values.partition_point(|value| value.compare(&least) == Some(Ordering::Less));
         match self.values.get(from) {

@@ -1,5 +1,5 @@
 //! Which files may hold rows that a predicate is true of, told from manifests: by the least and greatest values of each
-//! column, by the bucket of the key, and by what the log knows of all rows of a file.
+//! column, by the bucket of the key, by the keys of a file of few, and by what the log knows of all rows of a file.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -15,8 +15,8 @@ use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{Guarantee, LiteralGuarantee, collect_columns};
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
-use feature::key::bucket_of_rows;
 use feature::key::statistic::statistics_array;
+use feature::key::{bucket_of_rows, key_hashes};
 
 use super::predicate::Predicate;
 use super::rows::{BATCH, FILE, RETRACTED, ROW, SEQUENCE};
@@ -54,6 +54,7 @@ pub fn may_hold(version: &ViewVersion, files: &[VisibleFile], predicate: &Predic
         }
     }
     if let Some(keys) = keys(version, &guaranteed) {
+        let hashes = key_hashes(&keys).ok();
         let mut buckets: HashMap<u32, Option<HashSet<u32>>> = HashMap::new();
         for (kept, visible) in kept.iter_mut().zip(files) {
             let of = visible.file.buckets;
@@ -61,6 +62,7 @@ pub fn may_hold(version: &ViewVersion, files: &[VisibleFile], predicate: &Predic
                 // Keys that have no bucket rule nothing out.
                 bucket_of_rows(&keys, of).ok().map(|buckets| buckets.into_iter().collect())
             });
+            *kept &= hashes.as_ref().is_none_or(|hashes| visible.file.may_hold(hashes));
             *kept &= possible.as_ref().is_none_or(|possible| possible.contains(&visible.file.bucket));
         }
     }

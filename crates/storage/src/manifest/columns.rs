@@ -47,6 +47,7 @@ pub fn schema() -> SchemaRef {
         required("buckets", DataType::UInt32),
         required("rows", DataType::UInt64),
         required("bytes", DataType::UInt64),
+        Arc::new(Field::new("key_hashes", DataType::List(required("element", DataType::UInt32)), true)),
         list("statistics", DataType::Struct(statistics_fields())),
         list("pieces", DataType::Struct(piece_fields())),
         required("digest", DataType::Utf8),

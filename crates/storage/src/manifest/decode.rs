@@ -91,6 +91,14 @@ pub(super) fn check(file: &DataFile) -> Result<(), String> {
     if file.blocks.iter().any(|block| block.algorithm() != file.digest.algorithm()) {
         return wrong("its blocks have digests of another algorithm".to_owned());
     }
+    if let Some(hashes) = &file.key_hashes {
+        if !hashes.is_sorted_by(|one, next| one < next) {
+            return wrong("the hashes of its keys do not ascend".to_owned());
+        }
+        if hashes.len() as u64 > file.rows || hashes.is_empty() != (file.rows == 0) {
+            return wrong(format!("its {} rows have {} keys", file.rows, hashes.len()));
+        }
+    }
     for (position, column) in file.statistics.iter().enumerate() {
         let known = column.nulls.saturating_add(column.nans);
         if known > file.rows || column.least.is_some() != column.greatest.is_some() {
@@ -195,6 +203,7 @@ fn read(batch: &RecordBatch, format: u32, files: &mut Vec<DataFile>) -> Result<(
     let buckets = column(batch, "buckets", false, |array| array.as_primitive_opt::<UInt32Type>())?;
     let rows = column(batch, "rows", false, |array| array.as_primitive_opt::<UInt64Type>())?;
     let bytes = column(batch, "bytes", false, |array| array.as_primitive_opt::<UInt64Type>())?;
+    let mut key_hashes = read_key_hashes(batch)?;
     let statistics_list = list("statistics")?;
     let statistics = read_statistics(structs(statistics_list, "statistics")?)?;
     let pieces_list = list("pieces")?;
@@ -217,6 +226,7 @@ fn read(batch: &RecordBatch, format: u32, files: &mut Vec<DataFile>) -> Result<(
             buckets: buckets.value(row),
             rows: rows.value(row),
             bytes: bytes.value(row),
+            key_hashes: key_hashes[row].take(),
             statistics: elements(statistics_list, row, &statistics, "statistics")?.to_vec(),
             pieces: elements(pieces_list, row, &pieces, "pieces")?.to_vec(),
             digest: digest[row],
@@ -228,6 +238,25 @@ fn read(batch: &RecordBatch, format: u32, files: &mut Vec<DataFile>) -> Result<(
         });
     }
     Ok(())
+}
+
+/// None where the manifest does not tell, as those of the first programs never do.
+fn read_key_hashes(batch: &RecordBatch) -> Result<Vec<Option<Vec<u32>>>, String> {
+    let name = "key_hashes";
+    if batch.named(name).is_none() {
+        return Ok(vec![None; batch.num_rows()]);
+    }
+    let lists = column(batch, name, true, |array| array.as_list_opt::<i32>())?;
+    let hashes = lists.values().as_primitive_opt::<UInt32Type>().filter(|hashes| hashes.null_count() == 0);
+    let hashes = hashes.ok_or_else(|| {
+        format!("the column `{name}` has elements of the type {} or null", lists.values().data_type())
+    })?;
+    (0..lists.len())
+        .map(|row| match lists.is_valid(row) {
+            true => elements(lists, row, hashes.values(), name).map(|hashes| Some(hashes.to_vec())),
+            false => Ok(None),
+        })
+        .collect()
 }
 
 fn read_statistics(values: &StructArray) -> Result<Vec<ColumnStatistics>, String> {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, FixedSizeBinaryArray, Int64Array, ListArray, RecordBatch, StringArray,
-    StructArray, UInt32Array, UInt64Array,
+    ArrayRef, BinaryArray, FixedSizeBinaryArray, Int64Array, ListArray, ListBuilder, RecordBatch,
+    StringArray, StructArray, UInt32Array, UInt32Builder, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Fields, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use feature::Id;
@@ -86,6 +86,7 @@ fn rows(files: &[DataFile]) -> Result<RecordBatch, ArrowError> {
             numbers(files.iter().map(|file| file.buckets)),
             counts(files.iter().map(|file| file.rows)),
             counts(files.iter().map(|file| file.bytes)),
+            key_hashes(files),
             lists(&schema, "statistics", files.iter().map(|file| file.statistics.len()), statistics)?,
             lists(&schema, "pieces", files.iter().map(|file| file.pieces.len()), pieces)?,
             texts(files.iter().map(|file| file.digest.to_string())),
@@ -97,6 +98,15 @@ fn rows(files: &[DataFile]) -> Result<RecordBatch, ArrowError> {
 
 fn fixed<const N: usize>(size: i32, values: impl Iterator<Item = [u8; N]>) -> ArrayRef {
     Arc::new(FixedSizeBinaryArray::new(size, values.flatten().collect::<Vec<u8>>().into(), None))
+}
+
+fn key_hashes(files: &[DataFile]) -> ArrayRef {
+    let element = Field::new("element", DataType::UInt32, false);
+    let mut lists = ListBuilder::new(UInt32Builder::new()).with_field(element);
+    for file in files {
+        lists.append_option(file.key_hashes.as_ref().map(|hashes| hashes.iter().copied().map(Some)));
+    }
+    Arc::new(lists.finish())
 }
 
 fn texts(values: impl Iterator<Item = String>) -> ArrayRef {

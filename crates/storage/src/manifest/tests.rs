@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StructArray,
+    UInt32Builder,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use feature::digest::{ContentDigest, Digest, HashAlgorithm, hash};
@@ -39,6 +42,7 @@ fn files() -> Vec<DataFile> {
         buckets: 4,
         rows: 3,
         bytes: 65_537,
+        key_hashes: None,
         statistics: vec![
             statistics("origin", 0, 0, Some(b"EWR"), Some(b"JFK")),
             statistics(
@@ -100,11 +104,23 @@ fn files_of_format_2() -> Vec<DataFile> {
     files
 }
 
+/// One that tells its keys, one that has none, and one that does not tell.
+fn files_that_tell_keys() -> Vec<DataFile> {
+    let mut files = files_of_format_2();
+    files[0].key_hashes = Some(vec![0, 7, u32::MAX]);
+    files[2].key_hashes = Some(Vec::new());
+    files
+}
+
 /// `LINEAMENT_BLESS=1` writes a golden manifest that is missing; none is ever overwritten.
 #[test]
 fn golden_manifests_read_as_what_was_written() {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden");
-    for (name, expected) in [("manifest-v1.parquet", files()), ("manifest-v2.parquet", files_of_format_2())] {
+    for (name, expected) in [
+        ("manifest-v1.parquet", files()),
+        ("manifest-v2.parquet", files_of_format_2()),
+        ("manifest-v2-key-hashes.parquet", files_that_tell_keys()),
+    ] {
         let path = format!("{golden}/{name}");
         if std::env::var_os("LINEAMENT_BLESS").is_some() && !std::fs::exists(&path).unwrap() {
             std::fs::write(&path, encode(&expected).unwrap()).unwrap();
@@ -116,7 +132,7 @@ fn golden_manifests_read_as_what_was_written() {
 
 #[test]
 fn manifests_read_back_as_written_and_do_not_vary() {
-    for files in [files(), Vec::new()] {
+    for files in [files(), files_that_tell_keys(), Vec::new()] {
         let bytes = encode(&files).unwrap();
         assert_eq!(encode(&files).unwrap(), bytes);
         assert_eq!(decode(OBJECT, &bytes).unwrap(), files);
@@ -124,6 +140,17 @@ fn manifests_read_back_as_written_and_do_not_vary() {
     let range = files()[0].valid_at_range();
     assert_eq!(range, Some((1_357_020_000_000_000, 1_357_027_200_000_000)));
     assert_eq!(files()[2].valid_at_range(), None);
+}
+
+#[test]
+fn a_file_may_hold_what_its_manifest_does_not_rule_out() {
+    let files = files_that_tell_keys();
+    let held = |file: usize| [0, 1, 7, u32::MAX].map(|hash| files[file].may_hold(&[hash]));
+    assert_eq!(held(0), [true, false, true, true]);
+    assert_eq!(held(1), [true; 4]);
+    assert_eq!(held(2), [false; 4]);
+    assert!(files[0].may_hold(&[1, 2, 3, 4, 7]) && files[1].may_hold(&[]));
+    assert!(!files[0].may_hold(&[1, 2, 3, 4, 5]) && !files[0].may_hold(&[]));
 }
 
 fn rows(bytes: &Bytes) -> RecordBatch {
@@ -194,6 +221,11 @@ fn foreign_and_damaged_files_are_told() {
     assert!(matches!(&error, Error::Newer { object, .. } if object == OBJECT), "{error}");
 
     let texts = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; 3])) };
+    let nulls = {
+        let mut lists = ListBuilder::new(UInt32Builder::new());
+        (0..3).for_each(|_| lists.append_value([None]));
+        Arc::new(lists.finish())
+    };
     let without_blocks = rows.project(&(0..rows.num_columns() - 1).collect::<Vec<_>>()).unwrap();
     let position = rows.schema().index_of("block_bytes").unwrap();
     let others: Vec<usize> = (0..rows.num_columns()).filter(|column| *column != position).collect();
@@ -202,6 +234,8 @@ fn foreign_and_damaged_files_are_told() {
         (without_blocks, "the column `blocks` is missing"),
         (without_block_bytes, "the column `block_bytes` is missing"),
         (with(&rows, "rows", texts("3")), "the column `rows` has the type Utf8"),
+        (with(&rows, "key_hashes", texts("3")), "the column `key_hashes` has the type Utf8"),
+        (with(&rows, "key_hashes", nulls), "the column `key_hashes` has elements of the type UInt32 or null"),
         (with(&rows, "digest", texts("md5:00")), "`md5`"),
         (
             with(&rows, "path", Arc::new(StringArray::from(vec![Some("a"), None, None]))),
@@ -236,7 +270,7 @@ fn every_damage_of_a_byte_is_an_error_or_another_manifest_but_no_panic() {
 #[test]
 fn contradictions_are_neither_written_nor_read() {
     type Change = fn(&mut DataFile);
-    let changes: [(Change, &str); 15] = [
+    let changes: [(Change, &str); 19] = [
         (|file| file.path = format!("../{}", file.path), "is not its path"),
         (|file| file.path = format!("/{}", file.path), "is not its path"),
         (|file| file.path = file.path.replace(".parquet", ".csv"), "is not its path"),
@@ -248,6 +282,10 @@ fn contradictions_are_neither_written_nor_read() {
         (|file| file.pieces[0].buckets = 0, "its piece of batch"),
         (|file| file.bytes = 65_536, "are 1 blocks, not 2"),
         (|file| file.block_bytes = 65_000, "no power of two"),
+        (|file| file.key_hashes = Some(vec![7, 0]), "do not ascend"),
+        (|file| file.key_hashes = Some(vec![7, 7]), "do not ascend"),
+        (|file| file.key_hashes = Some(vec![1, 2, 3, 4]), "its 3 rows have 4 keys"),
+        (|file| file.key_hashes = Some(Vec::new()), "its 3 rows have 0 keys"),
         (|file| file.statistics[0].least = None, "contradict"),
         (|file| file.statistics[2].nans = u64::MAX, "contradict"),
         (|file| file.statistics[1].column = "origin".into(), "twice"),

@@ -1,5 +1,6 @@
 //! Whether a data file is what its manifest says of it: bytes, rows, order, statistics, place and content digest.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
@@ -7,8 +8,8 @@ use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use bytes::Bytes;
 use feature::digest::{TableDigest, hash};
-use feature::key::bucket_of_rows;
 use feature::key::statistic::{Bounds, StatisticValue, bounds_of};
+use feature::key::{bucket_of_rows, key_hashes};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{BATCH, KNOWN_AT, VALID_AT};
@@ -19,8 +20,8 @@ const ROWS: usize = 16_384;
 
 /// Where the bytes of a data file differ from its manifest, in words; nothing where they are what was written.
 ///
-/// `keys` are the columns of the entity's keys, in their order. Without them the order of the rows and their bucket are
-/// not looked at.
+/// `keys` are the columns of the entity's keys, in their order. Without them the order of the rows, their bucket and the
+/// hashes of their keys are not looked at.
 pub fn disagreements(file: &DataFile, keys: Option<&[String]>, bytes: &Bytes) -> Vec<String> {
     let altered = altered(file, bytes);
     if !altered.is_empty() {
@@ -105,6 +106,9 @@ fn contents(file: &DataFile, keys: Option<&[String]>, bytes: &Bytes) -> Result<V
     }
     if let Some(order) = order {
         wrong.extend(order.found);
+        if file.key_hashes.as_ref().is_some_and(|told| !told.iter().eq(&order.hashes)) {
+            wrong.push("it has other keys than its manifest says".to_owned());
+        }
     }
     for (merged, stated) in merged.into_iter().zip(&file.statistics) {
         if ColumnStatistics::new(&stated.column, merged.bounds) != *stated {
@@ -175,12 +179,14 @@ impl Merged {
     }
 }
 
-/// Whether rows come by key, valid_at and known_at, and all of the file's bucket.
+/// Whether rows come by key, valid_at and known_at, and all of the file's bucket; and which keys they have.
 struct Order {
     keys: usize,
     columns: Vec<String>,
     rows: RowConverter,
     last: Option<OwnedRow>,
+    /// Of the keys, where the manifest tells them.
+    hashes: BTreeSet<u32>,
     found: Vec<String>,
 }
 
@@ -198,15 +204,18 @@ impl Order {
             fields.push(SortField::new(field.data_type().clone()));
         }
         let rows = RowConverter::new(fields).map_err(|error| error.to_string())?;
-        Ok(Self { keys: keys.len(), columns, rows, last: None, found: Vec::new() })
+        Ok(Self { keys: keys.len(), columns, rows, last: None, hashes: BTreeSet::new(), found: Vec::new() })
     }
 
     fn add(&mut self, file: &DataFile, batch: &RecordBatch, before: u64) -> Result<(), String> {
         let columns = self.columns.iter().map(|name| column(batch, name).cloned());
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let keys = &columns[..self.keys];
+        if file.key_hashes.is_some() {
+            self.hashes.extend(key_hashes(keys).map_err(|error| error.to_string())?);
+        }
         if file.buckets > 1 {
-            let buckets =
-                bucket_of_rows(&columns[..self.keys], file.buckets).map_err(|error| error.to_string())?;
+            let buckets = bucket_of_rows(keys, file.buckets).map_err(|error| error.to_string())?;
             let strange = buckets.iter().filter(|bucket| **bucket != file.bucket).count();
             if strange > 0 {
                 self.found.push(format!("{strange} of its rows are of another bucket than {}", file.bucket));

@@ -7,6 +7,7 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
 use feature::digest::{Digest, HashAlgorithm, digest_batches, hash};
+use feature::key::hashes_of_few_keys;
 use feature::key::statistic::{StatisticError, bounds_of};
 use feature::{FileId, ViewId};
 use parquet::arrow::ArrowWriter;
@@ -17,7 +18,7 @@ use super::arrange::{Arranged, Group};
 use super::layout::Layout;
 use super::{Target, encodings, invalid};
 use crate::Result;
-use crate::manifest::{BLOCK_BYTES, ColumnStatistics, DataFile, Piece};
+use crate::manifest::{BLOCK_BYTES, ColumnStatistics, DataFile, KEYS_TOLD, Piece};
 
 pub(super) fn encode(
     arranged: &Arranged,
@@ -32,6 +33,7 @@ pub(super) fn encode(
     let statistics = statistics(&rows).map_err(|(column, error)| {
         invalid(what, format!("its column `{column}` cannot be stored: {error}"))
     })?;
+    let key_hashes = key_hashes(&rows, &arranged.sort[..arranged.keys], what)?;
     let content = digest_batches(target.hash, rows.schema_ref(), [&rows])
         .map_err(|error| invalid(what, error.to_string()))?;
     let bytes = parquet(&rows, &arranged.sort, layout).map_err(|error| invalid(what, error.to_string()))?;
@@ -58,6 +60,7 @@ pub(super) fn encode(
         buckets: *buckets,
         rows: taken.len() as u64,
         bytes: bytes.len() as u64,
+        key_hashes,
         statistics,
         pieces: vec![piece],
         digest: hash(target.hash, &bytes),
@@ -133,6 +136,12 @@ pub(super) fn order(columns: &[ArrayRef], fields: Vec<SortField>) -> Result<Vec<
             .then_with(|| place.cmp(other))
     });
     Ok(rows.into_iter().map(|(_, place)| place).collect())
+}
+
+/// What the manifest tells of the keys of sorted rows.
+pub(super) fn key_hashes(rows: &RecordBatch, keys: &[usize], what: &str) -> Result<Option<Vec<u32>>> {
+    let keys: Vec<ArrayRef> = keys.iter().map(|key| rows.column(*key).clone()).collect();
+    hashes_of_few_keys(&keys, KEYS_TOLD).map_err(|error| invalid(what, error.to_string()))
 }
 
 pub(super) fn statistics(rows: &RecordBatch) -> Result<Vec<ColumnStatistics>, (String, StatisticError)> {

@@ -12,7 +12,7 @@ use feature::{FileId, ViewId};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::encode::{blocks, order, parquet, path, statistics};
+use super::encode::{blocks, key_hashes, order, parquet, path, statistics};
 use super::layout::Layout;
 use super::places::Place;
 use super::{BATCH, KNOWN_AT, VALID_AT, blocking, invalid};
@@ -95,6 +95,7 @@ fn encode(merged: &Merged, what: &str) -> Result<(DataFile, Bytes)> {
         buckets,
         rows: rows.num_rows() as u64,
         bytes: bytes.len() as u64,
+        key_hashes: key_hashes(&rows, &sort[..merged.keys], what)?,
         statistics,
         pieces: merged.pieces.clone(),
         digest: hash(merged.hash, &bytes),

@@ -172,6 +172,7 @@ mod tests {
             buckets: 1,
             rows,
             bytes: 0,
+            key_hashes: None,
             statistics: vec![ColumnStatistics::new("valid_at", bounds)],
             pieces: Vec::new(),
             digest: hash(HashAlgorithm::Blake3, b""),

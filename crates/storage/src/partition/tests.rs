@@ -7,9 +7,9 @@ use arrow::array::*;
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::*;
 use bytes::Bytes;
-use feature::digest::{HashAlgorithm, digest_batches, hash};
-use feature::key::bucket_of_rows;
+use feature::digest::{ContentDigest, HashAlgorithm, digest_batches, hash};
 use feature::key::statistic::statistic_bytes;
+use feature::key::{bucket_of_rows, key_hashes};
 use feature::{BatchId, FileId, ViewId};
 use object_store::memory::InMemory;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::manifest;
+use crate::manifest::{self, KEYS_TOLD};
 
 /// One row, as a test knows it. Its place in the batch is a feature, `arrival`.
 #[derive(Clone, Debug)]
@@ -294,6 +294,8 @@ fn check(rows: &[Row], shape: Shape, layout: &Layout, algorithm: HashAlgorithm) 
         assert!(places.is_sorted_by_key(|place| sort_key(*place)));
         let keys = [stored.column(0).clone(), stored.column(1).clone()];
         assert!(bucket_of_rows(&keys, file.buckets).unwrap().iter().all(|bucket| *bucket == file.bucket));
+        let hashes = key_hashes(&keys).unwrap();
+        assert_eq!(file.key_hashes, (hashes.len() <= KEYS_TOLD).then_some(hashes));
         check_partition(file);
         let expected = format!(
             "data/{}/v7/{}/{}-of-{}/{}.parquet",
@@ -429,6 +431,42 @@ fn the_parquet_files_are_as_the_format_says() {
     for (column, index) in group.columns().iter().zip(offsets) {
         let firsts: Vec<i64> = index.page_locations().iter().map(|page| page.first_row_index).collect();
         assert_eq!(firsts, [0, 2048, 4096], "{}", column.column_path());
+    }
+}
+
+#[test]
+fn what_a_manifest_says_wrongly_of_a_file_is_named() {
+    let algorithm = HashAlgorithm::Blake3;
+    let written = write_all(batch(&many(40), FULL), &columns(FULL), &Layout::default(), algorithm).unwrap();
+    let (file, bytes) = &written[0];
+    let keys = ["origin".to_owned(), "gate".to_owned()];
+    let found = |file: &DataFile| disagreements(file, Some(&keys), bytes);
+    assert_eq!((found(file), file.key_hashes.as_ref().unwrap().len()), (Vec::new(), 40));
+    let untold = DataFile { key_hashes: None, ..file.clone() };
+    assert_eq!(found(&untold), Vec::<String>::new());
+    type Lie = fn(&mut DataFile);
+    let lies: [(Lie, &str); 8] = [
+        (|file| file.bytes += 1, "bytes, and its manifest says"),
+        (|file| file.blocks.swap(0, 1), "gives block 0, 1"),
+        (|file| file.rows += 1, "it has 40 rows, and its manifest says 41"),
+        (|file| file.until = file.from + 1, "outside of the time"),
+        (|file| file.buckets = 2, "are of another bucket than 0"),
+        (|file| file.key_hashes.as_mut().unwrap()[0] = 0, "other keys than its manifest says"),
+        (|file| file.statistics[0].nulls = 1, "`origin` has other statistics"),
+        (
+            |file| file.pieces[0].digest = ContentDigest::new(HashAlgorithm::Blake3, [7; 32]),
+            "its content digest is",
+        ),
+    ];
+    for (lie, part) in lies {
+        let mut file = file.clone();
+        if file.blocks.len() == 1 {
+            file.block_bytes = 1 << 10;
+            file.blocks = bytes.chunks(1 << 10).map(|block| hash(algorithm, block)).collect();
+        }
+        lie(&mut file);
+        let found = found(&file);
+        assert!(found.iter().any(|why| why.contains(part)), "{part}: {found:?}");
     }
 }
 

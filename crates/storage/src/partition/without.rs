@@ -9,7 +9,7 @@ use feature::digest::{HashAlgorithm, digest_batches, hash};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::encode::{blocks, parquet, statistics};
+use super::encode::{blocks, key_hashes, parquet, statistics};
 use super::layout::Layout;
 use super::{BATCH, KNOWN_AT, VALID_AT, blocking, invalid, piece_of_rows};
 use crate::Result;
@@ -89,6 +89,7 @@ fn encode(left: Left, what: &str) -> Result<(DataFile, Bytes)> {
         path: format!("{folder}/{id}.parquet"),
         rows: rows.num_rows() as u64,
         bytes: bytes.len() as u64,
+        key_hashes: key_hashes(&rows, &(0..keys).collect::<Vec<_>>(), what)?,
         statistics,
         pieces,
         digest: hash(algorithm, &bytes),
