@@ -49,17 +49,18 @@ lint-meanwhile:
 test-rust:
 	$(CARGO) $(RUST_TESTS) --workspace
 
-# Python's part: a virtual environment with pinned packages, made once.
+# Python's part: a virtual environment with pinned packages, made once. They are compiled as they are put in: where Python may not write
+# bytecode (PYTHONDONTWRITEBYTECODE), each process that imports MLflow or Feast would compile for seven seconds.
 $(VENV)/.made: tests/python/requirements.txt python/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile -r tests/python/requirements.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./python
 	touch $@
 
 # Feast, which takes in our events in a test, and whose repositories are brought here; it does not go with our packages.
 $(FEAST)/.made: tests/python/requirements-feast.txt python/pyproject.toml
 	$(PYTHON) -m venv $(FEAST)
-	$(FEAST)/bin/pip install --quiet --disable-pip-version-check --no-compile -r tests/python/requirements-feast.txt
+	$(FEAST)/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements-feast.txt
 	$(FEAST)/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./python
 	touch $@
 
