@@ -53,14 +53,7 @@ pub fn bucket_of_rows(keys: &[ArrayRef], buckets: u32) -> Result<Vec<u32>, KeyEr
     if buckets == 1 {
         return Ok(vec![0; keys.rows()]);
     }
-    let mut bytes = Vec::new();
-    let mut found = Vec::with_capacity(keys.rows());
-    for row in 0..keys.rows() {
-        bytes.clear();
-        keys.write(row, &mut bytes)?;
-        found.push(bucket_of_bytes(&bytes, buckets));
-    }
-    Ok(found)
+    keys.each(|key| bucket_of_bytes(key, buckets))
 }
 
 /// The canonical bytes of the key in one row; for many rows use [`CanonicalKeys`].
@@ -96,13 +89,7 @@ pub fn canonical_key(keys: &[ArrayRef], row: usize) -> Result<Vec<u8>, KeyError>
 /// # Errors
 /// As [`CanonicalKeys::new`].
 pub fn key_hashes(keys: &[ArrayRef]) -> Result<Vec<u32>, KeyError> {
-    let keys = CanonicalKeys::new(keys)?;
-    let (mut hashes, mut bytes) = (Vec::with_capacity(keys.rows()), Vec::new());
-    for row in 0..keys.rows() {
-        bytes.clear();
-        keys.write(row, &mut bytes)?;
-        hashes.push(hash_of_bytes(&bytes));
-    }
+    let mut hashes = CanonicalKeys::new(keys)?.each(hash_of_bytes)?;
     hashes.sort_unstable();
     hashes.dedup();
     Ok(hashes)
@@ -183,6 +170,17 @@ impl CanonicalKeys {
 
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Something of the key of each row.
+    fn each<T>(&self, of: impl Fn(&[u8]) -> T) -> Result<Vec<T>, KeyError> {
+        let (mut found, mut bytes) = (Vec::with_capacity(self.rows), Vec::new());
+        for row in 0..self.rows {
+            bytes.clear();
+            self.write(row, &mut bytes)?;
+            found.push(of(&bytes));
+        }
+        Ok(found)
     }
 
     /// Where the rows end that have the key of `row` and stand together with it: found in as many steps as their number has bits.

@@ -1,8 +1,9 @@
 //! The match: for each spine row the best candidate, from key and time columns alone.
 //!
 //! Each file is sorted by key and time, and meets the spine's groups in one galloping pass; of all candidates of a spine row the best is
-//! kept. Manifests rule files out by bucket, by the keys of files of few, and by the bounds of keys. Files are read ahead side by side, and met from the newest to
-//! the oldest: spine rows that found an observation which nothing older can beat are done. Many files of overlapping times are merged first.
+//! kept. Manifests rule files out by bucket, by the keys of files of few, and by the bounds of keys. Files are read ahead side by side, and
+//! met from the newest to the oldest: spine rows that found an observation which nothing older can beat are done. Many files of overlapping
+//! times are merged first.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -214,7 +215,7 @@ struct Meeting {
 fn candidates(lookup: &Lookup, spine: &SpineOrder) -> Result<Vec<Meeting>> {
     let mut meetings = Vec::with_capacity(lookup.files.len());
     let mut buckets: Vec<(u32, Vec<bool>)> = Vec::new();
-    let keys = spine.sought_keys(lookup.files.len())?;
+    let keys = spine.sought_keys(&lookup.files)?;
     let first = lookup.version.keys().first();
     let latest = spine.latest();
     for (file, visible) in lookup.files.iter().enumerate() {

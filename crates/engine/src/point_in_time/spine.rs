@@ -9,6 +9,7 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{cast, nullif, take};
 use arrow::datatypes::DataType;
 use arrow::row::{OwnedRow, RowConverter, SortField};
+use catalog::VisibleFile;
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use feature::definition::Key;
@@ -122,8 +123,13 @@ impl SpineOrder {
     }
 
     /// What is known of the keys, to rule files out by; none where it would rule out hardly any.
-    pub(super) fn sought_keys(&self, files: usize) -> Result<Option<SoughtKeys>> {
-        if files > 1 { SoughtKeys::new(&self.distinct) } else { Ok(None) }
+    pub(super) fn sought_keys(&self, files: &[VisibleFile]) -> Result<Option<SoughtKeys>> {
+        if files.len() < 2 {
+            return Ok(None);
+        }
+        // Where no manifest tells its keys, nothing is to be compared with theirs.
+        let told = files.iter().any(|visible| visible.file.key_hashes.is_some());
+        SoughtKeys::new(&self.distinct, told)
     }
 
     /// The greatest time of a row that stands in a group.
@@ -177,12 +183,12 @@ pub(super) struct SoughtKeys {
     /// Of the first key column, ascending: all values, or the least and the greatest.
     values: Vec<StatisticValue>,
     all: bool,
-    /// Of whole keys; none where there are many.
+    /// Of whole keys; none where there are many, or no file tells its own.
     hashes: Option<Vec<u32>>,
 }
 
 impl SoughtKeys {
-    fn new(keys: &[ArrayRef]) -> Result<Option<Self>> {
+    fn new(keys: &[ArrayRef], hashed: bool) -> Result<Option<Self>> {
         let Some(column) = keys.first().filter(|column| !column.is_empty()) else { return Ok(None) };
         let internal = |error: StatisticError| DataFusionError::Internal(error.to_string());
         let kind = column.data_type();
@@ -199,7 +205,7 @@ impl SoughtKeys {
         let decoded = bytes.iter().map(|bytes| StatisticValue::decode(kind, bytes).map_err(internal));
         let mut values: Vec<StatisticValue> = decoded.collect::<Result<_>>()?;
         values.sort_by(|one, other| one.compare(other).unwrap_or(Ordering::Equal));
-        let hashes = (column.len() <= FEW_KEYS).then(|| key_hashes(keys)).transpose();
+        let hashes = (hashed && column.len() <= FEW_KEYS).then(|| key_hashes(keys)).transpose();
         let hashes = hashes.map_err(|error| DataFusionError::Internal(error.to_string()))?;
         Ok((!values.is_empty()).then_some(Self { values, all, hashes }))
     }

@@ -459,11 +459,9 @@ fn what_a_manifest_says_wrongly_of_a_file_is_named() {
         ),
     ];
     for (lie, part) in lies {
-        let mut file = file.clone();
-        if file.blocks.len() == 1 {
-            file.block_bytes = 1 << 10;
-            file.blocks = bytes.chunks(1 << 10).map(|block| hash(algorithm, block)).collect();
-        }
+        // Of several blocks, so that they can be swapped.
+        let blocks = bytes.chunks(1 << 10).map(|block| hash(algorithm, block)).collect();
+        let mut file = DataFile { block_bytes: 1 << 10, blocks, ..file.clone() };
         lie(&mut file);
         let found = found(&file);
         assert!(found.iter().any(|why| why.contains(part)), "{part}: {found:?}");
