@@ -22,6 +22,7 @@ impl Default for Registers {
 }
 
 impl Registers {
+    #[inline]
     pub fn add(&mut self, hash: u64) {
         let register = (hash >> (64 - BITS)) as usize;
         let rank = ((hash << BITS) | (1 << (BITS - 1))).leading_zeros() as u8 + 1;

@@ -15,11 +15,13 @@ mod values;
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{cast, kernels::aggregate};
-use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType, UInt64Type,
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch,
+    UInt64Array,
 };
+use arrow::buffer::NullBuffer;
+use arrow::compute::{cast, kernels::aggregate};
+use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -168,49 +170,65 @@ impl FeatureProfile {
         if *column.data_type() != self.data_type.arrow() {
             return Err(mistyped(&self.feature));
         }
-        let takes = |row: usize| retracted.is_none_or(|retracted| !retracted.value(row));
         let mut show = Shown::new(column)?;
-        if let Some(numbers) = &mut self.numbers {
+        let rows = Taken { retracted, nulls: column.logical_nulls(), rows: column.len() };
+        self.rows += rows.count() as u64;
+        if self.numbers.is_some() {
             let floats = as_floats(column)?;
-            let floats = floats.as_primitive::<Float64Type>();
-            let words = Words::of(column)?;
-            for row in 0..floats.len() {
-                if !takes(row) {
-                    continue;
+            let floats = floats.as_primitive::<Float64Type>().values();
+            match Words::of(column)? {
+                // Both zeros are one value.
+                Words::Floats(words) => self.add_numbers(
+                    &rows,
+                    floats,
+                    words.values(),
+                    |word| (word + 0.0).to_bits().to_le_bytes(),
+                    show,
+                ),
+                Words::Signed(words) => {
+                    self.add_numbers(&rows, floats, words.values(), i64::to_le_bytes, show);
                 }
-                self.rows += 1;
-                if floats.is_null(row) {
-                    self.nulls += 1;
-                    continue;
+                Words::Unsigned(words) => {
+                    self.add_numbers(&rows, floats, words.values(), u64::to_le_bytes, show);
                 }
-                let value = floats.value(row);
-                if value.is_nan() {
-                    self.nans += 1;
-                    continue;
+                Words::Decimals(words) => {
+                    self.add_numbers(&rows, floats, words.values(), i128::to_le_bytes, show);
                 }
-                numbers.add(value);
-                self.values.add(words.hash(row), || show.text(row));
             }
             return Ok(());
         }
         let hashes = TextHashes::of(column).ok_or_else(|| mistyped(&self.feature))?;
         let texts = column.as_string_opt::<i32>();
-        for row in 0..column.len() {
-            if !takes(row) {
-                continue;
-            }
-            self.rows += 1;
-            if column.is_null(row) {
-                self.nulls += 1;
-                continue;
-            }
+        rows.each(&mut self.nulls, |row| {
             self.values.add(hashes.hash(row), || show.text(row));
             if let Some(texts) = texts {
                 let text = first_characters(texts.value(row));
                 see_text(&mut self.texts, text, text);
             }
-        }
+        });
         Ok(())
+    }
+
+    /// Takes in numbers, with what tells them apart. One loop for each type, for it is a good part of what an ingest computes.
+    fn add_numbers<W: Copy, const BYTES: usize>(
+        &mut self,
+        rows: &Taken<'_>,
+        floats: &[f64],
+        words: &[W],
+        bytes: impl Fn(W) -> [u8; BYTES],
+        mut show: Shown<'_>,
+    ) {
+        let Some(numbers) = &mut self.numbers else { return };
+        let (nans, values) = (&mut self.nans, &mut self.values);
+        rows.each(&mut self.nulls, |row| {
+            let value = floats[row];
+            if value.is_nan() {
+                *nans += 1;
+                return;
+            }
+            numbers.add(value);
+            values.add(values::hash(&bytes(words[row])), || show.text(row));
+        });
     }
 
     fn merge(&mut self, other: &Self) -> Result<(), ProfileError> {
@@ -254,6 +272,10 @@ fn see_text(known: &mut Option<(String, String)>, least: &str, greatest: &str) {
 }
 
 fn first_characters(text: &str) -> &str {
+    // No character is less than a byte.
+    if text.len() <= SHOWN {
+        return text;
+    }
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => &text[..end],
         None => text,
@@ -269,43 +291,61 @@ fn as_floats(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     }
 }
 
+/// The rows of a column that are taken in: retractions have no values.
+struct Taken<'a> {
+    retracted: Option<&'a BooleanArray>,
+    nulls: Option<NullBuffer>,
+    rows: usize,
+}
+
+impl Taken<'_> {
+    fn count(&self) -> usize {
+        self.rows - self.retracted.map_or(0, BooleanArray::true_count)
+    }
+
+    /// Each row that has a value, in order; those without are counted.
+    fn each(&self, nulls: &mut u64, mut take: impl FnMut(usize)) {
+        if self.retracted.is_none() && self.nulls.is_none() {
+            (0..self.rows).for_each(take);
+            return;
+        }
+        for row in 0..self.rows {
+            if self.retracted.is_some_and(|retracted| retracted.value(row)) {
+                continue;
+            }
+            if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+                *nulls += 1;
+                continue;
+            }
+            take(row);
+        }
+    }
+}
+
 /// What tells values of numbers apart: their own bits, in 8 or 16 bytes.
 enum Words {
-    Floats(ArrayRef),
-    Signed(ArrayRef),
-    Unsigned(ArrayRef),
-    Decimals(ArrayRef),
+    Floats(Float64Array),
+    Signed(Int64Array),
+    Unsigned(UInt64Array),
+    Decimals(Decimal128Array),
 }
 
 impl Words {
     fn of(column: &ArrayRef) -> Result<Self, ArrowError> {
         Ok(match column.data_type() {
-            DataType::Float32 | DataType::Float64 => Self::Floats(cast(column, &DataType::Float64)?),
+            DataType::Float32 | DataType::Float64 => {
+                Self::Floats(cast(column, &DataType::Float64)?.as_primitive().clone())
+            }
             DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-                Self::Unsigned(cast(column, &DataType::UInt64)?)
+                Self::Unsigned(cast(column, &DataType::UInt64)?.as_primitive().clone())
             }
-            DataType::Decimal128(_, _) => Self::Decimals(column.clone()),
-            DataType::Date32 => Self::Signed(cast(&cast(column, &DataType::Int32)?, &DataType::Int64)?),
-            _ => Self::Signed(cast(column, &DataType::Int64)?),
+            DataType::Decimal128(_, _) => Self::Decimals(column.as_primitive().clone()),
+            DataType::Date32 => {
+                let days = cast(column, &DataType::Int32)?;
+                Self::Signed(cast(&days, &DataType::Int64)?.as_primitive().clone())
+            }
+            _ => Self::Signed(cast(column, &DataType::Int64)?.as_primitive().clone()),
         })
-    }
-
-    fn hash(&self, row: usize) -> u64 {
-        match self {
-            // Both zeros are one value.
-            Self::Floats(column) => {
-                values::hash(&(column.as_primitive::<Float64Type>().value(row) + 0.0).to_bits().to_le_bytes())
-            }
-            Self::Signed(column) => {
-                values::hash(&column.as_primitive::<Int64Type>().value(row).to_le_bytes())
-            }
-            Self::Unsigned(column) => {
-                values::hash(&column.as_primitive::<UInt64Type>().value(row).to_le_bytes())
-            }
-            Self::Decimals(column) => {
-                values::hash(&column.as_primitive::<Decimal128Type>().value(row).to_le_bytes())
-            }
-        }
     }
 }
 

@@ -82,6 +82,7 @@ impl Bin {
 
 impl Numbers {
     /// Takes in a number; NaN is none.
+    #[inline]
     pub(super) fn add(&mut self, value: f64) {
         if !value.is_finite() {
             self.infinite += u64::from(value.is_infinite());

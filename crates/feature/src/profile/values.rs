@@ -15,6 +15,7 @@ use super::distinct::Registers;
 pub const KEPT: usize = 256;
 
 /// XXH3-64 with seed 0. Two values of one hash count as one.
+#[inline]
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
@@ -44,10 +45,15 @@ impl PartialEq for Values {
 
 impl Values {
     /// Takes in a value, of which `text` is made only if it is kept.
+    #[inline]
     pub(super) fn add(&mut self, hash: u64, text: impl FnOnce() -> String) {
-        if self.greatest.is_none_or(|greatest| hash <= greatest)
-            && let Some((count, _)) = self.kept.get_mut(&hash)
+        if let (Some(greatest), Some(registers)) = (self.greatest, &mut self.registers)
+            && hash > greatest
         {
+            registers.add(hash);
+            return;
+        }
+        if let Some((count, _)) = self.kept.get_mut(&hash) {
             *count += 1;
             return;
         }
