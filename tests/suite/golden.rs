@@ -37,12 +37,12 @@ use super::fixture;
 use super::stores::{author, files, ingest, instant, rows, select, spine};
 use super::tables::table;
 
-fn golden(name: &str) -> PathBuf {
+pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden").join(name)
 }
 
 /// Whether a golden file is missing and shall be written.
-fn to_be_made(path: &Path) -> bool {
+pub fn to_be_made(path: &Path) -> bool {
     let bless = std::env::var_os("LINEAMENT_BLESS").is_some();
     assert!(path.exists() || bless, "{} is missing", path.display());
     !path.exists()
@@ -1495,7 +1495,7 @@ async fn an_unknown_record_stops_an_old_program() {
     assert_eq!(fixture::objects(&folder.path().join("log")), log, "nothing is written after it");
 }
 
-/// A field that a later program added to a record is passed over, and stays in the log, which nobody writes anew.
+/// A field that a later program added to a record is passed over, and stays in the log, which nobody writes anew; checkpoints say that it was.
 #[tokio::test]
 async fn an_unknown_field_of_a_record_is_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -1521,7 +1521,20 @@ async fn an_unknown_field_of_a_record_is_kept() {
     let kept = again.catalog().store().log().read_bytes(entry.sequence).await.unwrap().unwrap();
     assert_eq!(kept, bytes);
     assert!(String::from_utf8_lossy(&kept).contains("\"witness\":"));
-    let request = serving::VerifyRequest { full: true, mend: false };
-    let found = serving::verify_store(again.catalog().store(), request, std::sync::Arc::new(|_| ())).await;
-    assert_eq!(found.unwrap().faults, []);
+    let verify = async || {
+        let request = serving::VerifyRequest { full: true, mend: false };
+        let store = again.catalog().store();
+        serving::verify_store(store, request, std::sync::Arc::new(|_| ())).await.unwrap()
+    };
+    assert_eq!(verify().await.faults, []);
+    let last = again.catalog().last_checkpoint().unwrap();
+    let told: Vec<_> = last.unread.iter().map(|one| (one.number, one.field.as_str(), one.sequence)).collect();
+    assert_eq!(told, [(32, "/witness", entry.sequence)]);
+    // A program that knows the field folds to another state, of which this one cannot say whether it is right.
+    let later = storage::Checkpoint { unread: Vec::new(), state: last.entry, ..(*last).clone() };
+    storage::checkpoint::publish(again.catalog().store(), &later).await.unwrap();
+    let found = verify().await;
+    assert_eq!(found.faults, []);
+    let noted = found.notes.iter().filter(|note| note.contains("its writer knew fields of records")).count();
+    assert_eq!(noted, 1, "{:?}", found.notes);
 }

@@ -682,7 +682,8 @@ fn answered(state: &State, request: Option<&RequestBinding>) -> Result<Option<Se
 /// The state with an entry that is yet to be written.
 fn folded(state: &State, entry: &Entry, digest: Digest) -> Result<State> {
     let mut next = Some(state.clone());
-    fold(&mut next, entry, digest).map_err(|error| Error::internal("the entry would not fold", error))?;
+    // It was made of records of this program, so that none has a field that is not known.
+    apply(&mut next, entry, digest).map_err(|error| Error::internal("the entry would not fold", error))?;
     next.ok_or_else(|| Error::internal("the entry would not fold", "no state"))
 }
 
@@ -695,6 +696,16 @@ async fn pause(lost: u32, commit: &CommitId) {
 
 /// The state with one entry more, and the entry's records.
 pub(crate) fn fold(state: &mut Option<State>, entry: &Entry, digest: Digest) -> Result<Vec<Record>> {
+    let records = apply(state, entry, digest)?;
+    if let Some(state) = state {
+        let noted = state.note_unread(entry.sequence, &entry.records, &records);
+        noted.map_err(|error| Error::internal("a record cannot be compared with its body", error))?;
+    }
+    Ok(records)
+}
+
+/// As [`fold`], but for the fields that this program does not know.
+fn apply(state: &mut Option<State>, entry: &Entry, digest: Digest) -> Result<Vec<Record>> {
     let records = decoded(entry)?;
     let applied = Applied {
         by: provenance(entry),

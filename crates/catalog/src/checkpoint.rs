@@ -24,7 +24,7 @@ use storage::entry::Entry;
 use storage::{Error as StorageError, Store};
 
 use crate::error::{Error, Result};
-use crate::state::{Files, State, Table, Tables};
+use crate::state::{Files, State, Table, Tables, unread};
 use table_file::TableFile;
 
 /// The format that this program writes.
@@ -38,6 +38,15 @@ const FIRST: u32 = 1;
 /// Whether this program reads checkpoints of a format.
 pub fn is_known(format: u32) -> bool {
     (FIRST..=FORMAT).contains(&format)
+}
+
+/// Why a checkpoint is not to be taken though it is whole: its writer did not know a field that this program knows. None where it may be.
+pub fn says_less(checkpoint: &Checkpoint) -> Option<String> {
+    let known = checkpoint.unread.iter().find(|one| !unread::is_unread_here(one))?;
+    Some(format!(
+        "its writer did not know the field `{}` of record {}, which entry {} has: it lacks what that says",
+        known.field, known.number, known.sequence
+    ))
 }
 
 /// Parts that are read or written at a time.
@@ -116,6 +125,9 @@ async fn open(store: &Store, checkpoint: Checkpoint) -> Result<Result<Opened, St
     if !is_known(format) {
         return Ok(Err(format!("it has format {format} of the fold, and this program knows {FORMAT}")));
     }
+    if let Some(why) = says_less(&checkpoint) {
+        return Ok(Err(why));
+    }
     let (sequence, entry) = (checkpoint.sequence, checkpoint.entry);
     let (state, head, entries) = tokio::join!(
         load(store, &checkpoint),
@@ -191,7 +203,7 @@ pub async fn load(store: &Store, checkpoint: &Checkpoint) -> Result<State, Strin
     if (state.head.sequence, state.head.digest) != (checkpoint.sequence, entry) {
         return Err(format!("its tables end at entry {}, with another digest", state.head.sequence));
     }
-    Ok(state)
+    Ok(state.with_unread(checkpoint.unread.clone()))
 }
 
 /// Writes a checkpoint of a state. Of the one before, where it is given, it takes over what does not change.
@@ -205,6 +217,7 @@ pub(crate) async fn write(
     program: &str,
 ) -> Result<Checkpoint> {
     let (head, hash, id) = (state.head.clone(), state.hash, state.store);
+    let unread = state.unread().to_vec();
     let before = before.filter(|before| before.sequence < head.sequence && before.format == FORMAT);
     let plan = Plan::after(before, head.sequence);
     let (known, from) = (plan.blocks.clone(), plan.from);
@@ -226,6 +239,7 @@ pub(crate) async fn write(
         blocks,
         segments,
         whole,
+        unread,
     };
     objects::publish(store, &checkpoint).await?;
     Ok(checkpoint)

@@ -16,8 +16,8 @@ use crate::{Catalog, Result};
 const PART_BYTES: usize = 16 << 20;
 
 impl Catalog {
-    /// Writes an object that an entry will name, from a file. It is whole and durable when this returns, and not there at all otherwise.
-    /// One of the same path is replaced.
+    /// Writes an object that an entry will name, from a file. It is whole and durable when this returns; after an error it is whole or not
+    /// there, and nobody's. One of the same path is replaced.
     ///
     /// # Errors
     /// The file cannot be read; those of the object storage.

@@ -22,7 +22,11 @@ mod spines;
 mod stored;
 pub(crate) mod sweeps;
 mod tables;
+pub(crate) mod unread;
 mod withdrawals;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -32,6 +36,7 @@ use feature::digest::{Digest, HashAlgorithm};
 use feature::{
     BatchId, EntityId, Name, Sequence, ServiceId, StoreId, Timestamp, TrainingSetId, VersionId, ViewId,
 };
+use storage::checkpoint::Unread;
 
 use crate::records::{
     BatchCommitted, BatchDropped, BatchQuarantined, BatchRefused, BatchReleased, BatchRestored,
@@ -277,6 +282,8 @@ pub struct State {
     deprecations: Arc<Deprecations>,
     changes: Arc<Changes>,
     alerts: Arc<Alerts>,
+    /// Fields of records that this program does not know, in the order in which they came.
+    unread: Arc<Vec<Unread>>,
     // What came since the checkpoint.
     /// In the order of the log.
     admitted: Vec<Arc<Batch>>,
@@ -379,6 +386,7 @@ impl State {
             deprecations: Arc::default(),
             changes: Arc::default(),
             alerts: Arc::default(),
+            unread: Arc::default(),
             admitted: Vec::new(),
             lines: HashMap::new(),
             batches: HashMap::new(),

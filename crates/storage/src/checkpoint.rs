@@ -55,6 +55,23 @@ pub struct Checkpoint {
     pub segments: Vec<Segment>,
     /// Tables that hold the state at `sequence` and change with it.
     pub whole: Vec<Part>,
+    /// What the log says in fields that the writer did not know, and no table holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Unread>,
+}
+
+/// A field of a kind of record that the writer of a checkpoint did not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unread {
+    /// The kind of record.
+    pub number: u32,
+    /// Where it stands in the body: `/runs/*/site`.
+    pub field: String,
+    /// The first entry that has it.
+    pub sequence: Sequence,
+    /// The body that has it there, as JSON: a reader sees by it whether it knows the field.
+    pub body: String,
 }
 
 /// What a range of the log said.

@@ -22,6 +22,7 @@ use storage::entry::Entry;
 use tokio::time::Instant;
 
 use super::planted::Plant;
+use super::uploads::Upload;
 
 /// What can happen on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +46,8 @@ pub enum Fault {
     Flipped,
     /// What was written of late is not listed.
     Lagging,
+    /// A part of an upload is acknowledged and lost.
+    PartLost,
 }
 
 const PUTS: [Fault; 6] = [
@@ -201,7 +204,7 @@ impl Connection {
     }
 
     /// Draws a fault and waits for as long as the operation takes on its way.
-    async fn draw(&self, operation: &'static str, location: &str, faults: &[Fault]) -> (Fault, u64) {
+    pub async fn draw(&self, operation: &'static str, location: &str, faults: &[Fault]) -> (Fault, u64) {
         if self.calm.load(Ordering::SeqCst) || location.starts_with("probe/") {
             return (Fault::None, 0);
         }
@@ -226,7 +229,12 @@ impl Connection {
     }
 
     /// The effect of a put, as a sound storage has it or one with a planted fault.
-    async fn effect(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    pub async fn effect(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
         let objects = &self.objects;
         let is_log = location.as_ref().starts_with("log/");
         let first = location.as_ref().ends_with("/00000000000000000000.json");
@@ -281,7 +289,7 @@ impl Connection {
     }
 
     /// What is planted here; nothing while the store is made.
-    fn plant(&self) -> Option<Plant> {
+    pub fn plant(&self) -> Option<Plant> {
         self.objects.plant.filter(|_| self.process != BEGINNER)
     }
 
@@ -300,7 +308,7 @@ impl Connection {
     }
 }
 
-fn broken() -> Error {
+pub fn broken() -> Error {
     Error::Generic { store: "network", source: "the connection was reset".into() }
 }
 
@@ -412,9 +420,9 @@ impl ObjectStore for Connection {
     async fn put_multipart_opts(
         &self,
         location: &Path,
-        options: PutMultipartOptions,
+        _: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.objects.inner.put_multipart_opts(location, options).await
+        Ok(Box::new(Upload::begin(self, location).await?))
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

@@ -6,6 +6,7 @@
 mod faulty_store;
 mod planted;
 mod processes;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -271,6 +272,18 @@ fn every_history_of_processes_that_fail_is_right() {
             faults.iter().filter(|((name, _), _)| *name == operation).map(|(_, count)| count).sum();
         let count = faults.get(&(operation, fault)).copied().unwrap_or(0);
         assert!(count * 100 >= all, "{operation} {fault:?} is too rare: {count} of {all}");
+    }
+    // Uploads in parts are few, so that it is enough if each fault befell some.
+    for (operation, fault) in [
+        ("part", Fault::BeforeEffect),
+        ("part", Fault::PartLost),
+        ("complete", Fault::None),
+        ("complete", Fault::BeforeEffect),
+        ("complete", Fault::AfterEffect),
+        ("complete", Fault::LateEffect),
+        ("abort", Fault::None),
+    ] {
+        assert!(faults.contains_key(&(operation, fault)), "{operation} {fault:?} never was");
     }
     for outcome in ["done", "failed", "unknown"] {
         assert!(outcomes[outcome] * 100 >= until - from, "{outcome} is too rare: {outcomes:?}");

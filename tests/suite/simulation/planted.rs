@@ -18,6 +18,8 @@ pub enum Plant {
     DataAfterEntry,
     /// A put that stored half of the bytes counts as done.
     HalfWritten,
+    /// An upload in parts of which half was stored counts as whole.
+    HalfUploaded,
     /// A store that acknowledges and does not write.
     AcknowledgedUnwritten,
     /// Files that no entry names yet are swept, by age alone.
@@ -42,12 +44,13 @@ pub enum Plant {
     AlteredAlike,
 }
 
-pub const PLANTS: [Plant; 16] = [
+pub const PLANTS: [Plant; 17] = [
     Plant::Overwrites,
     Plant::ExistsTakenAsLost,
     Plant::NoReadBack,
     Plant::DataAfterEntry,
     Plant::HalfWritten,
+    Plant::HalfUploaded,
     Plant::AcknowledgedUnwritten,
     Plant::SweptByAge,
     Plant::NumberReused,

@@ -10,10 +10,14 @@ use catalog::ingest::stream::Target;
 use catalog::ingest::{Claim, Input, Request, Rows};
 use catalog::state::producers::{CommittedPart, Place};
 use catalog::{Author, Catalog};
+use datafusion::common::DataFusionError;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use feature::digest::Digest;
 use feature::{Horizon, Name, Sequence, Timestamp, TrainingSetId};
 use futures::TryStreamExt;
-use serving::{Bounds, CompactRequest, HistoricalReport, HistoricalRequest, Kind, Serving, SweepRequest};
+use serving::{
+    Bounds, CompactRequest, GivenSpine, HistoricalReport, HistoricalRequest, Kind, Serving, SweepRequest,
+};
 use storage::environment::TestClock;
 use storage::{SplitMix, Store};
 
@@ -228,8 +232,13 @@ async fn operation(
                 LGA           | 2013-01-10T00:00:00Z";
             let asked = spine(vec![table(asked)]);
             let mut request = HistoricalRequest::new(["weather.temp"]);
-            let made = if bits.is_multiple_of(2) {
+            let made = if bits.is_multiple_of(4) {
                 serving.historical(asked, request, &author).await.map(|made| made.report)
+            } else if bits.is_multiple_of(2) {
+                // A spine that comes as a stream is uploaded in parts, of which a small one has one.
+                let batches = asked.batches.into_iter().map(Ok::<_, DataFusionError>);
+                let rows = RecordBatchStreamAdapter::new(asked.schema, futures::stream::iter(batches));
+                streamed(serving, Some(GivenSpine::Streamed(Box::pin(rows))), request, &author).await
             } else {
                 // Every process puts up the same rows, which somebody sweeps meanwhile; by a name of its own, since it leaves an entry too.
                 let putting_up = self::author(&format!("{name}, putting up"));
@@ -242,7 +251,7 @@ async fn operation(
                     }
                 };
                 request.spine = Some(kept.spine);
-                of_kept_spine(serving, request, &author).await
+                streamed(serving, None, request, &author).await
             };
             if let Ok(made) = &made {
                 history.training_sets.lock().unwrap().extend(made.training_set);
@@ -274,12 +283,13 @@ async fn operation(
     }
 }
 
-async fn of_kept_spine(
+async fn streamed(
     serving: &Serving,
+    spine: Option<GivenSpine>,
     request: HistoricalRequest,
     author: &Author,
 ) -> serving::Result<HistoricalReport> {
-    let made = serving.historical_stream(None, request, author).await?;
+    let made = serving.historical_stream(spine, request, author).await?;
     let _: Vec<RecordBatch> = made.rows.try_collect().await?;
     // Where a row was an error it is said by then.
     Ok(made.report.await.unwrap())

@@ -1,6 +1,7 @@
 //! A store that is opened from a checkpoint is the store that its log tells of, or the log is folded.
 
 mod history;
+mod later_fields;
 
 use std::collections::BTreeSet;
 

@@ -160,6 +160,11 @@ macro_rules! records {
                 match self { $(Self::$variant(body) => serde_json::to_value(body),)* }
             }
 
+            /// The text of its body.
+            pub(crate) fn text(&self) -> Result<String, serde_json::Error> {
+                match self { $(Self::$variant(body) => serde_json::to_string(body),)* }
+            }
+
             pub fn decode(number: u32, body: &Value) -> Result<Self, RecordError> {
                 match number {
                     $($number => $variant::deserialize(body)

@@ -38,6 +38,7 @@ use super::registry::Registry;
 use super::samples::Samples;
 use super::sweeps::Sweeps;
 use super::tables::{Table, Tables, known_at_text};
+use super::unread::passed_over;
 use super::{
     Batch, Definitions, EntityVersion, LogLine, PolicyHistory, Provenance, RecordedReads, RefusedBatch,
     Request, ServiceVersion, Spines, State, TrainingSet, Verification, ViewVersion, Withdrawals,
@@ -365,8 +366,19 @@ impl Told {
             last = Some(by.clone());
             let wrong =
                 |why: String| format!("it has a record of entry {} that cannot be: {why}", by.sequence);
-            let record = serde_json::from_str(body.value(row)).map_err(|error| wrong(error.to_string()))?;
-            let record = Record::decode(number[row], &record).map_err(|error| wrong(error.to_string()))?;
+            let text = serde_json::from_str(body.value(row)).map_err(|error| wrong(error.to_string()))?;
+            let record = Record::decode(number[row], &text).map_err(|error| wrong(error.to_string()))?;
+            let same = record.text().map_err(|error| wrong(error.to_string()))? == body.value(row);
+            if !same {
+                // What it says more would be lost in the next checkpoint without a word.
+                let unknown = passed_over(&text, &record).map_err(|error| wrong(error.to_string()))?;
+                if let Some(field) = unknown.first() {
+                    return Err(format!(
+                        "its writer knew the field `{field}` of record {}, which this program does not",
+                        number[row]
+                    ));
+                }
+            }
             told.take(record, &by).map_err(wrong)?;
         }
         // A thing may be withdrawn and restored in turn: kinds of record that have one order.

@@ -1,11 +1,11 @@
 //! The log, entry by entry, as a chain and as a fold. Unlike who opens a store it does not stop at what is wrong.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use async_recursion::async_recursion;
 use bytes::Bytes;
-use catalog::Fold;
 use catalog::records::{Named, Object, Record, Replacement, TrainingSetRecorded};
+use catalog::{Fold, State};
 use feature::digest::{Digest, HashAlgorithm, hash};
 use feature::{Sequence, StoreId, Timestamp, TrainingSetId};
 use futures::{StreamExt, TryStreamExt};
@@ -42,6 +42,8 @@ pub(super) struct Walk<'a> {
     /// What the entries since the last call name.
     pub references: Vec<Reference>,
     pub training_sets: Vec<RecordedTrainingSet>,
+    /// Descriptions of states that a program which knows more has folded.
+    pub of_later_programs: BTreeSet<String>,
     /// What may be gone.
     pub bound: Bound,
     pending_bound: Bound,
@@ -75,6 +77,7 @@ impl<'a> Walk<'a> {
             fold: Some(Fold::default()),
             references: Vec::new(),
             training_sets: Vec::new(),
+            of_later_programs: BTreeSet::new(),
             bound: Bound::default(),
             pending_bound: Bound::default(),
             pending: Vec::new(),
@@ -449,6 +452,17 @@ impl<'a> Walk<'a> {
             };
             if checkpoint.state == folded {
                 report.checkpoints += 1;
+                continue;
+            }
+            // Who knew fields that are passed over here has them in the state.
+            let unread = fold.state().map(State::unread).unwrap_or_default();
+            let passed_over = &checkpoint.unread;
+            if passed_over.len() < unread.len() && passed_over.iter().all(|one| unread.contains(one)) {
+                let name = self.descriptions.object_of(checkpoint);
+                report.notes.push(format!(
+                    "{name}: its writer knew fields of records that this program does not: it was not compared"
+                ));
+                self.of_later_programs.insert(name);
                 continue;
             }
             let why = format!(

@@ -1,6 +1,6 @@
 //! Checkpoints: descriptions, the tables that they name, and the states that these hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_recursion::async_recursion;
 use catalog::checkpoint;
@@ -40,18 +40,14 @@ impl Descriptions {
             }
             found.others(store, inventory, sequence, &names).await?;
             for description in sound {
-                if checkpoint::is_known(description.format) {
+                let Some(why) = not_comparable(&description) else {
                     found.by_sequence.entry(sequence).or_default().push(description);
-                } else {
-                    let format = description.format;
-                    let (name, known) = (name_of(&description), checkpoint::FORMAT);
-                    found.notes.push(format!(
-                        "{name} has format {format} of the fold, and this program knows {known}: it was not compared"
-                    ));
-                    // What it names is no orphan.
-                    for part in parts(&description) {
-                        inventory.name(part.path().as_ref());
-                    }
+                    continue;
+                };
+                found.notes.push(format!("{}: {why}: it was not compared", name_of(&description)));
+                // What it names is no orphan.
+                for part in parts(&description) {
+                    inventory.name(part.path().as_ref());
                 }
             }
         }
@@ -110,6 +106,15 @@ impl Descriptions {
     }
 }
 
+/// What a program of another version wrote, of which this one cannot tell whether it is right; none where it can.
+fn not_comparable(description: &Description) -> Option<String> {
+    let (format, known) = (description.format, checkpoint::FORMAT);
+    if !checkpoint::is_known(format) {
+        return Some(format!("it has format {format} of the fold, and this program knows {known}"));
+    }
+    checkpoint::says_less(description)
+}
+
 /// A description is named by the digest of its bytes, which are what is written of it.
 fn name_of(checkpoint: &Checkpoint) -> String {
     let bytes = serde_json::to_vec(checkpoint).unwrap_or_default();
@@ -165,15 +170,16 @@ pub(super) async fn verify_parts(
     Ok(())
 }
 
-/// Whether the tables of each checkpoint hold the state that its description names.
+/// Whether the tables of each checkpoint hold the state that its description names; but for those of later programs.
 pub(super) async fn verify_states(
     store: &Store,
     descriptions: &Descriptions,
+    later: &BTreeSet<String>,
     report: &mut StoreVerification,
 ) -> Result<()> {
     for description in descriptions.all() {
         let known = |part: &Part| report.faults.iter().any(|fault| fault.object == part.path().as_ref());
-        if parts(description).any(known) {
+        if later.contains(&name_of(description)) || parts(description).any(known) {
             continue;
         }
         let why = match checkpoint::load(store, description).await {

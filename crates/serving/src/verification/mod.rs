@@ -82,7 +82,7 @@ pub async fn verify_store(
     report.faults.extend(absent.faults(store, bound, report.head).await?);
     checkpoints::verify_parts(&checker, &descriptions, &mut report).await?;
     if request.full {
-        checkpoints::verify_states(store, &descriptions, &mut report).await?;
+        checkpoints::verify_states(store, &descriptions, &walk.of_later_programs, &mut report).await?;
     }
     objects::name_harmed_sets(&checker, &walk.training_sets, &mut report).await?;
     report.objects = checker.looked_at();

@@ -34,6 +34,7 @@ fn checkpoint(digests: &[Digest], segments: Vec<Segment>) -> Checkpoint {
         blocks: Vec::new(),
         segments,
         whole: Vec::new(),
+        unread: Vec::new(),
     }
 }
 
