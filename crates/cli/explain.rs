@@ -116,6 +116,10 @@ pub fn print(explanation: &Explanation, indent: &str) {
         if let Some(origin) = &winner.origin {
             println!("{indent}         origin  {origin}");
         }
+        for (number, line) in winner.sql.iter().flat_map(|sql| sql.trim().lines()).enumerate() {
+            let word = if number == 0 { "query" } else { "" };
+            println!("{indent}         {word:<7} {line}");
+        }
         for step in &winner.steps {
             println!("{indent}         step    {step}");
         }

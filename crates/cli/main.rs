@@ -26,6 +26,7 @@ mod explain;
 mod export;
 mod hold;
 mod impact;
+mod import;
 mod ingest;
 mod init;
 mod lineage;
@@ -56,6 +57,7 @@ mod sweep;
 mod table;
 mod test_definitions;
 mod token;
+mod tracking;
 mod use_of;
 mod verify;
 
@@ -92,6 +94,7 @@ enum Verb {
     Policy(policy_verbs::Arguments),
     Test(test_definitions::Arguments),
     Ingest(ingest::Arguments),
+    Import(import::Arguments),
     Refresh(refresh::Arguments),
     Sql(sql::Arguments),
     Search(search::Arguments),
@@ -154,6 +157,7 @@ fn main() -> ExitCode {
             Verb::Policy(arguments) => policy_verbs::run(&place, arguments).await,
             Verb::Test(arguments) => test_definitions::run(&place, arguments).await,
             Verb::Ingest(arguments) => ingest::run(&place, arguments).await,
+            Verb::Import(arguments) => import::run(&place, arguments),
             Verb::Refresh(arguments) => refresh::run(&place, arguments).await,
             Verb::Sql(arguments) => sql::run(&place, arguments).await,
             Verb::Search(arguments) => search::run(&place, arguments).await,

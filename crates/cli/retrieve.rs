@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::ingest::FileRows;
 use clap::Args;
-use feature::Timestamp;
+use feature::{AsOf, Timestamp};
 use futures::{Stream, StreamExt, TryStreamExt};
 use serving::{Error, GivenSpine, HistoricalRequest, HistoricalStream, Kind, Result, Spine};
 
@@ -40,6 +40,9 @@ pub struct Arguments {
     /// As we knew it then: one instant in place of each row's own time
     #[arg(long)]
     known_by: Option<Timestamp>,
+    /// The store as it was: after this entry of the log, or at this time; a set that is recorded is of that state
+    #[arg(long, value_name = "SEQUENCE|TIME")]
+    as_of: Option<AsOf>,
     /// A name for people
     #[arg(long)]
     name: Option<String>,
@@ -70,6 +73,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     request.full_feature_names = arguments.full_feature_names;
     request.ttl = engine::ttls(&arguments.ttl).map_err(|why| Error::new(Kind::Invalid, why))?;
     request.known_by = arguments.known_by;
+    request.as_of = arguments.as_of;
     request.name = arguments.name;
     request.null_reasons = arguments.null_reasons;
     request.record = !arguments.no_record;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use server::mlflow::{Follower, MlflowOptions};
+use server::mlflow::Follower;
 use server::openlineage::Emitter;
 use server::{AccessOptions, AdmissionLimits, HttpOptions, ServeOptions, Server, Telemetry};
 use serving::{Error, Kind, OpaqueReads, Result, Serving};
@@ -19,6 +19,7 @@ use crate::alerts;
 use crate::emit::Told;
 use crate::session::{PROGRAM, Place};
 use crate::stream_groups::StreamGroups;
+use crate::tracking::Tracking;
 
 /// Serve the store over Arrow Flight
 #[derive(Args)]
@@ -34,6 +35,9 @@ pub struct Arguments {
     /// said: half of the machine's
     #[arg(long, env = "LINEAMENT_MEMORY_LIMIT", value_parser = bytes)]
     memory_limit: Option<u64>,
+    /// How much of that one statement or retrieval may hold, as 1G. Not said: all of it
+    #[arg(long, env = "LINEAMENT_QUERY_MEMORY", value_parser = bytes)]
+    query_memory: Option<u64>,
     /// How much a query may write to disk where memory is short, in the machine's folder for temporary files (TMPDIR): its sorts, and
     /// a spine that is sent faster than its features are read. Not said: four times --memory-limit
     #[arg(long, env = "LINEAMENT_SPILL_LIMIT", value_parser = bytes)]
@@ -78,7 +82,7 @@ pub struct Arguments {
     #[command(flatten, next_help_heading = "OpenLineage")]
     told: Told,
     #[command(flatten, next_help_heading = "MLflow")]
-    tracking: Tracking,
+    followed: Followed,
 }
 
 /// How many queries run and wait.
@@ -88,21 +92,30 @@ struct Queue {
     /// ask. Not said: 8 for each core, and at least 32
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_running: Option<u32>,
+    /// Of these, those of one caller. Not said: all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_running_each: Option<u32>,
     /// Those that may wait; further ones are refused. Not said: 1000
     #[arg(long, value_name = "N")]
     max_queued: Option<u32>,
     /// How long one may wait before it is refused. Not said: 1m
     #[arg(long, value_name = "SPAN", value_parser = period)]
     max_wait: Option<std::time::Duration>,
+    /// How long one that reads may take, from its turn until its answer has been sent, which a slow reader delays. Not said: for ever
+    #[arg(long, value_name = "SPAN", value_parser = period)]
+    max_time: Option<std::time::Duration>,
 }
 
 impl Queue {
     fn limits(&self) -> AdmissionLimits {
         let otherwise = AdmissionLimits::default();
+        let max_running = self.max_running.map_or(otherwise.max_running, |many| many as usize);
         AdmissionLimits {
-            max_running: self.max_running.map_or(otherwise.max_running, |many| many as usize),
+            max_running,
+            max_each: self.max_running_each.map_or(max_running, |many| many as usize),
             max_queued: self.max_queued.map_or(otherwise.max_queued, |many| many as usize),
             max_wait: self.max_wait.unwrap_or(otherwise.max_wait),
+            max_time: self.max_time,
         }
     }
 }
@@ -124,34 +137,18 @@ impl Watched {
     }
 }
 
-/// A tracking server that is asked what it knows while the store is served.
+/// A tracking server that is asked now and then what it knows while the store is served.
 #[derive(Args, Clone)]
-struct Tracking {
-    /// Ask this MLflow server now and then what it knows of runs, models and aliases, as http://tracking:5000, and take it
-    /// into the log. Nothing is written there
+struct Followed {
+    /// Ask this MLflow server what it knows of runs, models and aliases, as http://tracking:5000, and take it into the log.
+    /// Nothing is written there
     #[arg(long, env = "LINEAMENT_MLFLOW", value_name = "URL")]
     mlflow: Option<String>,
-    /// How often, as 1m or 1h
+    #[command(flatten)]
+    tracking: Tracking,
+    /// How often MLflow is asked, as 1m or 1h
     #[arg(long, default_value = "5m", value_parser = period, value_name = "SPAN")]
     mlflow_every: std::time::Duration,
-    /// An alias that stands for a deployment, with its environment: where it moves, the deployment of the model's name serves
-    /// the new version
-    #[arg(long, value_name = "ALIAS=ENVIRONMENT", value_parser = deployed)]
-    mlflow_deployed: Vec<(String, String)>,
-    /// Sent to MLflow as a bearer token; user and password may stand in the address instead
-    #[arg(long, env = "MLFLOW_TRACKING_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    mlflow_token: Option<String>,
-}
-
-impl Tracking {
-    fn options(&self) -> Option<MlflowOptions> {
-        Some(MlflowOptions {
-            address: self.mlflow.clone()?,
-            token: self.mlflow_token.clone().filter(|token| !token.is_empty()),
-            every: self.mlflow_every,
-            deployed: self.mlflow_deployed.clone(),
-        })
-    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -190,10 +187,6 @@ pub fn period(text: &str) -> std::result::Result<std::time::Duration, String> {
         Ok(micros @ 1_000_000..) => Ok(std::time::Duration::from_micros(micros)),
         _ => Err(format!("`{text}` is too often; write 1s or more")),
     }
-}
-
-fn deployed(text: &str) -> std::result::Result<(String, String), String> {
-    server::mlflow::deployed(text).map_err(|error| error.to_string())
 }
 
 /// A size: a whole number of bytes, or of K, M, G or T of 1024 each.
@@ -237,8 +230,11 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         }
         None => None,
     };
-    let follower = match arguments.tracking.options() {
-        Some(options) => Some(Follower::new(serving.clone(), options, place.author())?),
+    let followed = &arguments.followed;
+    let follower = match &followed.mlflow {
+        Some(address) => {
+            Some(Follower::new(serving.clone(), followed.tracking.options(address), place.author())?)
+        }
         None => None,
     };
     let alerting = match &arguments.alerts {
@@ -247,6 +243,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     };
     let options = ServeOptions {
         memory_limit: arguments.memory_limit,
+        query_memory: arguments.query_memory,
         spill_limit: arguments.spill_limit,
         reconcile_every: arguments.reconcile_every.0,
         compact_every: arguments.compact_every.0,
@@ -268,7 +265,8 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
         tokio::spawn(emitter.run(async move { ended.notified().await }))
     });
     let left = Arc::new(Notify::new());
-    let following = follower.map(|follower| tokio::spawn(follower.run(left.clone())));
+    let every = arguments.followed.mlflow_every;
+    let following = follower.map(|follower| tokio::spawn(follower.run(every, left.clone())));
     let (stop_alerts, stopped) = tokio::sync::watch::channel(false);
     let alerting = alerting.map(|alerting| tokio::spawn(async move { alerting.run(stopped).await }));
     let ran = match arguments.until_stdin_ends {
@@ -303,6 +301,7 @@ pub fn options(place: &Place, address: SocketAddr) -> ServeOptions {
         principal: place.author().principal,
         program: PROGRAM.to_owned(),
         memory_limit: None,
+        query_memory: None,
         spill_limit: None,
         reconcile_every: None,
         compact_every: None,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use feature::AsOf;
 use serving::{Error, Kind, Query, Result};
 
 use crate::session::Place;
@@ -13,6 +14,9 @@ use crate::table;
 pub struct Arguments {
     /// A statement that reads
     statement: String,
+    /// The store as it was: after this entry of the log, or at this time, as in 2013-07-01T00:00:00Z
+    #[arg(long, value_name = "SEQUENCE|TIME")]
+    as_of: Option<AsOf>,
     #[arg(long, default_value = "table")]
     format: Format,
     /// Rows to show of a table
@@ -29,7 +33,8 @@ enum Format {
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = place.open().await?;
     let author = place.author();
-    let retrieval = serving.retrieve(Query::sql(arguments.statement), &author).await?;
+    let query = Query::sql(arguments.statement).with_as_of(arguments.as_of);
+    let retrieval = serving.retrieve(query, &author).await?;
     for notice in &retrieval.deprecations {
         eprintln!("warning: {notice}");
     }

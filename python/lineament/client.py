@@ -32,7 +32,7 @@ from .explanation import Explanation
 from .exports import Export, export, place
 from .feature_view import FeatureView, feature_view
 from .frames import check_same, named_index, rows_a_message, to_table, without_views
-from .instants import instant
+from .instants import instant, state
 from .kept_spine import KeptSpine
 from .loader import Loader
 from .mending import Mending
@@ -366,6 +366,7 @@ class Client(Registry, Governance, Snapshots, Mending):
         at: str | None = None,
         ttl: Mapping[str, str | timedelta] | None = None,
         known_by: str | datetime | None = None,
+        as_of: int | str | datetime | None = None,
         name: str | None = None,
         record: bool = True,
         split: Split | None = None,
@@ -384,9 +385,12 @@ class Client(Registry, Governance, Snapshots, Mending):
           `"runs:/<run id>"`), or a `TrainingSet`: the features of the set that it was trained on, with their versions, names,
           ttl and `known_by` as they were recorded, where this call does not say otherwise.
         - `full_feature_names`: columns are called `weather__temp` in place of `temp`.
-        - `at`: the spine's time column. Where left out it is `at`, else `event_timestamp`, else the only column of times.
+        - `at`: the spine's time column. Where left out it is `at`, else the only column of times
+          (`event_timestamp` is one; beside another it must be named).
         - `ttl`: how far back to look, by view, for this retrieval alone (`{"weather": "2h"}`).
         - `known_by`: one instant in place of each row's own as the limit on what was known ("as we knew it then").
+        - `as_of`: the store as it was after an entry of its log, by its sequence, or at a time: definitions and rows that came later count for
+          nothing, also in a spine that is a query. A set that is recorded is of that state, and is rebuilt from it (docs/time.md).
         - `record`: whether the set is recorded, so that it has an id and can be rebuilt and explained.
         - `split`: how the set falls into parts, as `lineament.Split` declares it; recorded with the set. `TrainingSet.parts` gives
           them.
@@ -403,19 +407,21 @@ class Client(Registry, Governance, Snapshots, Mending):
         recipe = models.recipe_of(self, features)
         if recipe is not None:
             return self._retrieve_as(
-                recipe, entity_df, full_feature_names=full_feature_names, at=at, ttl=ttl, known_by=known_by, name=name,
-                record=record, split=split, null_reasons=null_reasons,
+                recipe, entity_df, full_feature_names=full_feature_names, at=at, ttl=ttl, known_by=known_by, as_of=as_of,
+                name=name, record=record, split=split, null_reasons=null_reasons,
             )  # fmt: skip
-        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split, null_reasons)
+        request = _historical(
+            features, full_feature_names, at, ttl, known_by, as_of, name, record, split, null_reasons
+        )
         if isinstance(entity_df, KeptSpine):
             return self._retrieve_kept(entity_df, request, split)
         sent = spine_reader(entity_df)
         if sent is not None:
-            columns = len(sent.schema)
+            width = len(sent.schema)
             with self._stream_sent(sent, request, None) as stream:
                 table = pyarrow.Table.from_batches(list(stream), stream.schema)
-            return self._retrieved(table, pyarrow.schema(list(table.schema)[:columns]), stream.report or {}, request, split)
-        given = self._spine(entity_df)
+            return self._retrieved(table, pyarrow.schema(list(table.schema)[:width]), stream.report or {}, request, split)
+        given = self._spine(entity_df, as_of)
         spine = without_views(given)
         returned, report = self._exchange({"historical_features": request}, spine)
         if report is None:
@@ -503,10 +509,10 @@ class Client(Registry, Governance, Snapshots, Mending):
         linking.recorded(self.run, self._url, training_set, training_set.asked)
         return training_set
 
-    def _spine(self, entity_df: Any) -> pyarrow.Table:
+    def _spine(self, entity_df: Any, as_of: int | str | datetime | None = None) -> pyarrow.Table:
         """The spine as a table; a query is asked for its rows."""
         if isinstance(entity_df, str) and _QUERY.match(entity_df):
-            return self.sql(entity_df).to_arrow()
+            return self.sql(entity_df, as_of=as_of).to_arrow()
         index = named_index(entity_df)
         if index is not None:
             definition.warn([f"the index ({index}) is not sent; reset_index() makes it a column"], stacklevel=3)
@@ -553,6 +559,7 @@ class Client(Registry, Governance, Snapshots, Mending):
         at: str | None = None,
         ttl: Mapping[str, str | timedelta] | None = None,
         known_by: str | datetime | None = None,
+        as_of: int | str | datetime | None = None,
         name: str | None = None,
         record: bool = True,
         split: Split | None = None,
@@ -573,6 +580,7 @@ class Client(Registry, Governance, Snapshots, Mending):
         at: str | None = None,
         ttl: Mapping[str, str | timedelta] | None = None,
         known_by: str | datetime | None = None,
+        as_of: int | str | datetime | None = None,
         name: str | None = None,
         record: bool = True,
         split: Split | None = None,
@@ -620,7 +628,9 @@ class Client(Registry, Governance, Snapshots, Mending):
             raise InvalidRequest(
                 "a model's features are not streamed; give their references, or use get_historical_features"
             )
-        request = _historical(features, full_feature_names, at, ttl, known_by, name, record, split, null_reasons)
+        request = _historical(
+            features, full_feature_names, at, ttl, known_by, as_of, name, record, split, null_reasons
+        )
 
         def proved(report: Mapping[str, Any], rows: int, schema: pyarrow.Schema) -> None:
             training_set = TrainingSet.of(schema.empty_table(), report)
@@ -629,7 +639,7 @@ class Client(Registry, Governance, Snapshots, Mending):
         sent = spine_reader(entity_df)
         if sent is not None:
             return self._stream_sent(sent, request, proved)
-        given = without_views(self._spine(entity_df))
+        given = without_views(self._spine(entity_df, as_of))
         descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
         with translated(self._url):
             writer, reader = self._connection.do_exchange(descriptor, self._sending(given))
@@ -945,7 +955,8 @@ class Client(Registry, Governance, Snapshots, Mending):
 
         - `features`: what the frame's columns hold; `weather.temp` is looked for as `temp` and as `weather__temp`.
         - `columns`: columns that are called otherwise, by name (`{"temperature": "weather.temp"}`).
-        - `at`: the frame's time column. Where left out it is `at`, else `event_timestamp`, else the only column of times.
+        - `at`: the frame's time column. Where left out it is `at`, else the only column of times
+          (`event_timestamp` is one; beside another it must be named).
         - `ttl`: a ttl in place of the version's own, by view.
         - `full`: gives every cell that is not what was knowable, as `Audit.cells`.
 
@@ -997,16 +1008,23 @@ class Client(Registry, Governance, Snapshots, Mending):
             body["kind"] = kind
         return SearchResult.of(self._action("lineament.search", body))
 
-    def sql(self, query: str) -> Rows:
+    def sql(self, query: str, *, as_of: int | str | datetime | None = None) -> Rows:
         """Runs a query that only reads. Feature views are tables (`weather`, `"weather@1"`); the schema `lineament` says what
         the store holds. Raises `Forbidden` for anything that would write.
+
+        `as_of`: all of it as it was after an entry of the log, by its sequence, or at a time (a datetime with a zone, or text such as
+        `2013-07-01T00:00:00Z`). Policies are those of now. Raises `InvalidRequest` for what is still to come, and before the store.
 
         >>> client.sql("SELECT feature_view, version, keys FROM lineament.feature_views WHERE entity = 'plane'").to_df()
           feature_view  version     keys
         0          leg        1  tailnum
         1        plane        1  tailnum
+        >>> client.sql("SELECT count(*) AS entries FROM lineament.log", as_of=0).to_df()
+           entries
+        0        1
         """
-        table, _ = self._get({"sql": query})
+        asked = query if as_of is None else {"query": query, "as_of": state(as_of)}
+        table, _ = self._get({"sql": asked})
         return Rows(table)
 
     # ---------------------------------------------------------------------------------------------------- transport
@@ -1078,6 +1096,7 @@ def _historical(
     at: str | None,
     ttl: Mapping[str, str | timedelta] | None,
     known_by: str | datetime | None,
+    as_of: int | str | datetime | None,
     name: str | None,
     record: bool,
     split: Split | None,
@@ -1093,6 +1112,8 @@ def _historical(
         request["ttl"] = {view: span(length) for view, length in ttl.items()}
     if known_by is not None:
         request["known_by"] = instant(known_by, "known_by")
+    if as_of is not None:
+        request["as_of"] = state(as_of)
     if name is not None:
         request["name"] = name
     if not record:
@@ -1112,13 +1133,14 @@ def _time_column(schema: pyarrow.Schema, at: str | None) -> str | None:
     """The spine's time column, by the server's rule."""
     if at is not None:
         return at
-    for usual in ("at", "event_timestamp"):
-        if usual in schema.names:
-            return usual
-    times = [
-        field.name for field in schema if pyarrow.types.is_timestamp(field.type) or pyarrow.types.is_date(field.type)
-    ]
+    if "at" in schema.names and "event_timestamp" not in schema.names:
+        return "at"
+    times = [field.name for field in schema if field.name in ("at", "event_timestamp") or _is_time(field.type)]
     return times[0] if len(times) == 1 else None
+
+
+def _is_time(kind: pyarrow.DataType) -> bool:
+    return pyarrow.types.is_timestamp(kind) or pyarrow.types.is_date(kind)
 
 
 def _replayed(report: Mapping[str, Any], rows: int, _: pyarrow.Schema) -> None:

@@ -35,6 +35,8 @@ class Candidate:
     steps: list[str] = field(default_factory=list)
     #: Why it lost; None for the winner.
     reason: str | None = None
+    #: The query that made it, where its feature view is derived and policies keep nothing of it from the caller.
+    sql: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,6 +118,7 @@ class Explanation:
                 ("row", f"{_place(self.winner)} of {self.winner.file}"),
                 ("program", self.winner.program),
                 ("run", self.winner.run),
+                ("query", self.winner.sql),
             ]
             said += [("step", step) for step in self.winner.steps]
         rows = [] if self.winner is None else [_row(self.winner, "won")]
@@ -149,6 +152,8 @@ def _winner(winner: Candidate) -> list[str]:
         origin = winner.origin if isinstance(winner.origin, str) else ", ".join(map(str, winner.origin))
         written += f" from {origin}"
     lines.append(written)
+    if winner.sql:
+        lines.extend(f"      {line}" for line in winner.sql.strip().splitlines())
     lines.extend(f"      {step}" for step in winner.steps)
     return lines
 

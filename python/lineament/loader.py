@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.compute as compute
 
 from .errors import InvalidRequest
+from .optional import needed
 from .splits import Split
 
 if TYPE_CHECKING:
@@ -92,11 +93,12 @@ class Loader:
         for a connection does not survive a fork. Numbers become tensors, and other columns stay numpy arrays.
         Raises `ImportError` without torch.
         """
-        import torch
+        with needed("torch", "Loader.torch()"):
+            import torch
 
         loader = self
 
-        class TrainingSetDataset(torch.utils.data.IterableDataset):  # type: ignore[misc, name-defined]
+        class TrainingSetDataset(torch.utils.data.IterableDataset):
             """Batches of a training set, as tensors."""
 
             def __iter__(self) -> Iterator[Any]:
@@ -180,12 +182,13 @@ class Loader:
                 yield table
 
     def _arrays(self, table: pyarrow.Table) -> Any:
+        with needed("numpy", "a loader"):
+            import numpy
+
         if self.dtype is None:
             return {
                 name: _array(column) for name, column in zip(table.column_names, table.columns, strict=True)
             }
-        import numpy
-
         label = None if self.label is None else table.column(self.label)
         names = [name for name in table.column_names if name != self.label]
         matrix = numpy.empty((table.num_rows, len(names)), dtype=self.dtype)

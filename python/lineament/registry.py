@@ -487,9 +487,10 @@ class Registry:
         environment: str = "production",
         service: str | None = None,
         endpoint: str | None = None,
+        since: datetime | None = None,
     ) -> None:
-        """Says that a deployment serves a model version (`delay/3`, `delay@champion`) from now on; None where it serves none any
-        more. Raises `NotFound` for a version that is not known.
+        """Says that a deployment serves a model version (`delay/3`, `delay@champion`) from now on, or since an earlier time; None
+        where it serves none any more. Raises `NotFound` for a version that is not known.
 
         >>> client.log_model("delay/1", run="nightly-7", aliases=["champion"])
         >>> client.deploy("delay-api", "delay@champion")
@@ -499,6 +500,8 @@ class Registry:
         body = _said(
             name=name, environment=environment, model_version=model_version, service=service, endpoint=endpoint
         )
+        if since is not None:
+            body["from"] = instant(since, "since")
         self._action("lineament.deploy", body)
 
     def log_metrics(

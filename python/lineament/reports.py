@@ -129,6 +129,8 @@ class Change:
     services: list[str] = field(default_factory=list)
     #: Who else would feel it, by kind: `derived_views`, `training_sets`, `model_versions`, `deployments`.
     felt_by: dict[str, list[str]] = field(default_factory=dict)
+    #: Of a derived view: what stands in the way of tracing its columns to their sources; None where nothing does.
+    untraced: str | None = None
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow
 
 from . import html
+from .optional import needed
 
 if TYPE_CHECKING:
     import pandas
@@ -56,19 +57,20 @@ class Rows:
         """The rows as a pandas frame with a plain index.
 
         pandas' own types have no null integer or bool: a whole number with nulls becomes float64 with NaN, and a bool with nulls
-        becomes object. `dtype_backend="pyarrow"` keeps every type, and null apart from NaN.
+        becomes object. `dtype_backend="pyarrow"` keeps every type, and null apart from NaN. Raises `ImportError` without pandas.
         """
+        with needed("pandas", "to_df()"):
+            import pandas
         if dtype_backend == "numpy":
             return self._table.to_pandas()
         if dtype_backend != "pyarrow":
             raise ValueError(f'dtype_backend is {dtype_backend!r}; it is "numpy" or "pyarrow"')
-        import pandas
-
         return self._table.replace_schema_metadata(None).to_pandas(types_mapper=pandas.ArrowDtype)
 
     def to_polars(self) -> polars.DataFrame:
-        """The rows as a Polars frame; nulls are nulls, and NaN is NaN."""
-        import polars
+        """The rows as a Polars frame; nulls are nulls, and NaN is NaN. Raises `ImportError` without Polars."""
+        with needed("polars", "to_polars()"):
+            import polars
 
         frame = polars.from_arrow(self._table)
         assert isinstance(frame, polars.DataFrame)

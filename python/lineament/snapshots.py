@@ -28,7 +28,13 @@ class Snapshots:
         raise NotImplementedError
 
     def get_historical_features(
-        self, entity_df: Any, features: Any, full_feature_names: bool = False, **options: Any
+        self,
+        entity_df: Any,
+        features: str | Sequence[str] | TrainingSet,
+        full_feature_names: bool = False,
+        *,
+        at: str | None = None,
+        record: bool = True,
     ) -> TrainingSet:
         raise NotImplementedError
 

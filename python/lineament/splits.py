@@ -248,7 +248,7 @@ def micros_of_instant(text: str) -> int:
 
 def _weighted(parts: Mapping[str, float]) -> list[dict[str, Any]]:
     """Shares as whole weights: 0.8 and 0.2 are 4 and 1, exactly."""
-    shares = {}
+    shares: dict[str, Fraction] = {}
     for name, share in parts.items():
         try:
             shares[name] = Fraction(str(share))
@@ -257,9 +257,9 @@ def _weighted(parts: Mapping[str, float]) -> list[dict[str, Any]]:
         if shares[name] <= 0:
             raise InvalidRequest(f"the share of {name} is {share}; leave out what is to have nothing")
     common = 1
-    for share in shares.values():
-        common = common * share.denominator // _gcd(common, share.denominator)
-    weights = {name: int(share * common) for name, share in shares.items()}
+    for exact in shares.values():
+        common = common * exact.denominator // _gcd(common, exact.denominator)
+    weights = {name: int(exact * common) for name, exact in shares.items()}
     divisor = 0
     for weight in weights.values():
         divisor = _gcd(divisor, weight)

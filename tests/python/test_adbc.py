@@ -35,6 +35,11 @@ def test_prepared_statements_take_parameters(cursor):
     cursor.adbc_prepare(sql)
     cursor.execute(sql, ("b", 5.0))
     assert cursor.fetchall() == [(1,)]
+    # Before anything is bound it says which types it wants, and none where it does not care.
+    told = cursor.adbc_prepare(sql)
+    assert told is not None and told.types == [pyarrow.string(), pyarrow.float64()]
+    told = cursor.adbc_prepare("SELECT ?, value FROM reading WHERE quality = ? LIMIT ?")
+    assert told is not None and told.types == [pyarrow.null(), pyarrow.int32(), pyarrow.int64()]
     two = pyarrow.record_batch({"sensor": ["a", "b"], "least": [1.0, 1.0]})
     with pytest.raises(adbc_driver_manager.ProgrammingError, match="once a row"):
         cursor.execute(sql, two)

@@ -1,5 +1,6 @@
 """Experiments, runs, models and deployments through the client, and what they reach."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import lineament
@@ -45,6 +46,11 @@ def test_from_a_run_to_a_deployment(readings_client, server):
     ]
     client.deploy("warm-api", None)
     assert client.impact("reading").deployments == 0
+    # What was so before it was told.
+    client.deploy("warm-shadow", "warm/1", environment="test", since=datetime(2024, 6, 1, tzinfo=UTC))
+    stretch = "SELECT \"from\", until FROM lineament.deployments WHERE name = 'warm-shadow'"
+    assert select(client, stretch) == [{"from": datetime(2024, 6, 1, tzinfo=UTC), "until": None}]
+    client.deploy("warm-shadow", None, environment="test")
     # The same on the command line, of the same store.
     told = run(server.store, "lineage", "warm-api", "--up")
     assert "model version warm/1   serves" in told and "training set warm   used" in told, told
@@ -55,6 +61,13 @@ def test_from_a_run_to_a_deployment(readings_client, server):
     assert "└─ nothing" in run(server.store, "lineage", "warm/1", "--kept-by")
     dot = run(server.store, "lineage", "reading", "--format", "dot")
     assert dot.startswith("digraph") and "training_set:" in dot
+    # As JSON both ways; each step is a node, with the edge and the place of the step that it was reached by.
+    told = json.loads(run(server.store, "lineage", "reading", "--format", "json"))
+    assert told.keys() == {"up", "down"}
+    steps = told["down"]["steps"]
+    assert (steps[0]["depth"], steps[0]["from"], steps[0]["edge"]) == (0, None, None)
+    assert all(step["edge"] and steps[step["from"]]["depth"] == step["depth"] - 1 for step in steps[1:])
+    assert ("training_set", "warm") in {(step["kind"], step["label"]) for step in steps}
 
 
 def test_a_batch_is_taken_back_and_put_back(readings_client, server):
@@ -117,6 +130,15 @@ def test_a_derived_view(readings_client, server):
     asked = client.get_historical_features(readings.spine(), ["doubled.twice"], record=False).to_arrow()
     # The ttl is the parent's affair.
     assert asked["twice"].to_pylist()[:4] == [2 * value for value in readings.VALUES[:4]]
+    why = client.explain_value("doubled.twice", {"sensor": "a"}, readings.clock("13:00"))
+    query = "SELECT sensor, valid_at, known_at, 2 * value AS twice FROM history('reading')"
+    assert why.winner.sql == query and query in repr(why) and "2 * value" in why._repr_html_()
+    told = run(
+        server.store, "explain", "--feature", "doubled.twice", "--key", "sensor=a", "--at", "2024-01-01T13:00:00Z",
+    )  # fmt: skip
+    assert f"query   {query}\n" in told, told
+    of_reading = client.explain_value("reading.value", {"sensor": "a"}, readings.clock("13:00"))
+    assert of_reading.winner.sql is None
     with pytest.raises(lineament.InvalidRequest, match="is not derived"):
         client.refresh("reading")
     with pytest.raises(lineament.InvalidRequest, match="lineament refresh doubled"):

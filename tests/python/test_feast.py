@@ -3,6 +3,7 @@ its attributes; what `feast init` makes is read and retrieved by Feast itself.""
 
 import enum
 import subprocess
+import sys
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from feast_consumer import binaries
 from lineament.feast import Repository, Unreadable, compare, read_source, translate
 from lineament.feast.__main__ import main
 from lineament.feast.definitions import Translation
-from program import Server
+from program import Server, command, fails
 
 ValueType = enum.Enum(
     "ValueType", "UNKNOWN STRING INT32 INT64 FLOAT DOUBLE BOOL BYTES UNIX_TIMESTAMP JSON MAP INT64_LIST"
@@ -364,11 +365,14 @@ def test_what_feast_init_makes(tmp_path, template, columns):
         if path.suffix in (".parquet", ".db", ".yaml")
     }
     # A store of its own: the templates have views of the same names, which are not the same.
-    with Server(tmp_path / "store") as server:
-        done = subprocess.run(
-            [binaries() / "python", "-m", "lineament.feast", "brought", "--folder", "features", "--url", server.url, "--rows", "600"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
+    python, options = binaries() / "python", ["brought", "--folder", "features", "--rows", "600"]
+    if template == "local":
+        brought = [*command(tmp_path / "store", "import", "feast"), *options, "--python", python]
+        done = subprocess.run(brought, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    else:
+        with Server(tmp_path / "store") as server:
+            brought = [python, "-m", "lineament.feast", *options, "--url", server.url]
+            done = subprocess.run(brought, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     compared = done.stdout.partition("asked of both\n")[2].splitlines()
     equal = [line for line in compared if " equal" in line]
@@ -378,3 +382,15 @@ def test_what_feast_init_makes(tmp_path, template, columns):
     # The repository is as it was.
     after = {path: path.stat().st_mtime_ns for path in before}
     assert after == before and not list((tmp_path / "brought").rglob("registry.db"))
+
+
+def test_a_python_without_feast(tmp_path):
+    """What is missing is said, and nothing was done."""
+    for python, missing in (
+        ("no-such-python", "no-such-python cannot be run"),
+        ("false", "false does not say which packages it has"),
+        (sys.executable, "has no package `feast`"),
+    ):
+        said = fails(tmp_path / "store", "import", "feast", tmp_path, "--python", python)
+        assert missing in said and "--python" in said, said
+    assert list(tmp_path.iterdir()) == []

@@ -26,13 +26,19 @@ FORMS = {
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory) -> Iterator[Server]:
     store = tmp_path_factory.mktemp("watched") / "store"
-    with Server(store, "--http", "127.0.0.1:0") as server, lineament.connect(server.url) as client:
+    scheduled = ("--http", "127.0.0.1:0", "--reconcile-every", "1s")
+    with Server(store, *scheduled) as server, lineament.connect(server.url) as client:
         client.apply(readings.DEFINITIONS)
         client.ingest("reading", readings.rows())
         training_set = client.get_historical_features(readings.spine(), ["reading.value"])
         assert client.replay(training_set).equal
         with pytest.raises(lineament.InvalidRequest):
             client.sql("SELECT nowhere FROM reading")
+        # The first pass that knows of the set.
+        until = time.monotonic() + 60
+        while (last := client.status()["reconciliation"]) is None or last["problems"] == 0:
+            assert time.monotonic() < until, server.said()
+            time.sleep(0.1)
         yield server
 
 
@@ -82,6 +88,11 @@ def test_a_scrape_is_what_prometheus_reads(watched, kind):
     assert of("lineament_queries_refused_total", reason="queue_full") == 0
     assert of("lineament_memory_reserved_bytes") == 0
     assert of("lineament_log_sequence") >= 4
+    # The set that nobody used; what is not asked counts nought.
+    assert of("lineament_reconciliation_problems") == 1
+    assert of("lineament_reconciliation_deployed") == of("lineament_reconciliation_failures_total") == 0
+    assert abs(of("lineament_last_reconciliation_timestamp_seconds") - time.time()) < 600
+    assert of("lineament_mlflow_passes_total") == of("lineament_last_mlflow_pass_timestamp_seconds") == 0
     assert of("process_resident_memory_bytes") > 1e6
     assert of("process_cpu_seconds_total") > 0
     assert of("lineament_build_info", version=lineament.__version__) == 1

@@ -1,6 +1,8 @@
 """What is read from a real MLflow server, and what the store is told of it."""
 
 import contextlib
+import json
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,9 +11,10 @@ import lineament
 import mlflow
 import pytest
 import readings
+import requests
 from lineament.mlflow.outbox import OUTBOX
 from lineament.mlflow.reconciliation import Known, RunUse, _known_to_store, _moved
-from program import Server, fails
+from program import Server, command, fails, run as verb
 from tracking import TrackingServer
 
 
@@ -437,10 +440,65 @@ def test_the_server_asks_by_itself_and_agrees_with_the_client(tracked, tracking,
         assert rows(client, models) == [{"name": "serving", "versions": 2}]
 
 
+def test_the_verb_makes_one_pass_and_names_what_disagrees(tracked, tracking, registry, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    with mlflow.start_run() as silent:
+        pass
+    with Server(store) as server, lineament.connect(server.url) as client:
+        client.apply(readings.DEFINITIONS)
+        client.ingest("reading", readings.rows())
+        with mlflow.start_run() as known:
+            training_set = retrieve(client)
+        settled()
+    foreign = "01a00000-0000-7000-8000-000000000000"
+    with mlflow.start_run(tags={"lineament.training_sets": f"{training_set.id},{foreign}"}) as tagged:
+        pass
+    version = register(registry, "verb", known)
+    registry.set_registered_model_alias("verb", "crowned", version.version)
+
+    def use(of, run):
+        return {"training_set": of, "run": f"mlflow;{tracking.uri};{run.info.experiment_id};{run.info.run_id}"}
+
+    # What the store alone is told of.
+    unnamed = use(training_set.id, silent)
+    verb(store, "use", training_set.id, "--run", unnamed["run"], "--role", "test")
+    asked = ("reconcile", "--mlflow", tracking.uri, "--mlflow-deployed", "crowned=production")
+    told = json.loads(verb(store, *asked, "--format", "json"))
+    seen = told["mlflow"]
+    assert told["broken"] == 0 and seen["authority"] == tracking.uri and seen["found"] > 4
+    assert seen["linked"] == [use(training_set.id, tagged)]
+    assert {"model": "verb", "alias": "crowned", "version": key(version)} in seen["moved"]
+    assert use(foreign, tagged) in seen["foreign"] and unnamed not in seen["foreign"]
+    assert seen["unnamed"] == [unnamed]
+    # It is taken, and what still does not agree is named again.
+    served = verb(store, "sql", "SELECT name, environment FROM lineament.deployments WHERE until IS NULL")
+    assert "verb" in served and "production" in served, served
+    said = verb(store, *asked)
+    assert f"{tracking.uri}: " in said and "; 0 taken into the log, " in said, said
+    assert f"it used training set {training_set.id}, and MLflow does not name it" in said, said
+    assert f"{use(foreign, tagged)['run']} names it, and this store has no such set" in said, said
+    assert "0 under what is deployed" in said, said
+    mlflow.delete_run(tagged.info.run_id)
+    tracking.collect()
+    gone = json.loads(verb(store, *asked, "--format", "json"))["mlflow"]["gone"]
+    assert {"kind": "run", "id": tagged.info.run_id} in gone
+    assert "mlflow" not in json.loads(verb(store, "reconcile", "--format", "json"))
+    # One that cannot be asked keeps nobody from seeing the store's own report; and the environment alone makes no pass.
+    down = subprocess.run(
+        command(store, "reconcile", "--mlflow", "http://127.0.0.1:9", "--format", "json"), capture_output=True, text=True, timeout=600
+    )
+    assert down.returncode != 0 and "MLflow at http://127.0.0.1:9, experiments/search: " in down.stderr, down.stderr
+    told = json.loads(down.stdout)
+    assert told["broken"] == 0 and "mlflow" not in told
+    monkeypatch.setenv("LINEAMENT_MLFLOW", "http://127.0.0.1:9")
+    assert "mlflow" not in json.loads(verb(store, "reconcile", "--format", "json"))
+
+
 def test_an_mlflow_that_is_down_is_in_nobodys_way(tracking, tmp_path):
     tracking.stop()
     try:
-        with Server(tmp_path / "store", "--mlflow", tracking.uri, "--mlflow-every", "1s") as server:
+        asked = ("--mlflow", tracking.uri, "--mlflow-every", "1s", "--http", "127.0.0.1:0")
+        with Server(tmp_path / "store", *asked) as server:
             last = passed(server)
             assert (last["at"], last["failures"]) == (None, 1)
             assert last["error"].startswith(f"MLflow at {tracking.uri}, experiments/search: ")
@@ -455,6 +513,11 @@ def test_an_mlflow_that_is_down_is_in_nobodys_way(tracking, tmp_path):
                 assert (last["failures"], last["error"]) == (0, None)
                 seen = rows(client, "SELECT authority FROM lineament.reconciliation")
                 assert {row["authority"] for row in seen} == {tracking.uri}
+            lines = requests.get(f"{server.http}/metrics", timeout=10).text.splitlines()
+            counted = dict(line.rsplit(" ", 1) for line in lines if line.startswith("lineament_"))
+            passes, failures = (float(counted[f"lineament_mlflow_{what}_total"]) for what in ("passes", "failures"))
+            assert passes > failures >= 1
+            assert abs(float(counted["lineament_last_mlflow_pass_timestamp_seconds"]) - time.time()) < 600
     finally:
         if tracking.process is None:
             tracking.start()

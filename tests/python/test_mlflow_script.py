@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 
 import lineament
 import mlflow
@@ -17,10 +18,11 @@ SCRIPTS = [
 
 
 @pytest.fixture(scope="module")
-def served(flights_store, tmp_path_factory):
+def served(flights_store, tracking, tmp_path_factory):
     store = tmp_path_factory.mktemp("scripts") / "store"
     shutil.copytree(flights_store, store)
-    with Server(store) as server, lineament.connect(server.url) as client:
+    asked = ("--mlflow", tracking.uri, "--mlflow-every", "1s", "--mlflow-deployed", "champion=production")
+    with Server(store, *asked) as server, lineament.connect(server.url) as client:
         yield server, client
 
 
@@ -52,7 +54,7 @@ def test_a_script_without_a_word_about_lineage(served, tracking):
     assert done.returncode == 0, done.stderr
     assert "LinkWarning" not in done.stderr
 
-    # From the alias, all the way down to a file.
+    # From the alias to one cell's file.
     mlflow.set_tracking_uri(tracking.uri)
     version = mlflow.MlflowClient().get_model_version_by_alias("delay", "champion")
     made = mlflow.get_run(version.run_id)
@@ -67,6 +69,25 @@ def test_a_script_without_a_word_about_lineage(served, tracking):
     winner = client.explain(stored[0]["training_set"], row=0, column="temp").winner
     assert (server.store / winner.file).is_file()
     assert winner.batch and winner.sequence and winner.origin
+
+    # The server asks MLflow by itself: the alias is a deployment, and the graph leads from it to the same batch and its source.
+    key = f"delay/{version.version}/{version.creation_timestamp}"
+    deployed = (
+        "SELECT d.environment, d.evidence FROM lineament.deployments d "
+        "JOIN lineament.model_versions v ON v.model_version = d.model_version "
+        f"WHERE d.name = 'delay' AND d.until IS NULL AND v.external_id = '{key}'"
+    )
+    until = time.monotonic() + 60
+    while not (found := client.sql(deployed).to_arrow().to_pylist()):
+        assert time.monotonic() < until, server.said()
+        time.sleep(0.2)
+    assert found == [{"environment": "production", "evidence": "alias"}]
+    up = client.lineage("deployment:delay", up=True)
+    reached = {(step.kind, step.id) for step in up.steps}
+    assert up.complete and {("training_set", stored[0]["training_set"]), ("batch", winner.batch)} <= reached
+    provided = {up.steps[step.origin].id for step in up.steps if step.kind == "source"}
+    assert winner.batch in provided, up
+    assert {"model_version", "run", "view_version", "feature"} <= up.kinds().keys()
 
     asked = run(questions, server, tracking)
     assert asked.returncode == 0, asked.stderr

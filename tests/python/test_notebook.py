@@ -85,7 +85,7 @@ def test_explanations_of_real_cells(readings_client):
 REPORTS = [
     lineament.Explanation(
         HOSTILE, 0, HOSTILE, HOSTILE, None, True, HOSTILE, {HOSTILE: HOSTILE}, HOSTILE,
-        lineament.Candidate(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE, HOSTILE, [HOSTILE]),
+        lineament.Candidate(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE, HOSTILE, [HOSTILE], sql=HOSTILE),
         [lineament.Candidate(value=None, reason=HOSTILE)], {HOSTILE: 2}, 3,
     ),
     lineament.IngestReport(HOSTILE, HOSTILE, 1, 5, 1, 2, 3, 4, True, [Rejections(HOSTILE, HOSTILE, 1)], [HOSTILE]),
@@ -132,13 +132,16 @@ class Terminal(io.StringIO):
         return True
 
 
+#: As a cell's output is: of the kernel's class, and no terminal.
+Notebook = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+
+
 def test_who_watches(monkeypatch):
     assert watched(Terminal())
     assert not watched(io.StringIO())
     assert not watched(None)
     assert not watched(object())
-    kernel = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
-    assert watched(kernel())
+    assert watched(Notebook())
 
 
 def drawn(monkeypatch, total, parts, shown=None, stream=None):
@@ -180,8 +183,9 @@ def test_a_stream_that_breaks_breaks_nothing_else(monkeypatch):
     assert drawn(monkeypatch, 10, [5, 5], stream=Broken()) == ""
 
 
-def test_uploads_and_retrievals_are_shown(readings_client, server, monkeypatch):
-    stream = Terminal()
+@pytest.mark.parametrize("watching", [Terminal, Notebook])
+def test_uploads_retrievals_and_exports_are_shown(readings_client, server, monkeypatch, tmp_path, watching):
+    stream = watching()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr("lineament.progress._PATIENCE", 0.0)
     monkeypatch.setattr("lineament.progress._EVERY", 0.0)
@@ -192,7 +196,17 @@ def test_uploads_and_retrievals_are_shown(readings_client, server, monkeypatch):
         assert "retrieving" in stream.getvalue() and "13 of 13 rows" in stream.getvalue()
         list(client.stream(training_set))
         assert stream.getvalue().endswith("\r")
+        before = len(stream.getvalue())
+        client.export(training_set, tmp_path / "shown", rows_per_file=5)
+        lines = stream.getvalue()[before:].split("\r")
+        # One bar, that of the files: the stream they are written from draws none.
+        drawn = [line for line in lines if line.strip()]
+        assert all(line.startswith("exporting  ") for line in drawn)
+        for line, rows in zip(drawn, ("5 of 13 rows (38%, ", "10 of 13 rows (77%, ", "13 of 13 rows (100%)"), strict=True):
+            assert rows in line
+        assert lines[-1] == "" and lines[-2].strip() == "" and len(lines[-2]) >= len(drawn[-1].rstrip())
     shown = stream.getvalue()
     with lineament.connect(server.url, progress=False) as client:
         client.with_run("r").get_historical_features(readings.spine(), ["reading.value"])
+        client.export(training_set, tmp_path / "unseen", rows_per_file=5)
     assert stream.getvalue() == shown

@@ -87,6 +87,17 @@ def test_policies_of_the_flights(tmp_path):
     assert "mask round:10" in said and "no policy permits it" in said and re.search(r"^denied,3,1$", said, re.M), said
 
 
+def test_predictions_labels_and_metrics_of_a_deployment(tmp_path):
+    said = run("served_predictions.py", tmp_path)
+    assert "2 days later: 5981 predictions, 0 labels of 5981 flights" in said, said
+    assert "10 days later: 5981 predictions, 5981 labels of 5981 flights" in said, said
+    name, version, fed, metric, told, predictions, labels, recomputed = said.splitlines()[-1].split()
+    assert (name, version, fed, metric) == ("delay-api", "delay/1", "weather@1", "mae"), said
+    assert predictions == labels == "5981" and float(told) > 1, said
+    # What was told is what the two views give.
+    assert abs(float(told) - float(recomputed)) < 1e-3, said
+
+
 def test_mlflow(tmp_path, tracking):
     said = run("mlflow_run.py", tmp_path, MLFLOW_TRACKING_URI=tracking.uri)
     assert "<Split by row number: train 4, test 1; seed 1> {'train': " in said

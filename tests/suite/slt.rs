@@ -51,6 +51,7 @@ specification![
     asof_join_explain,
     asof_join_feature_view,
     changes,
+    column_edges,
     dangling,
     decisions,
     deprecation,

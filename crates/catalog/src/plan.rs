@@ -46,6 +46,8 @@ pub struct Planned {
     pub hypothesis: Option<String>,
     /// Who would feel it, beside services; whoever knows the graph fills it in.
     pub felt_by: FeltBy,
+    /// Of a derived view: what stands in the way of tracing its columns to their sources; whoever plans its query fills it in.
+    pub untraced: Option<String>,
 }
 
 /// Who would feel a change, by name and in order.
@@ -252,6 +254,7 @@ impl Preparation<'_> {
             action,
             hypothesis: None,
             felt_by: FeltBy::default(),
+            untraced: None,
         });
     }
 

@@ -11,9 +11,10 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Volatility, lit};
 use feature::{Sequence, VersionId};
 
-use crate::column_lineage::{self, features_of};
+use crate::column_lineage::{self, Refusal, features_of};
 use crate::history::HistoryTable;
 use crate::session::Session;
+use crate::sql::with_deep_stack;
 
 /// The query of a derived view, ready to run.
 pub struct DerivedPlan {
@@ -23,6 +24,7 @@ pub struct DerivedPlan {
     row_preserving: bool,
     /// It reads histories and no tables: of each row that is read it is known when it came.
     of_histories: bool,
+    untraced: Option<Refusal>,
 }
 
 /// Plans the query of a derived view over the session's snapshot.
@@ -33,7 +35,7 @@ pub async fn plan(session: &Session, sql: &str) -> Result<DerivedPlan> {
     let plan = session.plan(sql).await?;
     refuse_volatile(&plan)?;
     refuse_foreign(&plan)?;
-    let read = session.optimized(&plan)?;
+    let (traced, read) = with_deep_stack(|| session.optimise(&plan))?;
     let mut parents: BTreeMap<VersionId, (Arc<ViewVersion>, Vec<String>)> = BTreeMap::new();
     for scan in column_lineage::scans_of(&read) {
         let Some(version) = session.snapshot().state.view_version(scan.version) else { continue };
@@ -54,7 +56,7 @@ pub async fn plan(session: &Session, sql: &str) -> Result<DerivedPlan> {
     }
     let row_preserving = is_row_preserving(&plan)?;
     let of_histories = reads_histories_alone(&plan)?;
-    Ok(DerivedPlan { plan, parents, row_preserving, of_histories })
+    Ok(DerivedPlan { plan, parents, row_preserving, of_histories, untraced: traced.refused })
 }
 
 impl DerivedPlan {
@@ -83,6 +85,11 @@ impl DerivedPlan {
     /// Whether each row is made of one row, whatever others there are.
     pub fn is_row_preserving(&self) -> bool {
         self.row_preserving
+    }
+
+    /// What stands in the way of tracing its columns to their sources; none where nothing does.
+    pub fn untraced(&self) -> Option<&Refusal> {
+        self.untraced.as_ref()
     }
 
     fn of_rows_that(&self, condition: Expr) -> Result<LogicalPlan> {
@@ -144,12 +151,26 @@ fn reads_histories_alone(plan: &LogicalPlan) -> Result<bool> {
 
 fn refuse_foreign(plan: &LogicalPlan) -> Result<()> {
     let mut foreign = false;
+    let mut recursive = None;
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            foreign |= features_of(source_as_provider(&scan.source)?.as_ref()).is_none();
+        match node {
+            // Told by its name: the rows of its last round are scanned as a table, and are no feature view.
+            LogicalPlan::RecursiveQuery(query) => {
+                recursive = Some(query.name.clone());
+                return Ok(TreeNodeRecursion::Stop);
+            }
+            LogicalPlan::TableScan(scan) => {
+                foreign |= features_of(source_as_provider(&scan.source)?.as_ref()).is_none();
+            }
+            _ => {}
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
+    if let Some(name) = recursive {
+        return plan_err!(
+            "`{name}` is defined by itself, and what its columns come from cannot be traced; write the query without WITH RECURSIVE"
+        );
+    }
     if foreign {
         return plan_err!(
             "it reads system views; a derived view is made of feature views, as weather or history('weather')"

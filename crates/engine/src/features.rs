@@ -278,7 +278,8 @@ fn refuse_same_names(resolved: &Resolved, full_names: bool) -> Result<()> {
     Ok(())
 }
 
-/// The spine's time column: the one that is named, else `at`, else `event_timestamp`, else the only column that holds times.
+/// The spine's time column: the one that is named, else `at`, else the only column of times. What is merely called `event_timestamp` is
+/// such a column too, and never taken where another could be meant: a wrong time is a leak.
 pub fn time_column(spine: &DFSchema, named: Option<&str>) -> Result<String> {
     let has = |name: &str| spine.fields().iter().any(|field| field.name() == name);
     if let Some(name) = named {
@@ -292,16 +293,19 @@ pub fn time_column(spine: &DFSchema, named: Option<&str>) -> Result<String> {
             names.join(", ")
         );
     }
-    for usual in ["at", "event_timestamp"] {
-        if has(usual) {
-            return Ok(usual.to_owned());
-        }
+    if has("at") && !has(FEASTS_TIME) {
+        return Ok("at".to_owned());
     }
     let times: Vec<&str> = spine
         .fields()
         .iter()
         .filter(|field| {
-            matches!(field.data_type(), DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64)
+            field.name() == FEASTS_TIME
+                || field.name() == "at"
+                || matches!(
+                    field.data_type(),
+                    DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64
+                )
         })
         .map(|field| field.name().as_str())
         .collect();
@@ -318,12 +322,19 @@ pub fn time_column(spine: &DFSchema, named: Option<&str>) -> Result<String> {
                 columns.join(", ")
             )
         }
+        several if has("at") => plan_err!(
+            "the spine has several time columns ({}), `{FEASTS_TIME}` beside `at`; say at which of them features are wanted",
+            several.join(", ")
+        ),
         several => plan_err!(
             "the spine has several time columns ({}); name the one at which features are wanted `at`, or say which it is",
             several.join(", ")
         ),
     }
 }
+
+/// What Feast's users call the spine's time.
+const FEASTS_TIME: &str = "event_timestamp";
 
 /// Plans a retrieval: the spine's columns as they are, then each feature under its output name, in the order asked for; then, where
 /// that is asked for, why each is null, in the same order.

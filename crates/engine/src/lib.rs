@@ -17,9 +17,11 @@ pub mod row_bytes;
 pub mod spines;
 pub mod sql;
 
+mod as_of;
 mod key_files;
 mod longest_read;
 mod memory;
+mod query_pool;
 mod recorded_reads;
 mod row_batches;
 mod scan;
@@ -35,5 +37,5 @@ pub use memory::{Memory, OverSpillLimit, Reserved};
 pub use session::{CATALOG, Engine, Prepared, SYSTEM_SCHEMA, Session};
 pub use snapshot::{LineageRelations, Snapshot, split_name};
 pub use spool::SpoolWriter;
-pub use sql::{TEXT_BYTES, ttls};
+pub use sql::{TEXT_BYTES, parameter_types, ttls};
 pub use streamed_rows::StreamedRows;

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use crate::query_pool::QueryPool;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{
     GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
@@ -22,6 +23,7 @@ const NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 pub struct Memory {
     pool: Arc<dyn MemoryPool>,
     limit: u64,
+    query_limit: u64,
     spill_limit: u64,
 }
 
@@ -37,7 +39,12 @@ impl Memory {
         let limit = limit.max(LEAST);
         let bytes = usize::try_from(limit).unwrap_or(usize::MAX);
         let pool = Arc::new(TrackConsumersPool::new(GreedyMemoryPool::new(bytes), NAMED));
-        Self { pool, limit, spill_limit: limit.saturating_mul(SPILL) }
+        Self { pool, limit, query_limit: limit, spill_limit: limit.saturating_mul(SPILL) }
+    }
+
+    /// The same with a limit on what one query may hold of it.
+    pub fn with_query_limit(self, query_limit: u64) -> Self {
+        Self { query_limit: query_limit.clamp(LEAST, self.limit), ..self }
     }
 
     /// The same with another limit on what a query may write to disk where memory is short: its sorts, its join, its spine each.
@@ -49,12 +56,22 @@ impl Memory {
         self.limit
     }
 
+    /// What one query may hold.
+    pub(crate) fn query_limit(&self) -> u64 {
+        self.query_limit
+    }
+
     pub(crate) fn spill_limit(&self) -> u64 {
         self.spill_limit
     }
 
-    pub(crate) fn pool(&self) -> Arc<dyn MemoryPool> {
-        self.pool.clone()
+    /// What one query takes its memory from.
+    pub(crate) fn pool_of_query(&self) -> Arc<dyn MemoryPool> {
+        if self.query_limit >= self.limit {
+            return self.pool.clone();
+        }
+        let limit = usize::try_from(self.query_limit).unwrap_or(usize::MAX);
+        Arc::new(QueryPool::new(self.pool.clone(), limit))
     }
 
     /// Bytes that are held now.
@@ -146,6 +163,29 @@ mod tests {
         assert!(OverSpillLimit::of("No space left on device").is_none());
         let memory = Memory::new(1 << 30);
         assert_eq!((memory.spill_limit(), memory.with_spill_limit(5).spill_limit()), (4 << 30, 5));
+    }
+
+    #[test]
+    fn one_query_holds_no_more_than_its_part() {
+        let memory = Memory::new(400 << 20).with_query_limit(100 << 20);
+        let pool = memory.pool_of_query();
+        let sort = MemoryConsumer::new("sort").register(&pool);
+        let join = MemoryConsumer::new("join").register(&pool);
+        sort.try_grow(60 << 20).unwrap();
+        let error = join.try_grow(60 << 20).unwrap_err();
+        assert!(matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)), "{error}");
+        assert!(error.to_string().contains("one query may hold 100.0 MB"), "{error}");
+        // What was refused is held by nobody, and another query has a part of its own.
+        assert_eq!((memory.held(), pool.reserved()), (60 << 20, 60 << 20));
+        let other = MemoryConsumer::new("sort").register(&memory.pool_of_query());
+        other.try_grow(100 << 20).unwrap();
+        drop((sort, other));
+        join.try_grow(100 << 20).unwrap();
+        assert_eq!((memory.held(), pool.reserved()), (100 << 20, 100 << 20));
+        // What all hold together is bounded all the same.
+        let all = memory.reserve("all");
+        all.grow(300 << 20).unwrap();
+        assert!(MemoryConsumer::new("sort").register(&memory.pool_of_query()).try_grow(1).is_err());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Recorded reads as relations: read from `reads/`, object by object, so that no more than one of them is held.
 
+mod told;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::kernels::zip::zip;
-use arrow::compute::{nullif, take};
+use arrow::compute::{filter_record_batch, not, nullif, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use catalog::recorded_reads::{LINEAGE, decode, edge_fields, schema};
 use catalog::records::Object;
@@ -22,6 +24,7 @@ use parquet::errors::ParquetError;
 
 use crate::access::Sights;
 use crate::snapshot::{Snapshot, split_name};
+use crate::system;
 
 /// What stands for the name of an output that is not told: it may be an expression with its literals.
 const NOT_TOLD: &str = "(hidden)";
@@ -34,6 +37,11 @@ pub fn reads(snapshot: &Snapshot) -> Result<Arc<dyn TableProvider>> {
 /// One row an edge: `read`, `at`, and the edge's fields.
 pub fn read_columns(snapshot: &Snapshot) -> Result<Arc<dyn TableProvider>> {
     table(snapshot, Shape::Edges)
+}
+
+/// One row an edge, as those of training sets and batches stand in `lineament.column_edges`; of reads that are told whole.
+pub fn column_edges(snapshot: &Snapshot) -> Result<Arc<dyn TableProvider>> {
+    table(snapshot, Shape::Told)
 }
 
 fn table(snapshot: &Snapshot, shape: Shape) -> Result<Arc<dyn TableProvider>> {
@@ -49,6 +57,7 @@ fn table(snapshot: &Snapshot, shape: Shape) -> Result<Arc<dyn TableProvider>> {
 enum Shape {
     Reads,
     Edges,
+    Told,
 }
 
 impl Shape {
@@ -65,6 +74,7 @@ impl Shape {
                 fields.extend(of_read.cloned());
                 fields.extend(edge_fields().iter().cloned());
             }
+            Self::Told => return system::column_edges::schema(),
         }
         Arc::new(Schema::new(fields))
     }
@@ -73,7 +83,9 @@ impl Shape {
     fn stored(self) -> Vec<String> {
         match self {
             Self::Reads => self.schema().fields().iter().map(|field| field.name().clone()).collect(),
-            Self::Edges => ["read", "at", "principal", "columns", LINEAGE].map(str::to_owned).into(),
+            Self::Edges | Self::Told => {
+                ["read", "at", "principal", "columns", LINEAGE].map(str::to_owned).into()
+            }
         }
     }
 
@@ -82,6 +94,13 @@ impl Shape {
         match self {
             Self::Reads => veiled(batch, hidden),
             Self::Edges => edges(&batch, self.schema(), hidden),
+            Self::Told => {
+                let shown = match hidden {
+                    Some(hidden) => filter_record_batch(&batch, &not(&hidden)?)?,
+                    None => batch,
+                };
+                told::edges(&edges(&shown, Self::Edges.schema(), None)?)
+            }
         }
     }
 }

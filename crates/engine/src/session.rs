@@ -92,7 +92,7 @@ impl Engine {
 
     /// Where rows wait between their sender and a query: in memory up to a share of the limit, else on disk.
     pub fn spool(&self, schema: SchemaRef) -> Result<(SpoolWriter, SendableRecordBatchStream)> {
-        let share = usize::try_from(self.memory.limit() / SPOOL_SHARE).unwrap_or(usize::MAX);
+        let share = usize::try_from(self.memory.query_limit() / SPOOL_SHARE).unwrap_or(usize::MAX);
         Ok(spool(self.environment()?, schema, share))
     }
 
@@ -291,11 +291,6 @@ impl Session {
         LogicalPlanBuilder::scan(name, source, None)?.build()
     }
 
-    /// The plan after the optimiser: its scans have the columns alone that are read.
-    pub fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
-        self.state.optimize(plan)
-    }
-
     /// The plan as it will run.
     pub async fn prepare(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let _permit = self.planning.acquire().await;
@@ -323,8 +318,9 @@ impl Session {
         .await
     }
 
-    /// In the steps of `SessionState::optimize`, so that the plan can be seen between analysis and optimisation.
-    fn optimise(&self, plan: &LogicalPlan) -> Result<(Traced, LogicalPlan)> {
+    /// What each column comes from, and the plan after the optimiser, whose scans have the columns alone that are read. In the steps of
+    /// `SessionState::optimize`, so that the plan can be seen between analysis and optimisation.
+    pub(crate) fn optimise(&self, plan: &LogicalPlan) -> Result<(Traced, LogicalPlan)> {
         if let LogicalPlan::Explain(_) = plan {
             return Ok((trace(plan), self.state.optimize(plan)?));
         }
@@ -456,7 +452,7 @@ impl SchemaProvider for SystemSchema {
 fn runtime(memory: &Memory) -> Result<Arc<RuntimeEnv>> {
     RuntimeEnvBuilder::new()
         .with_object_store_registry(Arc::new(NoObjectStores))
-        .with_memory_pool(memory.pool())
+        .with_memory_pool(memory.pool_of_query())
         .with_max_temp_directory_size(memory.spill_limit())
         .build_arc()
 }

@@ -4,12 +4,16 @@
 //! themselves, so that they may change; the views are what users rely on.
 
 mod alerts;
+mod by_object;
+pub(crate) mod column_edges;
 mod decisions;
 mod kept;
 mod quality;
 mod registry;
 mod samples;
+mod set_columns;
 mod streams;
+mod untraced;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +31,7 @@ use catalog::state::{Provenance, Withdrawable};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::{MemTable, ViewTable};
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use feature::definition::{About, KnownAt, Literal, Range};
 use feature::{BatchId, Name};
@@ -38,11 +42,12 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 50] = [
+const VIEWS: [(&str, &str); 52] = [
     ("access_decisions", include_str!("../../../sql/access_decisions.sql")),
     ("alerts", include_str!("../../../sql/alerts.sql")),
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
     ("batches", include_str!("../../../sql/batches.sql")),
+    ("column_edges", include_str!("../../../sql/column_edges.sql")),
     ("compactions", include_str!("../../../sql/compactions.sql")),
     ("dangling", include_str!("../../../sql/dangling.sql")),
     ("decisions", include_str!("../../../sql/decisions.sql")),
@@ -82,6 +87,7 @@ const VIEWS: [(&str, &str); 50] = [
     ("samples", include_str!("../../../sql/samples.sql")),
     ("spines", include_str!("../../../sql/spines.sql")),
     ("sweeps", include_str!("../../../sql/sweeps.sql")),
+    ("training_set_columns", include_str!("../../../sql/training_set_columns.sql")),
     ("training_set_hits", include_str!("../../../sql/training_set_hits.sql")),
     ("training_sets", include_str!("../../../sql/training_sets.sql")),
     ("untraced", include_str!("../../../sql/untraced.sql")),
@@ -130,6 +136,10 @@ impl TableProvider for SystemRelation {
         self.rows.table_type()
     }
 
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        self.rows.supports_filters_pushdown(filters)
+    }
+
     async fn scan(
         &self,
         session: &dyn Session,
@@ -161,6 +171,9 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
     if uses("state_batches") {
         found.push(("state_batches", held(batches(snapshot)?)?));
     }
+    if uses("state_untraced") {
+        found.push(("state_untraced", held(untraced::batches(snapshot)?)?));
+    }
     if uses("state_withdrawals") {
         found.push(("state_withdrawals", held(withdrawals(snapshot)?)?));
     }
@@ -187,6 +200,18 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
     }
     if uses("state_read_columns") {
         found.push(("state_read_columns", recorded_reads::read_columns(snapshot)?));
+    }
+    if uses("state_read_edges") {
+        found.push(("state_read_edges", recorded_reads::column_edges(snapshot)?));
+    }
+    if uses("state_set_edges") {
+        found.push(("state_set_edges", column_edges::of_sets(snapshot)?));
+    }
+    if uses("state_batch_edges") {
+        found.push(("state_batch_edges", column_edges::of_batches(snapshot)?));
+    }
+    if uses("state_set_columns") {
+        found.push(("state_set_columns", set_columns::table(snapshot)?));
     }
     if uses("state_edges")
         && let Some(lineage) = &snapshot.lineage

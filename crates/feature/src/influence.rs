@@ -31,6 +31,11 @@ impl Influence {
         matches!(self, Self::Identity | Self::Transformation | Self::Aggregation)
     }
 
+    /// OpenLineage's type, as this program writes it.
+    pub fn directness(self) -> &'static str {
+        if self.is_direct() { "direct" } else { "indirect" }
+    }
+
     /// A direct influence made no weaker than another direct one; an indirect one as it is.
     pub fn max_direct(self, other: Self) -> Self {
         if self.is_direct() { self.max(other) } else { self }

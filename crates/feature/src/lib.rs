@@ -4,6 +4,7 @@
 //! network: everything here is a function of its arguments, so that the other crates can fold, replay
 //! and test it freely. Minting an id needs a clock and chance, and so happens in `storage`.
 
+pub mod as_of;
 pub mod datatype;
 pub mod definition;
 pub mod digest;
@@ -21,6 +22,7 @@ pub mod sampling;
 pub mod time;
 pub mod validation;
 
+pub use as_of::AsOf;
 pub use datatype::FeatureType;
 pub use definition::Definition;
 pub use id::{

@@ -19,6 +19,7 @@ use serving::{
 };
 use tonic::{Code, Status};
 
+use crate::admission::Work;
 use crate::endpoints;
 use crate::flight_sql::session::{self, Change, Session};
 use crate::flight_sql::{cancel, prepared};
@@ -33,111 +34,145 @@ pub const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const RENEW: &str = "RenewFlightEndpoint";
 
-/// Name and description of each.
-const ACTIONS: [(&str, &str); 34] = [
-    ("lineament.plan", "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}"),
+/// What an action is to the queue; none passes at once.
+type Turn = Option<Work>;
+const AT_ONCE: Turn = None;
+/// It reads rows, or walks all that there is.
+const READS: Turn = Some(Work::Reads);
+const WRITES: Turn = Some(Work::Writes);
+
+/// Name, turn and description of each.
+const ACTIONS: [(&str, Turn, &str); 34] = [
+    (
+        "lineament.plan",
+        AT_ONCE,
+        "what definitions would change; body: {\"files\": {\"weather.toml\": \"…\"}}",
+    ),
     (
         "lineament.apply",
+        AT_ONCE,
         "applies definitions as one entry of the log; body as of lineament.plan, and for what breaks others {\"reason\": \"…\"} beside",
     ),
     (
         "lineament.approve",
+        AT_ONCE,
         "approves somebody else's plan that waits, or declines it; body: {\"plan\": \"<digest>\", \"reason\": \"…\", \"decline\": false}",
     ),
     (
         "lineament.deprecate",
+        AT_ONCE,
         "announces that a version, a feature view or a service will go, or takes that back; body: {\"node\": \"weather@1\", \"reason\": \"…\", \"closed_on\": \"2027-01-01\", \"withdrawn_on\": \"2027-03-01\", \"instead\": \"weather@2\", \"undo\": false}",
     ),
-    ("lineament.replay", "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
+    ("lineament.replay", READS, "rebuilds a training set and proves it; body: {\"training_set\": \"<id>\"}"),
     (
         "lineament.explain",
+        READS,
         "why one cell of a training set has its value; body: {\"training_set\": \"<id>\", \"row\": 0, \"column\": \"temp\"}",
     ),
     (
         "lineament.explain_value",
+        READS,
         "why a feature has its value for an entity at a time; body: {\"feature\": \"weather.temp\", \"key\": {\"origin\": \"JFK\"}, \"at\": \"2013-01-01T10:00:00Z\"}",
     ),
     (
         "lineament.diff",
+        READS,
         "what is other in training set b than in a, and why; body: {\"a\": \"<id>\", \"b\": \"<id>\", \"examples\": 3}",
     ),
     (
         "lineament.audit",
+        READS,
         "which cells of a training set could not be known at their time; body: {\"training_set\": \"<id>\", \"examples\": 5}",
     ),
     (
         "lineament.refresh",
+        WRITES,
         "brings derived feature views up to date; body: {\"view\": \"celsius\", \"full\": false}, all of them without a view",
     ),
     (
         "lineament.last_part",
+        AT_ONCE,
         "the last part that a producer committed into a view; body: {\"view\": \"weather\", \"producer\": \"station-7\"}",
     ),
     (
         "lineament.rollback",
+        WRITES,
         "takes back a batch or a version, or puts it back; body: {\"node\": \"weather@2\", \"reason\": \"…\", \"undo\": false, \"derived\": false}, without a reason only what it would touch",
     ),
     (
         "lineament.retain",
+        WRITES,
         "lets rows go that their views keep no longer; body: {\"view\": \"weather\", \"dry_run\": false}, all views without one",
     ),
     (
         "lineament.erase",
+        WRITES,
         "erases an entity from the store, or says what would go; body: {\"entity\": \"plane\", \"key\": {\"tailnum\": \"N1\"}, \"reason\": \"…\", \"dry_run\": false}",
     ),
     (
         "lineament.quarantine",
+        WRITES,
         "releases or drops a batch that was kept back; body: {\"batch\": \"<id>\", \"action\": \"release\", \"reason\": \"…\", \"back_fill\": false}",
     ),
     (
         "lineament.bias",
+        READS,
         "whether the population of a training set is the one that is served; body: {\"training_set\": \"<id>\", \"at\": \"2013-07-01T00:00:00Z\"} or {…, \"moments\": 12}",
     ),
     (
         "lineament.observe",
+        AT_ONCE,
         "tells of experiments, runs, models, their versions and aliases; body: {\"experiments\": [{\"id\": \"churn\", \"hypothesis\": \"…\"}], …}, as in docs/lineage.md",
     ),
     (
         "lineament.use",
+        AT_ONCE,
         "a run used a training set; body: {\"training_set\": \"<id>\", \"run\": \"…\", \"role\": \"train\", \"how\": \"explicit\"}",
     ),
     (
         "lineament.deploy",
+        AT_ONCE,
         "a deployment serves a model version; body: {\"name\": \"…\", \"environment\": \"production\", \"model_version\": \"delay/3\"}",
     ),
     (
         "lineament.lineage",
+        READS,
         "what came of something, or where it came from; body: {\"node\": \"weather@1\", \"up\": false, \"depth\": 3}",
     ),
     (
         "lineament.impact",
+        READS,
         "cells, training sets, models and deployments that something reaches; body: {\"node\": \"<batch>\"}",
     ),
     (
         "lineament.drop_alert",
+        AT_ONCE,
         "an alert need not be delivered where it has not arrived; body: {\"alert\": \"<id>\", \"reason\": \"…\"}",
     ),
     (
         "lineament.search",
+        AT_ONCE,
         "features, views and services that have these words, the best first; body: {\"words\": \"wind speed tag:hourly\", \"kind\": \"feature\", \"limit\": 20}",
     ),
     (
         "lineament.manifest",
+        AT_ONCE,
         "what a training set was made of, whole enough to ask for the same again; body: {\"training_set\": \"<id>\"}",
     ),
     (
         "lineament.reconcile",
+        READS,
         "whether all that training sets, runs, models and deployments refer to is there; body: {\"deep\": false}",
     ),
-    ("lineament.status", "store, sequence, program and the last reconciliation; body: {}"),
-    (CREATE_PREPARED, "Flight SQL: prepares a statement"),
-    (CLOSE_PREPARED, "Flight SQL: forgets a prepared statement"),
-    (cancel::CANCEL, "Flight: stops what runs of a FlightInfo"),
-    (cancel::CANCEL_OLD, "Flight SQL: the same, as it was called before"),
-    (RENEW, "Flight: an endpoint for a longer time"),
-    (session::SET, "Flight: options of the session: run, experiment, role"),
-    (session::GET, "Flight: the options of the session"),
-    (session::CLOSE, "Flight: ends the session"),
+    ("lineament.status", AT_ONCE, "store, sequence, program and the last reconciliation; body: {}"),
+    (CREATE_PREPARED, AT_ONCE, "Flight SQL: prepares a statement"),
+    (CLOSE_PREPARED, AT_ONCE, "Flight SQL: forgets a prepared statement"),
+    (cancel::CANCEL, AT_ONCE, "Flight: stops what runs of a FlightInfo"),
+    (cancel::CANCEL_OLD, AT_ONCE, "Flight SQL: the same, as it was called before"),
+    (RENEW, AT_ONCE, "Flight: an endpoint for a longer time"),
+    (session::SET, AT_ONCE, "Flight: options of the session: run, experiment, role"),
+    (session::GET, AT_ONCE, "Flight: the options of the session"),
+    (session::CLOSE, AT_ONCE, "Flight: ends the session"),
 ];
 
 /// What the standards name and this server does not do.
@@ -203,8 +238,13 @@ struct Reconcile {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
+/// What an action waits for its turn for, where it does. One that there is not is answered at once.
+pub fn work(name: &str) -> Option<Work> {
+    ACTIONS.iter().find(|(known, ..)| *known == name).and_then(|(_, turn, _)| *turn)
+}
+
 pub fn types() -> impl Iterator<Item = ActionType> {
-    ACTIONS.iter().map(|(name, description)| ActionType {
+    ACTIONS.iter().map(|(name, _, description)| ActionType {
         r#type: (*name).to_owned(),
         description: (*description).to_owned(),
     })
@@ -375,7 +415,7 @@ async fn act(
             "the action `{name}` is not supported: queries here only read, one at a time, without transactions"
         ))),
         _ => {
-            let known = || ACTIONS.iter().map(|(name, _)| *name);
+            let known = || ACTIONS.iter().map(|(name, ..)| *name);
             let hint =
                 nearest(name, known()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
             let list = known().collect::<Vec<_>>().join(", ");

@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use catalog::Author;
 use catalog::external::{self, RunName};
@@ -15,12 +15,13 @@ use feature::policy::Purpose;
 use feature::{Sequence, TrainingSetId};
 use futures::{FutureExt, Stream};
 use prometheus_client::metrics::counter::Counter;
+use tokio::task::JoinHandle;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::admission::{Admission, Permit};
+use crate::admission::{Admission, Permit, Work};
 use crate::flight_sql::session::Session;
 use crate::metrics::{Method, Metrics};
 use crate::status;
@@ -47,6 +48,27 @@ pub struct Call {
     outcome: Option<Code>,
     /// Its place among those that run, held until it has ended.
     permit: Option<Permit>,
+    /// Until when its answer must have been sent.
+    until: Option<Until>,
+}
+
+/// What a call may take, and when that is over.
+#[derive(Clone, Copy)]
+struct Until {
+    takes: Duration,
+    end: tokio::time::Instant,
+}
+
+impl Until {
+    fn passed(self) -> Status {
+        status::status(
+            Code::DeadlineExceeded,
+            format!(
+                "it took longer than {:?}, which is what one call may take here (`lineament serve --max-time`); ask for less at once",
+                self.takes
+            ),
+        )
+    }
 }
 
 /// Counts the rows that a call moves, for itself and for all calls of its method.
@@ -146,21 +168,30 @@ impl Call {
         }
         let of_all = metrics.method(Method::of(method));
         let rows = Rows { received: Moved::new(&of_all.received_rows), sent: Moved::new(&of_all.sent_rows) };
-        Ok(Self { author, session, span, started: Instant::now(), rows, outcome: None, permit: None })
+        Ok(Self {
+            author,
+            session,
+            span,
+            started: Instant::now(),
+            rows,
+            outcome: None,
+            permit: None,
+            until: None,
+        })
     }
 
     /// Waits for the call's turn, where it is work.
     ///
     /// # Errors
     /// Those of [`Admission::enter`].
-    pub async fn admitted(mut self, admission: &Admission, is_work: bool) -> Result<Self, Status> {
-        if !is_work {
-            return Ok(self);
-        }
+    pub async fn admitted(mut self, admission: &Admission, work: Option<Work>) -> Result<Self, Status> {
+        let Some(work) = work else { return Ok(self) };
         let since = Instant::now();
         match admission.enter(&self.author.principal).await {
             Ok(permit) => {
                 self.permit = Some(permit);
+                let takes = admission.limits().max_time.filter(|_| work == Work::Reads);
+                self.until = takes.map(|takes| Until { takes, end: tokio::time::Instant::now() + takes });
                 self.span.record("waited_ms", signed(since.elapsed().as_millis()));
                 Ok(self)
             }
@@ -205,7 +236,12 @@ impl Call {
         T: 'static,
     {
         match self.work(work).await {
-            Ok(stream) => Ok(Box::pin(InCall { stream: Box::pin(stream), call: self, failed: false })),
+            Ok(stream) => {
+                let held =
+                    Arc::new(Mutex::new(Some(Held { stream: Box::pin(stream), _permit: self.permit.take() })));
+                let over = self.until.map(|until| Over::at(until, held.clone()));
+                Ok(Box::pin(InCall { held, call: self, over, failed: false }))
+            }
             Err(status) => {
                 self.outcome = Some(status.code());
                 Err(status)
@@ -220,7 +256,15 @@ impl Call {
         let span = self.span.clone();
         let work = work(&self.author, &self.rows).instrument(span);
         // A call ends with its own fault, and no other with it.
-        AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(fault(panic.as_ref())))
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let done = match self.until {
+            None => work.await,
+            Some(until) => match tokio::time::timeout_at(until.end, work).await {
+                Ok(done) => done,
+                Err(_) => return Err(until.passed()),
+            },
+        };
+        done.unwrap_or_else(|panic| Err(fault(panic.as_ref())))
     }
 }
 
@@ -243,12 +287,46 @@ impl Drop for Call {
     }
 }
 
+/// What a call holds while its answer is on its way.
+struct Held<S> {
+    stream: Pin<Box<S>>,
+    /// Its place among those that run; the stream is gone before it is given back.
+    _permit: Option<Permit>,
+}
+
+/// Ends a stream when it has taken as long as it may, also where nobody asks it for more; until it is dropped.
+struct Over(JoinHandle<()>);
+
+impl Over {
+    fn at<S: Send + 'static>(until: Until, held: Arc<Mutex<Option<Held<S>>>>) -> Self {
+        Self(tokio::spawn(async move {
+            tokio::time::sleep_until(until.end).await;
+            drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }))
+    }
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A stream that belongs to a call.
 struct InCall<S> {
-    stream: Pin<Box<S>>,
+    /// None once it was ended.
+    held: Arc<Mutex<Option<Held<S>>>>,
     call: Call,
-    /// It panicked, and must not be asked again.
+    over: Option<Over>,
+    /// It panicked or took too long, and must not be asked again.
     failed: bool,
+}
+
+impl<S> Drop for InCall<S> {
+    fn drop(&mut self) {
+        // At once, though the task that waits for its time has a hold of it.
+        drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 impl<S, T> Stream for InCall<S>
@@ -261,16 +339,30 @@ where
         if self.failed {
             return Poll::Ready(None);
         }
-        let span = self.call.span.clone();
-        let polled =
-            catch_unwind(AssertUnwindSafe(|| span.in_scope(|| self.stream.as_mut().poll_next(context))))
-                .unwrap_or_else(|panic| {
-                    self.failed = true;
+        let this = &mut *self;
+        let mut held = this.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let polled = match (held.as_mut(), this.call.until) {
+            (Some(held), _) => {
+                let polled =
+                    AssertUnwindSafe(|| this.call.span.in_scope(|| held.stream.as_mut().poll_next(context)));
+                catch_unwind(polled).unwrap_or_else(|panic| {
+                    this.failed = true;
                     Poll::Ready(Some(Err(fault(panic.as_ref()))))
-                });
+                })
+            }
+            (None, Some(until)) => {
+                this.failed = true;
+                Poll::Ready(Some(Err(until.passed())))
+            }
+            (None, None) => Poll::Ready(None),
+        };
+        drop(held);
         match &polled {
-            Poll::Ready(None) if self.call.outcome.is_none() => self.call.outcome = Some(Code::Ok),
-            Poll::Ready(Some(Err(status))) => self.call.outcome = Some(status.code()),
+            Poll::Ready(None) => {
+                this.over = None;
+                this.call.outcome.get_or_insert(Code::Ok);
+            }
+            Poll::Ready(Some(Err(status))) => this.call.outcome = Some(status.code()),
             _ => {}
         }
         polled

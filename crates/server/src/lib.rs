@@ -28,6 +28,7 @@ mod sealed;
 mod sealed_statements;
 mod server;
 mod service;
+mod statement;
 mod status;
 mod stream_put;
 mod telemetry;

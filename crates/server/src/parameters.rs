@@ -48,6 +48,30 @@ pub fn count(sql: &str) -> Result<usize, ParameterError> {
     Ok(wanted(&placeholders(sql)?))
 }
 
+/// The statement with numbers for its placeholders, `?` among them, so that each can be told from the others.
+pub fn numbered(sql: &str) -> Result<String, ParameterError> {
+    let mut text = String::new();
+    let mut written = 0;
+    for Placeholder { start, end, parameter } in placeholders(sql)? {
+        text.push_str(sql.get(written..start).unwrap_or_default());
+        // A word may stand right beside a `?`, and would be one with the number. Writing to a text does not fail.
+        let _ = write!(text, " ${} ", parameter + 1);
+        written = end;
+    }
+    text.push_str(sql.get(written..).unwrap_or_default());
+    Ok(text)
+}
+
+/// The type that a parameter is told to have where the statement wants this one: that of its values for a dictionary, and none where
+/// nothing of the type can be bound.
+pub fn told(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => told(values),
+        plain if bindable(plain) => plain.clone(),
+        _ => DataType::Null,
+    }
+}
+
 /// The statement with the values of the batch's one row, a column a parameter, in place of its placeholders. `most` is how many
 /// bytes it may have then.
 pub fn bind(sql: &str, values: &RecordBatch, most: usize) -> Result<String, ParameterError> {
@@ -170,7 +194,23 @@ fn literal(number: usize, column: &dyn Array) -> Result<String, ParameterError> 
     if let DataType::Null = data_type {
         return Ok("NULL".to_owned());
     }
-    let bindable = data_type.is_integer()
+    if !bindable(data_type) {
+        return Err(ParameterError::Type { number, given: data_type.clone() });
+    }
+    if column.is_null(0) {
+        return Ok(format!("arrow_cast(NULL, {})", quoted(&data_type.to_string())));
+    }
+    let text = array_value_to_string(column, 0)
+        .map_err(|error| ParameterError::Value { number, why: error.to_string() })?;
+    Ok(match data_type {
+        DataType::Int64 | DataType::Boolean => text,
+        DataType::Utf8 => quoted(&text),
+        _ => format!("arrow_cast({}, {})", quoted(&text), quoted(&data_type.to_string())),
+    })
+}
+
+fn bindable(data_type: &DataType) -> bool {
+    data_type.is_integer()
         || data_type.is_floating()
         || matches!(
             data_type,
@@ -184,20 +224,7 @@ fn literal(number: usize, column: &dyn Array) -> Result<String, ParameterError> 
                     TimeUnit::Second | TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond,
                     _
                 )
-        );
-    if !bindable {
-        return Err(ParameterError::Type { number, given: data_type.clone() });
-    }
-    if column.is_null(0) {
-        return Ok(format!("arrow_cast(NULL, {})", quoted(&data_type.to_string())));
-    }
-    let text = array_value_to_string(column, 0)
-        .map_err(|error| ParameterError::Value { number, why: error.to_string() })?;
-    Ok(match data_type {
-        DataType::Int64 | DataType::Boolean => text,
-        DataType::Utf8 => quoted(&text),
-        _ => format!("arrow_cast({}, {})", quoted(&text), quoted(&data_type.to_string())),
-    })
+        )
 }
 
 fn quoted(text: &str) -> String {
@@ -243,6 +270,27 @@ mod tests {
             bound("SELECT 'é?', \"?\", -- ?\n  ? /* $1 */ ,\n$2 AS \"ü?\""),
             "SELECT 'é?', \"?\", -- ?\n  'O''Hare' /* $1 */ ,\n-3 AS \"ü?\""
         );
+    }
+
+    #[test]
+    fn placeholders_are_numbered_and_nothing_else_changes() {
+        assert_eq!(
+            numbered("SELECT 'é?', ? AND?, \"?\" -- ?\n, $4").unwrap(),
+            "SELECT 'é?',  $1  AND $2 , \"?\" -- ?\n,  $4 "
+        );
+        // What is bound is the same, numbered or not.
+        let values = row(vec![Arc::new(Int64Array::from(vec![1])), Arc::new(Int64Array::from(vec![2]))]);
+        let text = numbered("SELECT? WHERE?").unwrap();
+        assert_eq!(bind(&text, &values, 1_000).unwrap(), "SELECT 1  WHERE 2 ");
+        assert!(numbered("SELECT $name").is_err());
+    }
+
+    #[test]
+    fn types_that_are_told_can_be_bound() {
+        let words = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        assert_eq!(told(&words), DataType::Utf8);
+        assert_eq!(told(&DataType::Float32), DataType::Float32);
+        assert_eq!(told(&DataType::Binary), DataType::Null);
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub fn plan(plan: &Plan, sequence: Option<Sequence>) -> Value {
                     _ => &[],
                 },
                 "felt_by": planned.felt_by,
+                "untraced": planned.untraced,
                 "text": planned.to_string(),
             })
         })

@@ -11,6 +11,7 @@ use serving::{AuditRequest, AuditSetRequest, DiffRequest, HistoricalRequest, Par
 use tonic::Status;
 
 use crate::reports;
+use crate::statement::{self, Statement};
 use crate::status;
 
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
@@ -40,7 +41,7 @@ pub enum Wanted {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Ticket {
-    Sql(String),
+    Sql(Statement),
     TrainingSet(TrainingSetId),
     Stretch(Stretch),
     HistoricalFeatures(HistoricalRequest),
@@ -227,7 +228,7 @@ pub fn view(name: &str) -> Result<Query, Status> {
 
 /// The ticket that runs a query: JSON, as in `docs/flight.md`.
 pub fn ticket(query: &Query) -> Vec<u8> {
-    serde_json::json!({ "sql": query.text() }).to_string().into_bytes()
+    serde_json::json!({ "sql": statement::written(query) }).to_string().into_bytes()
 }
 
 /// The handle of a Flight SQL statement. It holds all that there is to know, so that the server keeps nothing.

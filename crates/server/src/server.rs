@@ -58,6 +58,8 @@ pub struct ServeOptions {
     /// Bytes that all queries and uploads together may hold in memory; where there is none, half of the machine's. What goes
     /// over it is refused.
     pub memory_limit: Option<u64>,
+    /// Of these, the bytes that one query may hold; where there is none, all.
+    pub query_memory: Option<u64>,
     /// Bytes that one query may write to disk where memory is short; where there is none, four times the memory limit.
     pub spill_limit: Option<u64>,
     /// How often all that training sets and models refer to is looked at; never where there is none.
@@ -104,6 +106,10 @@ impl Server {
             None => None,
         };
         let memory = options.memory_limit.map_or_else(|| serving.memory().clone(), Memory::new);
+        let memory = match options.query_memory {
+            Some(limit) => memory.with_query_limit(limit),
+            None => memory,
+        };
         let serving = serving.with_memory(match options.spill_limit {
             Some(limit) => memory.with_spill_limit(limit),
             None => memory,
@@ -144,8 +150,9 @@ impl Server {
         let metrics = Metrics::new(&serving, &admission, &options.program);
         let http =
             http.map(|http| tokio::spawn(http.run(serving.clone(), metrics.clone(), admission.clone())));
-        let reconciler =
-            options.reconcile_every.map(|every| tokio::spawn(reconcile_now_and_then(serving.clone(), every)));
+        let reconciler = options
+            .reconcile_every
+            .map(|every| tokio::spawn(reconcile_now_and_then(serving.clone(), metrics.clone(), every)));
         let author = Author { principal: options.principal, program: options.program, ..Author::default() };
         let compacting = (serving.clone(), author.clone());
         let compactor = options
@@ -280,7 +287,7 @@ fn connections(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpS
     })
 }
 
-async fn reconcile_now_and_then(serving: Serving, every: Duration) {
+async fn reconcile_now_and_then(serving: Serving, metrics: Metrics, every: Duration) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -301,7 +308,10 @@ async fn reconcile_now_and_then(serving: Serving, every: Duration) {
                     tracing::warn!(kind = wrong.kind, id = %wrong.id, blocks, "{}", wrong.problem);
                 }
             }
-            Err(error) => tracing::warn!(%error, "the store could not be reconciled; it is tried again"),
+            Err(error) => {
+                metrics.reconciliation_failed();
+                tracing::warn!(%error, "the store could not be reconciled; it is tried again");
+            }
         }
     }
 }

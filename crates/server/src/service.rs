@@ -17,7 +17,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::actions;
-use crate::admission::{Admission, action_is_work, ticket_is_work};
+use crate::admission::{Admission, Work, ticket_is_work};
 use crate::answer::{Answer, DEPRECATED};
 use crate::call::{Call, Rows, announced_rows, reads_at};
 use crate::callers::Caller;
@@ -95,7 +95,7 @@ impl Flight {
             Wanted::Sql(text) => request::sql(text)?,
             Wanted::View(name) => request::view(&name)?,
             Wanted::Json(text) => match request::json("the command", text.as_bytes())? {
-                request::Ticket::Sql(text) => request::sql(text)?,
+                request::Ticket::Sql(statement) => statement.query()?,
                 request::Ticket::TrainingSet(id) => {
                     let set = self.serving.stretches(id).await.map_err(|error| status::of(&error))?;
                     return Ok(Planned::training_set(id, &set));
@@ -122,7 +122,7 @@ impl Flight {
                 return flight_sql::rows(&self.serving, *command, author, session).await;
             }
             Wanted::Json(text) => match request::json("the ticket", text.as_bytes())? {
-                request::Ticket::Sql(text) => request::sql(text)?,
+                request::Ticket::Sql(statement) => statement.query()?,
                 request::Ticket::TrainingSet(id) => {
                     let then =
                         "the rest of its rows is not given; the action `lineament.replay` reports on it";
@@ -277,7 +277,7 @@ impl FlightService for Flight {
         let opened = sealed_statements::open_ticket(&self.seals, &call.author.principal, &ticket);
         // One that does not open is refused in its turn, as the call that it is.
         let is_work = opened.as_ref().map_or(true, |opened| ticket_is_work(opened));
-        let call = call.admitted(&self.admission, is_work).await?;
+        let call = call.admitted(&self.admission, is_work.then_some(Work::Reads)).await?;
         let mut deprecated = None;
         let rows = call
             .stream(async |author: &Author, counted: &Rows| {
@@ -310,7 +310,7 @@ impl FlightService for Flight {
                 .await?;
             return Ok(Response::new(results));
         }
-        let call = call.admitted(&self.admission, true).await?;
+        let call = call.admitted(&self.admission, Some(Work::Writes)).await?;
         let (result, change) = call
             .answer(async |author: &Author, counted: &Rows| {
                 let opened =
@@ -336,7 +336,7 @@ impl FlightService for Flight {
         let call = self.call("DoExchange", &request)?;
         let announced = announced_rows(request.metadata())?;
         let messages = request.into_inner();
-        let call = call.admitted(&self.admission, true).await?;
+        let call = call.admitted(&self.admission, Some(Work::Reads)).await?;
         let mut deprecated = None;
         let rows = call
             .stream(async |author: &Author, counted: &Rows| {
@@ -352,7 +352,7 @@ impl FlightService for Flight {
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let call = self.call("DoAction", &request)?;
         let (Action { r#type, body }, session) = (request.into_inner(), call.session.clone());
-        let call = call.admitted(&self.admission, action_is_work(&r#type)).await?;
+        let call = call.admitted(&self.admission, actions::work(&r#type)).await?;
         let (result, change) = call
             .answer(async |author: &Author, _: &Rows| {
                 let own = actions::OwnState { session: &session, running: &self.running, seals: &self.seals };

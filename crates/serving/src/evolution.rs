@@ -38,9 +38,18 @@ pub struct ApprovalReport {
 }
 
 impl Serving {
-    /// What definitions would change, and who would feel it.
-    pub(crate) async fn planned(&self, state: &Arc<State>, definitions: &Definitions) -> Result<Plan> {
+    /// What definitions would change, who would feel it, and which derived views cannot be seen through.
+    pub(crate) async fn planned(
+        &self,
+        state: &Arc<State>,
+        definitions: &Definitions,
+        author: &Author,
+    ) -> Result<Plan> {
+        let mut untraced = self.verify_derived(state, definitions, author).await?;
         let mut plan = catalog::plan::plan(state, definitions, &SqlConditions)?;
+        for planned in plan.changes.iter_mut().filter(|planned| planned.subject == Subject::FeatureView) {
+            planned.untraced = untraced.remove(&(planned.project.clone(), planned.name.clone()));
+        }
         if plan.effect() > Effect::Harmless {
             let (state, graph) = self.graph(Some(state.head.sequence)).await?;
             for planned in &mut plan.changes {
@@ -66,8 +75,7 @@ impl Serving {
         let state = self.catalog().refresh().await?;
         let allowed = self.may_apply(&state, definitions, author);
         self.on_record(author, Action::Apply, None, || "apply definitions".to_owned(), allowed).await?;
-        self.verify_derived(&state, definitions, author).await?;
-        let plan = self.planned(&state, definitions).await?;
+        let plan = self.planned(&state, definitions, author).await?;
         let mut consent = Consent { reason: reason.map(str::to_owned), ..Consent::default() };
         if plan.effect() == Effect::Breaking {
             consent.guarded = self.guarded(&state, definitions, author).await?;
@@ -77,7 +85,7 @@ impl Serving {
             catalog::plan::apply(self.catalog(), definitions, &SqlConditions, &consent, author).await?;
         // As it was felt before it was applied.
         for (done, planned) in applied.plan.changes.iter_mut().zip(plan.changes) {
-            done.felt_by = planned.felt_by;
+            (done.felt_by, done.untraced) = (planned.felt_by, planned.untraced);
         }
         Ok(applied)
     }

@@ -13,6 +13,7 @@ use catalog::records::Object;
 use catalog::state::{Batch, ViewVersion};
 use catalog::{State, VisibleFile};
 use datafusion::common::DataFusionError;
+use engine::access::Sights;
 use engine::point_in_time::{CandidateRow, Cut, NullReason, candidates, cast_key};
 use engine::{KeyFile, Snapshot};
 use feature::name::nearest;
@@ -131,6 +132,9 @@ pub struct Candidate {
     pub origin: Option<String>,
     /// What was done to them before, as the writer stated.
     pub steps: Vec<String>,
+    /// The query that made it, where its view is derived and is seen whole, as is all that it was made of: a literal of it may be a value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
     /// Why it lost; none for the winner.
     pub reason: Option<String>,
 }
@@ -571,6 +575,7 @@ impl Serving {
             None => Body::default(),
         };
         let version = snapshot.state.view_version(batch.record.version);
+        let made = body.derived.filter(|_| Sights::of_snapshot(snapshot).of_batch(batch));
         Ok(Candidate {
             valid_at: row.valid_at.to_string(),
             known_at: row.known_at.to_string(),
@@ -585,6 +590,7 @@ impl Serving {
             run: batch.by.run.clone(),
             origin: (!body.origins.is_empty()).then(|| body.origins.join(", ")),
             steps: body.steps,
+            sql: made.map(|made| made.sql),
             reason: reason.map(str::to_owned),
         })
     }
@@ -608,6 +614,13 @@ struct Body {
     origins: Vec<String>,
     #[serde(default)]
     steps: Vec<String>,
+    derived: Option<MadeBy>,
+}
+
+/// How a refresh made a batch.
+#[derive(Clone, Debug, Deserialize)]
+struct MadeBy {
+    sql: String,
 }
 
 /// What was read of a key.

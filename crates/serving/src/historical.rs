@@ -19,7 +19,7 @@ use engine::features::{self, Resolved};
 use engine::point_in_time::{Cut, LookupReport, exec};
 use feature::digest::{TableDigest, TableDigestResult};
 use feature::policy::Action;
-use feature::{Sequence, Span, SpineId, Timestamp, TrainingSetId};
+use feature::{AsOf, Sequence, Span, SpineId, Timestamp, TrainingSetId};
 use futures::TryStreamExt;
 use lineage::manifest::{
     self, ColumnManifest, Hit, Knowledge, ReferenceManifest, SpineManifest, ViewManifest,
@@ -59,7 +59,7 @@ pub struct HistoricalRequest {
     /// A spine that was ingested before, by its digest, in place of rows that come with the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spine: Option<String>,
-    /// The spine's time column, where it is not `at`, `event_timestamp` or the only one.
+    /// The spine's time column, where it is not `at` or the only one.
     #[serde(default)]
     pub at: Option<String>,
     #[serde(default)]
@@ -70,6 +70,9 @@ pub struct HistoricalRequest {
     /// As we knew it then: one instant in place of each row's own time.
     #[serde(default, with = "feature::time::rfc3339::option")]
     pub known_by: Option<Timestamp>,
+    /// The store as it was, in place of its newest state; a set that is recorded is of that snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
     /// Drops the limit on known_at. Such a set leaks; it is for showing what a leak is worth.
     #[serde(default)]
     pub ignore_known_at: bool,
@@ -105,6 +108,7 @@ impl HistoricalRequest {
             full_feature_names: false,
             ttl: BTreeMap::new(),
             known_by: None,
+            as_of: None,
             ignore_known_at: false,
             name: None,
             record: true,

@@ -154,7 +154,8 @@ impl Serving {
         author: &Author,
     ) -> Result<HistoricalStream> {
         let started = Instant::now();
-        let session = self.engine.ordered_session(self.snapshot_for(None, author).await?)?;
+        let snapshot = self.snapshot_for(None, author).await?.at(request.as_of)?;
+        let session = self.engine.ordered_session(snapshot)?;
         let asked_for = self.spine_of(given, &request, &session).await?;
         let cut = request.cut()?;
         if request.bias && !request.record {

@@ -156,8 +156,7 @@ impl Edges {
             _ => None,
         });
         self.column.append_option(source.map(Source::column));
-        let direct = |edge: &Edge| if edge.influence.is_direct() { "direct" } else { "indirect" };
-        self.kind.append_option(edge.map(direct));
+        self.kind.append_option(edge.map(|edge| edge.influence.directness()));
         self.subtype.append_option(edge.map(|edge| edge.influence.as_str()));
         // No policy masks yet.
         self.masking.append_option(edge.map(|_| false));

@@ -20,7 +20,7 @@ use engine::{Prepared, Session, Snapshot, SqlConditions};
 use feature::definition::{Definitions, FeatureView, KnownAt};
 use feature::name::split_project;
 use feature::policy::Action;
-use feature::{BatchId, FeatureType, Sequence, Timestamp};
+use feature::{BatchId, FeatureType, Name, Sequence, Timestamp};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
@@ -194,15 +194,20 @@ impl Serving {
         order(&parents).map_err(|view| in_a_circle(&view))
     }
 
-    /// Plans the queries of derived views over the store as it would be, so that what is wrong is found before it is applied.
+    /// Plans the queries of derived views over the store as it would be, so that what is wrong is found before it is applied. Gives those,
+    /// by project and name, whose columns cannot be traced, with what stands in the way.
+    ///
+    /// # Errors
+    /// `Forbidden` for a new version that cannot be traced where such reads are refused: it could never be refreshed.
     pub(crate) async fn verify_derived(
         &self,
         state: &Arc<State>,
         definitions: &Definitions,
         author: &Author,
-    ) -> Result<()> {
+    ) -> Result<BTreeMap<(Name, Name), String>> {
+        let mut untraced = BTreeMap::new();
         if definitions.views.iter().all(|declared| declared.definition.derived.is_none()) {
-            return Ok(());
+            return Ok(untraced);
         }
         let next = catalog::plan::provisional(state, definitions, &SqlConditions, author)?;
         let snapshot = self.engine.snapshot(Some(state.head.sequence)).await?;
@@ -214,15 +219,26 @@ impl Serving {
             let Some(query) = &view.derived else { continue };
             let planned = plan_of(&session, view, &query.sql).await?;
             columns_of(view, planned.plan.schema().as_arrow())?;
-            if state.view_version(version.version).is_none() {
+            let is_new = state.view_version(version.version).is_none();
+            if is_new {
                 refuse_closed(state, &session, view, &planned).await?;
+            }
+            if let Some(refusal) = planned.untraced() {
+                if is_new {
+                    self.refuse_untraced(
+                        &format!("the query of derived feature view `{}`", view.name),
+                        refusal,
+                    )?;
+                }
+                untraced.insert((view.project.clone(), view.name.clone()), refusal.to_string());
             }
             parents.insert(
                 qualified(view),
                 planned.parents().map(|parent| qualified(&parent.definition)).collect(),
             );
         }
-        order(&parents).map(drop).map_err(|view| in_a_circle(&view))
+        order(&parents).map_err(|view| in_a_circle(&view))?;
+        Ok(untraced)
     }
 }
 

@@ -37,15 +37,37 @@ pub struct LastTrackingPass {
     pub seconds: f64,
 }
 
+/// Passes over a tracking server since this process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrackingPasses {
+    pub made: u64,
+    /// Of these.
+    pub failed: u64,
+}
+
+/// What is kept of passes over a tracking server.
+#[derive(Debug, Default)]
+pub(crate) struct Tracked {
+    last: Option<LastTrackingPass>,
+    passes: TrackingPasses,
+}
+
 impl Serving {
     /// The last pass over a tracking server; none before the first.
     pub fn last_tracking_pass(&self) -> Option<LastTrackingPass> {
-        self.tracked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
     }
 
-    /// Keeps what a pass found.
+    pub fn tracking_passes(&self) -> TrackingPasses {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner).passes
+    }
+
+    /// Keeps what a pass found, or why it failed.
     pub fn note_tracking_pass(&self, last: LastTrackingPass) {
-        *self.tracked.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        let mut tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        tracked.passes.made += 1;
+        tracked.passes.failed += u64::from(last.error.is_some());
+        tracked.last = Some(last);
     }
 
     /// Records what was seen of experiments, runs and models; see [`registry::observe`].

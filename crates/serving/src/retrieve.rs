@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_recursion::async_recursion;
 use catalog::ingest::stream::{StreamSettings, Streams};
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, CacheUse, Catalog};
-use engine::column_lineage::Traced;
+use engine::column_lineage::{Refusal, Traced};
 use engine::spines;
 use engine::{Engine, KeyFiles, Memory, Prepared, Session, SqlConditions};
 use feature::definition::{Definitions, parse_files};
 use feature::policy::Action;
-use feature::{Sequence, Timestamp};
+use feature::{AsOf, Sequence, Timestamp};
 use futures::{Stream, StreamExt};
 
 use crate::access::Governance;
@@ -27,7 +27,7 @@ use crate::graph::Graphs;
 use crate::reads::{Read, ReadKind, Reads};
 use crate::rebuilt_sets::RebuiltSets;
 use crate::reconcile::LastReconciliation;
-use crate::registry::LastTrackingPass;
+use crate::registry::Tracked;
 use crate::stored_spines::StoredSpines;
 
 /// An open store, ready to answer. Cheap to clone.
@@ -38,7 +38,7 @@ pub struct Serving {
     pub(crate) graphs: Arc<Graphs>,
     pub(crate) key_files: KeyFiles,
     pub(crate) reconciled: Arc<Mutex<Option<LastReconciliation>>>,
-    pub(crate) tracked: Arc<Mutex<Option<LastTrackingPass>>>,
+    pub(crate) tracked: Arc<Mutex<Tracked>>,
     pub(crate) rebuilt_sets: RebuiltSets,
     pub(crate) stored_spines: StoredSpines,
     pub(crate) streams: Streams,
@@ -68,12 +68,14 @@ pub struct Query {
     parameters: Option<Parameters>,
     /// Spines by the names that the statement has for them.
     spines: BTreeMap<String, String>,
+    /// In place of the newest state.
+    as_of: Option<AsOf>,
 }
 
 impl Query {
     /// A statement that reads.
     pub fn sql(text: impl Into<String>) -> Self {
-        Self { text: text.into(), parameters: None, spines: BTreeMap::new() }
+        Self { text: text.into(), parameters: None, spines: BTreeMap::new(), as_of: None }
     }
 
     /// With what was bound to the statement's parameters. The text holds the values already; they are recorded beside it.
@@ -90,6 +92,11 @@ impl Query {
         Self { spines, ..self }
     }
 
+    /// Of the store as it was: definitions, rows and the log. Policies are those of now.
+    pub fn with_as_of(self, as_of: Option<AsOf>) -> Self {
+        Self { as_of, ..self }
+    }
+
     /// All of a feature view: `weather`, `weather@1`, `fraud.weather`.
     pub fn view(name: &str) -> Self {
         let quoted: Vec<String> =
@@ -100,6 +107,18 @@ impl Query {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    pub fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
+}
+
+/// What is told of a query before it runs.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub schema: SchemaRef,
+    /// By placeholder, as `$1`; without those whose type the query does not say.
+    pub parameters: BTreeMap<String, DataType>,
 }
 
 /// Rows on their way out. The read is on record before the stream ends; a stream that ends with an error has failed.
@@ -171,20 +190,32 @@ impl Serving {
     /// The columns that a query would give. Nothing is read.
     #[async_recursion]
     pub async fn describe(&self, query: &Query) -> Result<SchemaRef> {
+        Ok(self.describe_unbound(query).await?.schema)
+    }
+
+    /// The columns that a query would give, and the types that it wants the parameters to have that are not bound yet. Nothing is read.
+    ///
+    /// # Errors
+    /// Also where it can be planned with its parameters only.
+    #[async_recursion]
+    pub async fn describe_unbound(&self, query: &Query) -> Result<Described> {
         // Names and types alone: they are no secret.
-        let session = self.with_spines(self.open_session().await?, query).await?;
+        let snapshot = self.engine.snapshot(None).await?.at(query.as_of)?;
+        let session = self.with_spines(self.engine.session(snapshot)?, query).await?;
         let plan = session.plan(&query.text).await?;
-        Ok(Arc::new(plan.schema().as_arrow().clone()))
+        let parameters = engine::parameter_types(&plan)?;
+        Ok(Described { schema: Arc::new(plan.schema().as_arrow().clone()), parameters })
     }
 
     /// Answers a query: plan, stream, record.
     #[async_recursion]
     pub async fn retrieve(&self, query: Query, author: &Author) -> Result<Retrieval> {
-        let session = self.with_spines(self.session(author).await?, &query).await?;
+        let snapshot = self.snapshot_for(None, author).await?.at(query.as_of)?;
+        let session = self.with_spines(self.engine.session(snapshot)?, &query).await?;
         self.retrieve_in(&session, query, author).await
     }
 
-    /// Answers a query in a session that has tables of its own.
+    /// Answers a query in a session that has tables of its own, and so a state of the store.
     #[async_recursion]
     pub async fn retrieve_in(&self, session: &Session, query: Query, author: &Author) -> Result<Retrieval> {
         let words = query.text.clone();
@@ -236,16 +267,24 @@ impl Serving {
 
     /// Where opaque reads are refused, refuses one.
     pub(crate) fn refuse_opaque(&self, traced: &Traced) -> Result<()> {
-        match (&traced.refused, self.opaque) {
-            (Some(refusal), OpaqueReads::Refuse) => Err(Error::new(
+        match &traced.refused {
+            Some(refusal) => self.refuse_untraced("this statement", refusal),
+            None => Ok(()),
+        }
+    }
+
+    /// Where opaque reads are refused, refuses what would be one.
+    pub(crate) fn refuse_untraced(&self, what: &str, refusal: &Refusal) -> Result<()> {
+        match self.opaque {
+            OpaqueReads::Record => Ok(()),
+            OpaqueReads::Refuse => Err(Error::new(
                 Kind::Forbidden,
                 format!(
-                    "what the columns of this statement come from cannot be traced ({refusal}), and such reads are refused here; write it \
+                    "what the columns of {what} come from cannot be traced ({refusal}), and such reads are refused here; write it \
                      without `{}`, or let them be recorded with what stands in the way (`lineament serve --opaque-reads record`)",
                     refusal.node
                 ),
             )),
-            _ => Ok(()),
         }
     }
 
@@ -277,8 +316,7 @@ impl Serving {
     #[async_recursion]
     pub async fn plan_definitions(&self, definitions: &Definitions) -> Result<Plan> {
         let state = self.catalog().refresh().await?;
-        self.verify_derived(&state, definitions, &Author::default()).await?;
-        self.planned(&state, definitions).await
+        self.planned(&state, definitions, &Author::default()).await
     }
 
     /// Applies definition files as one entry of the log.

@@ -127,10 +127,10 @@ impl ReadSample {
     }
 }
 
-/// Whether a model may answer with what is read. What is recorded to fit one with is of times that are over.
+/// Whether a model may answer with what is read. What is recorded to fit one with is of times that are over, and so is an earlier state.
 fn is_live(request: &HistoricalRequest, author: &Author) -> bool {
     let scores = request.role == Role::Score || author.role == Role::Score;
-    !request.record || scores || author.purpose == Purpose::Serve
+    request.as_of.is_none() && (!request.record || scores || author.purpose == Purpose::Serve)
 }
 
 fn is_open(snapshot: &Snapshot, version: &ViewVersion) -> bool {

@@ -13,7 +13,7 @@ from ..client import Client, connect
 from ..errors import Error
 from ..server import serve
 from .comparison import compare
-from .definitions import Translation, translate
+from .definitions import SourceFile, Translation, translate
 from .repository import Repository
 from .sources import read_source
 
@@ -72,7 +72,7 @@ def _client(stack: ExitStack, given: argparse.Namespace) -> Client:
     return stack.enter_context(serve(given.store)).connect()
 
 
-def _ingest(client: Client, source) -> None:  # type: ignore[no-untyped-def]
+def _ingest(client: Client, source: SourceFile) -> None:
     table = read_source(source)
     if table.num_rows == 0:
         print(f"{source.view}: the source has no rows")

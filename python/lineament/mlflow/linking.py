@@ -43,7 +43,7 @@ def call_headers(named: str | None) -> list[tuple[str, str]]:
     """The headers that say for which run a call is made; `named` is what the client was given as its run."""
     run = _current(named)
     # Also without a run: what a model scores may be closed to others.
-    role = [] if _ROLE.get() == "unknown" else [("lineament-role", _ROLE.get())]
+    role: list[tuple[str, str]] = [] if _ROLE.get() == "unknown" else [("lineament-role", _ROLE.get())]
     if run is not None:
         PENDING.flush_to(run, _tag(run))
         # What somebody named in his own words stays as he named it; the run of MLflow is linked afterwards.

@@ -6,7 +6,9 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from .dataset_input import RecordedSet
 from .links import LogInput, RecordUse, TagRun, client_of
@@ -152,7 +154,7 @@ class FindRun(Job):
         raise Later("the run has not begun")
 
 
-def _pages(search):
+def _pages(search: Callable[..., Any]) -> Iterator[Any]:
     token = None
     while True:
         page = search(page_token=token)

@@ -98,7 +98,7 @@ pub fn build(world: &World, spine: &Spine, kinds: &[KeyKind]) -> Rows {
         batches: cut(&whole, &spine.cuts),
         whole,
         at: at.to_owned(),
-        name_at: named || at == "moment" && other_times,
+        name_at: named || at != "at" && other_times,
         keys,
         times,
     }

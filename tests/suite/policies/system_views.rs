@@ -303,6 +303,7 @@ async fn nothing_that_can_be_asked_tells_of_what_is_hidden() {
         "lineament.reads: statement = SELECT count(*)",
         "lineament.reads: rows = 5253",
         "lineament.read_columns: expression",
+        "lineament.column_edges: expression",
         "lineament.batches: rows = 4232",
         "lineament.versions: rows = 5253",
         "lineament.feature_views: rows = 5253",
@@ -362,6 +363,15 @@ async fn what_may_be_seen_is_still_told() {
     assert_eq!(ask(of_bob).await, ["notes@1.note"]);
     let outputs = "SELECT DISTINCT output FROM lineament.read_columns WHERE output IS NOT NULL AND feature_view = 'notes'";
     assert_eq!(ask(outputs).await, ["(hidden)"]);
+    // The edges of what one made oneself are told, and none of what others made of what is hidden.
+    let own = [story.own.to_string()];
+    assert_eq!(
+        ask("SELECT DISTINCT subject FROM lineament.column_edges WHERE subject_kind = 'training_set'").await,
+        own
+    );
+    assert_eq!(ask("SELECT DISTINCT training_set FROM lineament.training_set_columns").await, own);
+    let readers = "SELECT DISTINCT r.principal FROM lineament.column_edges c JOIN lineament.reads r ON c.subject = r.read";
+    assert_eq!(ask(readers).await, ["ann"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

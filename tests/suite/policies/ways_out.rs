@@ -2,6 +2,7 @@
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use catalog::Author;
+use feature::{AsOf, Sequence};
 use serving::{
     AuditRequest, ExplainValueRequest, HistoricalRequest, Kind, Query, RefreshRequest, Serving, TrainingSet,
 };
@@ -235,14 +236,74 @@ name = "temp"
 type = "int64"
 "#;
     serving.apply(files(&[store::DEFINITIONS[0], ("warm.toml", definition)]), &author()).await.unwrap();
-    govern(
-        &serving,
-        &format!("{POLICIES}permit(principal in Role::\"guest\", action == Action::\"ingest\", resource);"),
-    )
-    .await;
+    let more = "
+permit(principal in Role::\"guest\", action == Action::\"ingest\", resource);
+permit(principal in Role::\"reader\", action == Action::\"read\", resource == View::\"default.warm\");
+permit(principal in Role::\"reader\", action == Action::\"read\", resource == Feature::\"default.warm.temp\");
+";
+    govern(&serving, &format!("{POLICIES}{more}")).await;
     let request = RefreshRequest { view: Some("warm".to_owned()), full: false };
     let error = serving.refresh(&request, &with_role("guest")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Forbidden);
     assert!(error.to_string().contains("needs all of `weather@1`"), "{error}");
     serving.refresh(&request, &author()).await.unwrap();
+    // The query is told to whoever sees what it reads, too: the view alone is not enough.
+    for (by, told) in [(with_role("reader"), false), (with_role("analyst"), true), (author(), true)] {
+        let json = serde_json::json!({
+            "feature": "warm.temp", "key": { "origin": "JFK" }, "at": "2013-03-01T00:00:00Z"
+        });
+        let request: ExplainValueRequest = serde_json::from_value(json).unwrap();
+        let explained = serving.explain_value(request, &by).await.unwrap();
+        assert_eq!(explained.value.as_deref(), Some("38"), "{:?}", by.roles);
+        assert_eq!(explained.winner.unwrap().sql.is_some(), told, "{:?}", by.roles);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_as_it_was_is_shown_by_the_policies_of_now() {
+    let serving = governed().await;
+    let guest = with_role("guest");
+    let query = |from: &str| format!("SELECT temp, visib, sky, origin FROM {from} ORDER BY valid_at");
+    // There was no policy at either.
+    for (at, temps) in [(store::EARLY, vec![Some(40), None]), (5, vec![Some(40), None, Some(40)])] {
+        let as_of = Some(AsOf::Sequence(Sequence(at)));
+        let then = Query::sql(query("weather")).with_as_of(as_of);
+        let then = serving.retrieve(then, &guest).await.unwrap().collect().await.unwrap();
+        let named = query(&format!("at_sequence('weather', {at})"));
+        let named = read(&serving, &named, &guest).await.unwrap();
+        assert_eq!(shown(&then), shown(&named), "{at}");
+        let rows = shown(&then);
+        assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), temps, "{at}");
+        for (_, visib, sky, origin) in rows {
+            assert_eq!((visib, sky.len(), origin.as_str()), (None, 32, "JFK"), "{at}");
+        }
+        let mut request = HistoricalRequest::new(["weather.temp", "weather.visib", "weather.sky"]);
+        request.as_of = as_of;
+        request.record = false;
+        let set = serving.historical(spine(vec![table(SPINE)]), request, &guest).await.unwrap();
+        let column = |name: &str| set.batches[0].column_by_name(name).unwrap();
+        assert_eq!(column("visib").null_count(), 4, "{at}");
+        let sky = column("sky").as_string::<i32>();
+        assert_eq!((sky.value(0).len(), sky.null_count()), (32, 3), "{at}");
+    }
+    // Nor is what may not be read to be had from before.
+    let as_of = Some(AsOf::Sequence(Sequence(5)));
+    let denied = Query::sql("SELECT carrier FROM departures").with_as_of(as_of);
+    let error = serving.retrieve(denied, &guest).await.err().unwrap();
+    assert_eq!(error.kind(), Kind::Forbidden);
+}
+
+/// `temp`, `visib`, `sky` and `origin` of each row.
+fn shown(batches: &[RecordBatch]) -> Vec<(Option<i64>, Option<i64>, String, String)> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let ints = |place: usize| batch.column(place).as_primitive::<arrow::datatypes::Int64Type>();
+        let texts = |place: usize| batch.column(place).as_string::<i32>();
+        let optional = |place: usize, row: usize| ints(place).is_valid(row).then(|| ints(place).value(row));
+        for row in 0..batch.num_rows() {
+            let (sky, origin) = (texts(2).value(row).to_owned(), texts(3).value(row).to_owned());
+            rows.push((optional(0, row), optional(1, row), sky, origin));
+        }
+    }
+    rows
 }

@@ -89,6 +89,9 @@ impl fmt::Display for Planned {
             }
         }
         self.felt_by.fmt(f)?;
+        if let Some(refusal) = &self.untraced {
+            write!(f, "\n    what its columns come from cannot be traced: {refusal}")?;
+        }
         match &self.hypothesis {
             Some(hypothesis) => write!(f, "\n    hypothesis: {hypothesis}"),
             None => Ok(()),

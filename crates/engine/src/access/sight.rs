@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use catalog::state::{State, TrainingSet, ViewVersion};
+use catalog::state::{Batch, State, TrainingSet, ViewVersion};
 use feature::{TrainingSetId, VersionId};
 
 use super::Guard;
@@ -71,6 +71,14 @@ impl<'a> Sights<'a> {
             None if self.snapshot.guards.is_none() => Sight::Whole,
             None => Sight::Part,
         }
+    }
+
+    /// Whether the version that a batch was written under is seen whole, and all that a refresh made it of: a literal of its query may be
+    /// a value of either.
+    pub fn of_batch(&self, batch: &Batch) -> bool {
+        let parents = batch.record.derivation.iter().flat_map(|made| &made.parents);
+        let mut versions = parents.map(|parent| parent.version).chain([batch.record.version]);
+        versions.all(|version| self.of_id(version).is_whole())
     }
 
     /// Whether a recorded set's digest and cells may be told: to whoever recorded it, and to whoever sees all that it was selected from.

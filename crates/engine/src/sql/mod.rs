@@ -8,6 +8,7 @@ mod calls;
 mod deep_stack;
 mod dialect;
 mod limits;
+mod parameter_types;
 mod planning;
 mod read_only;
 mod time_travel;
@@ -16,6 +17,7 @@ mod walk;
 
 pub use calls::ttls;
 pub use limits::{TEXT_BYTES, TooMuch};
+pub use parameter_types::parameter_types;
 pub use planning::LineamentQueryPlanner;
 pub use read_only::{verify as verify_read_only, verify_statement};
 

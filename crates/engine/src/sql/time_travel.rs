@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Ident, ObjectName, TableFactor, TableVersion, TypedString, Value,
 };
 use feature::name::split_project;
-use feature::{FeatureType, Sequence, Timestamp};
+use feature::{AsOf, FeatureType, Sequence, Timestamp};
 
 use crate::session::{CATALOG, SESSION_SCHEMA, SYSTEM_SCHEMA};
 use crate::snapshot::{Snapshot, split_name};
@@ -88,17 +88,12 @@ impl Earlier {
 
     /// Reads what the table was.
     pub async fn resolve(&self, snapshot: &Snapshot, session: &SessionState) -> Result<Resolved> {
-        let sequence = match &self.moment {
-            Moment::Sequence(sequence) if *sequence > snapshot.sequence => {
-                return plan_err!(
-                    "the log ends at sequence {}; there is no {sequence} yet",
-                    snapshot.sequence
-                );
-            }
-            Moment::Sequence(sequence) => *sequence,
-            Moment::Instant(expression) => sequence_at(snapshot, compute(expression, session)?)?,
+        let as_of = match &self.moment {
+            Moment::Sequence(sequence) => AsOf::Sequence(*sequence),
+            Moment::Instant(expression) => AsOf::Instant(compute(expression, session)?),
         };
-        let earlier = Snapshot { sequence, ..snapshot.clone() };
+        let earlier = snapshot.clone().at(Some(as_of))?;
+        let sequence = earlier.sequence;
         let provider = match self.schema.as_str() {
             SYSTEM_SCHEMA => system::table(&earlier, &self.table).await?.ok_or_else(|| {
                 plan_datafusion_err!("there is no table `{self}`; SHOW TABLES lists all that there are")
@@ -146,24 +141,6 @@ impl Resolved {
         };
         LogicalPlanBuilder::scan(label, provider_as_source(self.provider.clone()), None)?.alias(name)?.build()
     }
-}
-
-/// The last entry that was committed by an instant.
-fn sequence_at(snapshot: &Snapshot, instant: Timestamp) -> Result<Sequence> {
-    let entries = || snapshot.state.log().iter().filter(|line| line.by.sequence <= snapshot.sequence);
-    let now = snapshot.catalog.store().clock().now();
-    let newest = entries().map(|line| line.by.committed_at).max();
-    if instant > now && newest.is_none_or(|newest| instant > newest) {
-        return plan_err!(
-            "{instant} is still to come, and what the table will be then is not known; leave FOR SYSTEM_TIME out for the newest state"
-        );
-    }
-    let last = entries().filter(|line| line.by.committed_at <= instant).map(|line| line.by.sequence).max();
-    last.ok_or_else(|| {
-        let first = entries().map(|line| line.by.committed_at).min();
-        let first = first.map(|first| format!(" at {first}")).unwrap_or_default();
-        plan_datafusion_err!("the store begins{first}; there is nothing as of {instant}")
-    })
 }
 
 /// The instant that a constant expression gives; a time without a zone is UTC.

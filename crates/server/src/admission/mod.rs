@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 
 use crate::status;
 use turns::{Arrival, Ticket, Turns};
-pub use work::{action_is_work, ticket_is_work};
+pub use work::{Work, ticket_is_work};
 
 /// A new query begins while less than this part of the memory is held.
 const ROOM: (u64, u64) = (1, 2);
@@ -40,19 +40,26 @@ const LEAST_RUNNING: usize = 32;
 pub struct AdmissionLimits {
     /// Queries, uploads and the like that run at once; at least one.
     pub max_running: usize,
+    /// Of these, those of one principal.
+    pub max_each: usize,
     /// Those that wait for their turn.
     pub max_queued: usize,
     /// How long one waits before it is refused.
     pub max_wait: Duration,
+    /// How long one that reads may take from its turn until its answer is sent; for ever, for none.
+    pub max_time: Option<Duration>,
 }
 
 impl Default for AdmissionLimits {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let max_running = (RUNNING_PER_CORE * cores).max(LEAST_RUNNING);
         Self {
-            max_running: (RUNNING_PER_CORE * cores).max(LEAST_RUNNING),
+            max_running,
+            max_each: max_running,
             max_queued: 1_000,
             max_wait: Duration::from_secs(60),
+            max_time: None,
         }
     }
 }
@@ -143,7 +150,7 @@ impl Drop for Place<'_> {
 impl Admission {
     pub fn new(limits: AdmissionLimits, memory: Memory) -> Self {
         let state = State {
-            turns: Turns::new(limits.max_running, limits.max_queued),
+            turns: Turns::new(limits.max_running, limits.max_each, limits.max_queued),
             calls: HashMap::new(),
             tickets: 0,
             closed: false,
@@ -202,7 +209,7 @@ impl Admission {
         let mut state = self.0.state();
         state.closed = true;
         let calls = std::mem::take(&mut state.calls);
-        state.turns = std::mem::replace(&mut state.turns, Turns::new(1, 0)).without_waiting();
+        state.turns = std::mem::replace(&mut state.turns, Turns::new(1, 1, 0)).without_waiting();
         drop(state);
         for (_, call) in calls.into_values() {
             let _ = call.send(Err(Refusal::Stopping));

@@ -2,7 +2,7 @@
 //!
 //! Of all principals that wait, the one with the fewest queries running is next; among equals the one that was let in longest
 //! ago. So a thousand requests of one hold up another's by no more than what runs already. Within a principal the first that came
-//! is the first.
+//! is the first. A principal that has as many running as one may have waits for its own, and holds up nobody else.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,6 +24,8 @@ pub enum Arrival {
 
 pub struct Turns {
     max_running: usize,
+    /// Of one principal.
+    max_each: usize,
     max_waiting: usize,
     running: usize,
     waiting: usize,
@@ -42,10 +44,11 @@ struct Principal {
 }
 
 impl Turns {
-    /// At least one runs.
-    pub fn new(max_running: usize, max_waiting: usize) -> Self {
+    /// At least one runs, and of each principal.
+    pub fn new(max_running: usize, max_each: usize, max_waiting: usize) -> Self {
         Self {
             max_running: max_running.max(1),
+            max_each: max_each.max(1),
             max_waiting,
             running: 0,
             waiting: 0,
@@ -64,7 +67,8 @@ impl Turns {
 
     /// One comes. `room` says whether there is memory for one more; where none runs, one is let in whatever it says.
     pub fn arrive(&mut self, principal: &str, ticket: Ticket, room: bool) -> Arrival {
-        if self.waiting == 0 && self.free(room) {
+        let may = self.principals.get(principal).is_none_or(|of| of.running < self.max_each);
+        if may && self.next_principal().is_none() && self.free(room) {
             self.run(principal);
             return Arrival::Runs;
         }
@@ -85,9 +89,7 @@ impl Turns {
         if !self.free(room) {
             return None;
         }
-        let waits = self.principals.iter().filter(|(_, principal)| !principal.waiting.is_empty());
-        let (name, _) = waits.min_by_key(|(_, principal)| (principal.running, principal.last))?;
-        let name = name.clone();
+        let name = self.next_principal()?.clone();
         let ticket = self.principals.get_mut(&name)?.waiting.pop_front()?;
         self.waiting -= 1;
         self.run(&name);
@@ -121,6 +123,13 @@ impl Turns {
         });
         self.waiting = 0;
         self
+    }
+
+    /// Whose turn it is of those that wait and may have one more running.
+    fn next_principal(&self) -> Option<&String> {
+        let waits = |of: &&Principal| !of.waiting.is_empty() && of.running < self.max_each;
+        let waiting = self.principals.iter().filter(|(_, of)| waits(of));
+        waiting.min_by_key(|(_, of)| (of.running, of.last)).map(|(name, _)| name)
     }
 
     fn free(&self, room: bool) -> bool {

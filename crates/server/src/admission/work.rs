@@ -1,23 +1,15 @@
-//! What waits for its turn: all that reads or writes rows. What tools ask of the store's shape passes at once.
+//! Which tickets wait for their turn: all that read rows. What tools ask of the store's shape passes at once.
 
 use arrow_flight::sql::Any;
 use prost::Message;
 
-/// Actions that read rows, or walk all that there is.
-const WORK: [&str; 9] = [
-    "lineament.replay",
-    "lineament.explain",
-    "lineament.explain_value",
-    "lineament.diff",
-    "lineament.audit",
-    "lineament.refresh",
-    "lineament.reconcile",
-    "lineament.lineage",
-    "lineament.impact",
-];
-
-pub fn action_is_work(name: &str) -> bool {
-    WORK.contains(&name)
+/// What a call does that waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// It may be ended at any time.
+    Reads,
+    /// It ends by itself: between its entry and what follows from that it must not be left.
+    Writes,
 }
 
 /// All tickets are, but for Flight SQL's catalogs, schemas, tables and the like.
@@ -38,7 +30,5 @@ mod tests {
         assert!(ticket_is_work(br#"{"sql": "SELECT 1"}"#));
         assert!(ticket_is_work(&CommandStatementQuery::default().as_any().encode_to_vec()));
         assert!(!ticket_is_work(&CommandGetTables::default().as_any().encode_to_vec()));
-        assert!(action_is_work("lineament.replay"));
-        assert!(!action_is_work("lineament.status"));
     }
 }

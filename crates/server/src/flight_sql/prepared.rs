@@ -28,21 +28,44 @@ pub async fn create(
     }
     let query = request::sql(wanted.query)?.with_spines(&session.tables);
     let parameters = parameters::count(query.text()).map_err(|error| status::invalid(error.to_string()))?;
-    let described = serving.describe(&query).await;
-    let (dataset_schema, parameter_schema) = match described {
-        // With placeholders, the schema is a best guess, and there may be none before they are bound.
-        _ if parameters > 0 => {
-            let fields: Vec<Field> = (1..=parameters)
-                .map(|number| Field::new(format!("${number}"), DataType::Null, true))
-                .collect();
-            (Bytes::new(), schema_message(&Schema::new(fields))?)
-        }
-        Ok(schema) => (schema_message(&schema)?, Bytes::new()),
-        Err(error) => return Err(status::of(&error)),
+    let (dataset_schema, parameter_schema) = if parameters > 0 {
+        unbound(serving, query.text(), parameters, session).await?
+    } else {
+        let schema = serving.describe(&query).await.map_err(|error| status::of(&error))?;
+        (schema_message(&schema)?, Bytes::new())
     };
     let handle = Handle { sql: query.text().to_owned(), prepared: None, parameters: None };
     let prepared_statement_handle = handle.write()?.into();
     Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
+}
+
+/// The schemas of the answer and of the parameters, before these are bound: a parameter has no type where the statement does not say it,
+/// and then the answer has no schema. What cannot be planned yet may be in order once its parameters are bound, so it is not refused.
+async fn unbound(
+    serving: &Serving,
+    sql: &str,
+    parameters: usize,
+    session: &Session,
+) -> Result<(Bytes, Bytes), Status> {
+    let numbered = parameters::numbered(sql).map_err(|error| status::invalid(error.to_string()))?;
+    let described = match request::sql(numbered) {
+        Ok(query) => serving.describe_unbound(&query.with_spines(&session.tables)).await.ok(),
+        // With its numbers it is longer than a statement may be.
+        Err(_) => None,
+    };
+    let types = described.as_ref().map(|described| &described.parameters);
+    let field = |number: usize| {
+        let name = format!("${number}");
+        let told = types.and_then(|types| types.get(&name)).map_or(DataType::Null, parameters::told);
+        Field::new(name, told, true)
+    };
+    let fields: Vec<Field> = (1..=parameters).map(field).collect();
+    let all_told = fields.iter().all(|field| *field.data_type() != DataType::Null);
+    let dataset = match &described {
+        Some(described) if all_told => schema_message(&described.schema)?,
+        _ => Bytes::new(),
+    };
+    Ok((dataset, schema_message(&Schema::new(fields))?))
 }
 
 /// Binds parameters: the answer is the handle of the statement with its values.

@@ -41,7 +41,7 @@ pub fn write(
     metric.encode(encoder.encode_descriptor(name, &format!("{help}."), unit, metric.metric_type())?)
 }
 
-fn whole(number: impl TryInto<i64>) -> ConstGauge<i64> {
+pub fn whole(number: impl TryInto<i64>) -> ConstGauge<i64> {
     ConstGauge::new(number.try_into().unwrap_or(i64::MAX))
 }
 

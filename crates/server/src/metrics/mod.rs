@@ -4,6 +4,7 @@
 
 mod gauges;
 mod methods;
+mod passes;
 mod process;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use serving::Serving;
 use crate::admission::Admission;
 use gauges::Gauges;
 pub use methods::{Method, MethodMetrics};
+use passes::Passes;
 
 /// What OpenMetrics calls itself.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,6 +43,7 @@ struct Counted {
     /// Seconds since 1970; zero before the first.
     last_flush: Gauge,
     flush_failures: Counter,
+    reconciliation_failures: Counter,
 }
 
 impl Metrics {
@@ -73,9 +76,23 @@ impl Metrics {
             "Times that the reads that waited could not be recorded; they are kept and tried again",
             flush_failures.clone(),
         );
+        let reconciliation_failures = Counter::default();
+        registry.register(
+            "reconciliation_failures",
+            "Times that the store could not be reconciled on its schedule; it is tried again",
+            reconciliation_failures.clone(),
+        );
         registry.register_collector(Box::new(Gauges::new(serving.clone(), admission.clone())));
-        let counted = Counted { registry, process: of_process(), methods, last_flush, flush_failures };
-        Self(Arc::new(counted))
+        registry.register_collector(Box::new(Passes::new(serving.clone())));
+        let process = of_process();
+        Self(Arc::new(Counted {
+            registry,
+            process,
+            methods,
+            last_flush,
+            flush_failures,
+            reconciliation_failures,
+        }))
     }
 
     /// Those of a method of Flight.
@@ -95,6 +112,10 @@ impl Metrics {
 
     pub fn flush_failed(&self) {
         self.0.flush_failures.inc();
+    }
+
+    pub fn reconciliation_failed(&self) {
+        self.0.reconciliation_failures.inc();
     }
 
     /// All of them, as OpenMetrics has them or as Prometheus 0.0.4 does.

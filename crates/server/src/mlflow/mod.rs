@@ -1,10 +1,11 @@
-//! An MLflow server, asked now and then for what it knows: runs, models, aliases become entries of the log.
+//! An MLflow server, asked once, or now and then, for what it knows: runs, models, aliases become entries of the log.
 //!
 //! Nothing is written there, and nobody who reads or writes here waits for it.
 
 mod client;
 mod known;
 mod pass;
+mod report;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 use client::Client;
 use known::Known;
 use pass::Pass;
+pub use report::{Gone, Moved, PassReport, Renamed, RunUse};
 
 /// Its name in the log.
 const SYSTEM: &str = "mlflow";
@@ -30,18 +32,16 @@ pub struct MlflowOptions {
     pub address: String,
     /// Sent as a bearer token.
     pub token: Option<String>,
-    pub every: Duration,
     /// Aliases that stand for a deployment, each with its environment: where one moves, the deployment named like its model
     /// serves the new version from then on.
     pub deployed: Vec<(String, String)>,
 }
 
-/// Follows one MLflow server while the store is served.
+/// Follows one MLflow server.
 pub struct Follower {
     serving: Serving,
     client: Client,
     author: Author,
-    every: Duration,
     deployed: Vec<(String, String)>,
 }
 
@@ -50,13 +50,13 @@ impl Follower {
     /// `Invalid` for an address or a token that cannot be one. The server need not answer yet.
     pub fn new(serving: Serving, options: MlflowOptions, author: Author) -> Result<Self> {
         let client = Client::new(&options.address, options.token.as_deref())?;
-        Ok(Self { serving, client, author, every: options.every, deployed: options.deployed })
+        Ok(Self { serving, client, author, deployed: options.deployed })
     }
 
     /// Makes a pass now and each time, until `stop` is told. One that fails changes nothing in what is known; the next begins
     /// anew.
-    pub async fn run(self, stop: Arc<Notify>) {
-        let mut ticks = tokio::time::interval(self.every);
+    pub async fn run(self, every: Duration, stop: Arc<Notify>) {
+        let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -69,7 +69,8 @@ impl Follower {
                 () = stop.notified() => return,
             };
             let last = match outcome {
-                Ok(last) => {
+                Ok(report) => {
+                    let last = report.last();
                     tracing::info!(
                         found = last.found,
                         gone = last.gone,
@@ -96,8 +97,11 @@ impl Follower {
         }
     }
 
-    /// Asks the server, and tells the store what it did not know.
-    async fn pass(&self) -> Result<LastTrackingPass> {
+    /// Asks the server once, tells the store what it did not know, and says what does not agree.
+    ///
+    /// # Errors
+    /// `Unavailable` where the server does not answer, or not as MLflow does; whatever keeps the store from taking what it is told.
+    pub async fn pass(&self) -> Result<PassReport> {
         let started = Instant::now();
         let state = self.serving.catalog().refresh().await?;
         let authority = self.client.authority();
@@ -107,18 +111,20 @@ impl Follower {
         for seen in pass.observations(authority) {
             self.serving.observe(seen, &self.author).await?;
         }
-        let (mut linked, mut foreign) = (0, 0);
+        let (mut linked, mut foreign) = (Vec::new(), Vec::new());
         for used in &pass.uses {
             if known.uses.contains(&(used.training_set, used.run.clone())) {
                 continue;
             }
-            let run = format!("{SYSTEM};{authority};{};{}", used.experiment, used.run);
-            let told =
-                self.serving.record_use(used.training_set, &run, used.role, used.how, &self.author).await;
+            let named = RunUse::of(used.training_set, authority, &used.experiment, &used.run);
+            let told = self
+                .serving
+                .record_use(used.training_set, &named.run, used.role, used.how, &self.author)
+                .await;
             match told {
-                Ok(_) => linked += 1,
+                Ok(_) => linked.push(named),
                 // A set of another store.
-                Err(error) if error.kind() == Kind::NotFound => foreign += 1,
+                Err(error) if error.kind() == Kind::NotFound => foreign.push(named),
                 Err(error) => return Err(error),
             }
         }
@@ -128,21 +134,23 @@ impl Follower {
                 self.deploy(alias, environment).await?;
             }
         }
-        Ok(LastTrackingPass {
+        let unnamed = pass.unnamed(&known).into_iter();
+        let unnamed = unnamed.map(|(set, experiment, run)| RunUse::of(set, authority, experiment, run));
+        Ok(PassReport {
             authority: authority.to_owned(),
-            at: Some(now.to_string()),
+            at: now.to_string(),
             found: pass.complete().found,
-            gone: pass.newly_gone(&known),
             linked,
+            moved,
+            renamed: pass.renamed(),
+            gone: pass.newly_gone(&known),
             foreign,
-            moved: moved.len() as u64,
-            failures: 0,
-            error: None,
+            unnamed: unnamed.collect(),
             seconds: started.elapsed().as_secs_f64(),
         })
     }
 
-    async fn deploy(&self, alias: &pass::Moved, environment: &str) -> Result<()> {
+    async fn deploy(&self, alias: &Moved, environment: &str) -> Result<()> {
         let wanted = Deployment {
             name: alias.model.clone(),
             environment: Some(environment.to_owned()),

@@ -1,6 +1,6 @@
 //! One pass over an MLflow server: what it says now, held against what was known before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use catalog::records::{How, Lifecycle, Role};
 use catalog::registry::{
@@ -12,6 +12,7 @@ use serving::Result;
 use super::SYSTEM;
 use super::client::{Client, Experiment, Model, ModelVersion, Run, Tag};
 use super::known::Known;
+use super::report::{Gone, Moved, Renamed};
 
 const PARENT: &str = "mlflow.parentRunId";
 const COMMIT: &str = "mlflow.source.git.commit";
@@ -50,14 +51,6 @@ pub struct Used {
     pub role: Role,
     /// A tag that our client puts on a new run; else an input, which anyone may have written.
     pub how: How,
-}
-
-/// An alias that means another version than before; none for no version.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Moved {
-    pub model: String,
-    pub alias: String,
-    pub version: Option<String>,
 }
 
 impl Pass {
@@ -241,18 +234,49 @@ impl Pass {
     }
 
     /// What the server has no more and was not known to have gone: a run that made a version is asked for each time.
-    pub fn newly_gone(&self, known: &Known) -> u64 {
-        self.gone().filter(|id| !known.gone.contains(*id)).count() as u64
+    pub fn newly_gone(&self, known: &Known) -> Vec<Gone> {
+        let new = self.gone().filter(|(_, id)| !known.gone.contains(*id));
+        new.map(|(kind, id)| Gone { kind, id: id.to_owned() }).collect()
     }
 
-    /// The ids of what the server has no more.
-    fn gone(&self) -> impl Iterator<Item = &str> {
-        let experiments = self.experiments.iter().map(|seen| (Some(seen.id.as_str()), seen.lifecycle));
-        let runs = self.runs.iter().map(|seen| (Some(seen.id.as_str()), seen.lifecycle));
-        let models = self.models.iter().map(|seen| (Some(seen.id.as_str()), seen.lifecycle));
-        let versions = self.model_versions.iter().map(|seen| (seen.id.as_deref(), seen.lifecycle));
+    /// What the server has no more, by kind and id.
+    fn gone(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let experiments =
+            self.experiments.iter().map(|seen| ("experiment", Some(seen.id.as_str()), seen.lifecycle));
+        let runs = self.runs.iter().map(|seen| ("run", Some(seen.id.as_str()), seen.lifecycle));
+        let models = self.models.iter().map(|seen| ("model", Some(seen.id.as_str()), seen.lifecycle));
+        let versions =
+            self.model_versions.iter().map(|seen| ("model_version", seen.id.as_deref(), seen.lifecycle));
         let all = experiments.chain(runs).chain(models).chain(versions);
-        all.filter_map(|(id, lifecycle)| id.filter(|_| lifecycle == Some(Lifecycle::Gone)))
+        let gone = all.filter(|(_, _, lifecycle)| *lifecycle == Some(Lifecycle::Gone));
+        gone.filter_map(|(kind, id, _)| Some((kind, id?)))
+    }
+
+    /// Models that have another name than before.
+    pub fn renamed(&self) -> Vec<Renamed> {
+        let renamed = self
+            .model_versions
+            .iter()
+            .filter_map(|seen| Some(Renamed { before: seen.renamed_from.clone()?, now: seen.model.clone() }));
+        renamed.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Uses that were known, of runs that the server has and of which it does not name them: set, experiment and run.
+    pub fn unnamed<'a>(&'a self, known: &'a Known) -> Vec<(TrainingSetId, &'a str, &'a str)> {
+        let named: HashSet<(TrainingSetId, &str)> =
+            self.uses.iter().map(|used| (used.training_set, used.run.as_str())).collect();
+        let there = self.runs.iter().filter(|seen| seen.lifecycle != Some(Lifecycle::Gone));
+        let there: BTreeMap<&str, &SeenRun> = there.map(|seen| (seen.id.as_str(), seen)).collect();
+        let mut unnamed = Vec::new();
+        for (set, run) in &known.uses {
+            if let Some(seen) = there.get(run.as_str())
+                && !named.contains(&(*set, run.as_str()))
+            {
+                unnamed.push((*set, seen.experiment.as_deref().unwrap_or_default(), run.as_str()));
+            }
+        }
+        unnamed.sort_unstable();
+        unnamed
     }
 
     /// Aliases that mean another version than before.
@@ -506,6 +530,7 @@ mod tests {
         let pass = compared(&known(), &[model("lateness", &[("champion", "1")])], versions);
         assert_eq!(pass.complete().gone, 0);
         assert!(pass.model_versions.iter().all(|seen| seen.renamed_from.as_deref() == Some("delay")));
+        assert_eq!(pass.renamed(), [Renamed { before: "delay".to_owned(), now: "lateness".to_owned() }]);
         assert_eq!(pass.moved(&known()), []);
     }
 
@@ -523,6 +548,40 @@ mod tests {
         assert_eq!(pass.moved(&known()).len(), 1);
         let gone = compared(&known(), &[], Vec::new());
         assert_eq!((gone.complete().gone, gone.aliases.len()), (3, 1));
+    }
+
+    #[test]
+    fn a_use_that_the_server_does_not_name_is_told() {
+        let sets = ["01982f5a-7c31-7e90-b1d4-5a7e8c9d0e1f", "01982f5a-7c31-7e90-b1d4-5a7e8c9d0e20"];
+        let sets = sets.map(|id| id.parse::<TrainingSetId>().unwrap());
+        let uses = ["there", "went", "unseen"].map(|run| (sets[0], run.to_owned()));
+        let known = Known {
+            uses: uses.into_iter().chain([(sets[1], "there".to_owned())]).collect(),
+            gone: ["went".to_owned()].into(),
+            ..Known::default()
+        };
+        let mut pass = Pass::new(Timestamp(0), None);
+        let run = |id: &str, lifecycle| SeenRun {
+            id: id.to_owned(),
+            experiment: Some("7".to_owned()),
+            lifecycle: Some(lifecycle),
+            ..SeenRun::default()
+        };
+        pass.runs = vec![run("there", Lifecycle::Deleted), run("went", Lifecycle::Gone)];
+        pass.uses = vec![Used {
+            training_set: sets[1],
+            run: "there".to_owned(),
+            experiment: "7".to_owned(),
+            role: Role::Train,
+            how: How::Tag,
+        }];
+        assert_eq!(pass.unnamed(&known), [(sets[0], "7", "there")]);
+        assert_eq!(pass.newly_gone(&known), []);
+        assert_eq!(
+            pass.newly_gone(&Known::default()),
+            [Gone { kind: "run", id: "went".to_owned() }],
+            "it was not known to have gone"
+        );
     }
 
     #[test]

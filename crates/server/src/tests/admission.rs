@@ -21,7 +21,8 @@ fn sql(text: &str) -> Ticket {
 }
 
 async fn limited(max_running: usize, max_queued: usize, max_wait: Duration) -> Running {
-    let admission = AdmissionLimits { max_running, max_queued, max_wait };
+    let otherwise = AdmissionLimits::default();
+    let admission = AdmissionLimits { max_running, max_queued, max_wait, ..otherwise };
     Running::over(empty_store().await, ServeOptions { admission, ..watched() }).await
 }
 
@@ -56,6 +57,8 @@ async fn over_the_limits_one_waits_and_the_next_is_told_to_come_back() {
     assert_eq!(sample(http, r#"lineament_queries_refused_total{reason="queue_full"}"#).await, 1.0);
     // What is no work passes at once, and an upload waits as a query does.
     server.act("lineament.status", &json!({})).await.unwrap();
+    let erase = json!({ "entity": "origin", "key": { "origin": "EWR" }, "dry_run": true });
+    refused(server.act("lineament.erase", &erase).await, Code::ResourceExhausted, &["try again"]);
     refused(
         server.put(super::fixture::path("weather"), vec![super::fixture::weather(1)]).await,
         Code::ResourceExhausted,
@@ -122,4 +125,47 @@ async fn while_much_memory_is_held_one_runs_at_a_time() {
     assert_eq!(second.await.unwrap().unwrap(), 1);
     drop(first);
     becomes(http, RUNNING, 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_runs_as_many_as_one_may_waits_for_its_own() {
+    let admission = AdmissionLimits { max_each: 1, ..AdmissionLimits::default() };
+    let server = Running::over(empty_store().await, ServeOptions { admission, ..watched() }).await;
+    let http = server.http.unwrap();
+    let running = endless(&server).await;
+    let waiting = ask(&server).await;
+    becomes(http, WAITING, 1.0).await;
+    drop(running);
+    assert_eq!(waiting.await.unwrap().unwrap(), 1);
+}
+
+/// The work ends with it, and the place is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_longer_than_one_may_is_ended() {
+    let max_time = Some(Duration::from_secs(3));
+    let admission = AdmissionLimits { max_time, ..AdmissionLimits::default() };
+    let mut server = Running::over(empty_store().await, ServeOptions { admission, ..watched() }).await;
+    let http = server.http.unwrap();
+    // One that nobody reads on from.
+    let mut stalled = endless(&server).await;
+    let mut rows = server.connect().await.do_get(sql(ENDLESS)).await.unwrap().into_inner();
+    let ended = async |rows: &mut Streaming<FlightData>| loop {
+        match rows.message().await {
+            Ok(message) => assert!(message.is_some(), "it ended as if it had given all"),
+            Err(status) => break status,
+        }
+    };
+    let status = ended(&mut rows).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(
+        status.message().contains("longer than 3s") && status.message().contains("--max-time"),
+        "{status}"
+    );
+    becomes(http, RUNNING, 0.0).await;
+    assert_eq!(ended(&mut stalled).await.code(), Code::DeadlineExceeded);
+    // One that gives no row before its end is ended too.
+    let none = "SELECT count(*) FROM generate_series(1, 100000000) a CROSS JOIN generate_series(1, 1000) b WHERE a.value + b.value < 0";
+    refused(server.sql(none).await, Code::DeadlineExceeded, &["longer than 3s"]);
+    becomes(http, RUNNING, 0.0).await;
+    assert_eq!(server.sql("SELECT 1").await.unwrap().num_rows(), 1);
 }

@@ -30,7 +30,7 @@ async fn definitions_are_planned_and_applied() {
         plan["changes"][1],
         json!({
             "subject": "feature_view", "project": "default", "name": "weather", "action": "create", "effect": "harmless", "services": [],
-            "felt_by": { "derived_views": [], "training_sets": [], "model_versions": [], "deployments": [] },
+            "felt_by": { "derived_views": [], "training_sets": [], "model_versions": [], "deployments": [] }, "untraced": null,
             "text": "+ feature view weather@1",
         })
     );

@@ -73,6 +73,7 @@ pub fn options(address: &str) -> ServeOptions {
         principal: "ada".to_owned(),
         program: "lineament test".to_owned(),
         memory_limit: None,
+        query_memory: None,
         spill_limit: None,
         reconcile_every: None,
         admission: crate::AdmissionLimits::default(),

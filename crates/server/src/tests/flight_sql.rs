@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, Float64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, Schema, UInt32Type};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, Schema, TimeUnit, UInt32Type};
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
     CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
@@ -99,7 +99,8 @@ async fn statements_are_prepared_and_run_with_parameters() {
 
     let sql = "SELECT count(*) AS n FROM weather WHERE origin = ? AND temp >= ?";
     let mut bound = client.prepare(sql.to_owned(), None).await.unwrap();
-    assert_eq!(bound.parameter_schema().unwrap().fields().len(), 2);
+    assert_eq!(types(bound.parameter_schema().unwrap()), [("$1", DataType::Utf8), ("$2", DataType::Float64)]);
+    assert_eq!(types(bound.dataset_schema().unwrap()), [("n", DataType::Int64)]);
     // The same statement with other parameters, one after another.
     for (origin, least, count) in [("JFK", 30.0, 2), ("EWR", 20.0, 2), ("'; DROP TABLE weather; --", 0.0, 0)]
     {
@@ -125,6 +126,44 @@ async fn statements_are_prepared_and_run_with_parameters() {
             Err(error) => Err(error),
         };
         refused(status(answer), Code::InvalidArgument, &["laceholder"]);
+    }
+}
+
+fn types(schema: &Schema) -> Vec<(&str, DataType)> {
+    schema.fields().iter().map(|field| (field.name().as_str(), field.data_type().clone())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_of_parameters_are_told_where_the_statement_says_them() {
+    let server = Running::with_weather().await;
+    let mut client = client(&server).await;
+    let instant = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    for (sql, parameters, columns) in [
+        (
+            "SELECT temp, wind_dir FROM weather WHERE valid_at BETWEEN ? AND ? AND wind_dir IN (?) AND origin LIKE ? LIMIT ?",
+            vec![instant(), instant(), DataType::Int32, DataType::Utf8, DataType::Int64],
+            vec![("temp", DataType::Float64), ("wind_dir", DataType::Int32)],
+        ),
+        // One parameter at two places has one type, whichever place says it.
+        (
+            "SELECT origin FROM weather WHERE temp > $1 AND $1 IS NOT NULL AND $2 < 1.5",
+            vec![DataType::Float64, DataType::Float64],
+            vec![("origin", DataType::Utf8)],
+        ),
+        // What is of two types, or of none, is told as such, and then no columns are.
+        ("SELECT temp FROM weather WHERE temp > $1 OR origin = $1", vec![DataType::Null], vec![]),
+        ("SELECT $2, temp FROM weather WHERE origin = $1", vec![DataType::Utf8, DataType::Null], vec![]),
+        // Nor where the statement cannot be planned without its parameters.
+        ("SELECT count(*) FROM history(?) WHERE temp > ?", vec![DataType::Null, DataType::Null], vec![]),
+        ("SELECT tmp FROM weather WHERE temp > ?", vec![DataType::Null], vec![]),
+    ] {
+        let prepared = client.prepare(sql.to_owned(), None).await.unwrap();
+        let told = types(prepared.parameter_schema().unwrap());
+        let numbers: Vec<String> = (1..=parameters.len()).map(|number| format!("${number}")).collect();
+        let expected: Vec<(&str, DataType)> = numbers.iter().map(String::as_str).zip(parameters).collect();
+        assert_eq!(told, expected, "{sql}");
+        assert_eq!(types(prepared.dataset_schema().unwrap()), columns, "{sql}");
+        prepared.close().await.unwrap();
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use arrow_flight::Ticket;
 use serde_json::json;
+use serving::LastTrackingPass;
 use tonic::Code;
 
 use super::fixture::{Running, empty_store, options, path, refused, weather};
@@ -72,6 +73,36 @@ async fn what_was_done_is_counted() {
     assert!(sample(http, r#"lineament_cache_bytes{cache="footers"}"#).await > 1_000.0);
     becomes(http, "lineament_reads_waiting", 0.0).await;
     assert!(sample(http, "lineament_last_flush_timestamp_seconds").await > 1.6e9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_over_the_store_and_over_mlflow_are_told() {
+    let mut server = Running::over(empty_store().await, watched()).await.and_weather().await;
+    let http = server.http.unwrap();
+    let (_, before) = get(http, "/metrics").await;
+    assert!(before.contains("\nlineament_last_reconciliation_timestamp_seconds 0\n"), "{before}");
+    assert!(before.contains("\nlineament_reconciliation_failures_total 0\n"), "{before}");
+    assert!(before.contains("\nlineament_mlflow_passes_total 0\n"), "{before}");
+    assert!(!before.contains("lineament_reconciliation_problems"), "what nobody counted: {before}");
+
+    // A set that no run used.
+    let wanted = json!({ "historical_features": { "features": ["weather.temp"], "at": "at" } });
+    let spine = weather(1).project(&[0, 1]).unwrap();
+    server.exchange(&wanted, vec![spine]).await.unwrap();
+    server.act("lineament.reconcile", &json!({ "deep": false })).await.unwrap();
+    assert_eq!(sample(http, "lineament_reconciliation_problems").await, 1.0);
+    assert_eq!(sample(http, "lineament_reconciliation_broken").await, 0.0);
+    assert_eq!(sample(http, "lineament_reconciliation_deployed").await, 0.0);
+    assert!(sample(http, "lineament_last_reconciliation_timestamp_seconds").await > 1.6e9);
+
+    let at = Some("2024-01-01T00:00:00.5Z".to_owned());
+    let good = LastTrackingPass { at, ..LastTrackingPass::default() };
+    server.serving.note_tracking_pass(good.clone());
+    server.serving.note_tracking_pass(LastTrackingPass { error: Some("it is down".to_owned()), ..good });
+    assert_eq!(sample(http, "lineament_mlflow_passes_total").await, 2.0);
+    assert_eq!(sample(http, "lineament_mlflow_failures_total").await, 1.0);
+    let last = sample(http, "lineament_last_mlflow_pass_timestamp_seconds").await;
+    assert_eq!(last, 1_704_067_200.0, "that of the one that did not fail");
 }
 
 /// Whatever clients send, the names and labels stay the same few.

@@ -47,7 +47,7 @@ pub struct AuditRequest {
     /// Columns that are called otherwise, and the feature that each holds.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
-    /// The table's time column, where it is not `at`, `event_timestamp` or the only one.
+    /// The table's time column, where it is not `at` or the only one.
     #[serde(default)]
     pub at: Option<String>,
     /// A ttl in place of the version's own, by view.

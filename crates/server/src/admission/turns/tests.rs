@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn one_with_a_thousand_requests_starves_nobody() {
-    let mut turns = Turns::new(2, 1_000);
+    let mut turns = Turns::new(2, 2, 1_000);
     for ticket in 0..1_002 {
         assert_ne!(turns.arrive("busy", ticket, true), Arrival::Refused);
     }
@@ -23,7 +23,7 @@ fn one_with_a_thousand_requests_starves_nobody() {
 
 #[test]
 fn without_memory_one_runs_at_a_time() {
-    let mut turns = Turns::new(8, 8);
+    let mut turns = Turns::new(8, 8, 8);
     assert_eq!(turns.arrive("a", 1, false), Arrival::Runs);
     assert_eq!(turns.arrive("a", 2, false), Arrival::Waits);
     assert_eq!(turns.next(false), None);
@@ -32,6 +32,18 @@ fn without_memory_one_runs_at_a_time() {
     // Who comes now does not pass those who wait.
     assert_eq!(turns.arrive("a", 3, false), Arrival::Waits);
     assert_eq!(turns.arrive("a", 4, true), Arrival::Waits);
+    assert_eq!(turns.next(true), Some(3));
+}
+
+#[test]
+fn one_that_runs_as_many_as_it_may_holds_up_nobody() {
+    let mut turns = Turns::new(4, 2, 8);
+    assert_eq!(turns.arrive("a", 1, true), Arrival::Runs);
+    assert_eq!(turns.arrive("a", 2, true), Arrival::Runs);
+    assert_eq!(turns.arrive("a", 3, true), Arrival::Waits);
+    assert_eq!(turns.next(true), None);
+    assert_eq!(turns.arrive("b", 4, true), Arrival::Runs);
+    turns.end("a");
     assert_eq!(turns.next(true), Some(3));
 }
 
@@ -78,13 +90,14 @@ impl Model {
     }
 
     /// Checks that it was fair to let this one in, and does so.
-    fn chosen(&mut self, ticket: Ticket) -> Result<(), TestCaseError> {
+    fn chosen(&mut self, ticket: Ticket, max_each: usize) -> Result<(), TestCaseError> {
         let place = self.waiting.iter().position(|(_, waits)| *waits == ticket);
         let Some(place) = place else { return Err(TestCaseError::fail("it did not wait")) };
         let name = self.waiting[place].0.clone();
         let first = self.waiting.iter().find(|(of, _)| *of == name);
         prop_assert_eq!(first.map(|(_, first)| *first), Some(ticket), "not the first of its own");
         let mine = self.runs_of(&name);
+        prop_assert!(mine < max_each, "{} runs as many as it may", name);
         for (other, _) in &self.waiting {
             prop_assert!(mine <= self.runs_of(other), "{} runs fewer than {}", other, name);
         }
@@ -96,8 +109,12 @@ impl Model {
 
 proptest! {
     #[test]
-    fn limits_hold_and_turns_are_fair(steps in steps(), max_running in 1..6_usize, max_waiting in 0..12_usize) {
-        let mut turns = Turns::new(max_running, max_waiting);
+    fn limits_hold_and_turns_are_fair(
+        steps in steps(),
+        (max_running, max_each) in (1..6_usize).prop_flat_map(|many| (Just(many), 1..=many)),
+        max_waiting in 0..12_usize,
+    ) {
+        let mut turns = Turns::new(max_running, max_each, max_waiting);
         let mut model = Model::default();
         let mut room = true;
         for (ticket, step) in steps.into_iter().enumerate() {
@@ -108,7 +125,9 @@ proptest! {
                     let name = format!("principal {of}");
                     match turns.arrive(&name, ticket, room) {
                         Arrival::Runs => {
-                            prop_assert!(model.waiting.is_empty(), "it passed those who wait");
+                            let passed = model.waiting.iter().any(|(of, _)| model.runs_of(of) < max_each);
+                            prop_assert!(!passed, "it passed those who wait");
+                            prop_assert!(model.runs_of(&name) < max_each, "it runs more than it may");
                             model.lets_in(&name, ticket);
                         }
                         Arrival::Waits => model.waiting.push((name, ticket)),
@@ -142,13 +161,14 @@ proptest! {
                 Step::End(_) | Step::GiveUp(_) => {}
             }
             while let Some(next) = turns.next(room) {
-                model.chosen(next)?;
+                model.chosen(next, max_each)?;
             }
             prop_assert_eq!((turns.running(), turns.waiting()), (model.running.len(), model.waiting.len()));
             prop_assert!(turns.running() <= max_running && turns.waiting() <= max_waiting);
             // No place is left empty while somebody waits for it.
             let idle = turns.running() < max_running && (room || turns.running() == 0);
-            prop_assert!(!idle || turns.waiting() == 0);
+            let could = model.waiting.iter().any(|(of, _)| model.runs_of(of) < max_each);
+            prop_assert!(!idle || !could);
             let known: BTreeSet<_> =
                 model.running.iter().chain(&model.waiting).map(|(name, _)| name.clone()).collect();
             prop_assert!(turns.principals.keys().eq(known.iter()), "one that is gone left something behind");
@@ -162,7 +182,7 @@ proptest! {
         max_running in 1..5_usize,
         ends in prop::collection::vec(any::<Index>(), 600),
     ) {
-        let mut turns = Turns::new(max_running, 10_000);
+        let mut turns = Turns::new(max_running, max_running, 10_000);
         let names: Vec<String> = (0..demands.len()).map(|of| format!("principal {of}")).collect();
         let mut running: Vec<usize> = Vec::new();
         let mut owners = Vec::new();
