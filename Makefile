@@ -1,6 +1,6 @@
 # make test     everything: Rust, the executable specification, README's commands, Python against the real server, and the lints
-# make lint     format, clippy, documentation build, licences and sources of dependencies
-# make simulate the laws of retrieval, 100,000 random cases of them (CASES=…)
+# make lint     format, clippy, documentation build, licences and sources of dependencies, types of the Python package
+# make simulate the laws of retrieval, 100,000 random cases of them (CASES=…), and 2,000 kills of real programs (KILLS=…)
 # make bench    our retrieval beside DuckDB's, on the same data in the same run
 # make wheel    the Python package with the server's program in it, into target/wheels
 # make demo     README's first command
@@ -16,11 +16,12 @@ MAKEFLAGS += --no-print-directory
 BIN    := target/$(PROFILE)/lineament
 WHEEL_BIN := target/wheel/lineament
 AZURITE := target/azurite
+S3S    := target/s3s-fs
 
 # nextest where it is installed, else cargo's own runner: the same tests.
 RUST_TESTS := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run --cargo-profile" || echo "test --profile") $(PROFILE)
 
-.PHONY: demo build wheel test test-rust tools served test-readme test-python lint-meanwhile lint cargo-deny deny simulate bench clean
+.PHONY: demo build wheel test test-rust tools served test-readme test-python lint-meanwhile lint cargo-deny deny types simulate bench clean
 
 demo:
 	$(CARGO) run --profile $(PROFILE) -- demo
@@ -36,7 +37,7 @@ test:
 
 # What tests and lints need beside Rust: brought here while it is built, from networks that make wait.
 tools:
-	nice -n 19 $(MAKE) $(VENV)/.made $(FEAST)/.made $(AZURITE)/.made cargo-deny
+	nice -n 19 $(MAKE) $(VENV)/.made $(FEAST)/.made $(AZURITE)/.made $(S3S)/.made cargo-deny
 
 # Half of the time what is served waits for a server, a clock or a signal; lints have what is left of the cores, and nothing else.
 served:
@@ -69,8 +70,13 @@ $(AZURITE)/.made: $(VENV)/.made
 	$(VENV)/bin/npm install --silent --no-audit --no-fund --prefix $(AZURITE) azurite@3.35.0
 	touch $@
 
+# A storage whose put-if-absent is none, and which must be refused. Unoptimised: it is asked for a few objects.
+$(S3S)/.made:
+	$(CARGO) install --quiet --debug --locked --root $(S3S) s3s-fs --version 0.14.1 --features binary
+	touch $@
+
 # Two files at a time: half of the time a test waits for a server, a clock or a signal.
-test-python: build $(VENV)/.made $(FEAST)/.made $(AZURITE)/.made
+test-python: build $(VENV)/.made $(FEAST)/.made $(AZURITE)/.made $(S3S)/.made
 	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/python
 
 # The wheel has a program of its own profile, smaller, and half an hour in the making; so the tests of every day pack the
@@ -84,7 +90,7 @@ wheel: $(VENV)/.made
 test-readme: build $(VENV)/.made
 	LINEAMENT_BIN=$(BIN) $(VENV)/bin/python tests/readme.py
 
-lint: deny
+lint: deny types
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --profile $(PROFILE) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --profile $(PROFILE) --workspace --no-deps
@@ -99,10 +105,17 @@ deny: cargo-deny
 	$(CARGO) fetch --quiet --locked
 	$(CARGO) deny --offline check bans licenses sources
 
-# The law of retrieval, and what else the suite draws at random.
+# What the Python package says of its types (`py.typed`) is true of itself; python/pyproject.toml says how strictly.
+types: $(VENV)/.made
+	cd python && $(abspath $(VENV))/bin/mypy
+
+# The law of retrieval, and what else the suite draws at random; then real programs, killed at random moments.
 CASES ?= 100000
-simulate:
+KILLS ?= 2000
+simulate: build $(VENV)/.made
 	LINEAMENT_CASES=$(CASES) $(CARGO) $(RUST_TESTS) --workspace --test main
+	LINEAMENT_BIN=$(BIN) LINEAMENT_KILLS=$(KILLS) $(VENV)/bin/python -m pytest -q -rP -n 2 --dist load \
+		tests/python/test_kill.py tests/python/test_stream_ingest.py::test_the_server_killed_in_the_middle
 
 bench: $(VENV)/.made
 	$(CARGO) build --release --workspace

@@ -1,4 +1,5 @@
-"""Object storage that tests start: S3 by moto, Azure's by Azurite. Both are servers of their own, asked over HTTP."""
+"""Object storage that tests start: S3 by moto, Azure's by Azurite, and s3s-fs, which is no place for a log. Each is a server of its own,
+asked over HTTP."""
 
 import base64
 import hashlib
@@ -60,6 +61,17 @@ class Storage:
                 assert self.process.poll() is None and time.monotonic() < end, "the storage did not start"
                 time.sleep(0.2)
 
+    def wait_for(self, port: int) -> None:
+        """Waits for a server that has its bucket."""
+        end = time.monotonic() + STARTUP
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                return
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < end, "the storage did not start"
+                time.sleep(0.2)
+
     def stop(self) -> None:
         """The bucket is gone; what it held is too."""
         self.process.kill()
@@ -83,14 +95,38 @@ def s3(folder: Path) -> Storage:
         process = subprocess.Popen(
             [sys.executable, "-c", MOTO, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
         )
-    storage = Storage(process, "s3://features", {
+    storage = Storage(process, "s3://features", s3_environment(endpoint))
+    storage.begin(urllib.request.Request(f"{endpoint}/features", method="PUT"))
+    return storage
+
+
+def s3_environment(endpoint: str) -> dict[str, str]:
+    return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": "us-east-1",
-    })  # fmt: skip
-    storage.begin(urllib.request.Request(f"{endpoint}/features", method="PUT"))
+    }
+
+
+def s3s(folder: Path) -> Storage:
+    """S3 over a folder, whose creates look whether an object is there before they write and not with it. A folder in it is a bucket."""
+    installed = Path(os.environ.get("LINEAMENT_S3S", REPOSITORY / "target" / "s3s-fs")) / "bin" / "s3s-fs"
+    assert installed.exists(), f"there is no {installed}; `make target/s3s-fs/.made` installs it"
+    port = free_port()
+    (folder / "features").mkdir()
+    with (folder.parent / "s3s-fs.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                installed, "--host", "127.0.0.1", "--port", str(port), "--access-key", "test", "--secret-key", "test",
+                str(folder),
+            ],
+            stdout=log,
+            stderr=log,
+        )  # fmt: skip
+    storage = Storage(process, "s3://features", s3_environment(f"http://127.0.0.1:{port}"))
+    storage.wait_for(port)
     return storage
 
 

@@ -1,8 +1,12 @@
 """The real program: run as a command, or kept running as a server."""
 
+import fcntl
 import os
+import pty
 import queue
+import struct
 import subprocess
+import termios
 import threading
 from pathlib import Path
 
@@ -35,6 +39,28 @@ def fails(store: Path, *arguments: object) -> str:
     assert done.returncode != 0, f"{' '.join(map(str, arguments))} did not fail: {done.stdout}"
     assert "panicked" not in done.stderr, done.stderr
     return done.stderr
+
+
+def watched(store: Path, *arguments: object) -> tuple[str, str]:
+    """Runs a verb to its end where a person watches: gives what it printed, and what the terminal got that is its standard error."""
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with subprocess.Popen(
+        command(store, *arguments), stdout=subprocess.PIPE, stderr=terminal, text=True, env={**os.environ, "TERM": "xterm"}
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        try:
+            while part := os.read(screen, 1 << 16):
+                shown += part
+        except OSError:
+            # As Linux says that nobody writes to the terminal any more.
+            pass
+        finally:
+            os.close(screen)
+        printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, f"{' '.join(map(str, arguments))}: {printed}{shown!r}"
+    return printed, shown.decode()
 
 
 class Server:

@@ -4,6 +4,7 @@ that the test starts. (A store in memory lives as long as its process: the Rust 
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from pathlib import Path
 
 import lineament
 import pyarrow
@@ -11,7 +12,7 @@ import pyarrow.dataset
 import pyarrow.fs
 import pytest
 import readings
-from object_storage import azure, s3
+from object_storage import azure, s3, s3s
 from program import FLIGHTS, Server, fails, run
 
 
@@ -110,6 +111,37 @@ def test_many_writers_lose_nothing(place):
     # Beside the batches: the first entry, the definitions, and what the query was.
     found = verified(store)
     assert (found["batches"], found["entries"]) == (rows, rows + 3)
+
+
+def test_a_storage_that_overwrites_is_refused(tmp_path):
+    """s3s-fs takes the condition of a create, looks, and then writes: of creates at the same time several win. Each store that is begun
+    in it is refused, before anything of it is written, and so is each write to one that was made elsewhere and carried there."""
+    bucket = tmp_path / "storage"
+    bucket.mkdir()
+    with s3s(bucket) as storage:
+        for attempt in range(10):
+            said = fails(f"{storage.address}/{attempt}", "apply", FLIGHTS / "features")
+            assert "ignores put-if-absent" in said, said
+        left = [path for path in (bucket / "features").rglob("*") if path.is_file()]
+        assert all("probe" in path.parts for path in left), left
+
+        # A bucket is a folder here, and so was this store proved when it was made.
+        one = bucket / "features" / "one"
+        run(one, "apply", FLIGHTS / "features")
+        entries = log(one)
+        for verb in (("ingest", "weather"), ("ingest", "plane")):
+            said = fails(f"{storage.address}/one", *verb)
+            assert "ignores put-if-absent" in said, said
+        with Server(f"{storage.address}/one") as server, lineament.connect(server.url) as client:
+            for _ in range(88):
+                with pytest.raises(lineament.Error, match="ignores put-if-absent"):
+                    client.apply(readings.DEFINITIONS)
+        assert log(one) == entries
+    assert verified(one)["entries"] == len(entries)
+
+
+def log(store: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (store / "log").iterdir()}
 
 
 def test_a_killed_writer_harms_nobody(place):

@@ -1,11 +1,14 @@
 """`lineament export`: a recorded training set as files, beside the store."""
 
+import re
+import subprocess
+
 import pyarrow
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 import readings
-from program import command, fails, run
+from program import command, fails, run, watched
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,27 @@ def test_it_goes_on_where_it_was_cut(recorded, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_person_sees_how_far_it_is(recorded, tmp_path):
+    store, training_set = recorded
+    printed, shown = watched(store, "export", training_set.id, tmp_path / "watched", "--rows-per-file", 1_000)
+    assert f"read back: {training_set.digest}" in printed and "/3,900" not in printed
+    bars = re.findall(r"  export +(█*)[^ /█]* +([\d,]+)/3,900 ", shown)
+    done = [int(count.replace(",", "")) for _, count in bars]
+    assert done and done == sorted(done) and done[-1] > 0, shown
+    assert all(len(bar) == min(32, 32 * count // 3_900) for (bar, _), count in zip(bars, done, strict=True)), shown
+    # The line is taken away again.
+    assert shown.rstrip("\r").endswith("\x1b[2K"), repr(shown[-200:])
+    # Where nobody watches there is nothing but what it says at the end.
+    unwatched = subprocess.run(
+        command(store, "export", training_set.id, tmp_path / "unwatched", "--rows-per-file", 1_000),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (unwatched.returncode, unwatched.stderr) == (0, "")
+    assert unwatched.stdout == printed.replace(f"{tmp_path}/watched", f"{tmp_path}/unwatched")
+
+
 def test_a_folder_of_something_else(recorded, readings_client, tmp_path):
     store, training_set = recorded
     run(store, "export", training_set.id, tmp_path, "--rows-per-file", 2_000)
@@ -68,8 +92,6 @@ def test_a_changed_file_is_noticed(recorded, tmp_path):
     labels = table["label"].to_pylist()
     labels[7] += 1
     pyarrow.parquet.write_table(table.set_column(0, table.schema.field("label"), pyarrow.array(labels)), path)
-    import subprocess
-
     done = subprocess.run(
         command(store, "export", training_set.id, tmp_path, "--rows-per-file", 2_000),
         capture_output=True,

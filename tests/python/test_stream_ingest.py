@@ -1,5 +1,6 @@
 """Producers that send without end: each part is there once, whatever breaks, and nothing that was acknowledged is lost."""
 
+import itertools
 import json
 import random
 import threading
@@ -8,6 +9,7 @@ import time
 import lineament
 import pyarrow
 import pytest
+from kills import KILLS, Reopenings, seeds
 from program import Server, run
 
 ROWS = 40
@@ -202,46 +204,53 @@ def test_many_producers_side_by_side(server, ticks):
     assert batches(ticks) - before < 100, "400 parts are few batches"
 
 
-@pytest.mark.parametrize("seed", [11])
+@pytest.mark.parametrize("seed", seeds(11))
 def test_the_server_killed_in_the_middle(tmp_path, seed):
-    """kill -9 of the server at random moments, under a producer that goes on. In the end each row is there once, and every receipt
-    that was ever given is true."""
+    """kill -9 of the server at random moments, under a producer that goes on. After each the store is whole, and every receipt that was
+    ever given is true; in the end each row is there once."""
     store = tmp_path / "store"
-    moments = random.Random(seed)
+    moments, reopenings = random.Random(seed), Reopenings()
     server = Server(store)
     port = int(server.url.rpartition(":")[2])
     with lineament.connect(server.url) as client:
         client.apply(DEFINITIONS)
     receipts: list[lineament.Receipt] = []
     failures: list[Exception] = []
-    parts = range(1, 161)
-    running = threading.Event()
-    running.set()
+    enough = threading.Event()
 
     def produce() -> None:
         try:
             with lineament.connect(server.url) as client, client.stream("tick", producer="station") as stream:
-                for number in parts:
+                for number in itertools.count(1):
                     stream.send(part(number))
                     time.sleep(0.02)
                     if number % 10 == 0:
                         receipts.extend(stream.flush())
+                        if enough.is_set():
+                            return
         except Exception as error:
             failures.append(error)
-        finally:
-            running.clear()
 
     producer = threading.Thread(target=produce)
     producer.start()
-    kills = 0
-    while running.is_set() and kills < 12:
+    given: list[lineament.Receipt] = []
+    for kill in range(KILLS["stream"]):
+        # From the first instant, when the producer may not have found the server yet; every other time once it has gone on.
+        deadline = time.monotonic() + 30
+        while kill % 2 and len(receipts) == len(given) and failures == []:
+            assert time.monotonic() < deadline, "the producer did not go on"
+            time.sleep(0.01)
         time.sleep(moments.uniform(0.1, 0.8))
         server.kill()
-        kills += 1
-        server = Server(store, port=port)
+        given = list(receipts)
+        whole(store)
+        server = reopenings.server(store, port=port)
+        with lineament.connect(server.url) as client:
+            true(client, given)
+    enough.set()
     producer.join(timeout=120)
     assert not producer.is_alive() and failures == [], failures
-    assert kills >= 5, "the producer was done before it was disturbed"
+    parts = range(1, len(receipts) + 1)
     assert [receipt.number for receipt in receipts] == list(parts)
     with server, lineament.connect(server.url) as client:
         check(client, parts, receipts)
@@ -256,10 +265,12 @@ def test_the_server_killed_in_the_middle(tmp_path, seed):
         ]
         assert batches(client) == written
         check(client, parts, receipts)
-    found = json.loads(run(store, "verify", "--full", "--format", "json"))
-    assert found["faults"] == [], found["faults"]
+    whole(store)
     landed = sum(receipt.repeated for receipt in receipts)
-    print(f"{kills} kills, {len(parts)} parts, {landed} of them had landed unacknowledged and were told so")
+    print(
+        f"{KILLS['stream']} kills, {len(parts)} parts, {landed} of them had landed unacknowledged and were told so; "
+        f"{reopenings.told()}"
+    )
 
 
 def test_a_server_that_is_away_for_longer_than_the_patience(tmp_path):
@@ -292,6 +303,23 @@ def test_a_server_that_is_away_for_longer_than_the_patience(tmp_path):
             assert [receipt.number for receipt in receipts] == [1, 2, 3]
             check(client, range(1, 4), receipts)
             stream.close()
+
+
+def whole(store) -> None:
+    """The whole store is what was written: log, checkpoints, manifests, every block and row."""
+    found = json.loads(run(store, "verify", "--full", "--format", "json"))
+    assert found["faults"] == [], found["faults"]
+
+
+def true(client: lineament.Client, receipts: list[lineament.Receipt]) -> None:
+    """Every part is whole or absent, and those that have a receipt are where it says."""
+    found = client.sql("SELECT part, batch, sequence, count(*) AS n FROM history('tick') GROUP BY part, batch, sequence")
+    found = found.to_arrow().to_pylist()
+    assert all(row["n"] == ROWS - 1 for row in found), found
+    there = {row["part"]: (row["batch"], row["sequence"]) for row in found}
+    assert len(there) == len(found), "a part is in two batches"
+    for receipt in receipts:
+        assert there.get(receipt.number) == (receipt.batch, receipt.sequence), receipt
 
 
 def check(client: lineament.Client, parts: range, receipts: list[lineament.Receipt]) -> None:
