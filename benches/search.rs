@@ -91,7 +91,7 @@ async fn main() {
         "use:model_42 rating",
         "zzzzzz qqqqqq",
         "a",
-        "the mean of each thing over the whole of a season of the airport and the route",
+        "the mean of each thing over the whole of a season of the airport",
     ] {
         let mut times = Vec::new();
         let mut found = 0;
