@@ -14,6 +14,9 @@ import pytest
 import readings
 from program import FLIGHTS, Server, run
 
+# MLflow's telemetry changes the environment in a thread of its own, while another goes through it.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
 if TYPE_CHECKING:
     from relay import Relay
     from tracking import TrackingServer

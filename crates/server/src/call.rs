@@ -237,8 +237,10 @@ impl Call {
     {
         match self.work(work).await {
             Ok(stream) => {
-                let held =
-                    Arc::new(Mutex::new(Some(Held { stream: Box::pin(stream), _permit: self.permit.take() })));
+                let held = Arc::new(Mutex::new(Some(Held {
+                    stream: Box::pin(stream),
+                    _permit: self.permit.take(),
+                })));
                 let over = self.until.map(|until| Over::at(until, held.clone()));
                 Ok(Box::pin(InCall { held, call: self, over, failed: false }))
             }
