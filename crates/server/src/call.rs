@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use catalog::Author;
@@ -240,6 +240,7 @@ impl Call {
                 let held = Arc::new(Mutex::new(Some(Held {
                     stream: Box::pin(stream),
                     _permit: self.permit.take(),
+                    waiting: None,
                 })));
                 let over = self.until.map(|until| Over::at(until, held.clone()));
                 Ok(Box::pin(InCall { held, call: self, over, failed: false }))
@@ -294,6 +295,8 @@ struct Held<S> {
     stream: Pin<Box<S>>,
     /// Its place among those that run; the stream is gone before it is given back.
     _permit: Option<Permit>,
+    /// Whoever waits for more of the stream.
+    waiting: Option<Waker>,
 }
 
 /// Ends a stream when it has taken as long as it may, also where nobody asks it for more; until it is dropped.
@@ -303,7 +306,10 @@ impl Over {
     fn at<S: Send + 'static>(until: Until, held: Arc<Mutex<Option<Held<S>>>>) -> Self {
         Self(tokio::spawn(async move {
             tokio::time::sleep_until(until.end).await;
-            drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let ended = held.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(waiting) = ended.and_then(|mut ended| ended.waiting.take()) {
+                waiting.wake();
+            }
         }))
     }
 }
@@ -345,6 +351,7 @@ where
         let mut held = this.held.lock().unwrap_or_else(PoisonError::into_inner);
         let polled = match (held.as_mut(), this.call.until) {
             (Some(held), _) => {
+                held.waiting = Some(context.waker().clone());
                 let polled =
                     AssertUnwindSafe(|| this.call.span.in_scope(|| held.stream.as_mut().poll_next(context)));
                 catch_unwind(polled).unwrap_or_else(|panic| {
