@@ -61,7 +61,7 @@ impl Feast {
     fn run(self, place: &Place) -> Result<ExitCode> {
         let program = env::current_exe().map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
         let python = self.python.clone().unwrap_or_else(|| beside(&program));
-        self.see_packages(&python)?;
+        see_packages(&python)?;
         let mut import = Command::new(&python);
         import.args(["-m", "lineament.feast"]).arg(&self.repo).arg("--folder").arg(&self.folder);
         import.arg("--rows").arg(self.rows.to_string());
@@ -75,39 +75,39 @@ impl Feast {
         let done = done.map_err(|error| no_python(&python, &error))?;
         Ok(done.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
     }
+}
 
-    /// Asks Python for both packages, so that what is missing is said before anything is done.
-    fn see_packages(&self, python: &Path) -> Result<()> {
-        let seen = Command::new(python).args(["-c", MISSING]).stdin(Stdio::null()).output();
-        let seen = seen.map_err(|error| no_python(python, &error))?;
-        // What else Python prints as it starts stands before it.
-        let printed = String::from_utf8_lossy(&seen.stdout);
-        let last = printed.lines().last().unwrap_or_default();
-        let missing: Option<Vec<String>> = serde_json::from_str(last).ok().filter(|_| seen.status.success());
-        let Some(missing) = missing else {
-            let said = String::from_utf8_lossy(&seen.stderr);
-            let why = said.lines().last().map_or_else(|| seen.status.to_string(), str::to_owned);
-            return Err(Error::new(
-                Kind::NotFound,
-                format!(
-                    "{} does not say which packages it has: {why}; name the Python of Feast's environment by --python",
-                    python.display()
-                ),
-            ));
-        };
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let missing = missing.join("`, `");
-        Err(Error::new(
+/// Asks Python for both packages, so that what is missing is said before anything is done.
+fn see_packages(python: &Path) -> Result<()> {
+    let seen = Command::new(python).args(["-c", MISSING]).stdin(Stdio::null()).output();
+    let seen = seen.map_err(|error| no_python(python, &error))?;
+    // What else Python prints as it starts stands before it.
+    let printed = String::from_utf8_lossy(&seen.stdout);
+    let last = printed.lines().last().unwrap_or_default();
+    let missing: Option<Vec<String>> = serde_json::from_str(last).ok().filter(|_| seen.status.success());
+    let Some(missing) = missing else {
+        let said = String::from_utf8_lossy(&seen.stderr);
+        let why = said.lines().last().map_or_else(|| seen.status.to_string(), str::to_owned);
+        return Err(Error::new(
             Kind::NotFound,
             format!(
-                "{} has no package `{missing}`, without which Feast's definitions cannot be read; name the Python of the environment \
-                 that the repository is used in by --python, and install `{missing}` there",
+                "{} does not say which packages it has: {why}; name the Python of Feast's environment by --python",
                 python.display()
             ),
-        ))
+        ));
+    };
+    if missing.is_empty() {
+        return Ok(());
     }
+    let missing = missing.join("`, `");
+    Err(Error::new(
+        Kind::NotFound,
+        format!(
+            "{} has no package `{missing}`, without which Feast's definitions cannot be read; name the Python of the environment \
+                 that the repository is used in by --python, and install `{missing}` there",
+            python.display()
+        ),
+    ))
 }
 
 /// The Python of the environment that this program was installed into, where it was.

@@ -3,11 +3,12 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::query_pool::QueryPool;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{
     GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
 };
+
+use crate::query_pool::QueryPool;
 
 /// What is taken where the machine does not say what it has.
 const UNKNOWN_MACHINE: u64 = 8 << 30;

@@ -298,6 +298,11 @@ impl Columns {
         self.add(name, Arc::new(UInt32Array::from_iter_values(values)))
     }
 
+    /// Small numbers of which some are not told.
+    fn small_told(self, name: &str, values: impl Iterator<Item = Option<u32>>) -> Self {
+        self.add(name, Arc::new(values.collect::<UInt32Array>()))
+    }
+
     fn truth(self, name: &str, values: impl Iterator<Item = bool>) -> Self {
         self.add(name, Arc::new(BooleanArray::from_iter(values.map(Some))))
     }

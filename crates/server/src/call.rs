@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -299,6 +299,9 @@ struct Held<S> {
     waiting: Option<Waker>,
 }
 
+/// How often to look whether a stream that has taken too long can be ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// Ends a stream when it has taken as long as it may, also where nobody asks it for more; until it is dropped.
 struct Over(JoinHandle<()>);
 
@@ -306,7 +309,15 @@ impl Over {
     fn at<S: Send + 'static>(until: Until, held: Arc<Mutex<Option<Held<S>>>>) -> Self {
         Self(tokio::spawn(async move {
             tokio::time::sleep_until(until.end).await;
-            let ended = held.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let ended = loop {
+                match held.try_lock() {
+                    Ok(mut held) => break held.take(),
+                    Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner().take(),
+                    // It is asked for more now, which may take long: no worker of the runtime waits for that.
+                    Err(TryLockError::WouldBlock) => {}
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            };
             if let Some(waiting) = ended.and_then(|mut ended| ended.waiting.take()) {
                 waiting.wake();
             }

@@ -11,6 +11,7 @@ use async_recursion::async_recursion;
 use catalog::ingest::stream::{StreamSettings, Streams};
 use catalog::plan::{Applied, Plan};
 use catalog::{Author, CacheUse, Catalog};
+use datafusion::logical_expr::LogicalPlan;
 use engine::column_lineage::{Refusal, Traced};
 use engine::spines;
 use engine::{Engine, KeyFiles, Memory, Prepared, Session, SqlConditions};
@@ -190,7 +191,8 @@ impl Serving {
     /// The columns that a query would give. Nothing is read.
     #[async_recursion]
     pub async fn describe(&self, query: &Query) -> Result<SchemaRef> {
-        Ok(self.describe_unbound(query).await?.schema)
+        let plan = self.plan_alone(query).await?;
+        Ok(Arc::new(plan.schema().as_arrow().clone()))
     }
 
     /// The columns that a query would give, and the types that it wants the parameters to have that are not bound yet. Nothing is read.
@@ -199,12 +201,16 @@ impl Serving {
     /// Also where it can be planned with its parameters only.
     #[async_recursion]
     pub async fn describe_unbound(&self, query: &Query) -> Result<Described> {
-        // Names and types alone: they are no secret.
-        let snapshot = self.engine.snapshot(None).await?.at(query.as_of)?;
-        let session = self.with_spines(self.engine.session(snapshot)?, query).await?;
-        let plan = session.plan(&query.text).await?;
+        let plan = self.plan_alone(query).await?;
         let parameters = engine::parameter_types(&plan)?;
         Ok(Described { schema: Arc::new(plan.schema().as_arrow().clone()), parameters })
+    }
+
+    /// A query's plan, by nobody: names and types alone are no secret.
+    async fn plan_alone(&self, query: &Query) -> Result<LogicalPlan> {
+        let snapshot = self.engine.snapshot(None).await?.at(query.as_of)?;
+        let session = self.with_spines(self.engine.session(snapshot)?, query).await?;
+        Ok(session.plan(&query.text).await?)
     }
 
     /// Answers a query: plan, stream, record.

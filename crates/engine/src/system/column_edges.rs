@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use catalog::records::Object;
 use catalog::state::{Batch, ViewVersion};
 use datafusion::catalog::TableProvider;
@@ -11,7 +11,8 @@ use datafusion::common::Result;
 use feature::{Influence, VersionId};
 use serde::Deserialize;
 
-use super::by_object::{self, Listed, parsed};
+use super::Columns;
+use super::by_object::{self, Listed, RowsOf, parsed};
 use super::set_columns::told;
 use crate::access::Sights;
 use crate::snapshot::{Snapshot, split_name};
@@ -85,45 +86,30 @@ impl Source {
 
 /// The columns of the edges of sets and of batches, and of those of reads. The snapshot is the sequence that was read.
 pub fn schema() -> SchemaRef {
-    Arc::new(Schema::new([of_subject(), of_edge()].concat()))
+    Arc::new(Schema::new([known(&[]).fields, columns(&[]).fields].concat()))
 }
 
-/// What is known without its object.
-fn of_subject() -> Vec<Field> {
-    vec![text("subject"), text("label"), Field::new("snapshot", DataType::UInt64, true)]
-}
-
-fn of_edge() -> Vec<Field> {
-    vec![
-        text("output"),
-        text("expression"),
-        text("project"),
-        text("feature_view"),
-        Field::new("version", DataType::UInt32, true),
-        text("version_id"),
-        text("given"),
-        text("column"),
-        text("kind"),
-        text("subtype"),
-    ]
-}
-
-fn text(name: &str) -> Field {
-    Field::new(name, DataType::Utf8, true)
+/// A set or a batch, as it is known without its object.
+struct Subject<'a> {
+    id: String,
+    label: Option<String>,
+    snapshot: Option<u64>,
+    object: &'a Object,
 }
 
 /// A row an edge to a column of a recorded set.
 pub fn of_sets(snapshot: &Snapshot) -> Result<Arc<dyn TableProvider>> {
     let sets = told(snapshot);
-    let all = || sets.iter();
-    let known: Vec<ArrayRef> = vec![
-        texts(all().map(|set| Some(set.record.training_set))),
-        texts(all().map(|set| set.record.name.clone())),
-        Arc::new(UInt64Array::from_iter_values(all().map(|set| set.record.sequence.0))),
-    ];
-    let known = RecordBatch::try_new(Arc::new(Schema::new(of_subject())), known)?;
-    let objects = all().map(|set| set.record.manifest.clone()).collect();
-    by_object::table(snapshot, Listed { objects, known }, &Arc::new(Schema::new(of_edge())), of_manifest)
+    let subjects: Vec<Subject<'_>> = sets
+        .iter()
+        .map(|set| Subject {
+            id: set.record.training_set.to_string(),
+            label: set.record.name.clone(),
+            snapshot: Some(set.record.sequence.0),
+            object: &set.record.manifest,
+        })
+        .collect();
+    table(snapshot, &subjects, of_manifest)
 }
 
 /// A row an edge to a column of a batch that a refresh made, those in quarantine and the withdrawn ones among them.
@@ -138,24 +124,37 @@ pub fn of_batches(snapshot: &Snapshot) -> Result<Arc<dyn TableProvider>> {
     let sights = Sights::of_snapshot(snapshot);
     let held = state.quarantine().all().iter();
     let waits = held.filter(|held| held.end_at(at).is_none_or(|end| !end.released));
-    let batches: Vec<(&Arc<Batch>, &Object)> = derived
+    let batches: Vec<&Arc<Batch>> = derived
         .into_iter()
         .filter_map(|batch| state.batch(batch))
         .chain(waits.map(|held| &held.batch).filter(|batch| batch.record.derivation.is_some()))
         .filter(|batch| batch.by.sequence <= at && is_told(snapshot, &sights, batch))
-        .filter_map(|batch| Some((batch, batch.record.body.as_ref()?)))
         .collect();
-    let all = || batches.iter();
-    let label = |batch: &Batch| state.view_version(batch.record.version).map(ViewVersion::label);
-    let read_at = |batch: &Batch| batch.record.derivation.as_ref().map(|made| made.sequence.0);
-    let known: Vec<ArrayRef> = vec![
-        texts(all().map(|(batch, _)| Some(batch.record.batch))),
-        texts(all().map(|(batch, _)| label(batch))),
-        Arc::new(all().map(|(batch, _)| read_at(batch)).collect::<UInt64Array>()),
-    ];
-    let known = RecordBatch::try_new(Arc::new(Schema::new(of_subject())), known)?;
-    let objects = all().map(|(_, body)| Object::clone(body)).collect();
-    by_object::table(snapshot, Listed { objects, known }, &Arc::new(Schema::new(of_edge())), of_body)
+    let subjects: Vec<Subject<'_>> = batches
+        .into_iter()
+        .filter_map(|batch| {
+            Some(Subject {
+                id: batch.record.batch.to_string(),
+                label: state.view_version(batch.record.version).map(ViewVersion::label),
+                snapshot: batch.record.derivation.as_ref().map(|made| made.sequence.0),
+                object: batch.record.body.as_ref()?,
+            })
+        })
+        .collect();
+    table(snapshot, &subjects, of_body)
+}
+
+fn table(snapshot: &Snapshot, subjects: &[Subject<'_>], rows_of: RowsOf) -> Result<Arc<dyn TableProvider>> {
+    let objects = subjects.iter().map(|subject| subject.object.clone()).collect();
+    let listed = Listed { objects, known: known(subjects).finish()? };
+    by_object::table(snapshot, listed, &Arc::new(Schema::new(columns(&[]).fields)), rows_of)
+}
+
+fn known(subjects: &[Subject<'_>]) -> Columns {
+    Columns::default()
+        .text("subject", subjects.iter().map(|subject| Some(&subject.id)))
+        .text("label", subjects.iter().map(|subject| subject.label.as_ref()))
+        .told("snapshot", subjects.iter().map(|subject| subject.snapshot))
 }
 
 /// Whether an asker is told how a batch was made: whoever made it is, and whoever sees whole what it is of and all that it was made of.
@@ -166,34 +165,28 @@ fn is_told(snapshot: &Snapshot, sights: &Sights<'_>, batch: &Batch) -> bool {
 
 fn of_manifest(object: &Object, bytes: &[u8]) -> Result<RecordBatch> {
     let manifest: Manifest = parsed(object, bytes)?;
-    rows(&manifest.lineage)
+    columns(&manifest.lineage).finish()
 }
 
 fn of_body(object: &Object, bytes: &[u8]) -> Result<RecordBatch> {
     let body: Body = parsed(object, bytes)?;
-    rows(&body.derived.map(|derived| derived.lineage).unwrap_or_default())
+    columns(&body.derived.map(|derived| derived.lineage).unwrap_or_default()).finish()
 }
 
-fn rows(edges: &[Edge]) -> Result<RecordBatch> {
+fn columns(edges: &[Edge]) -> Columns {
     let versions: Vec<_> = edges.iter().map(|edge| edge.source.version()).collect();
     let all = || edges.iter();
     let named = || versions.iter().map(Option::as_ref);
-    let columns: Vec<ArrayRef> = vec![
-        texts(all().map(|edge| Some(&edge.output))),
+    Columns::default()
+        .text("output", all().map(|edge| Some(&edge.output)))
         // The set's request and the batch's query say how; by column it is told of reads alone.
-        texts(all().map(|_| None::<String>)),
-        texts(named().map(|version| version.map(|(project, ..)| project))),
-        texts(named().map(|version| version.map(|(_, view, _)| view))),
-        Arc::new(named().map(|version| version?.2).collect::<UInt32Array>()),
-        texts(all().map(|edge| edge.source.version_id())),
-        texts(all().map(|edge| edge.source.given())),
-        texts(all().map(|edge| Some(edge.source.column()))),
-        texts(all().map(|edge| Some(edge.kind.directness()))),
-        texts(all().map(|edge| Some(edge.kind.as_str()))),
-    ];
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(of_edge())), columns)?)
-}
-
-fn texts<T: ToString>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
-    Arc::new(values.map(|value| value.map(|value| value.to_string())).collect::<StringArray>())
+        .text("expression", all().map(|_| None::<String>))
+        .text("project", named().map(|version| version.map(|(project, ..)| project)))
+        .text("feature_view", named().map(|version| version.map(|(_, view, _)| view)))
+        .small_told("version", named().map(|version| version?.2))
+        .text("version_id", all().map(|edge| edge.source.version_id()))
+        .text("given", all().map(|edge| edge.source.given()))
+        .text("column", all().map(|edge| Some(edge.source.column())))
+        .text("kind", all().map(|edge| Some(edge.kind.directness())))
+        .text("subtype", all().map(|edge| Some(edge.kind.as_str())))
 }
