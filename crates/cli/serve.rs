@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use catalog::Author;
 use clap::{Args, ValueEnum};
 use server::mlflow::Follower;
 use server::openlineage::Emitter;
 use server::{AccessOptions, AdmissionLimits, HttpOptions, ServeOptions, Server, Telemetry};
-use serving::{Error, Kind, OpaqueReads, Result, Serving};
+use serving::{Error, Kind, OpaqueReads, ReadRecords, Result, Serving};
 use tokio::sync::Notify;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -46,6 +47,10 @@ pub struct Arguments {
     /// with what stood in the way, or it is refused
     #[arg(long, value_enum, default_value_t = Opaque::Record)]
     opaque_reads: Opaque,
+    /// When a read is on record: with those of two seconds, which a server that is killed loses, or before its answer ends, which costs
+    /// each answer an entry of the log, shared by those that end at the same time
+    #[arg(long, env = "LINEAMENT_READ_RECORDS", value_enum, default_value_t = Recorded::Flushed)]
+    read_records: Recorded,
     /// How often to check that all that training sets and models refer to is there, as 30m or 1h; `never` to leave it to
     /// `lineament reconcile`
     #[arg(long, env = "LINEAMENT_RECONCILE_EVERY", default_value = "1h", value_parser = schedule)]
@@ -166,6 +171,21 @@ impl From<Opaque> for OpaqueReads {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Recorded {
+    Flushed,
+    BeforeTheEnd,
+}
+
+impl Recorded {
+    fn by(self, author: Author) -> ReadRecords {
+        match self {
+            Self::Flushed => ReadRecords::Flushed,
+            Self::BeforeTheEnd => ReadRecords::BeforeTheEnd(author),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Schedule(Option<std::time::Duration>);
 
@@ -221,6 +241,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
     tracing_subscriber::registry().with(spans).with(log).init();
     let serving = place.open_or_create().await?.with_opaque_reads(arguments.opaque_reads.into());
+    let serving = serving.with_read_records(arguments.read_records.by(place.author()));
     let serving = serving.with_stream_settings(arguments.streams.settings());
     let address = SocketAddr::new(arguments.host, arguments.port);
     let emitter = match &arguments.openlineage {

@@ -162,7 +162,7 @@ impl Serving {
         }
         read.rows = manifest.rows;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.reads.record(place, read);
+        self.record_read(place, read).await?;
         let worst = views.iter().flat_map(|view| &view.measures).map(|one| one.verdict).max();
         Ok(BiasReport {
             training_set: manifest.id,

@@ -289,7 +289,7 @@ impl Serving {
         explanation.column = Some(request.column);
         read.rows = rows;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.reads.record(place, read);
+        self.record_read(place, read).await?;
         Ok(explanation)
     }
 
@@ -351,7 +351,7 @@ impl Serving {
         let (explanation, rows) = self.explained(&newest, &asked).await?;
         read.rows = rows;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.reads.record(place, read);
+        self.record_read(place, read).await?;
         Ok(explanation)
     }
 

@@ -62,14 +62,14 @@ struct LeftRead {
 }
 
 impl LeftRead {
-    fn record(self, rows: u64, error: Option<String>) {
+    async fn record(self, rows: u64, error: Option<String>) -> Result<()> {
         let now = self.serving.catalog().store().clock().now();
         let mut read = Read::new(&self.author, self.sequence, now, self.traced);
         read.asked(ReadKind::HistoricalFeatures, self.words);
         read.rows = rows;
         read.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         read.error = error;
-        self.serving.reads.record(self.place, read);
+        self.serving.record_read(self.place, read).await
     }
 }
 
@@ -215,14 +215,14 @@ impl Serving {
         let rows = async_stream(move |mut emit| async move {
             let mut sent = 0;
             let outcome = planned.run(digest, &mut emit, &mut sent).await;
-            match &outcome {
+            let recorded = match &outcome {
                 // The set is what is on record; of what showed nothing there is none.
-                Ok(Some(_)) if makes_set => {}
-                _ if makes_set && sent == 0 => {}
-                Ok(_) => read.record(sent, None),
-                Err(error) => read.record(sent, Some(error.to_string())),
-            }
-            match outcome {
+                Ok(Some(_)) if makes_set => Ok(()),
+                _ if makes_set && sent == 0 => Ok(()),
+                Ok(_) => read.record(sent, None).await,
+                Err(error) => read.record(sent, Some(error.to_string())).await,
+            };
+            match outcome.and_then(|report| recorded.map(|()| report)) {
                 // Whoever left asks for no report.
                 Ok(Some(report)) => drop(tell.send(report)),
                 Ok(None) => {}

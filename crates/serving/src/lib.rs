@@ -92,6 +92,7 @@ pub use lineage::{Manifest, Split};
 pub use mending::RejectedRows;
 pub use policies::Ruling;
 pub use quarantine::{QuarantineAction, QuarantineReport, QuarantineRequest, QuarantinedBatch};
+pub use reads::ReadRecords;
 pub use reconcile::{LastReconciliation, Problem, ReconcileReport};
 pub use refresh::{RefreshReport, RefreshRequest};
 pub use registry::{LastTrackingPass, TrackingPasses};

@@ -1,6 +1,7 @@
 //! What ad-hoc reads leave behind: who read which columns of which versions and what was made of them, flushed together.
 //!
-//! Reads wait in memory and go to `reads/{id}.parquet` with one entry a flush. A full queue refuses reads rather than forget them.
+//! Reads wait in memory and go to `reads/{id}.parquet` with one entry a flush. A full queue refuses reads rather than forget them. What
+//! waits is lost with its process, unless no answer may end before its read is on record ([`ReadRecords`]).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,17 @@ const EDGES: usize = 50;
 const OBJECT_READS: usize = 10_000;
 /// … and edges, as long as there is more than one read.
 const OBJECT_EDGES: usize = 1_000_000;
+
+/// When a read is on record.
+#[derive(Clone, Debug, Default)]
+pub enum ReadRecords {
+    /// With the next flush, which whoever runs the process calls for.
+    #[default]
+    Flushed,
+    /// Before its answer ends, in entries by this author: an answer that came whole is on record whatever happens to the process, and
+    /// one whose record cannot be written ends with an error. Answers that end at the same time share an entry.
+    BeforeTheEnd(Author),
+}
 
 /// By which call somebody read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +144,8 @@ impl Read {
 pub struct Reads {
     waiting: Mutex<Vec<(Read, usize)>>,
     reserved: AtomicUsize,
+    /// Held while a flush writes: what it took is on record, or waits again, when the next one looks.
+    flushing: tokio::sync::Mutex<()>,
 }
 
 /// A place in the queue, held from before the first row until the read is on record or given up.
@@ -168,13 +182,14 @@ impl Reads {
         Ok(Place { reads: self.clone(), size })
     }
 
-    /// Reads that touched no feature are not kept: system views and constants have no lineage.
-    pub fn record(&self, mut place: Place, read: Read) {
+    /// Reads that touched no feature are not kept: system views and constants have no lineage. Gives whether this one is.
+    fn record(&self, mut place: Place, read: Read) -> bool {
         if read.traced.scans.is_empty() && read.traced.refused.is_none() && read.denied.is_none() {
-            return;
+            return false;
         }
         let size = std::mem::take(&mut place.size);
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((read, size));
+        true
     }
 
     /// Reads that wait, and what of the queue is taken by them and by those that run, from 0 to 1.
@@ -225,14 +240,35 @@ impl Serving {
         read.sql = words();
         read.error = Some(error.to_string());
         read.denied = Some(DeniedRead { action, asked });
-        self.reads.record(place, read);
+        self.record_read(place, read).await?;
         Err(error)
+    }
+
+    /// Keeps a read that ended, and where no answer may end before, waits until it is on record.
+    ///
+    /// # Errors
+    /// Where it must be and cannot be written now: it waits, and the answer must not end as if it were written.
+    pub(crate) async fn record_read(&self, place: Place, read: Read) -> Result<()> {
+        let is_kept = self.reads.record(place, read);
+        let ReadRecords::BeforeTheEnd(author) = &self.read_records else { return Ok(()) };
+        if !is_kept {
+            return Ok(());
+        }
+        // A task of its own: a flush that is cut off forgets what it holds.
+        let (serving, author) = (self.clone(), author.clone());
+        let flushed = tokio::spawn(async move { serving.flush(&author).await }).await;
+        let flushed = flushed.map_err(|failed| Error::internal("the read could not be recorded", failed))?;
+        flushed.map(|_| ()).map_err(|error| {
+            let why = format!("the read could not be recorded, and no answer ends without its record here: {error}");
+            Error::new(Kind::Unavailable, why)
+        })
     }
 
     /// Writes what ad-hoc reads left to the log: one entry for all of them, and one object for as many as go into one. Until then
     /// `lineament.reads` does not show them. Gives how many were written.
     #[async_recursion]
     pub async fn flush(&self, author: &Author) -> Result<usize> {
+        let _turn = self.reads.flushing.lock().await;
         let reads = self.reads.take();
         if reads.is_empty() {
             return Ok(0);

@@ -251,8 +251,8 @@ impl Replaying {
                 Err(error) => Some(error),
             };
             // No verdict is on record; that rows were read is.
-            self.read(place, traced, given, error.as_ref());
-            if let Some(error) = error {
+            let recorded = self.read(place, traced, given, error.as_ref()).await;
+            if let Some(error) = error.or(recorded.err()) {
                 emit.send(Err(error)).await;
             }
         });
@@ -299,7 +299,13 @@ impl Replaying {
         Ok(Some(Replayed { report, set }))
     }
 
-    fn read(&self, place: Place, traced: Arc<Traced>, rows: u64, error: Option<&Error>) {
+    async fn read(
+        &self,
+        place: Place,
+        traced: Arc<Traced>,
+        rows: u64,
+        error: Option<&Error>,
+    ) -> Result<()> {
         let (serving, manifest) = (self.rebuilding.serving(), &self.rebuilding.manifest);
         let now = serving.catalog().store().clock().now();
         let mut read = Read::new(&self.author, manifest.sequence, now, traced);
@@ -307,7 +313,7 @@ impl Replaying {
         read.rows = rows;
         read.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         read.error = error.map(ToString::to_string);
-        serving.reads.record(place, read);
+        serving.record_read(place, read).await
     }
 }
 

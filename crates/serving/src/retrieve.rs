@@ -25,7 +25,7 @@ use crate::deprecation::{DeprecationNotice, Met, Reading};
 use crate::error::{Error, Kind, Result};
 use crate::evolution::waits_for_approval;
 use crate::graph::Graphs;
-use crate::reads::{Read, ReadKind, Reads};
+use crate::reads::{Read, ReadKind, ReadRecords, Reads};
 use crate::rebuilt_sets::RebuiltSets;
 use crate::reconcile::LastReconciliation;
 use crate::registry::Tracked;
@@ -36,6 +36,7 @@ use crate::stored_spines::StoredSpines;
 pub struct Serving {
     pub(crate) engine: Engine,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) read_records: ReadRecords,
     pub(crate) graphs: Arc<Graphs>,
     pub(crate) key_files: KeyFiles,
     pub(crate) reconciled: Arc<Mutex<Option<LastReconciliation>>>,
@@ -151,6 +152,7 @@ impl Serving {
         Self {
             engine: Engine::new(catalog).with_lineage(graphs.clone()).with_access(governance.clone()),
             reads: Arc::default(),
+            read_records: ReadRecords::default(),
             graphs,
             key_files: KeyFiles::default(),
             reconciled: Arc::default(),
@@ -167,6 +169,11 @@ impl Serving {
     /// The same store with another answer to reads that cannot be traced.
     pub fn with_opaque_reads(self, opaque: OpaqueReads) -> Self {
         Self { opaque, ..self }
+    }
+
+    /// The same store with reads on record at another time.
+    pub fn with_read_records(self, read_records: ReadRecords) -> Self {
+        Self { read_records, ..self }
     }
 
     /// The same store with another limit on memory.
@@ -245,7 +252,7 @@ impl Serving {
         read.with_parameters(query.parameters.as_ref());
         let schema = physical.schema();
         let rows = session.run(physical)?;
-        let reads = self.reads.clone();
+        let serving = self.clone();
         let mut rows = Box::pin(rows);
         let stream = async_stream(move |mut emit| async move {
             // Also what has not given a row yet ends where nobody waits for it any more.
@@ -266,7 +273,9 @@ impl Serving {
                 }
             }
             read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            reads.record(place, read);
+            if let Err(error) = serving.record_read(place, read).await {
+                emit.send(Err(error)).await;
+            }
         });
         Ok(Retrieval { sequence: session.snapshot().sequence, schema, deprecations, stream })
     }

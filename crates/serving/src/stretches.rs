@@ -126,14 +126,14 @@ impl Serving {
         if let Some(set) = set {
             read.rows = rows.end - rows.start;
             read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.reads.record(place, read);
+            self.record_read(place, read).await?;
             let (schema, batches) = (set.schema.clone(), slices(&set, &rows));
             let stream =
                 futures::stream::iter(batches.into_iter().map(Ok)).inspect(move |_| _ = &set).boxed();
             return Ok((Retrieval { sequence, schema, deprecations: Vec::new(), stream }, report));
         }
         let rebuilding = self.rebuilding(manifest, rows).await?;
-        let (schema, reads) = (rebuilding.schema(), self.reads.clone());
+        let (schema, serving) = (rebuilding.schema(), self.clone());
         let stream = async_stream(move |mut emit| async move {
             let mut taker = Taker { emit: &mut emit, rows: 0 };
             let rebuilt = rebuilding.run(Some(&mut taker), Differing::Fails).await;
@@ -143,7 +143,9 @@ impl Serving {
                 read.error = Some(error.to_string());
                 emit.send(Err(error)).await;
             }
-            reads.record(place, read);
+            if let Err(error) = serving.record_read(place, read).await {
+                emit.send(Err(error)).await;
+            }
         });
         Ok((Retrieval { sequence, schema, deprecations: Vec::new(), stream }, report))
     }

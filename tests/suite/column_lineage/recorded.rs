@@ -7,10 +7,13 @@ use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use feature::Influence;
 use lineage::{Edge, Source};
-use serving::{ExplainRequest, HistoricalRequest, OpaqueReads, Query, Serving, edges_of};
+use serving::{
+    ExplainRequest, ExplainValueRequest, HistoricalRequest, OpaqueReads, Query, ReadRecords, Serving, edges_of,
+};
 
 use super::store;
-use crate::suite::stores::{author, select, spine};
+use crate::suite::stalling::stalling;
+use crate::suite::stores::{author, instant, select, spine};
 use crate::suite::tables::table;
 
 /// The rows of a query as text, cells with `|` between them.
@@ -140,6 +143,58 @@ async fn a_query_that_fails_while_it_runs_is_recorded_with_its_error() {
         recorded[0].starts_with("complete|") && recorded[0].to_lowercase().contains("zero"),
         "{recorded:?}"
     );
+}
+
+/// A process that is killed loses what waits for its flush. Of one that waits for its records, nothing waits.
+#[tokio::test]
+async fn an_answer_that_came_whole_is_on_record_where_none_may_end_before() {
+    let serving = store::with(|_, rows| rows).await;
+    let careful = serving.clone().with_read_records(ReadRecords::BeforeTheEnd(author()));
+    let recorded = async || lines(&serving, "SELECT kind FROM lineament.reads ORDER BY kind").await;
+    select(&careful, "SELECT temp FROM weather").await.unwrap();
+    assert_eq!(recorded().await, ["sql"]);
+    let mut unrecorded = HistoricalRequest::new(["weather.temp"]);
+    unrecorded.record = false;
+    careful.historical(spine(vec![table(SPINE)]), unrecorded, &author()).await.unwrap();
+    assert_eq!(recorded().await, ["historical_features", "sql"]);
+    let asked = ExplainValueRequest {
+        feature: "weather.temp".to_owned(),
+        key: [("origin".to_owned(), "EWR".into())].into(),
+        at: instant("2013-01-01T06:45:00Z"),
+        known_by: None,
+        sequence: None,
+        exhaustive: false,
+    };
+    careful.explain_value(asked, &author()).await.unwrap();
+    assert_eq!(recorded().await, ["explain", "historical_features", "sql"]);
+    // What failed is on record when it is told.
+    select(&careful, "SELECT 1 / (temp - temp) AS x FROM weather WHERE temp IS NOT NULL").await.unwrap_err();
+    assert_eq!(recorded().await.len(), 4);
+}
+
+#[tokio::test]
+async fn no_answer_ends_while_its_record_is_being_written_and_those_that_wait_share_an_entry() {
+    let serving = store::with(|_, rows| rows).await;
+    let (slow, objects) = stalling(&serving, "reads/").await;
+    let careful = slow.with_read_records(ReadRecords::BeforeTheEnd(author()));
+    let ask = || {
+        let careful = careful.clone();
+        tokio::spawn(async move { select(&careful, "SELECT temp FROM weather").await.map(|_| ()) })
+    };
+    let first = ask();
+    objects.reached.notified().await;
+    let others: Vec<_> = (0..5).map(|_| ask()).collect();
+    while careful.reads_waiting().0 < others.len() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!first.is_finished() && others.iter().all(|other| !other.is_finished()));
+    objects.go.notify_one();
+    for answer in others.into_iter().chain([first]) {
+        answer.await.unwrap().unwrap();
+    }
+    let state = serving.catalog().refresh().await.unwrap();
+    let entries: Vec<u64> = state.reads().iter().map(|recorded| recorded.record.reads).collect();
+    assert_eq!(entries, [1, 5]);
 }
 
 const SPINE: &str = "

@@ -246,7 +246,7 @@ impl Serving {
         )?;
         read.rows = rows as u64;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.reads.record(place, read);
+        self.record_read(place, read).await?;
         Ok(full)
     }
 
@@ -326,7 +326,7 @@ impl Serving {
         read.asked(ReadKind::Audit, format!("audit of a table: {}", claimed.join(", ")));
         read.rows = table.num_rows() as u64;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.reads.record(place, read);
+        self.record_read(place, read).await?;
         Ok(full)
     }
 

@@ -310,7 +310,7 @@ impl Serving {
         read.asked(ReadKind::Diff, format!("diff: training sets {} and {}", request.a, request.b));
         read.rows = comparison.alignment.pairs.len() as u64;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.reads.record(place, read);
+        self.record_read(place, read).await?;
         report.seconds = started.elapsed().as_secs_f64();
         Ok(FullDiff { report, schema, batches })
     }
