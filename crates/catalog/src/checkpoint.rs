@@ -24,7 +24,7 @@ use storage::entry::Entry;
 use storage::{Error as StorageError, Store};
 
 use crate::error::{Error, Result};
-use crate::state::{Files, State, Table, Tables, unread};
+use crate::state::{AllButBatches, State, Table, Tables, unread};
 use table_file::TableFile;
 
 /// The format that this program writes.
@@ -161,7 +161,7 @@ async fn open(store: &Store, checkpoint: Checkpoint) -> Result<Result<Opened, St
 /// A part that is missing or is not what was written, by its path; tables that do not fit each other.
 pub async fn load(store: &Store, checkpoint: &Checkpoint) -> Result<State, String> {
     let is_first = checkpoint.format == FIRST;
-    let mut wanted: Vec<(Table, (Sequence, Sequence), Part)> = Vec::new();
+    let mut wanted = Vec::new();
     let growing = checkpoint.segments.iter().flat_map(|segment| {
         let range = (segment.from, segment.until);
         segment.parts.iter().map(move |part| (&Table::GROWING[..], range, part))
@@ -175,35 +175,59 @@ pub async fn load(store: &Store, checkpoint: &Checkpoint) -> Result<State, Strin
         let table = table.ok_or_else(|| format!("it has the table `{}`, which is unknown", part.table))?;
         wanted.push((*table, range, part.clone()));
     }
-    let opened: Vec<_> = futures::stream::iter(wanted)
-        .map(|(table, range, part)| async move {
-            let bytes = objects::open_part(store, &part).await.map_err(|error| error.to_string())?;
-            Ok::<_, String>((table, range, part.rows, bytes))
-        })
-        .buffered(AT_A_TIME)
-        .try_collect()
-        .await?;
     let (id, hash, entry) = (checkpoint.store, checkpoint.entry.algorithm(), checkpoint.entry);
-    let decoded = tokio::task::spawn_blocking(move || {
-        if is_first {
-            let whole = |(table, _, rows, bytes): (Table, _, u64, objects::PartBytes)| {
+    let state = if is_first {
+        let opened = open_parts(store, wanted).await?;
+        decoding(move || {
+            let whole = |(table, _, rows, bytes): OpenPart| {
                 Ok::<_, String>((table, rows, bytes.whole().map_err(|error| error.to_string())?))
             };
             let parts = opened.into_iter().map(whole).collect::<Result<Vec<_>, _>>()?;
-            return State::from_tables(id, hash, &first_format::decode_all(&parts)?);
-        }
-        let open = |(table, range, rows, bytes)| {
-            Ok::<_, String>((table, TableFile::open(table, range, rows, bytes)?))
+            State::from_tables(id, hash, &first_format::decode_all(&parts)?)
+        })
+        .await?
+    } else {
+        let (batches, others) = wanted.into_iter().partition(|(table, ..)| *table == Table::Batches);
+        // The batches are most of it: they are proved while the others are decoded.
+        let others = async {
+            let opened = open_parts(store, others).await?;
+            decoding(move || AllButBatches::of(hash, table_files(opened)?)).await
         };
-        let files = opened.into_iter().map(open).collect::<Result<Vec<_>, String>>()?;
-        State::from_files(id, hash, Files::of(files)?)
-    });
-    // The Parquet reader panics on some damaged pages.
-    let state = decoded.await.map_err(|_| "a page of it cannot be decoded".to_owned())??;
+        let (others, batches) = tokio::join!(others, open_parts(store, batches));
+        let (others, batches) = (others?, batches?);
+        decoding(move || others.with_batches(id, table_files(batches)?)).await?
+    };
     if (state.head.sequence, state.head.digest) != (checkpoint.sequence, entry) {
         return Err(format!("its tables end at entry {}, with another digest", state.head.sequence));
     }
     Ok(state.with_unread(checkpoint.unread.clone()))
+}
+
+/// A part that was proved: of which table, of which entries, with how many rows.
+type OpenPart = (Table, (Sequence, Sequence), u64, objects::PartBytes);
+
+async fn open_parts(
+    store: &Store,
+    wanted: Vec<(Table, (Sequence, Sequence), Part)>,
+) -> Result<Vec<OpenPart>, String> {
+    let opened = futures::stream::iter(wanted).map(|(table, range, part)| async move {
+        let bytes = objects::open_part(store, &part).await.map_err(|error| error.to_string())?;
+        Ok((table, range, part.rows, bytes))
+    });
+    opened.buffered(AT_A_TIME).try_collect().await
+}
+
+fn table_files(opened: Vec<OpenPart>) -> Result<Vec<(Table, TableFile)>, String> {
+    let open = |(table, range, rows, bytes)| Ok((table, TableFile::open(table, range, rows, bytes)?));
+    opened.into_iter().map(open).collect()
+}
+
+/// What work gives that decodes pages, on a thread of its own: the Parquet reader panics on some damaged ones.
+async fn decoding<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let decoded = tokio::task::spawn_blocking(work).await;
+    decoded.map_err(|_| "a page of it cannot be decoded".to_owned())?
 }
 
 /// Writes a checkpoint of a state. Of the one before, where it is given, it takes over what does not change.

@@ -61,7 +61,7 @@ pub use policies::{AppliedPolicies, PolicyHistory};
 pub use quarantine::{End, Held, Quarantine};
 pub use samples::{Sample, Samples};
 pub use spines::{Spine, Spines};
-pub(crate) use stored::Files;
+pub(crate) use stored::AllButBatches;
 pub use sweeps::{Setting, Sweep, Sweeps};
 pub(crate) use tables::{Table, Tables};
 pub use withdrawals::{Withdrawable, Withdrawal, Withdrawals};

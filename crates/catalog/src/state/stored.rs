@@ -57,10 +57,9 @@ fn lost(why: &str) -> ! {
     )
 }
 
-/// The tables of a checkpoint: growing ones in their files, in the order of the log, the others as rows.
-pub(crate) struct Files {
+/// The tables of a checkpoint without the batches: growing ones in their files, in the order of the log, the others as rows.
+struct Files {
     entries: Vec<TableFile>,
-    batches: Vec<TableFile>,
     training_sets: Vec<TableFile>,
     requests: Vec<TableFile>,
     records: RecordBatch,
@@ -73,7 +72,7 @@ impl Files {
     ///
     /// # Errors
     /// Where one that is read whole cannot be.
-    pub fn of(files: Vec<(Table, TableFile)>) -> Result<Self> {
+    fn of(files: Vec<(Table, TableFile)>) -> Result<Self> {
         let mut growing: HashMap<&'static str, Vec<TableFile>> = HashMap::new();
         for (table, file) in files {
             growing.entry(table.name()).or_default().push(file);
@@ -87,7 +86,6 @@ impl Files {
         let refused = taken(Table::RefusedSources);
         Ok(Self {
             entries: taken(Table::Entries),
-            batches: taken(Table::Batches),
             training_sets: taken(Table::TrainingSets),
             requests: taken(Table::Requests),
             records: whole(Table::Records, records)?,
@@ -118,21 +116,43 @@ impl State {
                 files.push((table, TableFile::of(table, range, rows.num_rows() as u64, bytes)?));
             }
         }
-        Self::from_files(store, hash, Files::of(files)?)
+        let (batches, others) = files.into_iter().partition(|(table, _)| *table == Table::Batches);
+        AllButBatches::of(hash, others)?.with_batches(store, batches)
     }
+}
 
-    /// The state that these files hold.
+/// What a checkpoint holds beside its batches.
+pub(crate) struct AllButBatches {
+    entries: Entries,
+    training_sets: Vec<TableFile>,
+    requests: Vec<TableFile>,
+    definitions: Definitions,
+    told: Told,
+    compactions: Compactions,
+    quarantine: Quarantine,
+}
+
+impl AllButBatches {
+    /// From all files but those of batches, those of a table in the order of the log.
     ///
     /// # Errors
     /// Where they contradict themselves, or hold what this program does not know.
-    pub(crate) fn from_files(store: StoreId, hash: HashAlgorithm, files: Files) -> Result<Self> {
-        let entries = Entries::new(files.entries, hash)?;
-        let mut definitions = definitions(&files.definitions, &entries)?;
-        let (version, digest) = (id_column(&files.refused_sources, 0), id_column(&files.refused_sources, 1));
-        definitions.refused_sources = (0..files.refused_sources.num_rows())
+    pub fn of(hash: HashAlgorithm, files: Vec<(Table, TableFile)>) -> Result<Self> {
+        let Files { entries, training_sets, requests, records, definitions: rows, refused_sources } =
+            Files::of(files)?;
+        // Nearly all of the time that this takes, by halves.
+        let (entries, found) = std::thread::scope(|scope| {
+            let read = scope.spawn(|| read_all(&rows));
+            (Entries::new(entries, hash), read.join())
+        });
+        let entries = entries?;
+        let found = found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let mut definitions = definitions(&rows, found, &entries)?;
+        let (version, digest) = (id_column(&refused_sources, 0), id_column(&refused_sources, 1));
+        definitions.refused_sources = (0..refused_sources.num_rows())
             .map(|row| (id(&version, row), Digest::new(hash, bytes(&digest, row))))
             .collect();
-        let told = Told::read(&files.records, &entries)?;
+        let told = Told::read(&records, &entries)?;
         let mut compactions = Compactions::default();
         for (record, by) in &told.compacted {
             let version = definitions.view_version(record.version);
@@ -145,11 +165,21 @@ impl State {
         for (record, by) in &told.kept {
             take_kept(&mut quarantine, record, by, &definitions)?;
         }
+        Ok(Self { entries, training_sets, requests, definitions, told, compactions, quarantine })
+    }
+
+    /// The state, with the files of the batches in the order of the log.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn with_batches(self, store: StoreId, batches: Vec<(Table, TableFile)>) -> Result<State> {
+        let Self { entries, training_sets, requests, definitions, told, compactions, quarantine } = self;
         let known = Known::new(&definitions, &quarantine);
-        let head = entries.head.clone();
-        let batches = Lines::new(files.batches, &entries, known)?;
-        let stored = Stored::new(entries, batches, files.training_sets, files.requests)?;
-        Ok(Self {
+        let (head, hash) = (entries.head.clone(), entries.hash);
+        let batches = batches.into_iter().map(|(_, file)| file).collect();
+        let batches = Lines::new(batches, &entries, known)?;
+        let stored = Stored::new(entries, batches, training_sets, requests)?;
+        Ok(State {
             stored: Some(Arc::new(stored)),
             definitions: Arc::new(definitions),
             registry: Arc::new(told.registry),
@@ -171,7 +201,7 @@ impl State {
             expiry: Arc::new(told.expiry),
             erasures: Arc::new(told.erasures),
             spines: Arc::new(told.spines),
-            ..Self::bare(store, hash, head)
+            ..State::bare(store, hash, head)
         })
     }
 }
@@ -522,7 +552,12 @@ fn take_kept(
     ended.map(|_| ()).map_err(|error| error.to_string())
 }
 
-fn definitions(rows: &RecordBatch, entries: &Entries) -> Result<Definitions> {
+/// What each row defines.
+fn read_all(rows: &RecordBatch) -> Result<Vec<Definition>> {
+    rows.column(8).as_string::<i32>().iter().map(|text| read(text.unwrap_or_default())).collect()
+}
+
+fn definitions(rows: &RecordBatch, found: Vec<Definition>, entries: &Entries) -> Result<Definitions> {
     let sequence = rows.column(0).as_primitive::<UInt64Type>().values();
     let (of, version) = (id_column(rows, 2), id_column(rows, 3));
     let number = rows.column(4).as_primitive::<UInt32Type>().values();
@@ -532,7 +567,7 @@ fn definitions(rows: &RecordBatch, entries: &Entries) -> Result<Definitions> {
     // Most views of a store share few entities.
     let mut entities: HashMap<&str, Arc<Entity>> = HashMap::new();
     let mut last: Option<Arc<Provenance>> = None;
-    for row in 0..rows.num_rows() {
+    for (row, found) in found.into_iter().enumerate() {
         if sequence[row] >= entries.count() {
             return Err("it has a definition that belongs to no entry of it".to_owned());
         }
@@ -543,7 +578,6 @@ fn definitions(rows: &RecordBatch, entries: &Entries) -> Result<Definitions> {
         last = Some(by.clone());
         let (version, number, digest) = (id(&version, row), number[row], digest.value(row).to_owned());
         let text = definition.value(row);
-        let found = read(text)?;
         let name = (found.project().clone(), found.name().clone());
         let twice = |versions: usize| {
             let wrong = number as usize != versions + 1;
@@ -597,8 +631,7 @@ fn definitions(rows: &RecordBatch, entries: &Entries) -> Result<Definitions> {
 
 fn read(definition: &str) -> Result<Definition> {
     let unreadable = |why: String| format!("it has a definition that this program cannot read: {why}");
-    let json = serde_json::from_str(definition).map_err(|error| unreadable(error.to_string()))?;
-    Definition::from_json(&json).map_err(|error| unreadable(error.to_string()))
+    Definition::from_text(definition).map_err(|error| unreadable(error.to_string()))
 }
 
 fn known_at(text: &str) -> Result<KnownAtSource> {

@@ -67,18 +67,33 @@ impl Definition {
         if let Some((path, hint)) = unknown(json, &definition.to_json(), "") {
             return Err(RecordError::Unknown { path, hint });
         }
-        let problems = match &definition {
+        definition.checked()
+    }
+
+    /// The same of JSON as text.
+    pub fn from_text(text: &str) -> Result<Self, RecordError> {
+        let shape = |why: serde_json::Error| RecordError::Shape(why.to_string());
+        let definition: Self = serde_json::from_str(text).map_err(shape)?;
+        // Where it gives the same text, nothing was read past.
+        if serde_json::to_string(&definition).is_ok_and(|same| same == text) {
+            return definition.checked();
+        }
+        Self::from_json(&serde_json::from_str(text).map_err(shape)?)
+    }
+
+    fn checked(self) -> Result<Self, RecordError> {
+        let problems = match &self {
             Self::Entity(entity) => checks::entity(entity),
             Self::FeatureView(view) => checks::view(view),
             Self::FeatureService(service) => checks::service(service),
         };
         match problems.into_iter().next() {
             Some(problem) => Err(RecordError::Invalid {
-                kind: definition.kind(),
-                name: definition.name().to_string(),
+                kind: self.kind(),
+                name: self.name().to_string(),
                 why: problem.message,
             }),
-            None => Ok(definition),
+            None => Ok(self),
         }
     }
 }
