@@ -47,7 +47,7 @@ struct Explain {
     /// Whom it is about; the local user where nobody is named
     #[arg(long, value_name = "PRINCIPAL")]
     who: Option<String>,
-    /// read, ingest, apply, withdraw, deprecate or approve
+    /// read, ingest, apply, withdraw, deprecate, approve, erase or hold
     #[arg(long, default_value = "read")]
     action: String,
     /// By the policies that were in force there

@@ -34,8 +34,9 @@ from .feature_view import FeatureDescription, FeatureView
 from .kept_spine import KeptSpine
 from .loader import Loader
 from .online import OnlineResponse
+from .policies import PolicyPlan
 from .producer import ProducerStream, Receipt
-from .registry import Ended, Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
+from .registry import Ended, Hold, Impact, Lineage, Reached, Refreshed, Rollback, RolledBack, Step
 from .reports import Change, Difference, IngestReport, Plan, Rejections, ReplayReport, Suspect
 from .retention import KeptRows, Retained, RetainedView
 from .rows import Rows
@@ -78,6 +79,7 @@ __all__ = [
     "FeatureView",
     "Forbidden",
     "Found",
+    "Hold",
     "Impact",
     "IngestReport",
     "InvalidRequest",
@@ -90,6 +92,7 @@ __all__ = [
     "OnlineResponse",
     "Parts",
     "Plan",
+    "PolicyPlan",
     "ProducerStream",
     "Reached",
     "Receipt",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any, Self
 
+from .definition import read_definitions
 from .errors import InvalidRequest
 from .instants import instant
+from .policies import PolicyPlan, read_policies
 from .reports import known
 from .rows import counted
 
@@ -162,6 +165,59 @@ class Governance:
         """
         body = {"plan": str(plan), "reason": reason, "decline": decline}
         return Approval(**known(Approval, self._action("lineament.approve", body)))
+
+    def plan_policies(
+        self,
+        policies: str | Path | Iterable[str | Path] | Mapping[str, str],
+        *,
+        definitions: str | Path | Iterable[str | Path] | Mapping[str, str] | None = None,
+    ) -> PolicyPlan:
+        """What applying these policies would change. Nothing is written.
+
+        `policies`: a folder (all its `*.cedar`), a file, several files, or a mapping of file name to text. `definitions` are such as are not
+        applied yet, that policies may speak of their keys. Raises `InvalidRequest` with all that is wrong, by file, line and column.
+
+        >>> client.plan_policies({"base.cedar": "permit(principal, action == Action::\\"red\\", resource);"})
+        Traceback (most recent call last):
+        ...
+        lineament.errors.InvalidRequest: base.cedar:1:... did you mean `Action::"read"`...
+        """
+        return PolicyPlan.of(self._action("lineament.plan_policies", _policies(policies, definitions)))
+
+    def apply_policies(
+        self,
+        policies: str | Path | Iterable[str | Path] | Mapping[str, str],
+        *,
+        definitions: str | Path | Iterable[str | Path] | Mapping[str, str] | None = None,
+    ) -> PolicyPlan:
+        """Makes these policies the ones in force, all of them and whole, in one log entry: from then on only what they permit is allowed.
+
+        Takes what `plan_policies` takes, and raises what it raises; `InvalidRequest` also where their author could not change them again, and
+        `Forbidden` for who may not govern. `SELECT * FROM lineament.policies` lists every version. See docs/policies.md.
+
+        >>> client.apply_policies({"base.cedar": "// nobody may do anything"})
+        Traceback (most recent call last):
+        ...
+        lineament.errors.InvalidRequest: these files hold no policy, ...
+        """
+        return PolicyPlan.of(self._action("lineament.apply_policies", _policies(policies, definitions)))
+
+    def lift_policies(self, *, reason: str) -> int:
+        """Takes all policies out of force, so that everybody may do everything; the sequence of the log entry.
+
+        >>> client.lift_policies(reason="an exercise")
+        Traceback (most recent call last):
+        ...
+        lineament.errors.InvalidRequest: no policies are in force; there is nothing to lift...
+        """
+        return self._action("lineament.lift_policies", {"reason": reason})["sequence"]
+
+
+def _policies(policies: Any, definitions: Any) -> dict[str, Any]:
+    body: dict[str, Any] = {"files": read_policies(policies)}
+    if definitions is not None:
+        body["definitions"] = read_definitions(definitions)
+    return body
 
 
 def _day(day: str | date | datetime, name: str) -> str:

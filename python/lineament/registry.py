@@ -278,6 +278,22 @@ class Ended:
         return f"batch {self.batch} of {self.version} ({counted(self.rows, 'row')}) {done} (sequence {self.sequence})"
 
 
+@dataclass(frozen=True, repr=False)
+class Hold:
+    """Something that is kept with all that it needs, or is no more."""
+
+    #: The id of the hold, by which it is lifted.
+    hold: str
+    #: `batch`, `version`, `training_set` or `model_version`, and its id.
+    kind: str
+    id: str
+    reason: str
+    sequence: int
+
+    def __repr__(self) -> str:
+        return f"hold {self.hold} of {self.kind.replace('_', ' ')} {self.id} (sequence {self.sequence}): {self.reason}"
+
+
 class Registry:
     """What a client tells of experiments and models, and asks of the graph."""
 
@@ -378,6 +394,32 @@ class Registry:
         if request is not None:
             body["request"] = request
         return Erased.of(self._action("lineament.erase", body))
+
+    def hold(self, node: str, *, reason: str) -> Hold:
+        """Keeps a batch (its id), a version (`weather@2`), a training set or a model version (`delay/3`) with all that it needs, whatever else
+        would let it go, until the hold is lifted.
+
+        Raises `NotFound` for a name of nothing, `Forbidden` where policies do not permit it. `SELECT * FROM lineament.holds` lists them. See
+        docs/retention.md.
+
+        >>> held = client.hold("plane@1", reason="case 17")
+        >>> held
+        hold ... of version ... (sequence ...): case 17
+        >>> client.lift_hold(held.hold, reason="closed").reason
+        'closed'
+        """
+        return Hold(**known(Hold, self._action("lineament.hold", {"node": str(node), "reason": reason})))
+
+    def lift_hold(self, hold: str, *, reason: str) -> Hold:
+        """Lifts a hold by its id: what it kept may go as soon as nothing else needs it. Raises what `hold` raises, and `InvalidRequest` for
+        one that was lifted.
+
+        >>> client.lift_hold("0198f3c1-0000-7000-8000-000000000000", reason="closed")
+        Traceback (most recent call last):
+        ...
+        lineament.errors.NotFound: there is no hold ...; ...
+        """
+        return Hold(**known(Hold, self._action("lineament.lift_hold", {"hold": str(hold), "reason": reason})))
 
     def release(self, batch: str, *, reason: str, back_fill: bool = False) -> Ended:
         """Lets a batch that was kept back count, from here on: its place in the order of the log is that of this release.

@@ -100,3 +100,40 @@ def test_a_server_shows_each_caller_what_its_token_may_see(tmp_path):
             ann.sql("SELECT sensor FROM reading").to_arrow()
         with pytest.raises(lineament.InvalidRequest, match="`lineament-purpose`: `fun` is not a purpose"):
             lineament.connect(server.url, token=made["ann"], purpose="fun")
+
+
+def test_policies_and_holds_over_flight(tmp_path):
+    store, features, tokens = tmp_path / "store", definitions(tmp_path), tmp_path / "tokens.toml"
+    policies = features / "policies"
+    made = {
+        name: run(store, "token", "create", "--tokens", tokens, "--principal", name, "--role", role).strip()
+        for name, role in (("ada", "governor"), ("ann", "guest"))
+    }
+    with (
+        Server(store, "--tokens", tokens) as server,
+        lineament.connect(server.url, token=made["ada"]) as ada,
+        lineament.connect(server.url, token=made["ann"]) as ann,
+    ):
+        # The policies come first, and speak of keys that are not there yet.
+        planned = ada.plan_policies(policies, definitions=features)
+        assert (planned.number, planned.added, planned.sequence) == (1, ["base.cedar"], None)
+        with pytest.raises(lineament.InvalidRequest, match="fits the keys of no feature view"):
+            ada.plan_policies(policies)
+        with pytest.raises(lineament.InvalidRequest, match="`ann` could not change them again"):
+            ann.apply_policies(policies, definitions=features)
+        assert ada.apply_policies(policies, definitions=features).sequence is not None
+        ada.apply(readings.DEFINITIONS)
+        again = ada.apply_policies(policies)
+        assert (again.number, again.sequence, repr(again)) == (1, None, "policies@1, as they were")
+        with pytest.raises(lineament.Forbidden, match="may not govern `default`"):
+            ann.lift_policies(reason="why not")
+        with pytest.raises(lineament.Forbidden, match="may not hold `default.reading`"):
+            ann.hold("reading@1", reason="mine")
+        held = ada.hold("reading@1", reason="case 17")
+        with pytest.raises(lineament.Forbidden, match="may not hold `default.reading`"):
+            ann.lift_hold(held.hold, reason="mine")
+        assert ada.lift_hold(held.hold, reason="closed").id == held.id
+        asked = "SELECT asked, policies FROM lineament.access_decisions WHERE decision = 'allowed' AND action = 'hold'"
+        assert ada.sql(asked).to_arrow().to_pylist() == [{"asked": "reading@1", "policies": 1}] * 2
+        ada.lift_policies(reason="an exercise")
+        ann.lift_hold(ann.hold("reading@1", reason="mine").hold, reason="closed")

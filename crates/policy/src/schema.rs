@@ -28,7 +28,7 @@ entity Feature in [View, Project] = {
 entity Purpose enum ["explore", "train", "serve"];
 
 action "read" appliesTo { principal: [User], resource: [View, Feature], context: { "purpose": Purpose } };
-action "ingest", "apply", "withdraw", "deprecate", "approve", "erase"
+action "ingest", "apply", "withdraw", "deprecate", "approve", "erase", "hold"
   appliesTo { principal: [User], resource: [View], context: { "purpose": Purpose } };
 action "govern" appliesTo { principal: [User], resource: [Project], context: { "purpose": Purpose } };
 "#;

@@ -8,7 +8,7 @@ use catalog::Author;
 use catalog::records::{How, Role};
 use catalog::registry::{Deployment, Observations};
 use feature::name::nearest;
-use feature::{AlertId, TrainingSetId};
+use feature::{AlertId, HoldId, TrainingSetId};
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -23,6 +23,7 @@ use crate::admission::Work;
 use crate::endpoints;
 use crate::flight_sql::session::{self, Change, Session};
 use crate::flight_sql::{cancel, prepared};
+use crate::policies;
 use crate::reports;
 use crate::request;
 use crate::running::RunningQueries;
@@ -42,7 +43,7 @@ const READS: Turn = Some(Work::Reads);
 const WRITES: Turn = Some(Work::Writes);
 
 /// Name, turn and description of each.
-const ACTIONS: [(&str, Turn, &str); 34] = [
+const ACTIONS: [(&str, Turn, &str); 39] = [
     (
         "lineament.plan",
         AT_ONCE,
@@ -57,6 +58,21 @@ const ACTIONS: [(&str, Turn, &str); 34] = [
         "lineament.approve",
         AT_ONCE,
         "approves somebody else's plan that waits, or declines it; body: {\"plan\": \"<digest>\", \"reason\": \"…\", \"decline\": false}",
+    ),
+    (
+        "lineament.plan_policies",
+        AT_ONCE,
+        "what applying policies would change; body: {\"files\": {\"base.cedar\": \"…\"}}, and definitions that are not applied yet {\"definitions\": {\"weather.toml\": \"…\"}} beside",
+    ),
+    (
+        "lineament.apply_policies",
+        AT_ONCE,
+        "applies policies, all of them and whole, as one entry of the log; body as of lineament.plan_policies",
+    ),
+    (
+        "lineament.lift_policies",
+        AT_ONCE,
+        "takes all policies out of force, so that everybody may do everything; body: {\"reason\": \"…\"}",
     ),
     (
         "lineament.deprecate",
@@ -113,6 +129,16 @@ const ACTIONS: [(&str, Turn, &str); 34] = [
         "lineament.quarantine",
         WRITES,
         "releases or drops a batch that was kept back; body: {\"batch\": \"<id>\", \"action\": \"release\", \"reason\": \"…\", \"back_fill\": false}",
+    ),
+    (
+        "lineament.hold",
+        AT_ONCE,
+        "keeps a batch, a version, a training set or a model version with all that it needs; body: {\"node\": \"weather@2\", \"reason\": \"…\"}",
+    ),
+    (
+        "lineament.lift_hold",
+        AT_ONCE,
+        "lets it go, as far as nothing else needs it; body: {\"hold\": \"<id>\", \"reason\": \"…\"}",
     ),
     (
         "lineament.bias",
@@ -195,6 +221,20 @@ struct Approval {
     reason: String,
     #[serde(default)]
     decline: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hold {
+    node: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LiftHold {
+    hold: HoldId,
+    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -304,6 +344,9 @@ async fn act(
             let said = serving.approve(&plan, !decline, &reason, author).await;
             reports::json(&said.map_err(failed)?)
         }
+        "lineament.plan_policies" => policies::plan(serving, body).await,
+        "lineament.apply_policies" => policies::apply(serving, body, author).await,
+        "lineament.lift_policies" => policies::lift(serving, body, author).await,
         "lineament.deprecate" => {
             let wanted: DeprecateRequest = request::json("the body of `lineament.deprecate`", body)?;
             reports::json(&serving.deprecate(&wanted, author).await.map_err(failed)?)
@@ -353,6 +396,14 @@ async fn act(
         "lineament.quarantine" => {
             let wanted: QuarantineRequest = request::json("the body of `lineament.quarantine`", body)?;
             reports::json(&serving.end_quarantine(&wanted, author).await.map_err(failed)?)
+        }
+        "lineament.hold" => {
+            let Hold { node, reason } = request::json("the body of `lineament.hold`", body)?;
+            reports::json(&serving.place_hold(&node, &reason, author).await.map_err(failed)?)
+        }
+        "lineament.lift_hold" => {
+            let LiftHold { hold, reason } = request::json("the body of `lineament.lift_hold`", body)?;
+            reports::json(&serving.lift_hold(hold, &reason, author).await.map_err(failed)?)
         }
         "lineament.bias" => {
             let wanted: BiasRequest = request::json("the body of `lineament.bias`", body)?;
@@ -425,7 +476,7 @@ async fn act(
     report.map(Some)
 }
 
-/// The longest body with definition files.
+/// The longest body with files.
 const FILES_BYTES: usize = 16 << 20;
 
 /// Definition files by name, in the order in which they were sent.
@@ -433,12 +484,7 @@ type NamedFiles = Vec<(String, String)>;
 
 /// Definition files, and why they are applied.
 fn files(body: &[u8]) -> Result<(NamedFiles, Option<String>), Status> {
-    if body.len() > FILES_BYTES {
-        return Err(status::invalid(format!(
-            "the body has {} bytes; at most {FILES_BYTES} are allowed: apply the definitions in several parts",
-            body.len()
-        )));
-    }
+    of_a_size(body, "apply the definitions in several parts")?;
     let Files { files, reason } = request::json("the body", body)?;
     let mut texts = Vec::with_capacity(files.len());
     for (name, text) in files {
@@ -452,6 +498,18 @@ fn files(body: &[u8]) -> Result<(NamedFiles, Option<String>), Status> {
         }
     }
     Ok((texts, reason))
+}
+
+/// # Errors
+/// A body that is too long for files.
+pub fn of_a_size(body: &[u8], advice: &str) -> Result<(), Status> {
+    if body.len() > FILES_BYTES {
+        return Err(status::invalid(format!(
+            "the body has {} bytes; at most {FILES_BYTES} are allowed: {advice}",
+            body.len()
+        )));
+    }
+    Ok(())
 }
 
 fn unpack<T: ProstMessageExt>(name: &str, body: &[u8]) -> Result<T, Status> {

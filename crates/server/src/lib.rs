@@ -20,6 +20,7 @@ pub mod mlflow;
 pub mod openlineage;
 mod outgoing;
 mod parameters;
+mod policies;
 mod put;
 mod reports;
 mod request;

@@ -1,14 +1,18 @@
 //! Policies as records: applied, in force, changed and lifted.
 
 use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use catalog::records::{How, Role};
+use catalog::registry::{Observations, SeenModelVersion};
 use feature::Sequence;
 use feature::policy::{Action, Asker, Purpose};
 use object_store::ObjectStoreExt;
-use serving::Kind;
+use serving::{HistoricalRequest, Kind};
 
 use super::{apply, govern, with_role};
 use crate::suite::column_lineage::store;
-use crate::suite::stores::{author, select};
+use crate::suite::stores::{author, files, ingest, rows, select, spine};
+use crate::suite::tables::table;
 
 #[tokio::test]
 async fn policies_are_in_force_from_their_entry_on_and_until_they_are_lifted() {
@@ -249,4 +253,103 @@ async fn a_program_without_policies_shows_nothing_of_a_governed_store() {
     let other = serving::Serving::new(serving.catalog().clone());
     let refused = other.retrieve(serving::Query::sql("SELECT temp FROM weather"), &author()).await;
     assert_eq!(refused.err().unwrap().kind(), Kind::Forbidden);
+}
+
+/// What is said of a project holds for all of its views and their features, and for those of no other.
+#[tokio::test]
+async fn a_project_is_allowed_denied_and_masked_as_a_whole() {
+    let serving = store::with(|_, rows| rows).await;
+    let in_fraud = |text: &str| text.replacen("name = ", "project = \"fraud\"\nname = ", 1);
+    let (entity, view) = (in_fraud(store::DEFINITIONS[0].1), in_fraud(store::DEFINITIONS[2].1));
+    let folder = [("airport.toml", entity.as_str()), ("weather.toml", view.as_str())];
+    serving.apply(files(&folder), &author()).await.unwrap();
+    ingest(&serving, rows("fraud.weather", vec![table(store::TABLES[0].1)])).await.unwrap();
+    let temps = async |view: &str| {
+        let batches = select_as(&serving, &format!("SELECT count(temp) FROM {view}"), "guest").await?;
+        Ok::<_, serving::Error>(batches[0].column(0).as_primitive::<Int64Type>().value(0))
+    };
+    let all = temps("weather").await.unwrap();
+    assert_eq!((temps("fraud.weather").await.unwrap(), all), (4, 7));
+    let refused = async |view: &str, why: &str| {
+        let refused = temps(view).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Forbidden, "{refused}");
+        assert!(refused.to_string().contains(why), "{refused}");
+    };
+
+    let read = "permit(principal in Role::\"guest\", action == Action::\"read\", resource";
+    govern(&serving, &format!("{read} in Project::\"fraud\");")).await;
+    assert_eq!(temps("fraud.weather").await.unwrap(), 4);
+    refused("weather", "no policy permits it").await;
+    refused("fraud.weather f JOIN planes p ON p.valid_at = f.valid_at", "`planes@1` may not be read").await;
+
+    let closed = "@id(\"no-fraud\") forbid(principal in Role::\"guest\", action, resource in Project::\"fraud\");";
+    govern(&serving, &format!("{read});\n{closed}")).await;
+    assert_eq!(temps("weather").await.unwrap(), all);
+    refused("fraud.weather", "may not be read by `ann`: the policy `no-fraud` forbids it").await;
+
+    govern(&serving, &format!("{read});\n@mask(\"null\") {read} in Project::\"fraud\");")).await;
+    assert_eq!((temps("weather").await.unwrap(), temps("fraud.weather").await.unwrap()), (all, 0));
+    for (view, decided) in [("weather", "allow"), ("fraud.weather", "mask null")] {
+        let sql = format!(
+            "SELECT decision FROM access('{view}.temp', principal => 'ann', roles => ['guest'], purpose => 'train')"
+        );
+        let (_, batches) = select(&serving, &sql).await.unwrap();
+        assert_eq!(batches[0].column(0).as_string::<i32>().value(0), decided, "{view}");
+    }
+}
+
+/// A hold decides what may be deleted: of a training set and a model it is asked of all views that they were made of.
+#[tokio::test]
+async fn who_may_not_hold_keeps_nothing_and_lets_nothing_go() {
+    let serving = store::with(|_, rows| rows).await;
+    let asked = spine(vec![table("origin string | at timestamp\nEWR | 2013-01-01T06:30:00Z")]);
+    let request = HistoricalRequest::new(["weather.temp", "departures.delay"]);
+    let set = serving.historical(asked, request, &author()).await.unwrap().report.training_set.unwrap();
+    let version = |model: &str, run: Option<&str>| SeenModelVersion {
+        model: model.to_owned(),
+        version: "1".to_owned(),
+        run: run.map(str::to_owned),
+        ..SeenModelVersion::default()
+    };
+    let model_versions = vec![version("delay", Some("fit-1")), version("bare", None)];
+    let seen = Observations { model_versions, ..Observations::default() };
+    serving.observe(seen, &author()).await.unwrap();
+    serving.record_use(set, "fit-1", Role::Train, How::Explicit, &author()).await.unwrap();
+    govern(
+        &serving,
+        "permit(principal in Role::\"keeper\", action == Action::\"hold\", resource == View::\"default.weather\");\n\
+         permit(principal in Role::\"archivist\", action == Action::\"hold\", resource);",
+    )
+    .await;
+    let (keeper, archivist) = (with_role("keeper"), with_role("archivist"));
+    let set = set.to_string();
+    let before = serving.reads_waiting().0;
+    for (node, lacks) in [
+        (set.as_str(), "may not hold `default.departures`"),
+        ("delay/1", "may not hold `default.departures`"),
+        ("planes@1", "may not hold `default.planes`"),
+        ("bare/1", "may not govern `default`"),
+    ] {
+        let refused = serving.place_hold(node, "mine", &keeper).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Forbidden, "{node}: {refused}");
+        assert!(refused.to_string().contains(lacks), "{node}: {refused}");
+    }
+    assert!(serving.catalog().state().holds().all().is_empty());
+    let state = serving.catalog().state();
+    let weather = state.view("default", "weather", None, state.head.sequence).unwrap().version;
+    let batch = state.batches().find(|batch| batch.record.version == weather).unwrap();
+    let batch = batch.record.batch.to_string();
+    for node in [batch.as_str(), "weather@1"] {
+        let placed = serving.place_hold(node, "mine", &keeper).await.unwrap();
+        serving.lift_hold(placed.hold, "closed", &keeper).await.unwrap();
+    }
+    for node in [set.as_str(), "delay/1"] {
+        let placed = serving.place_hold(node, "an audit", &archivist).await.unwrap();
+        let refused = serving.lift_hold(placed.hold, "mine", &keeper).await.unwrap_err();
+        assert!(refused.to_string().contains("may not hold `default.departures`"), "{node}: {refused}");
+        let state = serving.catalog().refresh().await.unwrap();
+        assert!(state.holds().find(placed.hold).unwrap().is_in_force(state.head.sequence), "{node}");
+        serving.lift_hold(placed.hold, "closed", &archivist).await.unwrap();
+    }
+    assert_eq!(serving.reads_waiting().0, before + 6, "what was denied is on record");
 }

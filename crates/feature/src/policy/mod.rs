@@ -34,12 +34,14 @@ pub enum Action {
     Approve,
     /// Erase an entity: its bytes go, for good.
     Erase,
+    /// Keep what a view is part of, whatever else would let it go, or let it go again.
+    Hold,
     /// Change the policies themselves.
     Govern,
 }
 
 impl Action {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Read,
         Self::Ingest,
         Self::Apply,
@@ -47,6 +49,7 @@ impl Action {
         Self::Deprecate,
         Self::Approve,
         Self::Erase,
+        Self::Hold,
         Self::Govern,
     ];
 
@@ -60,6 +63,7 @@ impl Action {
             Self::Deprecate => "deprecate",
             Self::Approve => "approve",
             Self::Erase => "erase",
+            Self::Hold => "hold",
             Self::Govern => "govern",
         }
     }

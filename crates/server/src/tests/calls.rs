@@ -96,9 +96,52 @@ async fn actions_are_listed() {
         "lineament.diff",
         "lineament.audit",
         "lineament.status",
+        "lineament.hold",
+        "lineament.lift_hold",
+        "lineament.plan_policies",
+        "lineament.apply_policies",
+        "lineament.lift_policies",
     ] {
         assert!(names.contains(&name), "{names:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_are_placed_and_lifted() {
+    let mut server = Running::with_weather().await;
+    let wanted = json!({ "node": "weather@1", "reason": "case 17" });
+    let placed = server.act("lineament.hold", &wanted).await.unwrap();
+    assert_eq!((&placed["kind"], &placed["reason"]), (&json!("version"), &json!("case 17")));
+    let state = server.serving.catalog().refresh().await.unwrap();
+    assert!(state.holds().all()[0].is_in_force(state.head.sequence));
+    for (node, reason, code, told) in [
+        ("wether@1", "case 17", Code::NotFound, "weather"),
+        ("weather@1.temp", "case 17", Code::InvalidArgument, "what can be held"),
+        ("weather@1", " ", Code::InvalidArgument, "say why"),
+    ] {
+        let body = json!({ "node": node, "reason": reason });
+        refused(server.act("lineament.hold", &body).await, code, &[told]);
+    }
+    let lift = json!({ "hold": placed["hold"], "reason": "closed" });
+    let lifted = server.act("lineament.lift_hold", &lift).await.unwrap();
+    assert_eq!((&lifted["id"], &lifted["reason"]), (&placed["id"], &json!("closed")));
+    let state = server.serving.catalog().refresh().await.unwrap();
+    assert!(!state.holds().all()[0].is_in_force(state.head.sequence));
+    refused(server.act("lineament.lift_hold", &lift).await, Code::InvalidArgument, &["is lifted already"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_need_a_program_that_reads_them_and_something_to_lift() {
+    let mut server = Running::empty().await;
+    let files = json!({ "files": { "base.cedar": "permit(principal, action, resource);" } });
+    for action in ["lineament.plan_policies", "lineament.apply_policies"] {
+        refused(server.act(action, &files).await, Code::PermissionDenied, &["built without them"]);
+        refused(server.act(action, &json!({ "file": {} })).await, Code::InvalidArgument, &["file"]);
+        let wrong = json!({ "files": {}, "definitions": { "a.toml": "kind = \"entty\"" } });
+        refused(server.act(action, &wrong).await, Code::InvalidArgument, &["a.toml:1"]);
+    }
+    let lift = json!({ "reason": "an exercise" });
+    refused(server.act("lineament.lift_policies", &lift).await, Code::InvalidArgument, &["nothing to lift"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
