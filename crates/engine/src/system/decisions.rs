@@ -6,6 +6,7 @@ use catalog::records::{DeprecationStep, Described, Record, Subject};
 use catalog::state::{Provenance, State, Withdrawable};
 use datafusion::arrow::array::{RecordBatch, UInt64Array};
 use datafusion::common::{DataFusionError, Result};
+use feature::policy::Action;
 use feature::{Name, Sequence};
 use futures::{StreamExt, TryStreamExt};
 use storage::log::Log;
@@ -36,7 +37,12 @@ struct Decision {
     id: Option<String>,
     reason: Option<String>,
     by: Arc<Provenance>,
+    /// What policies were asked for, where any were in force; none where they are not.
+    action: Option<Action>,
 }
+
+/// How a batch is called, after its own name.
+const BATCH_OF: &str = "a batch of ";
 
 fn qualified(project: &Name, name: &Name) -> String {
     match project.as_str() {
@@ -63,6 +69,9 @@ async fn decisions(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("subject", all().map(|one| Some(&one.of)))
         .text("id", all().map(|one| one.id.as_ref()))
         .text("reason", all().map(|one| one.reason.as_ref()))
+        .text("action", all().map(|one| one.action))
+        // As access_decisions names it.
+        .text("asked", all().map(|one| Some(one.of.strip_prefix(BATCH_OF).unwrap_or(&one.of))))
         .by(all().map(|one| &one.by))
         .finish()
 }
@@ -77,6 +86,7 @@ fn applied(state: &State) -> Vec<Decision> {
         id: Some(id),
         reason: reason(by),
         by: by.clone(),
+        action: Some(Action::Apply),
     };
     let entities = state.entities().map(|entity| {
         let named = qualified(&entity.definition.project, &entity.definition.name);
@@ -132,6 +142,7 @@ async fn described(snapshot: &Snapshot) -> Result<Vec<Decision>> {
             id: Some(one.version.to_string()),
             reason: state.changes().applied_at(by.sequence).map(|applied| applied.record.reason.clone()),
             by: by.clone(),
+            action: Some(Action::Apply),
         }
     };
     Ok(read.iter().flat_map(|(by, all)| all.iter().map(|one| told(by, one)).collect::<Vec<_>>()).collect())
@@ -168,7 +179,7 @@ fn service_label(state: &State, one: &Described) -> Option<String> {
 fn moved(state: &State) -> Vec<Decision> {
     let of_batch = |version| state.view_version(version).map(catalog::state::ViewVersion::label);
     let batch =
-        |version| of_batch(version).map_or_else(|| "a batch".to_owned(), |of| format!("a batch of {of}"));
+        |version| of_batch(version).map_or_else(|| "a batch".to_owned(), |of| format!("{BATCH_OF}{of}"));
     let withdrawn = state.withdrawals().all().iter().map(|one| {
         let of = match one.of {
             Withdrawable::Version(version) => of_batch(version).unwrap_or_else(|| version.to_string()),
@@ -183,6 +194,7 @@ fn moved(state: &State) -> Vec<Decision> {
             id: Some(one.of.to_string()),
             reason: Some(one.reason.clone()),
             by: one.by.clone(),
+            action: Some(Action::Withdraw),
         }
     });
     let ended = state.quarantine().all().iter().filter_map(|held| {
@@ -194,6 +206,7 @@ fn moved(state: &State) -> Vec<Decision> {
             id: Some(held.batch.record.batch.to_string()),
             reason: Some(end.reason.clone()),
             by: end.by.clone(),
+            action: Some(Action::Withdraw),
         })
     });
     withdrawn.chain(ended).collect()
@@ -209,6 +222,7 @@ fn kept(state: &State) -> Vec<Decision> {
             id: Some(hold.record.id.to_string()),
             reason: Some(reason.to_owned()),
             by: by.clone(),
+            action: Some(Action::Hold),
         };
         let placed = one("hold", &hold.record.reason, &hold.by);
         let lifted = hold.lifted.as_ref().map(|(record, by)| one("lift", &record.reason, by));
@@ -221,6 +235,7 @@ fn kept(state: &State) -> Vec<Decision> {
         id: None,
         reason: None,
         by: setting.by.clone(),
+        action: None,
     });
     holds.chain(settings).collect()
 }
@@ -234,7 +249,7 @@ fn held_label(state: &State, hold: &catalog::state::Hold) -> Option<String> {
         HeldKind::Batch => {
             let batch = state.batch(hold.record.id.into())?;
             let version = state.view_version(batch.record.version)?;
-            Some(format!("a batch of {}", version.label()))
+            Some(format!("{BATCH_OF}{}", version.label()))
         }
         HeldKind::TrainingSet => state.training_set(hold.record.id.into())?.record.name.clone(),
         HeldKind::ModelVersion => None,
@@ -245,7 +260,7 @@ fn deprecated(state: &State) -> Vec<Decision> {
     let mut all = Vec::new();
     for one in state.deprecations().all() {
         let of = one.record.of;
-        let mut decide = |kind, reason: &str, by: &Arc<Provenance>| {
+        let mut decide = |kind, reason: &str, by: &Arc<Provenance>, asked: bool| {
             all.push(Decision {
                 kind,
                 of_kind: of.kind.name(),
@@ -253,18 +268,21 @@ fn deprecated(state: &State) -> Vec<Decision> {
                 id: Some(of.id.to_string()),
                 reason: Some(reason.to_owned()),
                 by: by.clone(),
+                action: asked.then_some(Action::Deprecate),
             });
         };
-        decide("deprecate", &one.record.reason, &one.by);
+        decide("deprecate", &one.record.reason, &one.by, true);
         for (step, by) in &one.steps {
             let kind = match step.step {
                 DeprecationStep::Closed => "deprecation_closed",
                 DeprecationStep::Withdrawn => "deprecation_withdrawn",
             };
-            decide(kind, step.despite.as_ref().unwrap_or(&one.record.reason), by);
+            // A step whose date has come is taken by whoever meets it; to withdraw what is in use needs the right.
+            let despite = step.despite.as_ref();
+            decide(kind, despite.unwrap_or(&one.record.reason), by, despite.is_some());
         }
         if let Some((record, by)) = &one.revoked {
-            decide("deprecation_revoked", &record.reason, by);
+            decide("deprecation_revoked", &record.reason, by, true);
         }
     }
     all
@@ -278,7 +296,7 @@ fn planned(state: &State) -> Vec<Decision> {
         let of: Vec<String> = changes
             .map(|change| format!("{}@{}", qualified(&change.project, &change.name), change.number))
             .collect();
-        let mut decide = |kind, reason: &str, by: &Arc<Provenance>| {
+        let mut decide = |kind, reason: &str, by: &Arc<Provenance>, action| {
             all.push(Decision {
                 kind,
                 of_kind: "plan",
@@ -286,11 +304,13 @@ fn planned(state: &State) -> Vec<Decision> {
                 id: Some(one.record.plan.to_string()),
                 reason: Some(reason.to_owned()),
                 by: by.clone(),
+                action: Some(action),
             });
         };
-        decide("propose", &one.record.reason, &one.by);
+        decide("propose", &one.record.reason, &one.by, Action::Apply);
         for (vote, by) in &one.votes {
-            decide(if vote.is_approval() { "approve" } else { "decline" }, vote.reason(), by);
+            let kind = if vote.is_approval() { "approve" } else { "decline" };
+            decide(kind, vote.reason(), by, Action::Approve);
         }
     }
     all
@@ -309,6 +329,7 @@ fn erased(state: &State) -> Vec<Decision> {
         id: Some(erasure.record.erasure.to_string()),
         reason: Some(erasure.record.reason.clone()),
         by: erasure.by.clone(),
+        action: Some(Action::Erase),
     };
     state.erasures().all().iter().map(one).collect()
 }
@@ -321,6 +342,7 @@ fn governed(state: &State) -> Vec<Decision> {
         id: Some(one.record.digest.to_string()),
         reason: one.record.reason.clone(),
         by: one.by.clone(),
+        action: Some(Action::Govern),
     });
     applied.collect()
 }
