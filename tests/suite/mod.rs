@@ -27,6 +27,7 @@ mod mistakes;
 mod one_view;
 mod point_in_time;
 mod policies;
+mod quality;
 mod reconcile;
 mod replay;
 mod simulation;

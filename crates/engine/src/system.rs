@@ -8,6 +8,7 @@ mod by_object;
 pub(crate) mod column_edges;
 mod decisions;
 mod kept;
+mod profiles;
 mod quality;
 mod registry;
 mod samples;
@@ -42,7 +43,7 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 52] = [
+const VIEWS: [(&str, &str); 53] = [
     ("access_decisions", include_str!("../../../sql/access_decisions.sql")),
     ("alerts", include_str!("../../../sql/alerts.sql")),
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
@@ -70,6 +71,7 @@ const VIEWS: [(&str, &str); 52] = [
     ("models", include_str!("../../../sql/models.sql")),
     ("policies", include_str!("../../../sql/policies.sql")),
     ("producers", include_str!("../../../sql/producers.sql")),
+    ("profile_bins", include_str!("../../../sql/profile_bins.sql")),
     ("profiles", include_str!("../../../sql/profiles.sql")),
     ("proposed_plans", include_str!("../../../sql/proposed_plans.sql")),
     ("quality", include_str!("../../../sql/quality.sql")),
@@ -198,6 +200,12 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
     if uses("state_reads") {
         found.push(("state_reads", recorded_reads::reads(snapshot)?));
     }
+    if uses("state_profiles") {
+        found.push(("state_profiles", profiles::features(snapshot)?));
+    }
+    if uses("state_profile_bins") {
+        found.push(("state_profile_bins", profiles::bins(snapshot)?));
+    }
     if uses("state_read_columns") {
         found.push(("state_read_columns", recorded_reads::read_columns(snapshot)?));
     }
@@ -244,7 +252,7 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
         }
     }
     for name in quality::RELATIONS.into_iter().filter(|name| uses(name)) {
-        if let Some(rows) = quality::relation(snapshot, name).await? {
+        if let Some(rows) = quality::relation(snapshot, name)? {
             found.push((name, held(rows)?));
         }
     }

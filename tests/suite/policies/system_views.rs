@@ -342,6 +342,7 @@ async fn what_may_be_seen_is_still_told() {
         ["100"]
     );
     assert_eq!(ask("SELECT DISTINCT feature FROM lineament.profiles").await, ["length"]);
+    assert_eq!(ask("SELECT DISTINCT feature FROM lineament.profile_bins").await, ["length"]);
     assert_eq!(ask("SELECT DISTINCT feature FROM lineament.quality_findings").await, ["length"]);
     // Verdicts are told: whoever reads a view should know whether to trust it.
     let verdicts = "SELECT count(*) FROM lineament.quality WHERE feature_view = 'weather' AND batches > 0";

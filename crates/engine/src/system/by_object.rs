@@ -38,7 +38,7 @@ pub struct Listed {
 }
 
 /// The rows of an object, without what the log knows of it.
-pub type RowsOf = fn(&Object, &[u8]) -> Result<RecordBatch>;
+pub type RowsOf = Arc<dyn Fn(&Object, &[u8]) -> Result<RecordBatch> + Send + Sync>;
 
 /// What is known of each object, beside each of its rows. The rows have this schema.
 pub fn table(
@@ -64,10 +64,13 @@ pub fn table(
 /// # Errors
 /// It is not what was written.
 pub fn parsed<T: DeserializeOwned>(object: &Object, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let damaged = storage::Error::corrupt(object.path.as_str(), error.to_string());
-        DataFusionError::External(Box::new(catalog::Error::from(damaged)))
-    })
+    serde_json::from_slice(bytes).map_err(|error| damaged(object, &error))
+}
+
+/// An object that is not what was written.
+pub fn damaged(object: &Object, error: &impl ToString) -> DataFusionError {
+    let damaged = storage::Error::corrupt(object.path.as_str(), error.to_string());
+    DataFusionError::External(Box::new(catalog::Error::from(damaged)))
 }
 
 struct ByObject {
@@ -142,7 +145,7 @@ impl TableProvider for ByObject {
             catalog: self.catalog.clone(),
             parts,
             schema: self.schema.clone(),
-            rows_of: self.rows_of,
+            rows_of: self.rows_of.clone(),
         };
         let streamed = StreamingTable::try_new(self.schema.clone(), vec![Arc::new(objects)])?;
         streamed.scan(session, projection, &[], limit).await
@@ -170,10 +173,11 @@ impl PartitionStream for Objects {
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (catalog, schema, rows_of) = (self.catalog.clone(), self.schema.clone(), self.rows_of);
+        let (catalog, schema, rows_of) = (self.catalog.clone(), self.schema.clone(), self.rows_of.clone());
         let batches = stream::iter(self.parts.clone())
             .map(move |(object, known)| {
                 let (catalog, schema, context) = (catalog.clone(), schema.clone(), context.clone());
+                let rows_of = rows_of.clone();
                 async move {
                     let held = MemoryConsumer::new("recorded lineage").register(context.memory_pool());
                     held.try_grow(usize::try_from(object.bytes).unwrap_or(usize::MAX))?;

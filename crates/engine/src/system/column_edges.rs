@@ -109,7 +109,7 @@ pub fn of_sets(snapshot: &Snapshot) -> Result<Arc<dyn TableProvider>> {
             object: &set.record.manifest,
         })
         .collect();
-    table(snapshot, &subjects, of_manifest)
+    table(snapshot, &subjects, Arc::new(of_manifest))
 }
 
 /// A row an edge to a column of a batch that a refresh made, those in quarantine and the withdrawn ones among them.
@@ -141,7 +141,7 @@ pub fn of_batches(snapshot: &Snapshot) -> Result<Arc<dyn TableProvider>> {
             })
         })
         .collect();
-    table(snapshot, &subjects, of_body)
+    table(snapshot, &subjects, Arc::new(of_body))
 }
 
 fn table(snapshot: &Snapshot, subjects: &[Subject<'_>], rows_of: RowsOf) -> Result<Arc<dyn TableProvider>> {

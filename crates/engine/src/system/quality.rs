@@ -1,28 +1,19 @@
-//! Relations of profiles, verdicts and quarantine.
+//! Relations of verdicts and quarantine.
 
 use std::sync::Arc;
 
-use catalog::Catalog;
 use catalog::state::{Batch, Held, ViewVersion};
 use datafusion::arrow::array::{Float64Array, Int64Array, RecordBatch};
-use datafusion::common::{DataFusionError, Result};
-use feature::profile::{BatchProfile, FeatureProfile, Numbers};
+use datafusion::common::Result;
 use feature::quality::Finding;
-use futures::{StreamExt, TryStreamExt};
 
 use super::Columns;
 use crate::access::Sights;
 use crate::snapshot::Snapshot;
 
-/// Profiles that are read at a time.
-const AT_A_TIME: usize = 16;
-/// Most frequent values that are listed.
-const LISTED: usize = 10;
-
 /// The relation of that name, if it is one of these.
-pub async fn relation(snapshot: &Snapshot, name: &str) -> Result<Option<RecordBatch>> {
+pub fn relation(snapshot: &Snapshot, name: &str) -> Result<Option<RecordBatch>> {
     Ok(Some(match name {
-        "state_profiles" => profiles(snapshot).await?,
         "state_judged" => judged(snapshot)?,
         "state_findings" => findings(snapshot)?,
         "state_quarantine" => quarantine(snapshot)?,
@@ -30,7 +21,7 @@ pub async fn relation(snapshot: &Snapshot, name: &str) -> Result<Option<RecordBa
     }))
 }
 
-pub const RELATIONS: [&str; 4] = ["state_profiles", "state_judged", "state_findings", "state_quarantine"];
+pub const RELATIONS: [&str; 3] = ["state_judged", "state_findings", "state_quarantine"];
 
 /// What a batch is at the snapshot.
 pub fn status(snapshot: &Snapshot, batch: &Batch) -> &'static str {
@@ -47,7 +38,7 @@ pub fn status(snapshot: &Snapshot, batch: &Batch) -> &'static str {
 }
 
 /// Batches of the snapshot with their versions, those in quarantine too, in the order of the log.
-fn written(snapshot: &Snapshot) -> Vec<(&ViewVersion, Arc<Batch>)> {
+pub fn written(snapshot: &Snapshot) -> Vec<(&ViewVersion, Arc<Batch>)> {
     let state = &snapshot.state;
     let by_then = |batch: &Arc<Batch>| batch.by.sequence <= snapshot.sequence;
     let admitted = state.batches().filter(|batch| by_then(batch)).cloned();
@@ -65,7 +56,7 @@ fn written(snapshot: &Snapshot) -> Vec<(&ViewVersion, Arc<Batch>)> {
 }
 
 impl Columns {
-    fn batch<'a>(
+    pub(super) fn batch<'a>(
         self,
         snapshot: &Snapshot,
         all: impl Iterator<Item = &'a (&'a ViewVersion, Arc<Batch>)> + Clone,
@@ -77,85 +68,16 @@ impl Columns {
             .text("status", all.map(|(_, batch)| Some(status(snapshot, batch))))
     }
 
-    fn real(self, name: &str, values: impl Iterator<Item = Option<f64>>) -> Self {
+    pub(super) fn real(self, name: &str, values: impl Iterator<Item = Option<f64>>) -> Self {
         let array: Float64Array = values.collect();
         self.add(name, Arc::new(array))
     }
 
-    fn count(self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Self {
+    pub(super) fn count(self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Self {
         let array: Int64Array =
             values.map(|value| value.and_then(|value| i64::try_from(value).ok())).collect();
         self.add(name, Arc::new(array))
     }
-}
-
-async fn profiles(snapshot: &Snapshot) -> Result<RecordBatch> {
-    let mut batches = written(snapshot);
-    // They tell values: of a feature only to those who see it in every row, as it is.
-    let sights = Sights::of_snapshot(snapshot);
-    batches.retain(|(version, _)| sights.of(version).counts());
-    let own: Vec<(Catalog, Arc<Batch>)> =
-        batches.iter().map(|(_, batch)| (snapshot.catalog.clone(), batch.clone())).collect();
-    let read: Vec<Option<BatchProfile>> = futures::stream::iter(own)
-        .map(|(catalog, batch)| async move { catalog::quality::profile(&catalog, &batch).await })
-        .buffered(AT_A_TIME)
-        .try_collect()
-        .await
-        .map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let mut owners = Vec::new();
-    let mut rows: Vec<(&BatchProfile, &FeatureProfile)> = Vec::new();
-    for (owner, profile) in batches.iter().zip(&read) {
-        let Some(profile) = profile else { continue };
-        let sight = sights.of(owner.0);
-        for feature in profile.features.iter().filter(|known| sight.shows(&known.feature)) {
-            owners.push(owner.clone());
-            rows.push((profile, feature));
-        }
-    }
-    let all = || rows.iter();
-    let number = |of: fn(&Numbers) -> Option<f64>| {
-        all().map(move |(_, feature)| feature.numbers.as_ref().and_then(of))
-    };
-    let shown = |of: fn(&Numbers) -> Option<f64>| {
-        all().map(move |(_, feature)| {
-            feature.numbers.as_ref().and_then(of).map(|number| feature.shown(number))
-        })
-    };
-    let time = |last: bool| {
-        let times: arrow::array::TimestampMicrosecondArray = all()
-            .map(|(profile, _)| {
-                profile.valid_at.map(|(from, until)| if last { until } else { from }.micros())
-            })
-            .collect();
-        Arc::new(times.with_timezone("UTC"))
-    };
-    let frequent = |feature: &FeatureProfile| {
-        let values = feature.values.frequent();
-        let shown: Vec<String> =
-            values.iter().take(LISTED).map(|value| format!("{} ({})", value.text, value.count)).collect();
-        (!shown.is_empty()).then(|| shown.join(", "))
-    };
-    Columns::default()
-        .batch(snapshot, owners.iter())
-        .text("feature", all().map(|(_, feature)| Some(&feature.feature)))
-        .text("type", all().map(|(_, feature)| Some(feature.data_type)))
-        .count("rows", all().map(|(_, feature)| Some(feature.rows)))
-        .count("nulls", all().map(|(_, feature)| Some(feature.nulls)))
-        .count("nans", all().map(|(_, feature)| Some(feature.nans)))
-        .count("distinct_values", all().map(|(_, feature)| Some(feature.values.distinct())))
-        .truth("distinct_exact", all().map(|(_, feature)| feature.values.is_exact()))
-        .text("least", all().map(|(_, feature)| feature.ends().map(|(least, _)| least)))
-        .text("greatest", all().map(|(_, feature)| feature.ends().map(|(_, greatest)| greatest)))
-        .real("mean", number(Numbers::mean))
-        .real("spread", number(Numbers::spread))
-        .text("p05", shown(|numbers| numbers.quantile(0.05)))
-        .text("median", shown(|numbers| numbers.quantile(0.5)))
-        .text("p95", shown(|numbers| numbers.quantile(0.95)))
-        .text("frequent", all().map(|(_, feature)| frequent(feature)))
-        .add("valid_from", time(false))
-        .add("valid_until", time(true))
-        .by(owners.iter().map(|(_, batch)| &batch.by))
-        .finish()
 }
 
 /// One row a batch, judged or not.

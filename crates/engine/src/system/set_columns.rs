@@ -58,7 +58,8 @@ pub fn table(snapshot: &Snapshot) -> Result<Arc<dyn TableProvider>> {
         .finish()?;
     let objects = sets.iter().map(|set| set.record.manifest.clone()).collect();
     let none = Manifest { columns: Vec::new(), references: Vec::new(), null_reasons: false };
-    by_object::table(snapshot, Listed { objects, known }, &columns(&none)?.schema(), of_manifest)
+    let listed = Listed { objects, known };
+    by_object::table(snapshot, listed, &columns(&none)?.schema(), Arc::new(of_manifest))
 }
 
 fn of_manifest(object: &Object, bytes: &[u8]) -> Result<RecordBatch> {
