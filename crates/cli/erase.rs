@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
-use serving::{EraseReport, EraseRequest, ErasedTrainingSet, Error, Kind, Result};
+use serving::{DerivedBatch, EraseReport, EraseRequest, ErasedTrainingSet, Error, Kind, Result};
 
 use crate::report::{self, Format};
 use crate::session::Place;
@@ -66,6 +66,7 @@ fn print(report: &EraseReport) {
         (report.rejected, "reasons of rejected rows"),
         (report.reads, "recorded reads that speak of it"),
         (report.spines, "spines that clients put up"),
+        (report.samples, "profiles of samples among whose entities it is"),
     ];
     for (number, what) in counted.into_iter().filter(|(number, _)| *number > 0) {
         println!("{verb:<9} {:>13} {what}", grouped(number));
@@ -77,6 +78,19 @@ fn print(report: &EraseReport) {
             _ => "",
         };
         println!("{verb:<9} {:>13} rows of training set {training_set}{name}{proof}", grouped(*rows));
+    }
+    for DerivedBatch { batch, version } in &report.derived_left {
+        println!("stays     batch {batch} ({version}), computed from batches with such rows");
+    }
+    if !report.derived_left.is_empty() {
+        println!(
+            "values of these batches that were computed from it are not erased: `lineament rollback BATCH` takes them out of sight, `lineament \
+             refresh` makes them again of what is left, and their bytes go where the keys of their own entity are erased"
+        );
+    }
+    if report.samples_left > 0 {
+        let more = grouped(report.samples_left);
+        println!("{more} more profiles of samples do not fit into one entry: erase it again");
     }
     for kept in &report.kept_for {
         println!("made of it: {kept}");

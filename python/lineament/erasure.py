@@ -44,6 +44,12 @@ class Erased:
     reads: int = 0
     #: Spines that clients put up: nobody can ask for them any more.
     spines: int = 0
+    #: Profiles of samples of what was read or streamed, among whose entities it is.
+    samples: int = 0
+    #: More of these than one entry can name: the next erasure goes on.
+    samples_left: int = 0
+    #: Batches of derived views of other entities that were computed from batches with such rows, with their views. They stay.
+    derived_left: dict[str, str] = field(default_factory=dict)
     training_sets: list[ErasedTrainingSet] = field(default_factory=list)
     #: What was made of these sets: `model version delay/3`, `deployment delay-api`.
     kept_for: list[str] = field(default_factory=list)
@@ -54,7 +60,8 @@ class Erased:
     def of(cls, answer: Mapping[str, Any]) -> Self:
         batches = {one["batch"]: one["rows"] for one in answer["batches"]}
         sets = [ErasedTrainingSet(**known(ErasedTrainingSet, one)) for one in answer["training_sets"]]
-        return cls(**{**known(cls, answer), "batches": batches, "training_sets": sets})
+        derived = {one["batch"]: one["version"] for one in answer.get("derived_left", [])}
+        return cls(**{**known(cls, answer), "batches": batches, "derived_left": derived, "training_sets": sets})
 
     def __repr__(self) -> str:
         rows = counted(self.rows, "row")

@@ -7,12 +7,16 @@ use arrow::array::StringArray;
 use arrow::util::pretty::pretty_format_batches;
 use catalog::Catalog;
 use catalog::records::{Erased, Verdict};
+use catalog::sampling::Due;
 use feature::key::key_hashes;
 use feature::{Sequence, TrainingSetId};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serving::{EraseReport, EraseRequest, ExplainRequest, HistoricalRequest, Kind, Serving};
+use serving::{
+    EraseReport, EraseRequest, ExplainRequest, HistoricalRequest, Kind, RefreshRequest, RollbackRequest,
+    Serving,
+};
 use storage::environment::{self, TestClock};
 
 use super::compaction::files::everything;
@@ -24,9 +28,16 @@ use super::tables::table;
 const SHOP: &str = "kind = \"entity\"\nname = \"shop\"\n[[keys]]\nname = \"shop\"\ntype = \"string\"\n";
 const VISITS: &str = "kind = \"feature_view\"\nname = \"visits\"\nentity = \"shop\"\n[time]\nvalid_at = \"day\"\n\
      known_at = { column = \"counted_at\" }\n[[features]]\nname = \"visitors\"\ntype = \"int64\"\nrange = [0, 1000]\n\
-     default = 7\n[[features]]\nname = \"note\"\ntype = \"string\"\n";
+     default = 7\n[[features]]\nname = \"note\"\ntype = \"string\"\n[sampling]\nreads = 1.0\n";
 const SALES: &str = "kind = \"feature_view\"\nname = \"sales\"\nentity = \"shop\"\n[time]\nvalid_at = \"day\"\n\
      known_at = { column = \"counted_at\" }\n[[features]]\nname = \"amount\"\ntype = \"float64\"\n";
+
+const REGION: &str =
+    "kind = \"entity\"\nname = \"region\"\n[[keys]]\nname = \"region\"\ntype = \"string\"\n";
+/// Of another entity, made of the rows of all shops.
+const TOTALS: &str = "kind = \"feature_view\"\nname = \"totals\"\nentity = \"region\"\n[time]\nvalid_at = \"valid_at\"\n\
+     known_at = { column = \"known_at\" }\n[derived]\nsql = \"SELECT 'north' AS region, valid_at, max(known_at) AS known_at, \
+     sum(visitors) AS visitors FROM history('visits') GROUP BY valid_at\"\n[[features]]\nname = \"visitors\"\ntype = \"int64\"\n";
 
 /// The key, and a value that no other entity has.
 const KEY: &str = "ZEBRA77";
@@ -217,6 +228,87 @@ async fn what_was_swept_before_and_a_second_erasure() {
     verified(&serving).await;
     assert_eq!(count(&serving, "SELECT count(*) FROM visits").await, 4);
     assert_eq!(verdict(&serving, set).await, Verdict::EqualMinusErasures);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passed_by_of_it_goes_too() {
+    let serving = shops().await;
+    serving.begin_sampling();
+    let read = async || {
+        let asked = format!(
+            "shop string | at timestamp
+             {KEY}       | 2024-05-28T21:00:00Z
+             ANOTHER     | 2024-05-28T21:00:00Z"
+        );
+        let request = HistoricalRequest { record: false, ..HistoricalRequest::new(["visits.note"]) };
+        serving.historical(spine(vec![table(&asked)]), request, &author()).await.unwrap();
+    };
+    let judge = async || serving.judge_samples(Due::All, &author()).await.unwrap();
+    read().await;
+    let sampled = judge().await;
+    assert_eq!((sampled.len(), sampled[0].rows), (1, 2));
+    let profile = sampled[0].profile.path.clone();
+    assert!(with_word(&serving, VALUE).await.contains(&profile));
+    // Gathered, and not compared yet.
+    read().await;
+    let dry = EraseRequest { dry_run: true, reason: None, ..request() };
+    assert_eq!(serving.erase(&dry, &author()).await.unwrap().samples, 1);
+    let report = erase(&serving).await;
+    assert_eq!((report.samples, report.samples_left), (1, 0));
+    assert_eq!(judge().await, [], "what was gathered before is let go");
+    // What passes by from then on is sampled as before.
+    read().await;
+    assert_eq!(judge().await.len(), 1);
+    assert_eq!(with_word(&serving, VALUE).await, Vec::<String>::new());
+    assert_eq!(with_word(&serving, KEY).await, Vec::<String>::new());
+    assert_eq!(count(&serving, "SELECT count(*) FROM lineament.samples").await, 2);
+    verified(&serving).await;
+    assert_eq!(erase(&serving).await.samples, 1, "nobody can tell whose values the later one has");
+    verified(&serving).await;
+    assert_eq!(erase(&serving).await.sequence, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_computed_from_it_for_another_entity_is_named_until_it_is_rolled_back() {
+    let serving = shops().await;
+    let definitions = [
+        ("shop.toml", SHOP),
+        ("region.toml", REGION),
+        ("visits.toml", VISITS),
+        ("sales.toml", SALES),
+        ("totals.toml", TOTALS),
+    ];
+    serving.apply(files(&definitions), &author()).await.unwrap();
+    let refresh = async || {
+        let request = RefreshRequest { view: Some("totals".to_owned()), full: false };
+        serving.refresh(&request, &author()).await.unwrap().remove(0)
+    };
+    let first = refresh().await;
+    assert_eq!((first.rows, count(&serving, "SELECT sum(visitors) FROM totals").await), (4, 4 * 6));
+    let named = async || {
+        let problems = serving.reconcile(false).await.unwrap().problems;
+        problems.into_iter().filter(|one| one.kind == "batch").map(|one| one.id).collect::<Vec<_>>()
+    };
+    assert_eq!(named().await, Vec::<String>::new());
+    let dry = EraseRequest { dry_run: true, reason: None, ..request() };
+    for asked in [dry, request()] {
+        let report = serving.erase(&asked, &author()).await.unwrap();
+        let left: Vec<_> = report.derived_left.iter().map(|one| (one.batch, one.version.as_str())).collect();
+        assert_eq!(left, [(first.batch.unwrap(), "totals@1")], "{report:?}");
+    }
+    let old = first.batch.unwrap().to_string();
+    assert_eq!(named().await, [old.clone()]);
+    // Nothing came, and what is left gives other sums; the earlier ones are in the history.
+    assert_eq!(refresh().await.rows, 4);
+    assert_eq!(count(&serving, "SELECT sum(visitors) FROM totals").await, 4 * 3);
+    assert_eq!(count(&serving, "SELECT max(visitors) FROM history('totals')").await, 6);
+    assert_eq!(named().await, [old.clone()]);
+    let reason = Some("computed from what was erased".to_owned());
+    let withdrawn = RollbackRequest { node: old, undo: false, derived: false, reason };
+    serving.rollback(&withdrawn, &author()).await.unwrap();
+    assert_eq!(refresh().await.rows, 0);
+    assert_eq!(count(&serving, "SELECT max(visitors) FROM history('totals')").await, 3);
+    assert_eq!(named().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

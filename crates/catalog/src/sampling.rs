@@ -17,11 +17,12 @@ use arrow::datatypes::{Field, Schema};
 use feature::profile::BatchProfile;
 use feature::quality::{self, Judged, Judging};
 use feature::sampling::{rows_of, rows_of_share};
-use feature::{SampleId, Sequence, Timestamp, VersionId};
+use feature::{SampleId, Sequence, Timestamp, VersionId, ViewId};
 use storage::environment;
 
 use crate::author::Author;
 use crate::catalog::{Catalog, Intent};
+use crate::erasure;
 use crate::error::{Error, Result};
 use crate::quality::baseline;
 use crate::records::{PassedBy, Record, Sampled};
@@ -39,6 +40,8 @@ pub struct Portion {
     pub share: f64,
     pub from: Timestamp,
     pub until: Timestamp,
+    /// The entry that whoever saw the first of it had read the log to: what a later one erased may be in it.
+    pub seen: Sequence,
     /// Rows that passed by, those of the share among them.
     pub passed: u64,
     /// Of the rows of the share.
@@ -47,9 +50,9 @@ pub struct Portion {
 
 impl Portion {
     /// Nothing yet.
-    pub fn empty(version: &ViewVersion, share: f64, at: Timestamp) -> Self {
+    pub fn empty(version: &ViewVersion, share: f64, at: Timestamp, seen: Sequence) -> Self {
         let profile = BatchProfile::of(&version.definition.features);
-        Self { share, from: at, until: at, passed: 0, profile }
+        Self { share, from: at, until: at, seen, passed: 0, profile }
     }
 
     /// Takes in rows: their keys in the order and types of the version's, and those features of it that they have.
@@ -100,6 +103,7 @@ impl Portion {
         self.share = self.share.max(other.share);
         self.from = self.from.min(other.from);
         self.until = self.until.max(other.until);
+        self.seen = self.seen.min(other.seen);
         self.passed += other.passed;
         self.profile
             .merge(&other.profile)
@@ -202,6 +206,7 @@ pub fn of_streams(version: &ViewVersion) -> Option<f64> {
 
 /// Compares what is due with the baselines of its versions, and writes it to the log: one entry for all. Gives what was written. What
 /// cannot be compared, as its baseline is not there, is told the log of this process, and waits for another time; the rest is written.
+/// What may have values of an entity that was erased since is let go.
 ///
 /// # Errors
 /// Those of [`Catalog::commit`]; what was not written waits on.
@@ -211,6 +216,9 @@ pub async fn judge(catalog: &Catalog, due: Due, author: &Author) -> Result<Vec<S
     let mut compared = Vec::with_capacity(taken.len());
     for ((id, of), portion) in taken {
         let Some(version) = state.view_version(id) else { continue };
+        if is_erased(&state, version.view, portion.seen) {
+            continue;
+        }
         let judged = compare(catalog, &state, version, of, &portion).await;
         let again = catalog.passing().compared((id, of), judged.is_ok());
         match judged {
@@ -261,7 +269,8 @@ async fn write(
     compared: &[((VersionId, PassedBy), Portion, Judged)],
     author: &Author,
 ) -> Result<Vec<Sampled>> {
-    let mut samples = Vec::with_capacity(compared.len());
+    let mut samples: Vec<Sampled> = Vec::with_capacity(compared.len());
+    let mut seen: Vec<Sequence> = Vec::with_capacity(compared.len());
     for ((version, of), portion, judged) in compared {
         let Some(version) = state.view_version(*version) else { continue };
         let sample: SampleId = environment::mint();
@@ -280,12 +289,32 @@ async fn write(
             profile,
             judged: judged.clone(),
         });
+        seen.push(portion.seen);
     }
-    let records: Vec<Record> = samples.iter().cloned().map(Record::from).collect();
-    if !records.is_empty() {
-        catalog.commit::<()>(author, None, |_| Ok(Intent::Append(records.clone()))).await?;
+    let mut written: Vec<Sampled> = Vec::new();
+    catalog
+        .commit::<()>(author, None, |state| {
+            let all = samples.iter().zip(&seen);
+            let stays = all.filter(|(sample, seen)| !is_erased(state, sample.view, **seen));
+            written = stays.map(|(sample, _)| sample.clone()).collect();
+            if written.is_empty() {
+                return Ok(Intent::Done(()));
+            }
+            Ok(Intent::Append(written.iter().cloned().map(Record::from).collect()))
+        })
+        .await?;
+    let is_written = |sample: &Sampled| written.iter().any(|one| one.sample == sample.sample);
+    let left = samples.iter().filter(|sample| !is_written(sample));
+    let left: Vec<&str> = left.map(|sample| sample.profile.path.as_str()).collect();
+    if let Err(error) = erasure::delete_paths(catalog, left.into_iter()).await {
+        tracing::warn!(%error, "profiles that no entry names were not deleted; a sweep deletes them");
     }
-    Ok(samples)
+    Ok(written)
+}
+
+/// Whether values of the view were erased after an entry.
+fn is_erased(state: &State, view: ViewId, seen: Sequence) -> bool {
+    state.erasures().last_of(view).is_some_and(|last| last > seen)
 }
 
 /// The last batch of a version's data that was there before a time. What streams brought since is what is looked at, and would be its own
@@ -303,7 +332,8 @@ mod tests {
 
     fn portion(profile_rows: usize) -> Portion {
         let profile = BatchProfile { rows: profile_rows as u64, ..BatchProfile::default() };
-        Portion { share: 0.5, from: Timestamp(3), until: Timestamp(7), passed: 100, profile }
+        let seen = Sequence(5);
+        Portion { share: 0.5, from: Timestamp(3), until: Timestamp(7), seen, passed: 100, profile }
     }
 
     fn id(number: u128) -> VersionId {
@@ -318,12 +348,14 @@ mod tests {
         passing.begin();
         passing.add(id(1), PassedBy::Reads, &portion(3)).unwrap();
         passing.add(id(1), PassedBy::Streams, &portion(3)).unwrap();
-        let earlier = Portion { from: Timestamp(1), until: Timestamp(2), share: 0.1, ..portion(4) };
+        let (from, until, seen) = (Timestamp(1), Timestamp(2), Sequence(4));
+        let earlier = Portion { from, until, seen, share: 0.1, ..portion(4) };
         passing.add(id(1), PassedBy::Reads, &earlier).unwrap();
         let waiting = passing.waiting.lock().unwrap();
         let reads = &waiting[&(id(1), PassedBy::Reads)];
         assert_eq!((reads.passed, reads.profile.rows, reads.share), (200, 7, 0.5));
         assert_eq!((reads.from, reads.until, waiting.len()), (Timestamp(1), Timestamp(7), 2));
+        assert_eq!(reads.seen, Sequence(4));
     }
 
     #[test]
@@ -371,13 +403,13 @@ mod tests {
         let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((0..10_000).map(|row| row % 1_000)));
         let a: ArrayRef =
             Arc::new(Float64Array::from_iter_values((0..10_000).map(|row| f64::from(row % 1_000))));
-        let mut whole = Portion::empty(&version, 0.05, Timestamp(0));
+        let mut whole = Portion::empty(&version, 0.05, Timestamp(0), Sequence(1));
         whole.add(&version, std::slice::from_ref(&keys), &[("a", a.clone())], Timestamp(9)).unwrap();
         assert_eq!((whole.passed, whole.until), (10_000, Timestamp(9)));
         // Each entity comes ten times, with all of its rows or none.
         assert_eq!(whole.profile.rows % 10, 0);
         assert!((200..=800).contains(&whole.profile.rows), "{}", whole.profile.rows);
-        let mut parts = Portion::empty(&version, 0.05, Timestamp(0));
+        let mut parts = Portion::empty(&version, 0.05, Timestamp(0), Sequence(1));
         for (from, rows) in [(0, 17), (17, 5_000), (5_017, 4_983)] {
             let (keys, a) = (keys.slice(from, rows), a.slice(from, rows));
             parts.add(&version, &[keys], &[("a", a)], Timestamp(9)).unwrap();

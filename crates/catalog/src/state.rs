@@ -53,7 +53,7 @@ pub use alerts::{Alert, Alerts, OnItsWay, Standing};
 pub use changes::{AppliedPlan, Changes, Proposal, Vote};
 pub use compactions::{Compaction, Run};
 pub use deprecations::{Deprecation, Deprecations, Stage};
-pub use erasures::{Erasure, Erasures};
+pub use erasures::{Erasure, Erasures, computed_from};
 pub use expiry::{Deleted, Expired, Expiry, Gone};
 pub use holds::{Hold, Holds};
 pub use mended::{Mended, Mending};

@@ -5,8 +5,8 @@ use std::fmt;
 
 use catalog::State;
 use catalog::records::{Lifecycle, ModelVersionObserved, RunObserved, Verdict};
-use catalog::state::Withdrawable;
 use catalog::state::registry::Noted;
+use catalog::state::{ViewVersion, Withdrawable, computed_from};
 use feature::{ModelVersionId, RunId, Sequence, Timestamp, TrainingSetId};
 
 use crate::graph::{Graph, Node, Relation};
@@ -121,6 +121,7 @@ pub fn dangling(state: &State, graph: &Graph) -> Vec<Dangling> {
         found: Vec::new(),
     };
     search.training_sets();
+    search.batches();
     search.runs();
     search.model_versions();
     search.deployments();
@@ -227,6 +228,29 @@ impl Search<'_> {
                 }
             }
             self.replays(id);
+        }
+    }
+
+    /// Batches of derived views that count, and were computed from rows that were erased since.
+    fn batches(&mut self) {
+        let (state, at) = (self.state, self.at);
+        let erasures = state.erasures().all();
+        let derived = if erasures.is_empty() { Vec::new() } else { state.derived_batches() };
+        for erasure in erasures.iter().filter(|one| one.by.sequence <= at) {
+            let record = &erasure.record;
+            let sequence = erasure.by.sequence;
+            for batch in computed_from(&derived, &record.batches(), &record.views, sequence) {
+                let is_known = state.batch(batch.record.batch).is_some();
+                if !is_known || batch.by.sequence > at || !state.counts_at(batch, at) {
+                    continue;
+                }
+                let label = state.view_version(batch.record.version).map(ViewVersion::label);
+                let why = format!(
+                    "it is of {}, computed from rows that were erased at sequence {sequence}: roll it back and refresh",
+                    label.unwrap_or_default()
+                );
+                self.add(&Node::Batch(batch.record.batch), Some(erasure.by.committed_at), why);
+            }
         }
     }
 

@@ -73,7 +73,7 @@ pub use diff::{
 };
 pub use drift::{DriftReport, DriftRequest, Measured};
 pub use engine::{Memory, Reserved, SpoolWriter, TEXT_BYTES as SQL_BYTES};
-pub use erase::{EraseReport, EraseRequest, ErasedBatch, ErasedTrainingSet};
+pub use erase::{DerivedBatch, EraseReport, EraseRequest, ErasedBatch, ErasedTrainingSet};
 pub use error::{Error, Kind, Result};
 pub use evidence::{
     Evidence, EvidenceRequest, PublicKey, SigningKey, Verification, verify as verify_evidence,

@@ -344,10 +344,11 @@ fn reordered(state: &State, planned: &DerivedPlan, version: &ViewVersion, since:
     batches.any(|batch| lines.contains(&batch.line))
 }
 
-/// Whether a parent has batches that came after a sequence.
+/// Whether a parent has batches that came after a sequence, or lost rows after it.
 fn newer(state: &State, planned: &DerivedPlan, since: Sequence, at: Sequence) -> bool {
     planned.parents().any(|parent| {
         parent.by.sequence > since
+            || state.erasures().last_of(parent.view).is_some_and(|last| last > since)
             || state.batches_of(parent, at).iter().any(|batch| batch.by.sequence > since)
     })
 }

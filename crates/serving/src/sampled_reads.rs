@@ -92,7 +92,7 @@ impl ReadSample {
                 Some((name, output.index_of(&feature.output).ok()?))
             });
             let features = features.collect();
-            let portion = Portion::empty(version, share, at);
+            let portion = Portion::empty(version, share, at, snapshot.sequence);
             views.push(OfView { version: version.clone(), keys, features, portion });
         }
         (!views.is_empty()).then(|| Self { catalog: snapshot.catalog.clone(), views })

@@ -12,6 +12,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use feature::definition::Key;
 use feature::key::statistic::{StatisticValue, statistic_bytes};
 use feature::key::{bucket_of_rows, canonical_key, key_hashes};
+use feature::sampling::rows_of_share;
 use storage::manifest::{ColumnStatistics, DataFile};
 
 use crate::error::{Error, Result};
@@ -129,6 +130,13 @@ impl TypedKey {
             file.column(name).is_none_or(|bounds| within(bounds, value).unwrap_or(true))
         };
         self.columns.iter().all(within)
+    }
+
+    /// Whether its entity is among those of a share that is sampled.
+    pub(super) fn is_in_share(&self, share: f64) -> Result<bool> {
+        let rows = rows_of_share(&self.values(), share);
+        let rows = rows.map_err(|error| Error::internal("a key is in no share", error))?;
+        Ok(!rows.is_empty())
     }
 
     fn values(&self) -> Vec<ArrayRef> {

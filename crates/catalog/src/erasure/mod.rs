@@ -7,6 +7,7 @@ mod profiles;
 mod reads;
 mod rejected;
 mod rows;
+mod samples;
 
 use feature::digest::{Digest, HashAlgorithm, hash};
 use feature::{BodyId, CommitId, Id, Sequence};
@@ -17,6 +18,7 @@ use storage::environment;
 pub use key::{EntityKey, TypedKey};
 pub use reads::recorded_reads;
 pub use rows::{Found, rows_of};
+pub use samples::sampled;
 
 use crate::author::Author;
 use crate::catalog::{Catalog, Intent, Outcome};
@@ -97,9 +99,12 @@ pub async fn forget(catalog: &Catalog, record: &Erased) -> Result<()> {
     delete_paths(catalog, written.chain([record.secret.path.as_str()])).await
 }
 
-async fn delete_paths(catalog: &Catalog, paths: impl Iterator<Item = &str>) -> Result<()> {
+pub(crate) async fn delete_paths(catalog: &Catalog, paths: impl Iterator<Item = &str>) -> Result<()> {
     let paths: Vec<Path> = paths.map(Path::from).collect();
     let all = paths.len();
+    if all == 0 {
+        return Ok(());
+    }
     let objects = catalog.store().objects();
     let mut deleted = objects.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
     let mut failed = Vec::new();

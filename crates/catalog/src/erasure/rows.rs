@@ -21,6 +21,8 @@ use crate::state::{Batch, State, ViewVersion};
 pub struct Found {
     /// Rows of each batch that go.
     pub batches: BTreeMap<BatchId, u64>,
+    /// These batches, and those that may have had such rows and lie nowhere any more.
+    pub touched: BTreeSet<BatchId>,
     /// Data files that have such rows.
     pub files: u64,
     /// Reasons of rejected rows that are of the key.
@@ -65,13 +67,12 @@ pub async fn rows_of(
 ) -> Result<Found> {
     let looking = Looking { catalog, state, key, layout, writes };
     let mut found = Found::default();
-    let mut touched: BTreeSet<BatchId> = BTreeSet::new();
     for compaction in state.compactions().filter(|one| views.contains(&one.record.view)) {
         let record = &compaction.record;
         let Some(rewritten) = looking.manifest(record.version, &record.manifest).await? else { continue };
         found.take(&rewritten);
         // What was swept of it lies in a later one or in none.
-        touched.extend(rewritten.lost.keys());
+        found.touched.extend(rewritten.lost.keys());
         if writes {
             let (compaction, version) = (record.compaction, record.version);
             let rows = rewritten.files.iter().map(|file| file.rows).sum();
@@ -86,7 +87,7 @@ pub async fn rows_of(
         let mut own = None;
         if let Some(rewritten) = looking.manifest(record.version, &record.manifest).await? {
             found.take(&rewritten);
-            touched.extend(rewritten.lost.keys().chain(&rewritten.unknown));
+            found.touched.extend(rewritten.lost.keys().chain(&rewritten.unknown));
             if writes {
                 let rows = rewritten.files.iter().map(|file| file.rows).sum();
                 let digest = batch_digest(record.digest.algorithm(), &rewritten.files);
@@ -95,7 +96,8 @@ pub async fn rows_of(
             }
             own = Some(rewritten.files);
         }
-        if let (true, true, Some(profile)) = (writes, touched.contains(&record.batch), &record.profile) {
+        let lost = found.touched.contains(&record.batch);
+        if let (true, true, Some(profile)) = (writes, lost, &record.profile) {
             let own = match own {
                 Some(files) => files,
                 None => looking.files(&record.manifest).await?,

@@ -1,5 +1,7 @@
 //! Records of entities whose bytes are gone.
 
+use std::collections::BTreeSet;
+
 use feature::digest::Digest;
 use feature::{BatchId, CompactionId, EntityId, ErasureId, Sequence, TrainingSetId, VersionId, ViewId};
 use serde::{Deserialize, Serialize};
@@ -31,12 +33,23 @@ pub struct Erased {
     /// Objects that entries name, and what is read in their place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<Replaced>,
-    /// Objects that were named by what is replaced, or that nobody reads any more: data files and spines, by their paths.
+    /// Objects that were named by what is replaced, or that nobody reads any more: data files, spines, and profiles of samples, by their paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<String>,
     /// Training sets that had rows of the entity.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<ErasedSet>,
+}
+
+impl Erased {
+    /// Batches that lost rows, or may have had some that lay nowhere any more.
+    pub fn batches(&self) -> BTreeSet<BatchId> {
+        let of = self.replaced.iter().filter_map(|one| match one.of {
+            Replacement::Manifest { batch, .. } | Replacement::Profile { batch } => Some(batch),
+            _ => None,
+        });
+        of.collect()
+    }
 }
 
 /// An object that lies elsewhere from here on, without what is erased.

@@ -1,11 +1,11 @@
 //! What was erased, and what is read in its place.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use feature::{Sequence, TrainingSetId, ViewId};
+use feature::{BatchId, Sequence, TrainingSetId, ViewId};
 
-use super::{ApplyError, Provenance, State, repeated, unresolved};
+use super::{ApplyError, Batch, Provenance, State, repeated, unresolved};
 use crate::records::{Erased, ErasedSet, Object, Record, Replacement};
 
 /// An erasure that was recorded.
@@ -103,6 +103,28 @@ impl Erasures {
     }
 }
 
+/// Of [`State::derived_batches`] those of other views than these that were computed from rows of `lost` as they were before an entry, over however
+/// many views. What they were computed from is known by batches, so that some may have nothing of it.
+pub fn computed_from<'a>(
+    derived: &[&'a Arc<Batch>],
+    lost: &BTreeSet<BatchId>,
+    views: &[ViewId],
+    before: Sequence,
+) -> Vec<&'a Arc<Batch>> {
+    let mut found: BTreeSet<BatchId> = BTreeSet::new();
+    let mut batches = Vec::new();
+    for batch in derived.iter().filter(|batch| !views.contains(&batch.record.view)) {
+        let Some(derivation) = &batch.record.derivation else { continue };
+        let mut parents = derivation.parents.iter().flat_map(|parent| &parent.batches);
+        let had_them = derivation.sequence < before;
+        if parents.any(|parent| found.contains(parent) || (had_them && lost.contains(parent))) {
+            found.insert(batch.record.batch);
+            batches.push(*batch);
+        }
+    }
+    batches
+}
+
 impl State {
     /// What was erased.
     pub fn erasures(&self) -> &Erasures {
@@ -115,6 +137,16 @@ impl State {
         let brings = |number: &u32| BRING_VALUES.contains(number);
         let brought = later.filter(|line| line.records.iter().any(|(number, _)| brings(number)));
         brought.last().map(|line| line.by.sequence)
+    }
+
+    /// Every batch that a query made, in the order of the log; those that were kept back, too.
+    pub fn derived_batches(&self) -> Vec<&Arc<Batch>> {
+        let held = self.quarantine().all().iter().map(|held| &held.batch);
+        let held = held.filter(|batch| self.batch(batch.record.batch).is_none());
+        let all = self.batches().chain(held);
+        let mut derived: Vec<_> = all.filter(|batch| batch.record.derivation.is_some()).collect();
+        derived.sort_by_key(|batch| batch.by.sequence);
+        derived
     }
 
     pub(super) fn erase(&mut self, body: &Erased, by: &Arc<Provenance>) -> Result<(), ApplyError> {

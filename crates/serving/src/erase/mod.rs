@@ -6,18 +6,18 @@ mod sets;
 mod spines;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_recursion::async_recursion;
 use catalog::records::{Erased, Replaced};
 use catalog::{Author, State, erasure};
 use feature::policy::Action;
-use feature::{ErasureId, Sequence};
+use feature::{ErasureId, Sequence, ViewId};
 use serde::{Deserialize, Serialize};
 use storage::environment;
 use storage::partition::Layout;
 
-pub use report::{EraseReport, ErasedBatch, ErasedTrainingSet};
+pub use report::{DerivedBatch, EraseReport, ErasedBatch, ErasedTrainingSet};
 
 use crate::error::{Error, Kind, Result};
 use crate::retrieve::Serving;
@@ -126,14 +126,16 @@ impl Serving {
         let (catalog, writes) = (self.catalog(), !request.dry_run);
         // Before the first object that is written for it.
         let erasure: ErasureId = environment::mint();
-        let views = target.versions.keys().copied().collect();
+        let views: BTreeSet<ViewId> = target.versions.keys().copied().collect();
         let layout = Layout::default();
         let rows = erasure::rows_of(catalog, state, &target.key, &views, &layout, writes).await?;
         let (read, reads) =
             erasure::recorded_reads(catalog, state, &target.key, &target.typed, writes).await?;
         let sets = self.sets_of(state, &target.typed, writes).await?;
         let spines = self.kept_spines_of(state, &target.typed).await?;
-        Ok(Planned { erasure, seen: state.head.sequence, rows, read, reads, sets, spines })
+        let (samples, samples_left) = erasure::sampled(state, &target.key, &views)?;
+        let seen = state.head.sequence;
+        Ok(Planned { erasure, seen, rows, read, reads, sets, spines, samples, samples_left })
     }
 
     async fn record_of(
@@ -157,7 +159,7 @@ impl Serving {
         replaced.extend(sets.clone().filter_map(|set| set.replaced.clone()));
         let mut gone = planned.rows.gone.clone();
         gone.extend(sets.clone().map(|set| set.spine.clone()));
-        gone.extend(planned.spines.iter().cloned());
+        gone.extend(planned.spines.iter().chain(&planned.samples).cloned());
         // Sets that were made of one spine that was put up share its object.
         gone.sort_unstable();
         gone.dedup();
@@ -197,13 +199,17 @@ struct Planned {
     sets: Vec<sets::FoundSet>,
     /// Spines that were put up by themselves, by their paths.
     spines: Vec<String>,
+    /// Profiles of samples, by their paths, and how many more there are.
+    samples: Vec<String>,
+    samples_left: u64,
 }
 
 impl Planned {
     fn is_empty(&self) -> bool {
         let rows = &self.rows;
         let nothing = rows.batches.is_empty() && rows.rejected == 0 && rows.replaced.is_empty();
-        nothing && self.reads == 0 && self.sets.is_empty() && self.spines.is_empty()
+        let nothing = nothing && self.reads == 0 && self.sets.is_empty();
+        nothing && self.spines.is_empty() && self.samples.is_empty()
     }
 }
 

@@ -1,7 +1,8 @@
 //! What an erasure says of itself.
 
 use catalog::State;
-use feature::{BatchId, ErasureId, Sequence, TrainingSetId};
+use catalog::state::computed_from;
+use feature::{BatchId, ErasureId, Sequence, TrainingSetId, ViewId};
 use serde::Serialize;
 
 use super::{EraseRequest, Planned, Target};
@@ -32,6 +33,13 @@ pub struct EraseReport {
     pub reads: u64,
     /// Spines that clients put up: nobody can ask for them any more.
     pub spines: u64,
+    /// Profiles of samples of what was read or streamed, among whose entities it is.
+    pub samples: u64,
+    /// More of these than one entry can name: the next erasure goes on.
+    pub samples_left: u64,
+    /// Batches of derived views of other entities that were computed from batches with such rows. They stay as they are, values that were computed
+    /// from what is erased too.
+    pub derived_left: Vec<DerivedBatch>,
     pub training_sets: Vec<ErasedTrainingSet>,
     /// What was made of these sets, and knows what is erased: `model version delay/3`, `deployment delay-api`.
     pub kept_for: Vec<String>,
@@ -44,6 +52,14 @@ pub struct ErasedBatch {
     /// `weather@2`
     pub version: String,
     pub rows: u64,
+}
+
+/// A batch of a derived view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DerivedBatch {
+    pub batch: BatchId,
+    /// `monthly@1`
+    pub version: String,
 }
 
 /// A training set that had rows of the entity.
@@ -82,6 +98,14 @@ impl Serving {
             provable: sequence.map(|_| set.record.digest.is_some()),
         });
         let training_sets: Vec<ErasedTrainingSet> = sets.collect();
+        let views: Vec<ViewId> = target.versions.keys().copied().collect();
+        let derived = state.derived_batches();
+        let derived = computed_from(&derived, &planned.rows.touched, &views, planned.seen.next());
+        let derived_left = derived.into_iter().map(|batch| {
+            let batch = batch.record.batch;
+            DerivedBatch { batch, version: version(batch) }
+        });
+        let derived_left: Vec<DerivedBatch> = derived_left.collect();
         Ok(EraseReport {
             entity: request.entity.clone(),
             dry_run: request.dry_run,
@@ -94,6 +118,9 @@ impl Serving {
             rejected: planned.rows.rejected,
             reads: planned.reads,
             spines: planned.spines.len() as u64,
+            samples: planned.samples.len() as u64,
+            samples_left: planned.samples_left,
+            derived_left,
             kept_for: self.made_of(&training_sets).await?,
             training_sets,
         })

@@ -214,7 +214,7 @@ fn sampled(catalog: &Catalog, version: &ViewVersion, rows: &RecordBatch) -> Resu
         return Ok(None);
     };
     let now = catalog.store().clock().now();
-    let mut sample = Portion::empty(version, share, now);
+    let mut sample = Portion::empty(version, share, now, catalog.state().head.sequence);
     sample.add_accepted(version, rows, now)?;
     Ok(Some(sample))
 }

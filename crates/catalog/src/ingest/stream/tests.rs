@@ -363,7 +363,8 @@ async fn a_sample_that_cannot_be_compared_fails_alone() {
     let sample = |name: &str| {
         let state = catalog.state();
         let version = state.view("default", name, Option::None, state.head.sequence).unwrap().clone();
-        let mut portion = crate::sampling::Portion::empty(&version, 1.0, feature::Timestamp(0));
+        let (at, seen) = (feature::Timestamp(0), state.head.sequence);
+        let mut portion = crate::sampling::Portion::empty(&version, 1.0, at, seen);
         (portion.passed, portion.profile.rows) = (40, 40);
         catalog.passing().add(version.version, crate::records::PassedBy::Streams, &portion).unwrap();
         version.version
