@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use catalog::records::PassedBy;
 use catalog::registry::{Observations, SeenModelVersion};
+use catalog::sampling::{Due, Portion};
 use feature::definition::parse_alerts;
 use feature::{AlertId, Name, Timestamp};
 use serving::alerts::{Alerting, Message, Passed, Receiver};
@@ -395,6 +397,50 @@ async fn many_batches_of_one_look_come_as_one_alert() {
     let record = &state.alerts().all()[0].record;
     assert!(record.version.is_some() && record.causes.len() == 21, "{record:?}");
     assert_eq!(pass(&alerts).await, Passed::default(), "each was told of");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_drifts_as_it_is_read_is_told_once_until_it_passes() {
+    let clock = clock();
+    let serving = memory(&clock).await;
+    let (one, two) = (Inbox::default(), Inbox::default());
+    let alerts = alerting(&serving, FAILS, &one, &two);
+    store_with_failures(&serving, &alerts, 0).await;
+    serving.begin_sampling();
+    let state = serving.catalog().refresh().await.unwrap();
+    let version = state.view("default", "weather", None, state.head.sequence).unwrap().clone();
+    // A day of what is read, or a row that is too little to tell.
+    let read = async |by: f64, rows: usize| {
+        let at = instant("2024-02-01T00:00:00Z");
+        let mut portion = Portion::empty(&version, 1.0, at, state.head.sequence);
+        let day = day(2, |hour| usual(hour) / by);
+        portion.add_accepted(&version, &day.slice(0, rows), at).unwrap();
+        serving.catalog().passing().add(version.version, PassedBy::Reads, &portion).unwrap();
+        assert_eq!(serving.judge_samples(Due::All, &author()).await.unwrap().len(), 1);
+    };
+    read(1.0, 24).await;
+    assert_eq!(pass(&alerts).await.raised, 0);
+    read(3.0, 24).await;
+    read(3.0, 24).await;
+    assert_eq!(pass(&alerts).await, Passed { raised: 1, delivered: 1, open: 0 });
+    let said = one.taken()[0].clone();
+    let begins = "weather@1: a sample of its reads failed its checks: wasserstein of `temp` is ";
+    assert!(said.summary.starts_with(begins), "{}", said.summary);
+    assert!(said.body.contains("\"kind\":\"reads\""), "{}", said.body);
+    read(3.0, 1).await;
+    read(3.0, 24).await;
+    assert_eq!(pass(&alerts).await.raised, 0, "it goes on as it was told");
+    // A rule that comes meanwhile tells of it once, too.
+    let more = format!("{FAILS}[[rules]]\nname = \"new\"\non = \"check\"\nsinks = [\"one\"]\n");
+    let alerts = alerting(&serving, &more, &one, &two);
+    assert_eq!(pass(&alerts).await.raised, 0);
+    read(3.0, 24).await;
+    read(3.0, 24).await;
+    assert_eq!((pass(&alerts).await.raised, one.rules()["new"]), (1, 1));
+    read(1.0, 24).await;
+    read(3.0, 24).await;
+    assert_eq!(pass(&alerts).await.raised, 2, "it passed in between");
+    assert_eq!((one.rules()["fails"], one.rules()["new"]), (2, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

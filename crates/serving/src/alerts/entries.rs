@@ -1,11 +1,11 @@
 //! What rules say of single entries of the log.
 
-use catalog::records::{BatchCommitted, RaisedAlert, Record};
+use catalog::records::{BatchCommitted, RaisedAlert, Record, Sampled};
 use catalog::state::ViewVersion;
 use catalog::{Followed, State};
 use feature::definition::alerts::{Condition, Rule};
 use feature::definition::quality::Measure;
-use feature::quality::{Finding, Verdict};
+use feature::quality::{Finding, Judged, Verdict};
 use feature::{Sequence, VersionId};
 use serde_json::json;
 use storage::environment;
@@ -23,30 +23,33 @@ pub fn of_entries<'a>(
     state: &State,
 ) -> Vec<RaisedAlert> {
     // By version, so that an alert of many tells of no view that its version does not.
-    let mut by_version: Vec<(Option<VersionId>, Vec<RaisedAlert>)> = Vec::new();
+    let mut alike: Vec<(Option<VersionId>, &'static str, Vec<RaisedAlert>)> = Vec::new();
     for entry in entries {
-        let found =
-            entry.records.iter().filter_map(|record| of_record(rule, record, entry.by.sequence, state));
-        for alert in found {
-            match by_version.iter_mut().find(|(version, _)| *version == alert.version) {
-                Some((_, known)) => known.push(alert),
-                None => by_version.push((alert.version, vec![alert])),
+        for record in &entry.records {
+            let Some(alert) = of_record(rule, record, entry.by.sequence, state) else { continue };
+            let what = many(rule, record);
+            match alike.iter_mut().find(|(version, of, _)| *version == alert.version && *of == what) {
+                // Samples in a row have one cause.
+                Some((_, _, known)) if known.iter().any(|one| one.causes == alert.causes) => {}
+                Some((_, _, known)) => known.push(alert),
+                None => alike.push((alert.version, what, vec![alert])),
             }
         }
     }
-    let told = by_version.into_iter().flat_map(|(version, alerts)| {
-        let told = told_apart(rule, alerts, state, many(rule));
+    let told = alike.into_iter().flat_map(|(version, what, alerts)| {
+        let told = told_apart(rule, alerts, state, what);
         told.into_iter().map(move |alert| RaisedAlert { version, ..alert })
     });
     told.collect()
 }
 
-/// What many of a rule's findings are called.
-fn many(rule: &Rule) -> &'static str {
-    match rule.on {
-        Condition::Quarantine => "batches are kept back",
-        Condition::Refused => "batches were refused",
-        Condition::VersionChurn { .. } => "times too many versions came",
+/// What many of a rule's findings are called, that are of such records.
+fn many(rule: &Rule, record: &Record) -> &'static str {
+    match (&rule.on, record) {
+        (Condition::Quarantine, _) => "batches are kept back",
+        (Condition::Refused, _) => "batches were refused",
+        (Condition::VersionChurn { .. }, _) => "times too many versions came",
+        (_, Record::Sampled(_)) => "samples failed their checks or made them warn",
         _ => "batches failed their checks or made them warn",
     }
 }
@@ -70,6 +73,10 @@ fn of_record(rule: &Rule, record: &Record, sequence: Sequence, state: &State) ->
         (Condition::Check { least, measures }, Record::BatchQuarantined(held)) => {
             let version = covered(held.batch.version)?;
             Some(about(checked(&held.batch, version, *least, measures)?, version))
+        }
+        (Condition::Check { least, measures }, Record::Sampled(sample)) => {
+            let version = covered(sample.version)?;
+            Some(about(sampled(sample, version, *least, measures, state)?, version))
         }
         (Condition::Quarantine, Record::BatchQuarantined(held)) => {
             let (batch, version) = (&held.batch, covered(held.batch.version)?);
@@ -141,22 +148,59 @@ fn checked(
     least: Verdict,
     measures: &[Measure],
 ) -> Option<Said> {
-    let judged = batch.judged.as_ref()?;
-    let wanted = |finding: &&Finding| {
-        finding.verdict >= least && (measures.is_empty() || measures.contains(&finding.measure))
-    };
-    let findings: Vec<&Finding> = judged.findings.iter().filter(wanted).collect();
+    let findings = wanted(batch.judged.as_ref()?, least, measures);
     let worst = findings.iter().map(|finding| finding.verdict).max()?;
     let (id, label) = (batch.batch, version.label());
-    let what = if worst == Verdict::Fail { "failed its checks" } else { "made checks warn" };
     Some(Said {
         cause: format!("check:{id}"),
-        summary: format!("{label}: batch {id} {what}{}", because(&findings)),
+        summary: format!("{label}: batch {id} {}{}", did(worst), because(&findings)),
         details: json!({
             "feature_view": version.definition.name, "project": version.definition.project, "version": version.number,
             "batch": id, "rows": batch.rows, "verdict": worst.name(), "findings": findings,
         }),
     })
+}
+
+/// What is told of a share of what passed by. What is wrong goes on for a while, and each sample says so again: those in a row that the rule
+/// asks for are one cause, called by the first of them.
+fn sampled(
+    sample: &Sampled,
+    version: &ViewVersion,
+    least: Verdict,
+    measures: &[Measure],
+    state: &State,
+) -> Option<Said> {
+    let findings = wanted(&sample.judged, least, measures);
+    let worst = findings.iter().map(|finding| finding.verdict).max()?;
+    let until = state.samples().all().iter().rev().skip_while(|one| one.record.sample != sample.sample);
+    let of_same = until.map(|one| &one.record).filter(|one| {
+        // Of too few rows nothing is measured, and nothing is said by that.
+        one.version == sample.version && one.of == sample.of && one.judged.checks > 0
+    });
+    let in_a_row = of_same.take_while(|one| !wanted(&one.judged, least, measures).is_empty());
+    let first = in_a_row.last().map_or(sample.sample, |one| one.sample);
+    let (label, kind) = (version.label(), sample.of.name());
+    Some(Said {
+        cause: format!("check:{first}"),
+        summary: format!("{label}: a sample of its {kind} {}{}", did(worst), because(&findings)),
+        details: json!({
+            "feature_view": version.definition.name, "project": version.definition.project, "version": version.number,
+            "sample": sample.sample, "kind": kind, "share": sample.share, "rows": sample.rows, "verdict": worst.name(),
+            "findings": findings,
+        }),
+    })
+}
+
+/// Findings of a verdict that a rule asks for.
+fn wanted<'a>(judged: &'a Judged, least: Verdict, measures: &[Measure]) -> Vec<&'a Finding> {
+    let wanted = |finding: &&Finding| {
+        finding.verdict >= least && (measures.is_empty() || measures.contains(&finding.measure))
+    };
+    judged.findings.iter().filter(wanted).collect()
+}
+
+fn did(worst: Verdict) -> &'static str {
+    if worst == Verdict::Fail { "failed its checks" } else { "made checks warn" }
 }
 
 /// `: wasserstein of `temp` is 9.100, above 2.000, and 2 more`
