@@ -99,6 +99,9 @@ pub fn print(explanation: &Explanation, indent: &str) {
         key.join(", "),
         explanation.at.as_deref().unwrap_or("null")
     );
+    if let Some(withdrawn) = &explanation.withdrawn {
+        println!("{indent}  that version is withdrawn, {withdrawn}");
+    }
     if let Some(reason) = &explanation.null_reason {
         println!("{indent}  null because: {reason}");
     }

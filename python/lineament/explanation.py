@@ -63,6 +63,8 @@ class Explanation:
     defaulted: bool = False
     #: The feature with its version, as in `weather@1.temp`.
     reference: str | None = None
+    #: Who withdrew that version by now, and why; None where it is not withdrawn.
+    withdrawn: str | None = None
     #: The entity's key in this row.
     key: dict[str, Any] = field(default_factory=dict)
     #: The time at which the value was wanted.
@@ -92,6 +94,8 @@ class Explanation:
             lines = [f"{self.column} = {value}{default} in row {self.row} of training set {self.training_set}"]
         key = ", ".join(f"{name} = {'null' if part is None else part}" for name, part in self.key.items())
         lines.append(f"  {self.reference} of {key}, wanted at {self.at}")
+        if self.withdrawn is not None:
+            lines.append(f"  that version is withdrawn, {self.withdrawn}")
         if self.winner is None:
             lines.append("  no observation won")
         else:
@@ -113,6 +117,8 @@ class Explanation:
         cell = self.reference if self.training_set is None else f"{self.column}, row {self.row} of {self.training_set}"
         key = ", ".join(f"{name} = {_shown(part)}" for name, part in self.key.items())
         said = [("feature", self.reference), ("entity", key), ("wanted at", self.at)]
+        if self.withdrawn is not None:
+            said.append(("withdrawn", self.withdrawn))
         if self.winner is not None:
             said += [
                 ("row", f"{_place(self.winner)} of {self.winner.file}"),

@@ -34,6 +34,7 @@ mod simulation;
 mod slt;
 mod stalling;
 mod stores;
+mod suspect_version;
 mod sweep;
 mod table_filters;
 mod tables;

@@ -10,7 +10,7 @@ use arrow::util::display::array_value_to_string;
 use async_recursion::async_recursion;
 use catalog::Author;
 use catalog::records::Object;
-use catalog::state::{Batch, ViewVersion};
+use catalog::state::{Batch, ViewVersion, Withdrawable};
 use catalog::{State, VisibleFile};
 use datafusion::common::DataFusionError;
 use engine::access::Sights;
@@ -94,6 +94,9 @@ pub struct Explanation {
     pub defaulted: bool,
     /// `weather@3.temp`
     pub reference: String,
+    /// Who withdrew that version by now, and why; none where it is not withdrawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
     pub key: BTreeMap<String, Option<String>>,
     pub at: Option<String>,
     pub winner: Option<Candidate>,
@@ -170,6 +173,7 @@ fn unseen(asked: &Asked<'_>, key: BTreeMap<String, Option<String>>, reason: &str
         null_reason: Some(reason.to_owned()),
         defaulted: false,
         reference: format!("{}.{}", asked.version.label(), asked.feature),
+        withdrawn: None,
         key,
         at: asked.judgement.at.map(|at| at.to_string()),
         winner: None,
@@ -177,6 +181,14 @@ fn unseen(asked: &Asked<'_>, key: BTreeMap<String, Option<String>>, reason: &str
         losers_by_reason: BTreeMap::new(),
         unopened_files: 0,
     }
+}
+
+/// Who withdrew a version, and why.
+fn withdrawn(newest: &Snapshot, version: &ViewVersion) -> Option<String> {
+    let of = Withdrawable::Version(version.version);
+    let withdrawal = newest.state.withdrawals().at(of, newest.sequence)?;
+    let (principal, sequence) = (&withdrawal.by.principal, withdrawal.by.sequence);
+    Some(format!("by {principal} at sequence {sequence}: {}", withdrawal.reason))
 }
 
 /// An explanation of a masked feature: which rows there are, and nothing of what is in them.
@@ -284,6 +296,7 @@ impl Serving {
             }
             false => self.explained(&newest, &asked).await?,
         };
+        explanation.withdrawn = withdrawn(&newest, &asked.version);
         explanation.training_set = Some(request.training_set);
         explanation.row = Some(request.row);
         explanation.column = Some(request.column);
@@ -348,7 +361,8 @@ impl Serving {
         let place = self.reads.reserve(&traced)?;
         let mut read = Read::new(author, newest.sequence, self.catalog().store().clock().now(), traced);
         read.asked(ReadKind::Explain, format!("explain: {} at {}", request.feature, request.at));
-        let (explanation, rows) = self.explained(&newest, &asked).await?;
+        let (mut explanation, rows) = self.explained(&newest, &asked).await?;
+        explanation.withdrawn = withdrawn(&newest, &asked.version);
         read.rows = rows;
         read.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.record_read(place, read).await?;
@@ -433,6 +447,7 @@ impl Serving {
             null_reason,
             defaulted,
             reference: format!("{}.{}", asked.version.label(), asked.feature),
+            withdrawn: None,
             key: key_text,
             at: judgement.at.map(|at| at.to_string()),
             winner: winner.map(|(_, candidate)| candidate),

@@ -114,6 +114,11 @@ impl Values {
         self.registers.is_none()
     }
 
+    /// The greatest hash up to which every value is kept, with its exact count; none where all are.
+    pub fn kept_until(&self) -> Option<u64> {
+        self.registers.as_ref().and(self.greatest)
+    }
+
     /// How many different values there are: exact where [`Self::is_exact`], else within some 2.3 %.
     pub fn distinct(&self) -> u64 {
         match &self.registers {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::distribution::{Distribution, Group};
+use super::distribution::{Distribution, Group, LEAST_EXPECTED};
 use super::measures::CHANCE;
 use super::significance::chi_square_p;
 use crate::definition::quality::{Measure, Quality, Thresholds};
@@ -18,9 +18,6 @@ pub type Entities = HashMap<Vec<u8>, u64>;
 /// What of a feature tells of a bias.
 pub const MEASURES: [Measure; 5] =
     [Measure::Psi, Measure::JensenShannon, Measure::Wasserstein, Measure::ChiSquare, Measure::NullRate];
-
-/// Rows that chi-square expects at least in each group.
-const LEAST_EXPECTED: f64 = 5.0;
 
 /// The entities of a spine beside those that are served.
 #[derive(Clone, Debug, PartialEq)]

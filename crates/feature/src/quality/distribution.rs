@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::profile::{FeatureProfile, Numbers};
+use crate::profile::{FeatureProfile, Numbers, Values};
 
 /// A group of values, and how many of each profile are in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,9 +23,14 @@ const TENTHS: usize = 10;
 /// What stands for a group without values, so that its logarithm is finite.
 const LEAST_SHARE: f64 = 0.0001;
 
+/// Rows that chi-square expects at least in a group of several values.
+pub(super) const LEAST_EXPECTED: f64 = 5.0;
+/// The standard error of an estimate of how many different values there are.
+const DISTINCT_ERROR: f64 = 0.023;
+
 impl Distribution {
-    /// Groups by the tenths of the baseline for numbers, open at both ends; by value for categories. None where there are no values, or
-    /// more categories than a profile keeps.
+    /// Groups by the tenths of the baseline for numbers, open at both ends; by value for categories, and by ranges of their hashes where there are
+    /// more than a profile keeps. None where there are no values, or too few of such for two groups.
     pub fn of(baseline: &FeatureProfile, batch: &FeatureProfile) -> Option<Self> {
         let groups = match (&baseline.numbers, &batch.numbers) {
             (Some(baseline), Some(batch)) => by_tenths(baseline, batch),
@@ -135,9 +140,6 @@ fn ascending(number: f64) -> u64 {
 }
 
 fn by_value(baseline: &FeatureProfile, batch: &FeatureProfile) -> Option<Vec<Group>> {
-    if !baseline.values.is_exact() || !batch.values.is_exact() {
-        return None;
-    }
     let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
     for value in baseline.values.frequent() {
         groups.insert(value.hash, Group { baseline: value.count, batch: 0 });
@@ -145,7 +147,55 @@ fn by_value(baseline: &FeatureProfile, batch: &FeatureProfile) -> Option<Vec<Gro
     for value in batch.values.frequent() {
         groups.entry(value.hash).or_insert(Group { baseline: 0, batch: 0 }).batch += value.count;
     }
-    Some(groups.into_values().collect())
+    let kept_until = [&baseline.values, &batch.values].into_iter().filter_map(Values::kept_until);
+    match kept_until.min() {
+        None => Some(groups.into_values().collect()),
+        Some(until) => by_ranges(&groups, until, baseline.count(), batch.count()),
+    }
+}
+
+/// Groups by ranges of hashes, up to the one to which both keep every value, and one of all beyond: exact counts, whatever is kept. A range
+/// ends where five rows are expected of it, so that values which all differ make no group each, and one that is new falls into the range of its hash.
+fn by_ranges(values: &BTreeMap<u64, Group>, until: u64, baseline: u64, batch: u64) -> Option<Vec<Group>> {
+    let expects_enough = |of: u64| of as f64 * batch as f64 >= LEAST_EXPECTED * baseline.max(1) as f64;
+    let mut groups: Vec<Group> = Vec::new();
+    let mut open = Group { baseline: 0, batch: 0 };
+    let mut beyond = Group { baseline, batch };
+    for value in values.range(..=until).map(|(_, value)| value) {
+        open.baseline += value.baseline;
+        open.batch += value.batch;
+        if expects_enough(open.baseline) {
+            beyond.baseline = beyond.baseline.saturating_sub(open.baseline);
+            beyond.batch = beyond.batch.saturating_sub(open.batch);
+            groups.push(std::mem::replace(&mut open, Group { baseline: 0, batch: 0 }));
+        }
+    }
+    // What is left of the ranges is too little for a group of its own, and goes with what is beyond; as may that with the last.
+    match groups.last_mut() {
+        Some(last) if !expects_enough(beyond.baseline) => {
+            last.baseline += beyond.baseline;
+            last.batch += beyond.batch;
+        }
+        _ => groups.push(beyond),
+    }
+    (groups.len() > 1).then_some(groups)
+}
+
+/// The share of a batch's values that the baseline lacks; none where the baseline has more than are kept. Where the batch alone has, at least so
+/// many: those that are kept, or as many rows as there must be different values beside the baseline's.
+pub(super) fn new_share(baseline: &FeatureProfile, batch: &FeatureProfile) -> Option<f64> {
+    if !baseline.values.is_exact() {
+        return None;
+    }
+    if batch.values.is_exact() {
+        return Some(Distribution::of(baseline, batch)?.new_share());
+    }
+    let kept = batch.values.frequent();
+    let new = kept.iter().filter(|value| baseline.values.count_of(value.hash).is_none());
+    let new: u64 = new.map(|value| value.count).sum();
+    let different = batch.values.distinct() as f64 * (1.0 - 3.0 * DISTINCT_ERROR);
+    let at_least = (new as f64).max(different - baseline.values.distinct() as f64);
+    Some(at_least / batch.count().max(1) as f64)
 }
 
 /// The first Wasserstein distance of two sets of numbers, each taken as the middle of its bin.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::distribution::{Distribution, wasserstein};
+use super::distribution::{Distribution, new_share, wasserstein};
 use super::seasonal::Season;
 use super::significance::chi_square_p;
 use super::{GREATEST, USUAL_BATCHES};
@@ -145,7 +145,7 @@ pub fn measure(
             let chance = chi_square_p(statistic, freedom);
             Some(if chance < CHANCE { (statistic / rows as f64).sqrt() } else { 0.0 })
         }
-        Measure::NewValues if baseline.is_category() => Some(Distribution::of(baseline, batch)?.new_share()),
+        Measure::NewValues if baseline.is_category() => new_share(baseline, batch),
         Measure::OutOfRange => {
             let (baseline, batch) = both()?;
             let (least, greatest) = baseline.ends()?;

@@ -174,6 +174,41 @@ fn measures_at_known_points() {
     assert_eq!((chi_square_p(0.0, 3), chi_square_p(5.0, 0)), (1.0, 1.0));
 }
 
+/// A profile of as many texts.
+fn texts(of: impl Fn(u32) -> String) -> BatchProfile {
+    let s: ArrayRef = Arc::new(StringArray::from_iter_values((0..4_000).map(of)));
+    let mut profile = BatchProfile::of(&view("").features);
+    profile.add(&RecordBatch::try_from_iter(vec![("s", s)]).unwrap()).unwrap();
+    profile
+}
+
+#[test]
+fn of_more_values_than_are_kept_ranges_are_compared() {
+    let of_text = |batch: &BatchProfile, baseline: &[BatchProfile]| {
+        let verdict = judged(batch, baseline, "");
+        let found = verdict.findings.iter().filter(|one| one.feature.as_deref() == Some("s"));
+        found.map(|one| (one.measure, one.verdict)).collect::<Vec<_>>()
+    };
+    // A thousand kinds, and a day on which nine of ten are missing.
+    let usual = || texts(|row| format!("city {}", row % 1_000));
+    let baseline: Vec<BatchProfile> = (0..20).map(|_| usual()).collect();
+    assert_eq!(of_text(&usual(), &baseline), []);
+    let few = texts(|row| format!("city {}", row * 10 % 1_000));
+    let found = of_text(&few, &baseline);
+    assert!(found.contains(&(Measure::ChiSquare, Verdict::Warn)), "{found:?}");
+    assert!(found.contains(&(Measure::Psi, Verdict::Warn)), "{found:?}");
+    let groups = Distribution::of(&baseline[0].features[1], &texts(|row| row.to_string()).features[1]);
+    let groups = groups.unwrap().groups;
+    assert_eq!(groups.iter().map(|group| group.baseline).sum::<u64>(), 4_000);
+    assert_eq!(groups.iter().map(|group| group.batch).sum::<u64>(), 4_000);
+    // Texts that all differ are no drift: they are new each day.
+    let notes = |day: u32| texts(move |row| format!("note {day} {row}"));
+    let baseline: Vec<BatchProfile> = (0..20).map(notes).collect();
+    assert_eq!(of_text(&notes(20), &baseline), []);
+    // In the place of kinds they are.
+    assert!(of_text(&notes(0), &days()).contains(&(Measure::NewValues, Verdict::Fail)));
+}
+
 #[test]
 fn of_streams_mended_rows_and_samples_only_what_is_no_chance_is_measured() {
     // A tenth of the rows that a batch has; all of them moved.
