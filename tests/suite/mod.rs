@@ -30,6 +30,7 @@ mod policies;
 mod quality;
 mod reconcile;
 mod replay;
+mod scoreboard;
 mod simulation;
 mod slt;
 mod stalling;

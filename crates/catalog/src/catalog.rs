@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::records::{Object, Record, StoreCreated};
 use crate::registry::introduction;
 use crate::sampling::Passing;
+use crate::scoreboard::Scoreboards;
 use crate::state::{Applied, Batch, Compaction, Provenance, Run, State, ViewVersion};
 use crate::visible_file::{FileBatches, VisibleFile};
 
@@ -48,6 +49,7 @@ struct Inner {
     /// Held by the task that writes a checkpoint.
     writing: Arc<tokio::sync::Mutex<()>>,
     passing: Passing,
+    scoreboards: Scoreboards,
 }
 
 /// The manifests that this process has read, and their bytes as stored.
@@ -194,6 +196,7 @@ impl Catalog {
             checkpoints: Mutex::new(checkpoints),
             writing: Arc::default(),
             passing: Passing::default(),
+            scoreboards: Scoreboards::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -201,6 +204,10 @@ impl Catalog {
     /// What is sampled of that which passes by in this process.
     pub fn passing(&self) -> &Passing {
         &self.inner.passing
+    }
+
+    pub(crate) fn scoreboards(&self) -> &Scoreboards {
+        &self.inner.scoreboards
     }
 
     /// Opens the store at this place, and makes it first where there is none yet.

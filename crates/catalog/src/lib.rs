@@ -29,6 +29,7 @@ pub mod registry;
 pub mod release;
 pub mod retention;
 pub mod sampling;
+pub mod scoreboard;
 pub mod selection;
 pub mod state;
 pub mod withdrawal;

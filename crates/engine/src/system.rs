@@ -12,6 +12,7 @@ mod profiles;
 mod quality;
 mod registry;
 mod samples;
+mod scores;
 mod set_columns;
 mod streams;
 mod untraced;
@@ -43,7 +44,7 @@ use crate::session::{SYSTEM_SCHEMA, bare_context};
 use crate::snapshot::Snapshot;
 
 /// Name and definition of each view.
-const VIEWS: [(&str, &str); 53] = [
+const VIEWS: [(&str, &str); 55] = [
     ("access_decisions", include_str!("../../../sql/access_decisions.sql")),
     ("alerts", include_str!("../../../sql/alerts.sql")),
     ("alias_history", include_str!("../../../sql/alias_history.sql")),
@@ -75,6 +76,8 @@ const VIEWS: [(&str, &str); 53] = [
     ("profiles", include_str!("../../../sql/profiles.sql")),
     ("proposed_plans", include_str!("../../../sql/proposed_plans.sql")),
     ("quality", include_str!("../../../sql/quality.sql")),
+    ("quality_by_experiment", include_str!("../../../sql/quality_by_experiment.sql")),
+    ("quality_by_model", include_str!("../../../sql/quality_by_model.sql")),
     ("quality_findings", include_str!("../../../sql/quality_findings.sql")),
     ("quarantine", include_str!("../../../sql/quarantine.sql")),
     ("read_columns", include_str!("../../../sql/read_columns.sql")),
@@ -253,6 +256,11 @@ async fn relations(snapshot: &Snapshot, sql: &str) -> Result<Vec<(&'static str, 
     }
     for name in quality::RELATIONS.into_iter().filter(|name| uses(name)) {
         if let Some(rows) = quality::relation(snapshot, name)? {
+            found.push((name, held(rows)?));
+        }
+    }
+    for name in scores::RELATIONS.into_iter().filter(|name| uses(name)) {
+        if let Some(rows) = scores::relation(snapshot, name).await? {
             found.push((name, held(rows)?));
         }
     }

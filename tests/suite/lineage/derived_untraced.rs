@@ -80,6 +80,10 @@ async fn what_cannot_be_traced_is_named_listed_and_may_be_refused() {
                  WHERE feature_view = 'made' AND reason LIKE 'the query of made@1 could not be traced%' AND statement LIKE 'SELECT origin%'";
     assert_eq!(count(&serving, named).await, 1);
     assert_eq!(count(&serving, untraced).await, 1);
+    // And the scoreboard says of which versions the lineage is not complete.
+    let incomplete = "SELECT count(*) FROM lineament.quality WHERE NOT lineage_complete AND untraced = 1 AND feature_view = 'made'";
+    assert_eq!(count(&serving, incomplete).await, 1);
+    assert_eq!(count(&serving, "SELECT count(*) FROM lineament.quality WHERE lineage_complete").await, 1);
     // As of before it was made.
     let before = Query::sql("SELECT subject FROM at_sequence('lineament.untraced', 2)");
     let found = serving.retrieve(before, &author()).await.unwrap().collect().await.unwrap();

@@ -16,7 +16,7 @@ use storage::log::Appended;
 
 use super::*;
 use crate::catalog::fold;
-use crate::state::ViewVersion;
+use crate::state::{ViewVersion, Which};
 use crate::state::producers::{Place, Standing};
 use history::{History, choices, created, entry_after, id};
 
@@ -61,6 +61,15 @@ fn answers(state: &State) -> String {
         say(format!("{batch:?}"));
     }
     state.batch_origins(|origin| say(format!("{origin:?}")));
+    let every = state.batches().map(|batch| batch.record.batch).collect();
+    let until = state.head.sequence;
+    let spans = [None, Some(Sequence(until.0 / 2))].map(|after| Which::Between { after, until });
+    for which in spans.into_iter().chain([Which::These(&every)]) {
+        let mut counted = Vec::new();
+        state.count_batches(which, |batch| counted.push(format!("{batch:?}")));
+        counted.sort();
+        say(counted.join("\n"));
+    }
     for set in state.training_sets() {
         assert!(state.training_set(set.record.training_set).is_some());
         say(format!("{set:?}"));

@@ -75,6 +75,13 @@ pub struct Derivation {
     pub parents: Vec<Parent>,
 }
 
+impl Derivation {
+    /// Whether the columns of its query were traced to those of all parents.
+    pub fn is_traced(&self) -> bool {
+        self.parents.iter().all(|parent| parent.bears_on.is_some())
+    }
+}
+
 /// What was read of a version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Parent {

@@ -40,8 +40,9 @@ use super::sweeps::Sweeps;
 use super::tables::{Table, Tables, known_at_text};
 use super::unread::passed_over;
 use super::{
-    Batch, Definitions, EntityVersion, LogLine, PolicyHistory, Provenance, RecordedReads, RefusedBatch,
-    Request, ServiceVersion, Spines, State, TrainingSet, Verification, ViewVersion, Withdrawals,
+    Batch, CountedBatch, Definitions, EntityVersion, LogLine, PolicyHistory, Provenance, RecordedReads,
+    RefusedBatch, Request, ServiceVersion, Spines, State, TrainingSet, Verification, ViewVersion, Which,
+    Withdrawals,
 };
 use crate::checkpoint::table_file::{self, TableFile};
 use crate::checkpoint::{by_line, rows_of};
@@ -271,6 +272,11 @@ impl Stored {
     /// For who goes through all batches: reads them at once.
     pub fn read_all(&self) {
         self.batches.read_all(&self.entries);
+    }
+
+    /// What is counted of batches, read for this alone.
+    pub fn count(&self, which: Which<'_>, visit: &mut dyn FnMut(CountedBatch<'_>)) {
+        self.batches.count(which, &self.entries, visit).unwrap_or_else(|why| lost(&why));
     }
 
     /// Where batches came from.

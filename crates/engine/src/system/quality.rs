@@ -14,14 +14,13 @@ use crate::snapshot::Snapshot;
 /// The relation of that name, if it is one of these.
 pub fn relation(snapshot: &Snapshot, name: &str) -> Result<Option<RecordBatch>> {
     Ok(Some(match name {
-        "state_judged" => judged(snapshot)?,
         "state_findings" => findings(snapshot)?,
         "state_quarantine" => quarantine(snapshot)?,
         _ => return Ok(None),
     }))
 }
 
-pub const RELATIONS: [&str; 3] = ["state_judged", "state_findings", "state_quarantine"];
+pub const RELATIONS: [&str; 2] = ["state_findings", "state_quarantine"];
 
 /// What a batch is at the snapshot.
 pub fn status(snapshot: &Snapshot, batch: &Batch) -> &'static str {
@@ -78,36 +77,6 @@ impl Columns {
             values.map(|value| value.and_then(|value| i64::try_from(value).ok())).collect();
         self.add(name, Arc::new(array))
     }
-}
-
-/// One row a batch, judged or not.
-fn judged(snapshot: &Snapshot) -> Result<RecordBatch> {
-    let batches = written(snapshot);
-    let all = || batches.iter();
-    let sights = Sights::of_snapshot(snapshot);
-    let counted = |of: fn(&Batch) -> u64| {
-        let sights = &sights;
-        all().map(move |(version, batch)| sights.of(version).counts().then(|| of(batch)))
-    };
-    let of = || all().map(|(_, batch)| batch.record.judged.as_ref());
-    // A drift is the greatest of all features; an age is that of the last of all rows.
-    let drift = |(version, batch): &(&ViewVersion, Arc<Batch>)| {
-        batch.record.judged.as_ref().filter(|_| sights.of(version).is_whole())?.drift
-    };
-    let age = |(version, batch): &(&ViewVersion, Arc<Batch>)| {
-        batch.record.judged.as_ref().filter(|_| sights.of(version).counts())?.age_hours
-    };
-    Columns::default()
-        .batch(snapshot, all())
-        .count("rows", counted(|batch| batch.record.rows))
-        .count("rejected", counted(|batch| batch.record.rejected))
-        .text("verdict", of().map(|judged| judged.map(|judged| judged.verdict.name())))
-        .count("checks", of().map(|judged| judged.map(|judged| judged.checks)))
-        .count("baseline_batches", of().map(|judged| judged.map(|judged| judged.baseline_batches)))
-        .real("drift", all().map(drift))
-        .real("age_hours", all().map(age))
-        .by(all().map(|(_, batch)| &batch.by))
-        .finish()
 }
 
 fn findings(snapshot: &Snapshot) -> Result<RecordBatch> {

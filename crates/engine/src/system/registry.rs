@@ -74,7 +74,7 @@ impl Columns {
             .text("authority", ids.map(|id| Some(&of(id)?.authority).filter(|server| !server.is_empty())))
     }
 
-    fn instant(self, name: &str, values: impl Iterator<Item = Option<Timestamp>>) -> Self {
+    pub(super) fn instant(self, name: &str, values: impl Iterator<Item = Option<Timestamp>>) -> Self {
         let times = values.map(|time| time.map(Timestamp::micros));
         let times: arrow::array::TimestampMicrosecondArray = times.collect();
         self.add(name, Arc::new(times.with_timezone("UTC")))

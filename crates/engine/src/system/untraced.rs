@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use catalog::records::Derivation;
 use catalog::state::{Batch, ViewVersion};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
@@ -17,7 +16,7 @@ pub fn batches(snapshot: &Snapshot) -> Result<RecordBatch> {
     let state = &snapshot.state;
     let mut found = Vec::new();
     state.batch_origins(|origin| {
-        if origin.sequence <= snapshot.sequence && origin.derivation.is_some_and(is_untraced) {
+        if origin.sequence <= snapshot.sequence && origin.derivation.is_some_and(|made| !made.is_traced()) {
             found.push((origin.batch, origin.version));
         }
     });
@@ -39,8 +38,4 @@ pub fn batches(snapshot: &Snapshot) -> Result<RecordBatch> {
         .text("principal", all().map(|(batch, _)| Some(&batch.by.principal)))
         .text("sql", all().map(|(batch, view)| query(batch, view)))
         .finish()
-}
-
-fn is_untraced(derivation: &Derivation) -> bool {
-    derivation.parents.iter().any(|parent| parent.bears_on.is_none())
 }

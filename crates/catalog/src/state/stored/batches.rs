@@ -139,6 +139,9 @@ impl<'a> Batches<'a> {
     }
 }
 
-fn json<T: serde::de::DeserializeOwned>(texts: &StringArray, row: usize) -> serde_json::Result<Option<T>> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    texts: &StringArray,
+    row: usize,
+) -> serde_json::Result<Option<T>> {
     texts.is_valid(row).then(|| serde_json::from_str(texts.value(row))).transpose()
 }

@@ -142,6 +142,16 @@ impl Entries {
         stretch.run.get(row)
     }
 
+    pub fn experiment(&self, sequence: u64) -> Option<&str> {
+        let (stretch, row) = self.at(sequence);
+        stretch.experiment.get(row)
+    }
+
+    pub fn committed_at(&self, sequence: u64) -> Timestamp {
+        let (stretch, row) = self.at(sequence);
+        Timestamp(stretch.committed_at.value(row))
+    }
+
     pub fn by(&self, sequence: u64) -> Arc<Provenance> {
         let (stretch, row) = self.at(sequence);
         Arc::new(Provenance {

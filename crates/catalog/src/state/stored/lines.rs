@@ -10,13 +10,13 @@ use arrow::datatypes::UInt64Type;
 use feature::digest::{Digest, HashAlgorithm};
 use feature::{BatchId, Id, Sequence, VersionId};
 
-use super::batches::{Batches, Known};
+use super::batches::{Batches, Known, json};
 use super::columns::{bytes, id, id_column, range};
 use super::entries::Entries;
 use super::{Result, lost};
 use crate::checkpoint::table_file::TableFile;
 use crate::records::Derivation;
-use crate::state::{Batch, BatchOrigin};
+use crate::state::{Batch, BatchOrigin, CountedBatch, Which};
 
 /// Who asks for more lines than this, one by one, and for more than this share of all, gets all: a line alone costs some pages, all
 /// together cost each page once.
@@ -202,6 +202,61 @@ impl Lines {
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// What is counted of batches, a group of rows at a time: none is held, and findings are passed over.
+    ///
+    /// # Errors
+    /// Where a file cannot be read any more.
+    pub fn count(
+        &self,
+        which: Which<'_>,
+        entries: &Entries,
+        visit: &mut dyn FnMut(CountedBatch<'_>),
+    ) -> Result<()> {
+        let columns = ["sequence", "batch", "version", "rows", "rejected", "derivation", "judged"];
+        let unreadable = |error: serde_json::Error| {
+            format!("it has a derivation or a verdict that cannot be read: {error}")
+        };
+        for file in self.files.iter().filter(|file| which.may_be_within(file.from, file.until)) {
+            for group in file.groups() {
+                if let Which::These(wanted) = which {
+                    let batches = id_column(&file.read(&["batch"], group.clone())?, 0);
+                    if !(0..batches.len()).any(|row| wanted.contains(&id::<BatchId>(&batches, row))) {
+                        continue;
+                    }
+                }
+                let rows = file.read(&columns, group)?;
+                let sequences = rows.column(0).as_primitive::<UInt64Type>();
+                let (batches, versions) = (id_column(&rows, 1), id_column(&rows, 2));
+                let accepted = rows.column(3).as_primitive::<UInt64Type>();
+                let rejected = rows.column(4).as_primitive::<UInt64Type>();
+                let (derivations, judged) =
+                    (rows.column(5).as_string::<i32>(), rows.column(6).as_string::<i32>());
+                for row in 0..rows.num_rows() {
+                    let (sequence, batch): (u64, BatchId) = (sequences.value(row), id(&batches, row));
+                    if !which.has(Sequence(sequence), batch) {
+                        continue;
+                    }
+                    let experiment = match self.known.released(batch) {
+                        Some(by) => by.experiment.as_deref(),
+                        None => entries.experiment(sequence),
+                    };
+                    let derivation: Option<Derivation> = json(derivations, row).map_err(unreadable)?;
+                    visit(CountedBatch {
+                        batch,
+                        version: id(&versions, row),
+                        committed_at: entries.committed_at(sequence),
+                        experiment,
+                        rows: accepted.value(row),
+                        rejected: rejected.value(row),
+                        checks: json(judged, row).map_err(unreadable)?,
+                        untraced: derivation.is_some_and(|made| !made.is_traced()),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is needed of all batches to say where they came from.
