@@ -32,8 +32,7 @@ const VISITS: &str = "kind = \"feature_view\"\nname = \"visits\"\nentity = \"sho
 const SALES: &str = "kind = \"feature_view\"\nname = \"sales\"\nentity = \"shop\"\n[time]\nvalid_at = \"day\"\n\
      known_at = { column = \"counted_at\" }\n[[features]]\nname = \"amount\"\ntype = \"float64\"\n";
 
-const REGION: &str =
-    "kind = \"entity\"\nname = \"region\"\n[[keys]]\nname = \"region\"\ntype = \"string\"\n";
+const REGION: &str = "kind = \"entity\"\nname = \"region\"\n[[keys]]\nname = \"region\"\ntype = \"string\"\n";
 /// Of another entity, made of the rows of all shops.
 const TOTALS: &str = "kind = \"feature_view\"\nname = \"totals\"\nentity = \"region\"\n[time]\nvalid_at = \"valid_at\"\n\
      known_at = { column = \"known_at\" }\n[derived]\nsql = \"SELECT 'north' AS region, valid_at, max(known_at) AS known_at, \

@@ -138,7 +138,10 @@ async fn a_condition_on_the_view_reads_its_profiles_alone() {
 
     for (asked, expected) in [
         ("count(*) FROM lineament.profiles WHERE feature_view = 'weather'", 1),
-        ("count(*) FROM lineament.profiles WHERE feature_view = 'weather' AND version = 1 AND \"nulls\" = 0", 1),
+        (
+            "count(*) FROM lineament.profiles WHERE feature_view = 'weather' AND version = 1 AND \"nulls\" = 0",
+            1,
+        ),
         ("count(*) FROM lineament.profiles WHERE feature_view IN ('wether')", 0),
         ("count(*) FROM lineament.profile_bins WHERE feature_view = 'weather'", 12),
         ("CAST(sum(\"count\") AS BIGINT) FROM lineament.profile_bins WHERE feature_view = 'weather'", 24),

@@ -4,7 +4,9 @@
 use catalog::records::Verdict;
 use feature::TrainingSetId;
 use serde_json::json;
-use serving::{ExplainRequest, ExplainValueRequest, Explanation, HistoricalRequest, RollbackRequest, Serving};
+use serving::{
+    ExplainRequest, ExplainValueRequest, Explanation, HistoricalRequest, RollbackRequest, Serving,
+};
 use storage::environment::TestClock;
 
 use super::stores::{author, files, ingest, instant, memory, rows, spine};
@@ -66,7 +68,10 @@ async fn a_suspect_version_is_held_and_let_go() {
     let told = explain(&serving, suspect).await;
     assert_eq!(told.reference, "weather@2.temp");
     let why = told.withdrawn.unwrap();
-    assert!(why.starts_with("by tester at sequence ") && why.ends_with(": its wind may be in knots"), "{why}");
+    assert!(
+        why.starts_with("by tester at sequence ") && why.ends_with(": its wind may be in knots"),
+        "{why}"
+    );
     // Whoever names the number is told, too.
     let asked = ExplainValueRequest {
         feature: "weather@2.wind".to_owned(),

@@ -58,8 +58,8 @@ pub async fn lift(serving: &Serving, body: &[u8], author: &Author) -> Result<Vec
 fn files(action: &str, body: &[u8]) -> Result<(Vec<PolicyFile>, Definitions), Status> {
     of_a_size(body, "policies are applied whole, so that they have to be shorter")?;
     let Files { files, definitions } = request::json(&format!("the body of `{action}`"), body)?;
-    let definitions =
-        parse_files(definitions.into_iter().collect()).map_err(|errors| status::invalid(errors.to_string()))?;
+    let definitions = parse_files(definitions.into_iter().collect())
+        .map_err(|errors| status::invalid(errors.to_string()))?;
     Ok((files.into_iter().map(|(name, text)| PolicyFile { name, text }).collect(), definitions))
 }
 

@@ -259,7 +259,9 @@ impl Serving {
         let flushed = tokio::spawn(async move { serving.flush(&author).await }).await;
         let flushed = flushed.map_err(|failed| Error::internal("the read could not be recorded", failed))?;
         flushed.map(|_| ()).map_err(|error| {
-            let why = format!("the read could not be recorded, and no answer ends without its record here: {error}");
+            let why = format!(
+                "the read could not be recorded, and no answer ends without its record here: {error}"
+            );
             Error::new(Kind::Unavailable, why)
         })
     }

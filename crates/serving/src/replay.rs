@@ -299,13 +299,7 @@ impl Replaying {
         Ok(Some(Replayed { report, set }))
     }
 
-    async fn read(
-        &self,
-        place: Place,
-        traced: Arc<Traced>,
-        rows: u64,
-        error: Option<&Error>,
-    ) -> Result<()> {
+    async fn read(&self, place: Place, traced: Arc<Traced>, rows: u64, error: Option<&Error>) -> Result<()> {
         let (serving, manifest) = (self.rebuilding.serving(), &self.rebuilding.manifest);
         let now = serving.catalog().store().clock().now();
         let mut read = Read::new(&self.author, manifest.sequence, now, traced);

@@ -8,7 +8,8 @@ use arrow::util::display::array_value_to_string;
 use feature::Influence;
 use lineage::{Edge, Source};
 use serving::{
-    ExplainRequest, ExplainValueRequest, HistoricalRequest, OpaqueReads, Query, ReadRecords, Serving, edges_of,
+    ExplainRequest, ExplainValueRequest, HistoricalRequest, OpaqueReads, Query, ReadRecords, Serving,
+    edges_of,
 };
 
 use super::store;

@@ -282,7 +282,8 @@ async fn a_project_is_allowed_denied_and_masked_as_a_whole() {
     refused("weather", "no policy permits it").await;
     refused("fraud.weather f JOIN planes p ON p.valid_at = f.valid_at", "`planes@1` may not be read").await;
 
-    let closed = "@id(\"no-fraud\") forbid(principal in Role::\"guest\", action, resource in Project::\"fraud\");";
+    let closed =
+        "@id(\"no-fraud\") forbid(principal in Role::\"guest\", action, resource in Project::\"fraud\");";
     govern(&serving, &format!("{read});\n{closed}")).await;
     assert_eq!(temps("weather").await.unwrap(), all);
     refused("fraud.weather", "may not be read by `ann`: the policy `no-fraud` forbids it").await;

@@ -16,8 +16,8 @@ use storage::log::Appended;
 
 use super::*;
 use crate::catalog::fold;
-use crate::state::{ViewVersion, Which};
 use crate::state::producers::{Place, Standing};
+use crate::state::{ViewVersion, Which};
 use history::{History, choices, created, entry_after, id};
 
 /// Everything that a state answers, as text.

@@ -44,7 +44,10 @@ impl From<&Judged> for Checks {
 #[derive(Clone, Copy)]
 pub(crate) enum Which<'a> {
     /// Those that came after a sequence, or from the beginning on, and up to another.
-    Between { after: Option<Sequence>, until: Sequence },
+    Between {
+        after: Option<Sequence>,
+        until: Sequence,
+    },
     These(&'a HashSet<BatchId>),
 }
 

@@ -58,9 +58,8 @@ fn table(snapshot: &Snapshot, rows: Rows) -> Result<Arc<dyn TableProvider>> {
 
 fn described(profile: &BatchProfile, features: &[&FeatureProfile]) -> Result<RecordBatch> {
     let all = || features.iter().copied();
-    let number = |of: fn(&Numbers) -> Option<f64>| {
-        all().map(move |feature| feature.numbers.as_ref().and_then(of))
-    };
+    let number =
+        |of: fn(&Numbers) -> Option<f64>| all().map(move |feature| feature.numbers.as_ref().and_then(of));
     let shown = |of: fn(&Numbers) -> Option<f64>| {
         all().map(move |feature| feature.numbers.as_ref().and_then(of).map(|number| feature.shown(number)))
     };
