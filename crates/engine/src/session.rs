@@ -125,7 +125,7 @@ impl Engine {
     }
 
     /// A session whose plans are one partition from end to end, so that rows stay in the order of their source and the
-    /// same plan gives the same rows in the same order each time.
+    /// same plan gives the same rows in the same order each time. Its joins report why values are null.
     pub fn ordered_session(&self, snapshot: Snapshot) -> Result<Session> {
         let config = SessionConfig::new().with_target_partitions(1);
         Session::new(self, snapshot, config, Order::OfTheSpine)
@@ -177,11 +177,12 @@ impl Session {
             CATALOG.to_owned(),
             Arc::new(provider),
         );
+        let planner = LineamentQueryPlanner::new(engine.files.clone(), order == Order::OfTheSpine);
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_catalog_list(catalogs)
-            .with_query_planner(Arc::new(LineamentQueryPlanner::new(engine.files.clone())));
+            .with_query_planner(Arc::new(planner));
         if order == Order::Free {
             builder = builder.with_physical_optimizer_rule(Arc::new(AnyOrder));
         }

@@ -107,7 +107,7 @@ pub(crate) fn column<'a>(spine: &'a RecordBatch, name: &str) -> Result<&'a Array
 
 /// Rows of a spine, ordered as a version's files are met.
 /// Keys that are hidden stand in no group.
-pub(crate) fn order_of(
+pub(crate) async fn order_of(
     version: &ViewVersion,
     spine: &RecordBatch,
     at: &ArrayRef,
@@ -124,7 +124,7 @@ pub(crate) fn order_of(
     }
     let names = version.keys().iter().map(|key| key.name.to_string());
     let keys: Vec<(String, ArrayRef)> = names.zip(keys).collect();
-    Ok(SpineOrder::new(&keys, &types, &micros(at)?)?)
+    Ok(SpineOrder::new(&keys, &types, &micros(at)?).await?)
 }
 
 impl Serving {
@@ -257,7 +257,7 @@ impl Serving {
         let spine = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
             .map_err(|error| Error::internal("keys cannot be put together", error))?;
         let guard = snapshot.guard(&version)?;
-        let order = Arc::new(order_of(&version, &spine, &at, guard.as_deref())?);
+        let order = Arc::new(order_of(&version, &spine, &at, guard.as_deref()).await?);
         let lookup = Lookup {
             version: version.clone(),
             files,
@@ -266,6 +266,7 @@ impl Serving {
             cut,
             outputs: Vec::new(),
             guard: None,
+            reports_why: true,
         };
         let found = winners(&snapshot.files, &lookup, &order).await?;
         Ok(Winners {

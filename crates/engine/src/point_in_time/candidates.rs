@@ -45,7 +45,7 @@ pub async fn candidates(
     feature: &str,
 ) -> Result<Vec<CandidateRow>> {
     let types: Vec<DataType> = version.keys().iter().map(|key| key.data_type.arrow()).collect();
-    let spine = SpineOrder::new(key, &types, &Int64Array::from(vec![0]))?;
+    let spine = SpineOrder::new(key, &types, &Int64Array::from(vec![0])).await?;
     let mut reads = Vec::with_capacity(files.len());
     for (index, file) in files.iter().enumerate() {
         reads.push(rows_of(data, version, file, index, &spine, feature).boxed());

@@ -12,7 +12,7 @@ use arrow::array::{
     downcast_primitive, new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::compute::{cast, interleave, take};
+use arrow::compute::{cast, concat, interleave, take};
 use arrow::datatypes::{ArrowPrimitiveType, DataType};
 use catalog::{FileBatches, VisibleFile};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_datafusion_err};
@@ -26,6 +26,7 @@ use super::matching::{Hits, Matched};
 use super::meters::Meters;
 use super::page_values::{self, ColumnRows, GroupRows};
 use super::pages::{self, PageSelection};
+use super::pauses::{ROWS_AT_ONCE, pause};
 use super::working_memory::WorkingMemory;
 use super::{FeatureReport, Found, Lookup, LookupReport, NullReason, Output};
 use crate::data_files::{DataFiles, chunk_bytes, unreadable};
@@ -172,7 +173,7 @@ pub async fn assemble(lookup: &Lookup, parts: Vec<Gathered>, rows: usize) -> Res
             let not_in_batch: u64 = lacking.map(|piece| piece.rows() as u64).sum();
             let stored = pieces.iter().filter_map(|piece| piece.values.as_ref());
             let at_source: u64 = stored.map(|values| values.logical_null_count() as u64).sum();
-            let column = frame.assemble(&kind, pieces, default)?;
+            let column = frame.assemble(&kind, pieces, default).await?;
             Ok::<_, DataFusionError>((column, not_in_batch, at_source, has_default))
         };
         assembling.push(apart(assemble));
@@ -255,10 +256,20 @@ fn why_null(
 /// Bytes that a spine row's outputs take about, twice over while they are put together.
 pub fn row_bytes(lookup: &Lookup) -> usize {
     let width = |output: &Output| type_of(lookup, *output).primitive_width().unwrap_or(TEXT_BYTES);
-    lookup.outputs.iter().map(width).sum()
+    let bytes: usize = lookup.outputs.iter().map(width).sum();
+    let is_long = |output: &Output| {
+        !is_reason(*output) && matches!(type_of(lookup, *output), DataType::Utf8 | DataType::Binary)
+    };
+    if !lookup.outputs.iter().any(is_long) {
+        return bytes;
+    }
+    // Texts that are longer show in the files, as far as they do not compress.
+    let stored: u64 = lookup.files.iter().map(|file| file.file.bytes).sum();
+    let rows: u64 = lookup.files.iter().map(|file| file.file.rows).sum();
+    bytes.max(usize::try_from(stored / rows.max(1)).unwrap_or(usize::MAX))
 }
 
-/// What a text takes about.
+/// What a text takes about, at least.
 const TEXT_BYTES: usize = 32;
 
 /// Values of one column for some of the spine's rows.
@@ -362,6 +373,7 @@ async fn read_values(
                     let hits = hits.clone();
                     pieces[name].push(Piece { hits, from, until, values: Some(values) });
                 }
+                pause().await;
             }
         }
         (first, from) = (first + rows, until);
@@ -402,6 +414,7 @@ async fn decode(
         }
         read = end;
         meters.values_decoded.add(batch.num_rows() * names.len());
+        pause().await;
         if indices.is_empty() {
             continue;
         }
@@ -415,6 +428,9 @@ async fn decode(
     }
     Ok(pieces)
 }
+
+/// Rows of text that are put together between two pauses: more would not pay for being put behind each other again.
+const INTERLEAVED_AT_ONCE: usize = 4 * ROWS_AT_ONCE;
 
 /// What all columns of a lookup share: which spine rows were hit, and why the others were not.
 struct Frame {
@@ -438,19 +454,24 @@ impl Frame {
     }
 
     /// A column in spine order.
-    fn assemble(&self, kind: &DataType, pieces: Vec<Piece>, default: Option<ArrayRef>) -> Result<ArrayRef> {
+    async fn assemble(
+        &self,
+        kind: &DataType,
+        pieces: Vec<Piece>,
+        default: Option<ArrayRef>,
+    ) -> Result<ArrayRef> {
         macro_rules! scatter {
             ($kind:ty) => {
-                self.scatter::<$kind>(kind, pieces, default)
+                self.scatter::<$kind>(kind, pieces, default).await
             };
         }
         downcast_primitive! {
             kind => (scatter),
-            _ => self.interleave(kind, &pieces, default)
+            _ => self.interleave(kind, &pieces, default).await
         }
     }
 
-    fn scatter<T: ArrowPrimitiveType>(
+    async fn scatter<T: ArrowPrimitiveType>(
         &self,
         kind: &DataType,
         pieces: Vec<Piece>,
@@ -461,7 +482,13 @@ impl Frame {
         let mut values: Vec<T::Native> = vec![fill.unwrap_or_default(); self.rows];
         // Rows whose observation is null; most columns have none and share one bitmap.
         let mut nulls: Vec<u32> = Vec::new();
+        let mut since = 0;
         for piece in pieces {
+            since += piece.rows();
+            if since >= ROWS_AT_ONCE {
+                pause().await;
+                since = 0;
+            }
             let Some(stored) = &piece.values else {
                 nulls.extend_from_slice(piece.places());
                 continue;
@@ -501,7 +528,12 @@ impl Frame {
     }
 
     /// Columns whose values have no fixed width.
-    fn interleave(&self, kind: &DataType, pieces: &[Piece], default: Option<ArrayRef>) -> Result<ArrayRef> {
+    async fn interleave(
+        &self,
+        kind: &DataType,
+        pieces: &[Piece],
+        default: Option<ArrayRef>,
+    ) -> Result<ArrayRef> {
         // Source 0 is null, source 1 the default; the pieces follow.
         let null = new_null_array(kind, 1);
         let mut sources: Vec<ArrayRef> = vec![null.clone(), default.unwrap_or(null)];
@@ -523,7 +555,16 @@ impl Frame {
             }
         }
         let sources: Vec<&dyn Array> = sources.iter().map(AsRef::as_ref).collect();
-        Ok(interleave(&sources, &places)?)
+        let mut parts = Vec::new();
+        for part in places.chunks(INTERLEAVED_AT_ONCE) {
+            parts.push(interleave(&sources, part)?);
+            pause().await;
+        }
+        match parts.as_slice() {
+            [] => Ok(interleave(&sources, &[])?),
+            [whole] => Ok(whole.clone()),
+            several => Ok(concat(&several.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?),
+        }
     }
 
     fn report(&self, name: &str, not_in_batch: u64, at_source: u64, has_default: bool) -> FeatureReport {

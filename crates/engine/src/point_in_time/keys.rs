@@ -13,6 +13,8 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use foldhash::fast::RandomState;
 
+use super::pauses::{pause_within, sort, stretches};
+
 /// Stands for a row without a key.
 pub const NO_GROUP: u32 = u32::MAX;
 
@@ -37,7 +39,11 @@ pub enum KeyGroups {
 
 impl KeyGroups {
     /// Numbers the keys, and gives each row the number of its key; rows in `nulls` get none.
-    pub fn number(keys: &[ArrayRef], rows: usize, nulls: Option<&NullBuffer>) -> Result<(Self, Vec<u32>)> {
+    pub async fn number(
+        keys: &[ArrayRef],
+        rows: usize,
+        nulls: Option<&NullBuffer>,
+    ) -> Result<(Self, Vec<u32>)> {
         let usable = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
         let mut group_of = Vec::with_capacity(rows);
         if keys.is_empty() {
@@ -51,19 +57,25 @@ impl KeyGroups {
                 return Ok(numbered);
             }
             let mut numbers: HashMap<u64, u32, RandomState> = HashMap::default();
-            for (row, value) in values.into_iter().enumerate() {
-                let next = numbers.len() as u32;
-                group_of.push(if usable(row) { *numbers.entry(value).or_insert(next) } else { NO_GROUP });
+            for part in stretches(0..rows) {
+                for (row, value) in part.clone().zip(&values[part.clone()]) {
+                    let next = numbers.len() as u32;
+                    group_of.push(if usable(row) {
+                        *numbers.entry(*value).or_insert(next)
+                    } else {
+                        NO_GROUP
+                    });
+                }
+                pause_within(part.end, rows).await;
             }
-            return Ok((Self::Whole(ascending(numbers, &mut group_of)), group_of));
+            return Ok((Self::Whole(ascending(numbers, &mut group_of).await), group_of));
         }
         let types: Vec<DataType> = keys.iter().map(|key| key.data_type().clone()).collect();
         let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
         let mut numbers: HashMap<Box<[u8]>, u32, RandomState> = HashMap::default();
-        for from in (0..rows).step_by(ROWS_AT_ONCE) {
-            let count = ROWS_AT_ONCE.min(rows - from);
-            let part: Vec<ArrayRef> = keys.iter().map(|key| key.slice(from, count)).collect();
-            for (row, encoded) in (from..).zip(&converter.convert_columns(&part)?) {
+        for part in stretches(0..rows) {
+            let columns: Vec<ArrayRef> = keys.iter().map(|key| key.slice(part.start, part.len())).collect();
+            for (row, encoded) in part.clone().zip(&converter.convert_columns(&columns)?) {
                 if !usable(row) {
                     group_of.push(NO_GROUP);
                 } else if let Some(number) = numbers.get(encoded.data()) {
@@ -74,8 +86,51 @@ impl KeyGroups {
                     group_of.push(next);
                 }
             }
+            pause_within(part.end, rows).await;
         }
-        Ok((Self::Rows { converter, types, keys: ascending(numbers, &mut group_of) }, group_of))
+        let keys = ascending(numbers, &mut group_of).await;
+        Ok((Self::Rows { converter, types, keys }, group_of))
+    }
+
+    /// The number of each row's key, of rows in any order; `NO_GROUP` where the spine has it not, or a part of it is null.
+    pub async fn find(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+        let mut nulls: Option<NullBuffer> = None;
+        for key in keys {
+            nulls = NullBuffer::union(nulls.as_ref(), key.logical_nulls().as_ref());
+        }
+        let usable = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
+        let place = |found: Result<usize, usize>| found.map_or(NO_GROUP, |place| place as u32);
+        let mut numbers = Vec::with_capacity(rows);
+        match self {
+            Self::All => numbers.resize(rows, 0),
+            Self::Whole(known) => {
+                let values = keys.first().and_then(whole).unwrap_or_default();
+                for part in stretches(0..rows.min(values.len())) {
+                    let number = |row: usize| match usable(row) {
+                        true => place(known.binary_search(&values[row])),
+                        false => NO_GROUP,
+                    };
+                    numbers.extend(part.clone().map(number));
+                    pause_within(part.end, rows).await;
+                }
+                numbers.resize(rows, NO_GROUP);
+            }
+            Self::Rows { converter, types, keys: known } => {
+                for part in stretches(0..rows) {
+                    let columns = keys
+                        .iter()
+                        .zip(types)
+                        .map(|(key, kind)| Ok(cast(&key.slice(part.start, part.len()), kind)?))
+                        .collect::<Result<Vec<_>>>()?;
+                    for (row, key) in part.clone().zip(&converter.convert_columns(&columns)?) {
+                        let number = || place(known.binary_search_by(|known| (**known).cmp(key.data())));
+                        numbers.push(if usable(row) { number() } else { NO_GROUP });
+                    }
+                    pause_within(part.end, rows).await;
+                }
+            }
+        }
+        Ok(numbers)
     }
 
     pub fn len(&self) -> usize {
@@ -170,17 +225,19 @@ fn number_by_value(values: &[u64], usable: impl Fn(usize) -> bool) -> Option<(Ke
 }
 
 /// The keys in ascending order; numbers that were given as they came become places in it.
-fn ascending<K: Ord>(numbers: HashMap<K, u32, RandomState>, group_of: &mut [u32]) -> Vec<K> {
+async fn ascending<K: Ord + Send>(numbers: HashMap<K, u32, RandomState>, group_of: &mut [u32]) -> Vec<K> {
     let mut keys: Vec<(K, u32)> = numbers.into_iter().collect();
-    keys.sort_unstable();
+    sort(&mut keys).await;
     let mut places = vec![0; keys.len()];
     for (place, (_, number)) in (0u32..).zip(&keys) {
         places[*number as usize] = place;
     }
-    for group in group_of {
-        if *group != NO_GROUP {
+    let rows = group_of.len();
+    for part in stretches(0..rows) {
+        for group in group_of[part.clone()].iter_mut().filter(|group| **group != NO_GROUP) {
             *group = places[*group as usize];
         }
+        pause_within(part.end, rows).await;
     }
     keys.into_iter().map(|(key, _)| key).collect()
 }
@@ -200,7 +257,6 @@ pub(super) fn gallop<T>(values: &[T], from: usize, holds: impl Fn(&T) -> bool) -
 
 /// Where the spine has fewer keys than this share of a file's rows, they are looked for in the file, else the file's among them.
 const FEW_OF_ROWS: usize = 16;
-const ROWS_AT_ONCE: usize = 65_536;
 /// A table of more places would leave the cores' caches, where hashing the keys costs no more.
 const MOST_PLACES_A_ROW: usize = 4;
 
@@ -242,8 +298,8 @@ mod tests {
     use arrow::array::{Int64Array, StringArray};
     use std::sync::Arc;
 
-    #[test]
-    fn runs_are_found_whatever_their_lengths_and_however_many_keys_there_are() {
+    #[tokio::test]
+    async fn runs_are_found_whatever_their_lengths_and_however_many_keys_there_are() {
         let lengths = [1usize, 2, 3, 1, 7, 8, 9, 64, 1];
         let mut values: Vec<i64> = Vec::new();
         let mut expected = Vec::new();
@@ -258,7 +314,7 @@ mod tests {
             [vec![-4], vec![4, -4, 0, 9, -9], (-50..50).rev().collect(), vec![4, i64::MIN, -4, i64::MAX]]
         {
             let spine: ArrayRef = Arc::new(Int64Array::from(asked.clone()));
-            let (groups, of) = KeyGroups::number(&[spine], asked.len(), None).unwrap();
+            let (groups, of) = KeyGroups::number(&[spine], asked.len(), None).await.unwrap();
             let number = |key: i64| asked.iter().position(|asked| *asked == key).map(|row| of[row]);
             let runs = expected.iter().filter_map(|(key, from, until)| {
                 Some(KeyRun { group: number(*key)?, from: *from, until: *until })
@@ -272,22 +328,25 @@ mod tests {
         assert!(KeyGroups::Whole(vec![1]).runs(&[file.slice(0, 0)], 0).unwrap().is_empty());
     }
 
-    #[test]
-    fn keys_of_a_file_are_found_by_number() {
+    #[tokio::test]
+    async fn keys_of_a_file_are_found_by_number() {
         let spine: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(-1), None, Some(7)]));
         let nulls = spine.nulls().cloned();
-        let (groups, of) = KeyGroups::number(&[spine], 4, nulls.as_ref()).unwrap();
+        let (groups, of) = KeyGroups::number(&[spine], 4, nulls.as_ref()).await.unwrap();
         assert_eq!(of, [1, 0, NO_GROUP, 1]);
         let file: ArrayRef = Arc::new(Int64Array::from(vec![-1, -1, 3, 7]));
         let expected = [KeyRun { group: 0, from: 0, until: 2 }, KeyRun { group: 1, from: 3, until: 4 }];
         assert_eq!(groups.runs(&[file], 4).unwrap(), expected);
+        let others: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), None, Some(3), Some(-1)]));
+        assert_eq!(groups.find(&[others], 4).await.unwrap(), [1, NO_GROUP, NO_GROUP, 0]);
+        assert_eq!(KeyGroups::All.find(&[], 2).await.unwrap(), [0, 0]);
     }
 
-    #[test]
-    fn keys_of_several_columns_too() {
+    #[tokio::test]
+    async fn keys_of_several_columns_too() {
         let spine: [ArrayRef; 2] =
             [Arc::new(StringArray::from(vec!["b", "a"])), Arc::new(Int64Array::from(vec![1, 2]))];
-        let (groups, of) = KeyGroups::number(&spine, 2, None).unwrap();
+        let (groups, of) = KeyGroups::number(&spine, 2, None).await.unwrap();
         assert_eq!(of, [1, 0]);
         let file: [ArrayRef; 2] = [
             Arc::new(StringArray::from(vec!["a", "a", "a", "b"])),
@@ -295,5 +354,10 @@ mod tests {
         ];
         let expected = [KeyRun { group: 0, from: 1, until: 3 }, KeyRun { group: 1, from: 3, until: 4 }];
         assert_eq!(groups.runs(&file, 4).unwrap(), expected);
+        let others: [ArrayRef; 2] = [
+            Arc::new(StringArray::from(vec![Some("b"), Some("a"), None, Some("a")])),
+            Arc::new(Int64Array::from(vec![1, 2, 2, 3])),
+        ];
+        assert_eq!(groups.find(&others, 4).await.unwrap(), [1, 0, NO_GROUP, NO_GROUP]);
     }
 }

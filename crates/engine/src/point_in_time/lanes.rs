@@ -160,9 +160,9 @@ impl Ordered {
     }
 
     /// Keeps a lane's rows in memory, or on disk where there is no room.
-    pub fn add(&mut self, places: Vec<u32>, rows: RecordBatch, lookups: &MemoryReservation) -> Result<()> {
+    pub fn add(&mut self, places: UInt32Array, rows: RecordBatch, lookups: &MemoryReservation) -> Result<()> {
         let mut columns = rows.columns().to_vec();
-        columns.push(Arc::new(UInt32Array::from(places)));
+        columns.push(Arc::new(places));
         let whole = RecordBatch::try_new(self.spills.schema().clone(), columns)?;
         let bytes = whole.get_array_memory_size();
         let parts: Vec<RecordBatch> = (0..whole.num_rows())

@@ -1,18 +1,18 @@
 //! The match: for each spine row the best candidate, from key and time columns alone.
 //!
 //! Each file is sorted by key and time, and meets the spine's groups in one galloping pass; of all candidates of a spine row the best is
-//! kept. Manifests rule files out by bucket, by the keys of files of few, and by the bounds of keys. Files are read ahead side by side, and
-//! met from the newest to the oldest: spine rows that found an observation which nothing older can beat are done. Many files of overlapping
-//! times are merged first.
+//! kept. Manifests rule files out by bucket, by the keys of files of few, by the bounds of keys, and by times and the ttl where nobody asks why
+//! a value is null. Files are read ahead side by side, and met from the newest to the oldest: spine rows that found an observation which
+//! nothing older can beat are done. Many files of overlapping times are merged first.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{SortColumn, cast, lexsort_to_indices, take};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use catalog::VisibleFile;
 use catalog::records::KnownAtSource;
@@ -32,6 +32,7 @@ use super::keys::{KeyRun, gallop};
 use super::merging::{Merging, OfKey};
 use super::meters::Meters;
 use super::pages::PageSelection;
+use super::pauses::{ROWS_AT_ONCE, pause, stretches};
 use super::spine::Entry;
 use super::working_memory::WorkingMemory;
 use super::{Cut, Direction, Lookup, NullReason, SpineOrder};
@@ -65,7 +66,7 @@ pub async fn match_files(
     shares: usize,
 ) -> Result<Matched> {
     let matchings = matching(files, lookup, spine, meters, memory, shares).await?;
-    Ok(finish(spine, matchings, lookup.files.len(), lookup.direction, lookup.ttl.map(feature::Span::micros)))
+    Ok(finish(spine, matchings, lookup).await)
 }
 
 /// The row that wins for each spine row, retractions among them, or why there is none.
@@ -76,11 +77,11 @@ pub async fn winners(
 ) -> Result<Vec<Result<Winner, NullReason>>> {
     let meters = Meters::new(&ExecutionPlanMetricsSet::new());
     let matchings = matching(files, lookup, spine, &meters, &WorkingMemory::free(), 1).await?;
-    let oldest = oldest(lookup.direction, lookup.ttl.map(feature::Span::micros));
+    let oldest = oldest(lookup);
     let mut found: Vec<Result<Best, NullReason>> =
         (0..spine.rows()).map(|row| Err(spine.without_group(row))).collect();
     for matching in matchings {
-        matching.each_entry(|entry, at, row, seen| {
+        matching.each_entry(matching.entries(), |entry, at, row, seen| {
             found[row as usize] = matching.answer(entry, at, seen, &oldest);
         });
     }
@@ -149,8 +150,8 @@ async fn matching(
     shares: usize,
 ) -> Result<Vec<Matching>> {
     let _candidates = memory.hold(spine.entries().len() * CANDIDATE_BYTES);
-    let mut matchings = Matching::shares(spine, lookup.files.len(), shares);
-    let meetings = candidates(lookup, spine)?;
+    let mut matchings = Matching::shares(spine, lookup, shares);
+    let meetings = candidates(lookup, spine, meters).await?;
     meters.files_pruned.add(lookup.files.len() - meetings.len());
     let reads = meetings.iter().map(|meeting| {
         let (files, lookup, spine, file) = (files.clone(), lookup.clone(), spine.clone(), meeting.file);
@@ -178,16 +179,15 @@ async fn matching(
             let older = meetings.get(place + 1).filter(|_| lookup.direction.looks_back());
             met.push(Met { side, older: older.map(|next| next.newest) });
         }
-        let (direction, cut) = (lookup.direction, lookup.cut);
         if let [matching] = matchings.as_mut_slice() {
-            matching.meet(&met, direction, cut).await;
+            matching.meet(&met).await;
             continue;
         }
         let met = Arc::new(met);
         let met_by = matchings.into_iter().map(|mut matching| {
             let met = met.clone();
             apart(async move {
-                matching.meet(&met, direction, cut).await;
+                matching.meet(&met).await;
                 Ok(matching)
             })
         });
@@ -211,20 +211,37 @@ struct Meeting {
     too_late: bool,
 }
 
+/// The least and the greatest valid_at that can answer a row of the spine. What is beyond the ttl of the oldest spine row is so for all: where
+/// it is the newest that is known, the value is null as it is without it, for what it hides is older still.
+fn answering(lookup: &Lookup, times: Option<(i64, i64)>) -> (i64, i64) {
+    match (times, lookup.direction.looks_back()) {
+        (None, _) => (i64::MAX, i64::MIN),
+        (Some((earliest, latest)), true) => (oldest(lookup)(earliest), latest),
+        (Some((earliest, _)), false) => (earliest, i64::MAX),
+    }
+}
+
 /// Files that may hold a key of the spine, told from manifests: from the newest to the oldest, those that are too late for the spine last.
-fn candidates(lookup: &Lookup, spine: &SpineOrder) -> Result<Vec<Meeting>> {
+/// Files out of its time tell no more than why a value is null, and are left out where that is not asked.
+async fn candidates(lookup: &Lookup, spine: &SpineOrder, meters: &Meters) -> Result<Vec<Meeting>> {
     let mut meetings = Vec::with_capacity(lookup.files.len());
     let mut buckets: Vec<(u32, Vec<bool>)> = Vec::new();
     let keys = spine.sought_keys(&lookup.files)?;
     let first = lookup.version.keys().first();
-    let latest = spine.latest();
+    let (least, greatest) = answering(lookup, spine.times());
+    let says_why = lookup.says_why();
     for (file, visible) in lookup.files.iter().enumerate() {
+        let (oldest, newest) = visible.file.valid_at_range().unwrap_or((i64::MIN, i64::MAX));
+        if !says_why && (newest < least || oldest > greatest) {
+            meters.files_out_of_time.add(1);
+            continue;
+        }
         let of = visible.file.buckets;
         if of > 1 {
             let place = match buckets.iter().position(|(number, _)| *number == of) {
                 Some(place) => place,
                 None => {
-                    buckets.push((of, spine.buckets(of)?));
+                    buckets.push((of, spine.buckets(of).await?));
                     buckets.len() - 1
                 }
             };
@@ -237,8 +254,7 @@ fn candidates(lookup: &Lookup, spine: &SpineOrder) -> Result<Vec<Meeting>> {
         {
             continue;
         }
-        let (oldest, newest) = visible.file.valid_at_range().unwrap_or((i64::MIN, i64::MAX));
-        let too_late = lookup.direction.looks_back() && latest.is_none_or(|latest| oldest > latest);
+        let too_late = lookup.direction.looks_back() && oldest > greatest;
         meetings.push(Meeting { file, oldest, newest, too_late });
     }
     meetings.sort_by_key(|meeting| (meeting.too_late, std::cmp::Reverse(meeting.newest)));
@@ -339,6 +355,7 @@ async fn side_of(
         (None, None) => Known::Arrival(visible.first().by.committed_at.micros()),
     };
     let retracted = columns.column_by_name("_retracted").and_then(|column| column.as_boolean_opt()).cloned();
+    pause().await;
     let runs = spine.keys().runs(&key_columns, valid_at.len())?;
     let rows = match pages {
         pages if counted.lacks_some() => {
@@ -371,56 +388,6 @@ pub(super) fn offset_of(version: &ViewVersion, file: &VisibleFile) -> Option<i64
 
 fn lacks(file: &VisibleFile, column: &str) -> DataFusionError {
     exec_datafusion_err!("data file `{}` has no column `{column}` of the right type", file.file.path)
-}
-
-/// Matches against rows in memory that are in any order: the row that answers each spine row. Among equals the last wins. `times` order
-/// as the spine's do.
-pub fn in_memory(
-    spine: &Arc<SpineOrder>,
-    keys: &[ArrayRef],
-    times: &Int64Array,
-    direction: Direction,
-) -> Result<Vec<Option<u32>>> {
-    let mut answers = vec![None; spine.rows()];
-    let rows = times.len();
-    let mut usable = Vec::with_capacity(rows);
-    for row in 0..rows {
-        if times.is_valid(row) && keys.iter().all(|key| key.is_valid(row)) {
-            usable.push(row as u32);
-        }
-    }
-    let usable = UInt32Array::from(usable);
-    let mut columns = keys.iter().map(|key| take(key, &usable, None)).collect::<Result<Vec<_>, _>>()?;
-    columns.push(take(times, &usable, None)?);
-    // The original position comes last, so that the order is total and stable.
-    columns.push(Arc::new(usable));
-    let order: Vec<SortColumn> =
-        columns.iter().map(|values| SortColumn { values: values.clone(), options: None }).collect();
-    let order = lexsort_to_indices(&order, None)?;
-    let mut sorted =
-        columns.iter().map(|column| take(column, &order, None)).collect::<Result<Vec<_>, _>>()?;
-    let (Some(original), Some(times)) = (sorted.pop(), sorted.pop()) else { return Ok(answers) };
-    let original = original.as_primitive::<arrow::datatypes::UInt32Type>().clone();
-    let times = times.as_primitive::<arrow::datatypes::Int64Type>().clone();
-
-    let side = Side {
-        runs: spine.keys().runs(&sorted, times.len())?,
-        valid_at: times.values().clone(),
-        known: Known::Arrival(i64::MIN),
-        retracted: None,
-        rows: Origin::Whole(0),
-        held: None,
-    };
-    let mut matchings = Matching::shares(spine, 1, 1);
-    for matching in &mut matchings {
-        matching.meet_runs(&side, side.runs.iter(), direction, Cut::None, None);
-    }
-    for hits in finish(spine, matchings, 1, direction, None).hits {
-        for (row, spine_row) in hits.rows.into_iter().zip(hits.spine) {
-            answers[spine_row as usize] = Some(original.value(row as usize));
-        }
-    }
-    Ok(answers)
 }
 
 /// When the rows of a side became known.
@@ -528,11 +495,13 @@ struct Matching {
     still_open: usize,
     /// By file: entries and rows of its candidates.
     offered: Vec<Vec<(u32, u32)>>,
+    direction: Direction,
+    cut: Cut,
 }
 
 impl Matching {
     /// The spine's keys in so many shares of about as many rows each.
-    fn shares(spine: &Arc<SpineOrder>, files: usize, shares: usize) -> Vec<Self> {
+    fn shares(spine: &Arc<SpineOrder>, lookup: &Lookup, shares: usize) -> Vec<Self> {
         let groups = spine.keys().len() as u32;
         let entries = spine.entries().len();
         let mut from = 0;
@@ -542,13 +511,13 @@ impl Matching {
                 true => groups,
                 false => spine.group_at(entries * share / shares).max(from),
             };
-            all.push(Self::new(spine.clone(), files, from..until));
+            all.push(Self::new(spine.clone(), lookup, from..until));
             from = until;
         }
         all
     }
 
-    fn new(spine: Arc<SpineOrder>, files: usize, groups: Range<u32>) -> Self {
+    fn new(spine: Arc<SpineOrder>, lookup: &Lookup, groups: Range<u32>) -> Self {
         let (first, end) = match groups.is_empty() {
             true => (0, 0),
             false => (spine.group(groups.start).start, spine.group(groups.end - 1).end),
@@ -563,7 +532,9 @@ impl Matching {
             seen: vec![false; groups.len()],
             open: groups.clone().map(|group| spine.group(group).end as u32).collect(),
             still_open: entries,
-            offered: vec![Vec::new(); files],
+            offered: vec![Vec::new(); lookup.files.len()],
+            direction: lookup.direction,
+            cut: lookup.cut,
             groups,
             first,
             spine,
@@ -576,8 +547,8 @@ impl Matching {
         self.still_open == 0 || next.is_some_and(|next| next.too_late) && self.seen.iter().all(|seen| *seen)
     }
 
-    /// Takes what files of overlapping times offer. Between files, and between what is merged at once, whoever dropped the query is heard.
-    async fn meet(&mut self, files: &[Met], direction: Direction, cut: Cut) {
+    /// Takes what files of overlapping times offer.
+    async fn meet(&mut self, files: &[Met]) {
         let mine = |side: &Met| {
             let runs = &side.side.runs;
             let from = runs.partition_point(|run| run.group < self.groups.start);
@@ -586,9 +557,8 @@ impl Matching {
         let mine: Vec<Range<usize>> = files.iter().map(mine).collect();
         if files.len() < MERGE_FROM {
             for (met, mine) in files.iter().zip(mine) {
-                let runs = met.side.runs[mine].iter();
-                self.meet_runs(&met.side, runs, direction, cut, met.older);
-                tokio::task::yield_now().await;
+                self.meet_runs(&met.side, &met.side.runs[mine], met.older).await;
+                pause().await;
             }
             return;
         }
@@ -606,88 +576,103 @@ impl Matching {
             key.rows = 0;
         }
         for (met, mine) in files.iter().zip(&mine) {
-            let runs = met.side.runs[mine.clone()].iter();
-            let of_few = runs.filter(|run| keys[(run.group - first) as usize].rows == 0);
-            self.meet_runs(&met.side, of_few, direction, cut, met.older);
-            tokio::task::yield_now().await;
+            let mut of_few = met.side.runs[mine.clone()].to_vec();
+            of_few.retain(|run| keys[(run.group - first) as usize].rows == 0);
+            self.meet_runs(&met.side, &of_few, met.older).await;
+            pause().await;
         }
         let older = files.last().and_then(|last| last.older);
         let sides = files.iter().zip(&mine).map(|(met, mine)| (&met.side, &met.side.runs[mine.clone()]));
         let mut merging = Merging::new(sides, keys, first);
         while let Some(merged) = merging.next() {
-            self.meet_runs(&merged, merged.runs.iter(), direction, cut, older);
-            tokio::task::yield_now().await;
+            self.meet_runs(&merged, &merged.runs, older).await;
+            pause().await;
         }
     }
 
     /// Takes what some runs of a side offer, in their order.
-    fn meet_runs<'a>(
-        &mut self,
-        side: &Side,
-        runs: impl Iterator<Item = &'a KeyRun>,
-        direction: Direction,
-        cut: Cut,
-        older: Option<i64>,
-    ) {
+    async fn meet_runs(&mut self, side: &Side, runs: &[KeyRun], older: Option<i64>) {
         // Shared with the other shares: counting its holders anew for each run would move its cache line between the cores.
         let spine = self.spine.clone();
+        let back = self.direction.looks_back();
+        let mut since = 0;
         for run in runs {
             self.seen[(run.group - self.groups.start) as usize] = true;
-            if direction.looks_back() {
-                let looked = self.back(side, run, &spine, direction, cut);
-                if let Some(older) = older.filter(|_| looked) {
-                    self.close(run.group, &spine, older);
+            let entries = if back { self.reached(side, run, &spine) } else { spine.group(run.group) };
+            let looked = !entries.is_empty();
+            let mut place = run.from;
+            for part in stretches(entries) {
+                since += part.len();
+                place = match back {
+                    true => self.back(side, run, &spine, part, place),
+                    false => self.forward(side, run, &spine, part, place),
+                };
+                if since >= ROWS_AT_ONCE {
+                    pause().await;
+                    since = 0;
                 }
-            } else {
-                self.forward(side, run, &spine, direction, cut);
+            }
+            since += 1;
+            if let Some(older) = older.filter(|_| back && looked) {
+                self.close(run.group, &spine, older);
             }
         }
     }
 
-    /// The spine's times ascend, so the end of what is not later only moves on. False where the run is later than all that is open.
+    /// The entries of a run's key that may still find a better candidate, without those before its first row: they find nothing there.
+    fn reached(&self, side: &Side, run: &KeyRun, spine: &SpineOrder) -> Range<usize> {
+        let strict = self.direction == Direction::Before;
+        let first = side.valid_at[run.from];
+        let open = self.open[(run.group - self.groups.start) as usize] as usize;
+        let times = &spine.entries()[spine.group(run.group).start..open];
+        // Counted from the end: as many steps as there are rows to answer.
+        let finds = |(at, _): &&Entry| if strict { *at > first } else { *at >= first };
+        open - times.iter().rev().take_while(finds).count()..open
+    }
+
+    /// What some entries of a key find in a run. The spine's times ascend, so the end of what is not later only moves on; it was at `end`.
     fn back(
         &mut self,
         side: &Side,
         run: &KeyRun,
         spine: &SpineOrder,
-        direction: Direction,
-        cut: Cut,
-    ) -> bool {
-        let strict = direction == Direction::Before;
-        let first = side.valid_at[run.from];
-        let open = self.open[(run.group - self.groups.start) as usize];
-        let entries = spine.group(run.group).start..open as usize;
-        let times = &spine.entries()[entries.clone()];
-        // What is before the first row finds nothing here. Counted from the end: as many steps as there are rows to answer.
-        let finds = |(at, _): &&Entry| if strict { *at > first } else { *at >= first };
-        let later = times.len() - times.iter().rev().take_while(finds).count();
-        let mut end = run.from;
-        for (entry, (at, _)) in (entries.start + later..).zip(&times[later..]) {
+        entries: Range<usize>,
+        mut end: usize,
+    ) -> usize {
+        let strict = self.direction == Direction::Before;
+        for (entry, (at, _)) in entries.clone().zip(&spine.entries()[entries]) {
             let not_later = |valid_at| if strict { valid_at < *at } else { valid_at <= *at };
             end = side.advance(end, run.until, not_later);
-            match side.last_known(run.from, end, cut_at(cut, *at)) {
+            match side.last_known(run.from, end, cut_at(self.cut, *at)) {
                 Some(row) => self.offer(side, entry, row, true),
                 None => self.not_yet_known.set_bit(entry - self.first, true),
             }
         }
-        later < times.len()
+        end
     }
 
-    fn forward(&mut self, side: &Side, run: &KeyRun, spine: &SpineOrder, direction: Direction, cut: Cut) {
-        let strict = direction == Direction::After;
-        let mut start = run.from;
-        for entry in spine.group(run.group) {
-            let (at, _) = spine.entries()[entry];
-            let earlier = |valid_at| if strict { valid_at <= at } else { valid_at < at };
+    /// The same, looking forward: the start of what is not earlier moves on.
+    fn forward(
+        &mut self,
+        side: &Side,
+        run: &KeyRun,
+        spine: &SpineOrder,
+        entries: Range<usize>,
+        mut start: usize,
+    ) -> usize {
+        let strict = self.direction == Direction::After;
+        for (entry, (at, _)) in entries.clone().zip(&spine.entries()[entries]) {
+            let earlier = |valid_at| if strict { valid_at <= *at } else { valid_at < *at };
             start = side.advance(start, run.until, earlier);
             if start == run.until {
                 break;
             }
-            match side.first_known(start, run.until, cut_at(cut, at)) {
+            match side.first_known(start, run.until, cut_at(self.cut, *at)) {
                 Some(row) => self.offer(side, entry, row, false),
                 None => self.not_yet_known.set_bit(entry - self.first, true),
             }
         }
+        start
     }
 
     /// The order in which candidates come makes no difference: among equals the file that comes later in the log has the greater
@@ -725,13 +710,19 @@ impl Matching {
         self.still_open -= (before - *open) as usize;
     }
 
-    /// Calls with each entry's place, its time and spine row, and whether its key is in a file.
-    fn each_entry(&self, mut each: impl FnMut(usize, i64, u32, bool)) {
-        for (group, seen) in self.groups.clone().zip(&self.seen) {
-            for entry in self.spine.group(group) {
-                let (at, row) = self.spine.entries()[entry];
-                each(entry, at, row, *seen);
+    /// The places of its entries.
+    fn entries(&self) -> Range<usize> {
+        self.first..self.first + self.best.len()
+    }
+
+    /// Calls with the place of each of some entries, its time and spine row, and whether its key is in a file.
+    fn each_entry(&self, entries: Range<usize>, mut each: impl FnMut(usize, i64, u32, bool)) {
+        let mut group = self.spine.group_at(entries.start);
+        for (entry, (at, row)) in entries.clone().zip(&self.spine.entries()[entries]) {
+            while self.spine.group(group).end <= entry {
+                group += 1;
             }
+            each(entry, *at, *row, self.seen[(group - self.groups.start) as usize]);
         }
     }
 
@@ -761,43 +752,45 @@ impl Matching {
 }
 
 /// Puts the shares together.
-fn finish(
-    spine: &SpineOrder,
-    matchings: Vec<Matching>,
-    files: usize,
-    direction: Direction,
-    ttl: Option<i64>,
-) -> Matched {
-    let oldest = oldest(direction, ttl);
+async fn finish(spine: &SpineOrder, matchings: Vec<Matching>, lookup: &Lookup) -> Matched {
+    let oldest = oldest(lookup);
     let mut reasons: Vec<Option<NullReason>> =
         (0..spine.rows()).map(|row| Some(spine.without_group(row))).collect();
-    let mut hits: Vec<Hits> = (0..files).map(|_| Hits::default()).collect();
+    let mut hits: Vec<Hits> = lookup.files.iter().map(|_| Hits::default()).collect();
     for mut matching in matchings {
-        let mut refused = Vec::new();
-        matching.each_entry(|entry, at, row, seen| {
-            let reason = match matching.answer(entry, at, seen, &oldest) {
-                Err(reason) => Some(reason),
-                Ok(best) => best.retracted.then_some(NullReason::Retracted),
-            };
-            if reason.is_some() {
-                refused.push(entry - matching.first);
+        for part in stretches(matching.entries()) {
+            let mut refused = Vec::new();
+            matching.each_entry(part, |entry, at, row, seen| {
+                let reason = match matching.answer(entry, at, seen, &oldest) {
+                    Err(reason) => Some(reason),
+                    Ok(best) => best.retracted.then_some(NullReason::Retracted),
+                };
+                if reason.is_some() {
+                    refused.push(entry - matching.first);
+                }
+                reasons[row as usize] = reason;
+            });
+            for entry in refused {
+                matching.best[entry].file = NO_FILE;
             }
-            reasons[row as usize] = reason;
-        });
-        for entry in refused {
-            matching.best[entry].file = NO_FILE;
+            pause().await;
         }
         for (file, (hits, offered)) in (0..).zip(hits.iter_mut().zip(&mut matching.offered)) {
             // What was met on its own and what was merged come one after the other.
             if !offered.is_sorted_by_key(|(_, row)| *row) {
                 offered.sort_unstable_by_key(|(entry, row)| (*row, *entry));
             }
-            for (entry, row) in offered {
-                let best = &matching.best[*entry as usize - matching.first];
-                // A file that was overtaken still has its candidates.
-                if best.file == file && best.row == *row {
-                    hits.rows.push(*row);
-                    hits.spine.push(spine.entries()[*entry as usize].1);
+            for part in offered.chunks(ROWS_AT_ONCE) {
+                for (entry, row) in part {
+                    let best = &matching.best[*entry as usize - matching.first];
+                    // A file that was overtaken still has its candidates.
+                    if best.file == file && best.row == *row {
+                        hits.rows.push(*row);
+                        hits.spine.push(spine.entries()[*entry as usize].1);
+                    }
+                }
+                if part.len() == ROWS_AT_ONCE {
+                    pause().await;
                 }
             }
         }
@@ -806,8 +799,8 @@ fn finish(
 }
 
 /// The oldest valid_at that counts at a time.
-fn oldest(direction: Direction, ttl: Option<i64>) -> impl Fn(i64) -> i64 {
-    let ttl = ttl.filter(|_| direction.looks_back());
+fn oldest(lookup: &Lookup) -> impl Fn(i64) -> i64 + use<> {
+    let ttl = lookup.ttl.filter(|_| lookup.direction.looks_back()).map(feature::Span::micros);
     move |at| ttl.map_or(i64::MIN, |ttl| at.saturating_sub(ttl))
 }
 

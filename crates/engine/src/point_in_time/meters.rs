@@ -16,6 +16,8 @@ pub struct Meters {
     /// Files whose keys and times were read, and files that manifests or newer files ruled out.
     pub files_matched: Count,
     pub files_pruned: Count,
+    /// Of those that were ruled out, the ones of which no row is within the spine's times and the ttl.
+    pub files_out_of_time: Count,
     /// Pages of wanted columns, in files with hits, that were read, and those without a hit that were not.
     pub pages_fetched: Count,
     pub pages_pruned: Count,
@@ -36,6 +38,7 @@ impl Meters {
             assemble_time: time("assemble_time"),
             files_matched: count("files_matched"),
             files_pruned: count("files_pruned"),
+            files_out_of_time: count("files_out_of_time"),
             pages_fetched: count("pages_fetched"),
             pages_pruned: count("pages_pruned"),
             bytes_fetched: count("bytes_fetched"),

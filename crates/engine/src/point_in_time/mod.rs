@@ -23,6 +23,8 @@ mod nearest;
 mod observed;
 pub(crate) mod page_values;
 mod pages;
+mod pauses;
+mod plain_side;
 pub mod plan;
 mod run;
 mod spine;
@@ -42,7 +44,7 @@ use feature::{BatchId, Span, Timestamp};
 
 pub use candidates::{CandidateRow, candidates};
 pub use equality::equal_bytes;
-pub use matching::{Winner, in_memory, winners};
+pub use matching::{Winner, winners};
 pub use observed::{Observation, Observed, observed};
 pub(crate) use pages::{PageBounds, bounds_of_pages};
 pub use spine::{SpineOrder, cast_key};
@@ -66,9 +68,16 @@ pub struct Lookup {
     pub outputs: Vec<Output>,
     /// What is kept from the asker.
     pub guard: Option<Arc<Guard>>,
+    /// Whether somebody asks why values are null. Else the report may take a reason for another, and fewer files are read.
+    pub reports_why: bool,
 }
 
 impl Lookup {
+    /// Whether somebody asks why values are null, in a report or in a column.
+    fn says_why(&self) -> bool {
+        self.reports_why || self.outputs.iter().any(|output| matches!(output, Output::NullReason(_)))
+    }
+
     /// Which rows may be seen; none where all.
     pub fn visible(&self) -> Option<&Arc<VisibleRows>> {
         self.guard.as_ref().and_then(|guard| guard.rows())

@@ -3,21 +3,22 @@
 //! The spine is collected, since it must be grouped by key, or parts of it one after the other where it is more than memory holds
 //! (`spine_parts`). It is dealt into lanes by key (`lanes`), as files are into buckets: a lane meets only the files of its keys. Lanes go through side by side, a core each. Rows whose order does not matter leave lane by lane, in the
 //! order of the lanes. Where order matters, all lanes' values are put straight into their places, if they fit into the query's memory;
-//! else each lane waits, spilled where it must, and all are put together in the spine's order.
+//! else each lane waits, spilled where it must, and all are put together in the spine's order. Right sides that are no feature views are read
+//! first (`plain_side`), and met with all rows of a part before these are dealt.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::compute::{concat, concat_batches};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, SpillMetrics};
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, SpillManager};
 use feature::policy::Mask;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::Sender;
@@ -27,15 +28,17 @@ use super::exec::{Reports, Side};
 use super::fetch::{self, Gathered};
 use super::lanes::{Dealt, DealtBy, Ordered};
 use super::meters::Meters;
-use super::nearest::nearest;
-use super::spine_parts::{Part, SpineParts};
+use super::plain_side::PlainSide;
+use super::spine_parts::{Part, SpineParts, WHOLE};
 use super::spine_times::micros;
 use super::working_memory::WorkingMemory;
 use super::{Found, Lookup, LookupReport, NullReason, Output, SpineOrder, gather};
 use crate::access::{Guard, VisibleRows};
 use crate::data_files::DataFiles;
-use crate::row_bytes::bytes_of;
+use crate::row_bytes::{bytes_of, bytes_of_column};
 
+/// Of the memory limit, the share that a right side may take that is no feature view; it waits on disk beyond.
+const PLAIN: usize = 8;
 /// Of the rows that leave in any order, a lane makes so many bytes at once: few enough to stay near their core.
 const LANE_BYTES: usize = 64 << 20;
 /// What a spine row costs besides its columns: its entry, its best candidate, its answer.
@@ -79,11 +82,17 @@ impl Run {
         let mut spine = SpineParts::new(self.rows_of(&left)?, reservation.new_empty(), self.memory_limit());
         let whole = spine.whole().await?;
         let plain = self.plain_sides(&reservation).await?;
-        let beside = ROW_BYTES + self.answer_bytes();
+        let of_plain: usize = plain.iter().flatten().map(PlainSide::row_bytes).sum();
+        let beside = ROW_BYTES + self.answer_bytes() + of_plain;
+        let most = self.memory_limit() / WHOLE;
         let run = Arc::new(self);
         let mut reports: Option<Vec<LookupReport>> = None;
         let mut next = match whole {
-            Some(whole) => Some(whole),
+            Some(whole) if whole.rows().saturating_mul(of_plain) <= most => Some(whole),
+            Some(whole) => {
+                spine.give_back(whole);
+                spine.next(beside).await?
+            }
             None => spine.next(beside).await?,
         };
         let parts = MetricBuilder::new(&run.metrics).counter("spine_parts", 0);
@@ -103,18 +112,20 @@ impl Run {
     /// Looks some rows up and sends them off. What each view reports; none where nobody reads any more.
     async fn part(
         self: Arc<Self>,
-        Part { batches, held }: Part,
-        plain: &[Option<RecordBatch>],
+        part: Part,
+        plain: &[Option<PlainSide>],
         rows: &Rows,
     ) -> Result<Option<Vec<LookupReport>>> {
-        let rows_in_all: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let rows_in_all = part.rows();
+        let Part { batches, held } = part;
         MetricBuilder::new(&self.metrics).output_rows(0).add(rows_in_all);
+        let plain = self.plain_columns(&batches, plain, &held).await?;
         let dealing = self.dealing(&batches, rows_in_all);
         MetricBuilder::new(&self.metrics).counter("lanes", 0).add(dealing.lanes as usize);
         if dealing.together {
             self.all_together(batches, plain, dealing.lanes, &held, rows).await
         } else {
-            self.lane_by_lane(batches, plain.to_vec(), dealing.lanes, &held, rows).await
+            self.lane_by_lane(batches, plain, dealing.lanes, &held, rows).await
         }
     }
 
@@ -122,7 +133,7 @@ impl Run {
     async fn all_together(
         self: Arc<Self>,
         spine: Vec<RecordBatch>,
-        plain: &[Option<RecordBatch>],
+        plain: PlainColumns,
         lanes: u32,
         reservation: &MemoryReservation,
         rows: &Rows,
@@ -150,14 +161,14 @@ impl Run {
         let rows_in_all = spine.iter().map(RecordBatch::num_rows).sum();
         let mut columns = Vec::new();
         let mut reports = Vec::new();
-        for ((side, parts), right) in self.sides.iter().zip(gathered).zip(plain) {
+        for ((side, parts), of_plain) in self.sides.iter().zip(gathered).zip(plain) {
             match side {
                 Side::View { lookup, keys, .. } => {
                     let found = self.assembled(lookup, keys, &spine, parts, rows_in_all, reservation).await?;
                     columns.extend(found.columns);
                     reports.push(found.report);
                 }
-                Side::Plain { .. } => columns.extend(nearest_of(side, &spine, right.as_ref())?),
+                Side::Plain { .. } => columns.extend(of_plain),
             }
         }
         Ok(self.send(&spine, &columns, rows).await?.then_some(reports))
@@ -167,7 +178,7 @@ impl Run {
     async fn lane_by_lane(
         self: Arc<Self>,
         spine: Vec<RecordBatch>,
-        plain: Vec<Option<RecordBatch>>,
+        plain: PlainColumns,
         lanes: u32,
         reservation: &MemoryReservation,
         rows: &Rows,
@@ -183,7 +194,9 @@ impl Run {
         let mut done = self.clone().in_lanes(dealt, move |run, places, lane, held| {
             let plain = plain.clone();
             async move {
-                let (columns, reports) = run.lane_columns(std::slice::from_ref(&lane), &plain, &held).await?;
+                let places = UInt32Array::from(places);
+                let (columns, reports) =
+                    run.lane_columns(std::slice::from_ref(&lane), &places, &plain, &held).await?;
                 Ok((places, lane, columns, reports, held))
             }
         });
@@ -266,8 +279,8 @@ impl Run {
         MemoryConsumer::new("PointInTime").with_can_spill(true).register(pool)
     }
 
-    /// The rows of the plain right sides, by side.
-    async fn plain_sides(&self, reservation: &MemoryReservation) -> Result<Vec<Option<RecordBatch>>> {
+    /// The plain right sides, by side.
+    async fn plain_sides(&self, reservation: &MemoryReservation) -> Result<Vec<Option<PlainSide>>> {
         let mut plain = Vec::with_capacity(self.sides.len());
         for side in &self.sides {
             plain.push(match side {
@@ -276,11 +289,36 @@ impl Run {
                     let Some(right) = self.inputs.get(*input) else {
                         return internal_err!("a point-in-time join lost a right side");
                     };
-                    Some(concat_batches(&right.schema(), &self.collect(right, reservation).await?)?)
+                    let spills = SpillMetrics::new(&self.metrics, 0);
+                    let spills = SpillManager::new(self.context.runtime_env(), spills, right.schema());
+                    let (rows, held) = (self.rows_of(right)?, reservation.new_empty());
+                    Some(PlainSide::read(rows, spills, held, self.memory_limit() / PLAIN).await?)
                 }
             });
         }
         Ok(plain)
+    }
+
+    /// What the plain right sides have for some rows of the spine, charged.
+    async fn plain_columns(
+        &self,
+        spine: &[RecordBatch],
+        plain: &[Option<PlainSide>],
+        reservation: &MemoryReservation,
+    ) -> Result<PlainColumns> {
+        let memory = WorkingMemory::beside(reservation);
+        let mut columns = Vec::with_capacity(plain.len());
+        for (side, right) in self.sides.iter().zip(plain) {
+            let Some(right) = right else {
+                columns.push(Vec::new());
+                continue;
+            };
+            let _timer = self.meters.match_time.timer();
+            let found = right.columns(spine, side, &memory).await?;
+            reservation.try_grow(found.iter().map(|column| bytes_of_column(column)).sum())?;
+            columns.push(found);
+        }
+        Ok(columns)
     }
 
     fn dealing(&self, spine: &[RecordBatch], rows: usize) -> Dealing {
@@ -365,7 +403,7 @@ impl Run {
     }
 
     /// The order of some rows of the spine, by side; none for plain sides. Views of one entity share it.
-    fn orders(
+    async fn orders(
         &self,
         spine: &[RecordBatch],
         reservation: &MemoryReservation,
@@ -386,8 +424,8 @@ impl Run {
                 orders.push(Some(order.clone()));
                 continue;
             }
-            let names = lookup.version.keys().iter().map(|key| key.name.to_string());
-            let (order, hidden) = wanted.order(names, spine)?;
+            let names = lookup.version.keys().iter().map(|key| key.name.to_string()).collect();
+            let (order, hidden) = wanted.order(names, spine).await?;
             let order = Arc::new(order);
             counted.fetch_add(hidden, Ordering::Relaxed);
             reservation.try_grow(order.memory())?;
@@ -406,7 +444,7 @@ impl Run {
         reservation: &MemoryReservation,
         at_once: usize,
     ) -> Result<Vec<Option<Gathered>>> {
-        let orders = self.orders(spine, reservation)?;
+        let orders = self.orders(spine, reservation).await?;
         let rows: usize = spine.iter().map(RecordBatch::num_rows).sum();
         let shares = (rows / LEAST_LANE_ROWS).clamp(1, at_once);
         let memory = WorkingMemory::beside(reservation);
@@ -434,17 +472,20 @@ impl Run {
     async fn lane_columns(
         &self,
         lane: &[RecordBatch],
-        plain: &[Option<RecordBatch>],
+        places: &UInt32Array,
+        plain: &[Vec<ArrayRef>],
         reservation: &MemoryReservation,
     ) -> Result<(Vec<ArrayRef>, Vec<Option<LookupReport>>)> {
         let rows = lane.iter().map(RecordBatch::num_rows).sum();
-        let orders = self.orders(lane, reservation)?;
+        let orders = self.orders(lane, reservation).await?;
         let memory = WorkingMemory::beside(reservation);
         let mut columns = Vec::new();
         let mut reports = Vec::with_capacity(self.sides.len());
-        for ((side, order), right) in self.sides.iter().zip(orders).zip(plain) {
+        for ((side, order), of_plain) in self.sides.iter().zip(orders).zip(plain) {
             let (Side::View { lookup, keys, .. }, Some(order)) = (side, order) else {
-                columns.extend(nearest_of(side, lane, right.as_ref())?);
+                for column in of_plain {
+                    columns.push(take(column, places, None)?);
+                }
                 reports.push(None);
                 continue;
             };
@@ -502,35 +543,10 @@ impl Run {
         }
         plan.execute(0, self.context.clone())
     }
-
-    /// The batches of an input of one partition, charged to the query's memory; at least one.
-    async fn collect(
-        &self,
-        plan: &Arc<dyn ExecutionPlan>,
-        reservation: &MemoryReservation,
-    ) -> Result<Vec<RecordBatch>> {
-        let mut stream = self.rows_of(plan)?;
-        let mut batches = Vec::new();
-        while let Some(batch) = stream.try_next().await? {
-            reservation.try_grow(bytes_of(&batch))?;
-            batches.push(batch);
-        }
-        if batches.is_empty() {
-            batches.push(RecordBatch::new_empty(plan.schema()));
-        }
-        Ok(batches)
-    }
 }
 
-/// The columns of a plain right side for some rows of the spine.
-fn nearest_of(side: &Side, spine: &[RecordBatch], right: Option<&RecordBatch>) -> Result<Vec<ArrayRef>> {
-    match (side, right) {
-        (Side::Plain { keys, at, time, direction, .. }, Some(right)) => {
-            nearest(spine, right, keys, at, time, *direction)
-        }
-        _ => internal_err!("a point-in-time join lost a right side"),
-    }
-}
+/// By side, the columns of a plain right side for some rows of the spine; none for views.
+type PlainColumns = Vec<Vec<ArrayRef>>;
 
 /// What a spine is ordered by. Views of one entity share the order.
 struct SpineKey {
@@ -551,14 +567,15 @@ impl PartialEq for SpineKey {
 
 impl SpineKey {
     /// The order, and how many rows of the spine stand in no group because the asker may not see what is known of their keys.
-    fn order(&self, names: impl Iterator<Item = String>, spine: &[RecordBatch]) -> Result<(SpineOrder, u64)> {
+    async fn order(&self, names: Vec<String>, spine: &[RecordBatch]) -> Result<(SpineOrder, u64)> {
         let mut keys = self.keys.iter().map(|key| evaluate(key, spine)).collect::<Result<Vec<_>>>()?;
         let hidden = match &self.visible {
             Some(visible) => visible.hide(&mut keys)?,
             None => 0,
         };
-        let keys: Vec<(String, ArrayRef)> = names.zip(keys).collect();
-        Ok((SpineOrder::new(&keys, &self.types, &micros(&evaluate(&self.at, spine)?)?)?, hidden))
+        let keys: Vec<(String, ArrayRef)> = names.into_iter().zip(keys).collect();
+        let at = micros(&evaluate(&self.at, spine)?)?;
+        Ok((SpineOrder::new(&keys, &self.types, &at).await?, hidden))
     }
 }
 

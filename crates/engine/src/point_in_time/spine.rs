@@ -20,6 +20,7 @@ use storage::manifest::DataFile;
 use super::NullReason;
 use super::keys::{KeyGroups, NO_GROUP};
 use super::pages::{self, PageSelection};
+use super::pauses::{ROWS_AT_ONCE, pause, pause_within, sort, stretches};
 use crate::key_files::bounds_of_key;
 
 /// A time and the spine row that it is of.
@@ -62,7 +63,7 @@ impl SpineOrder {
     ///
     /// # Errors
     /// A spine of 2^32 rows or more, or a key column whose type is not one of the view's.
-    pub fn new(keys: &[(String, ArrayRef)], types: &[DataType], at: &Int64Array) -> Result<Self> {
+    pub async fn new(keys: &[(String, ArrayRef)], types: &[DataType], at: &Int64Array) -> Result<Self> {
         let rows = at.len();
         if u32::try_from(rows).is_err() {
             return plan_err!("a spine has at most 4294967295 rows, this one has {rows}");
@@ -81,14 +82,14 @@ impl SpineOrder {
         for key in &keys {
             unusable = NullBuffer::union(unusable.as_ref(), key.logical_nulls().as_ref());
         }
-        let (numbers, group_of) = KeyGroups::number(&keys, rows, unusable.as_ref())?;
+        let (numbers, group_of) = KeyGroups::number(&keys, rows, unusable.as_ref()).await?;
         let firsts = first_rows(&group_of, numbers.len());
         let distinct = keys.iter().map(|key| take(key, &firsts, None)).collect::<Result<Vec<_>, _>>()?;
         let few = match distinct.first() {
             Some(first) if numbers.len() <= FEW_KEYS => Some(FewKeys::new(first)?),
             _ => None,
         };
-        let (entries, starts) = group(&group_of, numbers.len(), at.values());
+        let (entries, starts) = group(&group_of, numbers.len(), at.values()).await;
         Ok(Self { rows, keys: numbers, entries, starts, nulls, distinct, few })
     }
 
@@ -113,11 +114,17 @@ impl SpineOrder {
     }
 
     /// By bucket of so many: whether a key of the spine lies in it.
-    pub(super) fn buckets(&self, buckets: u32) -> Result<Vec<bool>> {
+    pub(super) async fn buckets(&self, buckets: u32) -> Result<Vec<bool>> {
         let mut has = vec![false; buckets as usize];
-        let of_keys = feature::key::bucket_of_rows(&self.distinct, buckets);
-        for bucket in of_keys.map_err(|error| DataFusionError::Internal(error.to_string()))? {
-            has[bucket as usize] = true;
+        let rows = self.distinct.first().map_or(0, |keys| keys.len());
+        for part in stretches(0..rows) {
+            let keys: Vec<ArrayRef> =
+                self.distinct.iter().map(|key| key.slice(part.start, part.len())).collect();
+            let of_keys = feature::key::bucket_of_rows(&keys, buckets);
+            for bucket in of_keys.map_err(|error| DataFusionError::Internal(error.to_string()))? {
+                has[bucket as usize] = true;
+            }
+            pause_within(part.end, rows).await;
         }
         Ok(has)
     }
@@ -132,9 +139,10 @@ impl SpineOrder {
         SoughtKeys::new(&self.distinct, told)
     }
 
-    /// The greatest time of a row that stands in a group.
-    pub(super) fn latest(&self) -> Option<i64> {
-        self.entries.iter().map(|(at, _)| *at).max()
+    /// The least and the greatest time of a row that stands in a group.
+    pub(super) fn times(&self) -> Option<(i64, i64)> {
+        let times = || self.entries.iter().map(|(at, _)| *at);
+        Some((times().min()?, times().max()?))
     }
 
     /// How many rows the spine has, those in no group included.
@@ -252,7 +260,7 @@ fn first_rows(group_of: &[u32], groups: usize) -> UInt32Array {
 }
 
 /// Rows by group, and by time within a group; those without a group left out.
-fn group(group_of: &[u32], groups: usize, at: &[i64]) -> (Vec<Entry>, Vec<u32>) {
+async fn group(group_of: &[u32], groups: usize, at: &[i64]) -> (Vec<Entry>, Vec<u32>) {
     let mut starts = vec![0u32; groups + 1];
     for group in group_of {
         if *group != NO_GROUP {
@@ -264,17 +272,27 @@ fn group(group_of: &[u32], groups: usize, at: &[i64]) -> (Vec<Entry>, Vec<u32>) 
     }
     let mut entries = vec![(0i64, 0u32); starts[groups] as usize];
     let mut next = starts.clone();
-    for (row, (group, at)) in group_of.iter().zip(at).enumerate() {
-        if *group != NO_GROUP {
-            let place = &mut next[*group as usize];
-            entries[*place as usize] = (*at, row as u32);
-            *place += 1;
+    let rows = group_of.len();
+    for part in stretches(0..rows) {
+        for (row, (group, at)) in part.clone().zip(group_of[part.clone()].iter().zip(&at[part.clone()])) {
+            if *group != NO_GROUP {
+                let place = &mut next[*group as usize];
+                entries[*place as usize] = (*at, row as u32);
+                *place += 1;
+            }
         }
+        pause_within(part.end, rows).await;
     }
+    let mut since = 0;
     for group in starts.windows(2) {
         let entries = &mut entries[group[0] as usize..group[1] as usize];
+        since += entries.len();
         if !entries.is_sorted() {
-            entries.sort_unstable();
+            sort(entries).await;
+        }
+        if since > ROWS_AT_ONCE {
+            pause().await;
+            since = 0;
         }
     }
     (entries, starts)

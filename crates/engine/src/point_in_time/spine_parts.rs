@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use crate::row_bytes::bytes_of;
 
 /// Of the memory limit, the share that a spine may take before it is dealt with in parts.
-const WHOLE: usize = 4;
+pub const WHOLE: usize = 4;
 /// Of the memory limit, the share that a part and its answer may take. They are gathered and put together beside what has been read.
 const PART: usize = 6;
 
@@ -32,6 +32,12 @@ pub struct SpineParts {
 pub struct Part {
     pub batches: Vec<RecordBatch>,
     pub held: MemoryReservation,
+}
+
+impl Part {
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
 }
 
 impl SpineParts {
@@ -71,6 +77,12 @@ impl SpineParts {
             batches.push(RecordBatch::new_empty(self.rows.schema()));
         }
         Ok(Some(Part { batches, held: self.held.take() }))
+    }
+
+    /// Takes back what was the whole: it goes by in parts after all.
+    pub fn give_back(&mut self, whole: Part) {
+        self.held.grow(whole.held.free());
+        self.waiting.extend(whole.batches);
     }
 
     /// The next rows, each of which takes `beside` bytes beside its own; none where all have gone.

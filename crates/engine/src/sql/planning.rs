@@ -22,11 +22,13 @@ use crate::point_in_time::plan::{PointInTime, Rule};
 #[derive(Debug)]
 pub struct LineamentQueryPlanner {
     files: DataFiles,
+    reports_why: bool,
 }
 
 impl LineamentQueryPlanner {
-    pub fn new(files: DataFiles) -> Self {
-        Self { files }
+    /// `reports_why`: whether point-in-time joins are asked for reports that say why values are null.
+    pub fn new(files: DataFiles, reports_why: bool) -> Self {
+        Self { files, reports_why }
     }
 }
 
@@ -39,7 +41,7 @@ impl QueryPlanner for LineamentQueryPlanner {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         super::verify_read_only(plan)?;
         super::limits::verify_constants(plan)?;
-        let extension = PointInTimePlanner { files: self.files.clone() };
+        let extension = PointInTimePlanner { files: self.files.clone(), reports_why: self.reports_why };
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(extension)]);
         super::accounted::account(planner.create_physical_plan(plan, session).await?)
     }
@@ -47,6 +49,7 @@ impl QueryPlanner for LineamentQueryPlanner {
 
 struct PointInTimePlanner {
     files: DataFiles,
+    reports_why: bool,
 }
 
 #[async_trait]
@@ -100,6 +103,7 @@ impl ExtensionPlanner for PointInTimePlanner {
                         cut: *cut,
                         outputs,
                         guard: table.guard().cloned(),
+                        reports_why: self.reports_why,
                     };
                     sides.push(Side::View { lookup, keys, at });
                 }

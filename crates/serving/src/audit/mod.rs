@@ -400,7 +400,7 @@ impl Serving {
             .collect();
         let times = micros(column(table, at)?)?;
         let guard = view.table.guard().map(|guard| &**guard);
-        let order = Arc::new(order_of(version, table, column(table, at)?, guard)?);
+        let order = Arc::new(order_of(version, table, column(table, at)?, guard).await?);
         held.grow(order.memory() as u64)?;
         let snapshot = session.snapshot();
         let files: &Arc<Vec<VisibleFile>> = view.table.files();
