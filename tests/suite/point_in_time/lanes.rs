@@ -1,14 +1,17 @@
 //! A large spine is dealt into lanes, and where memory is short they wait on disk. Whichever way it goes, each row has the answer that it has in a
 //! small spine, which goes through as one and is what the law compares with the reference.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType};
 use catalog::ingest::{Claim, Request};
 use engine::Memory;
 use feature::Timestamp;
+use futures::TryStreamExt;
+use object_store::ObjectStore;
 use serving::{Query, Serving};
 use storage::environment::TestClock;
 use storage::partition::Layout;
@@ -22,19 +25,19 @@ const SPINE: usize = 60_000;
 const SMALL: usize = 4_000;
 
 /// Numbers that look random, below a bound.
-fn drawn(number: i64, below: i64) -> i64 {
+pub fn drawn(number: i64, below: i64) -> i64 {
     let mut state = (number as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     ((state ^ (state >> 27)) >> 8) as i64 % below
 }
 
-fn times(micros: impl Iterator<Item = i64>) -> ArrayRef {
+pub fn times(micros: impl Iterator<Item = i64>) -> ArrayRef {
     let start = instant("2025-01-01T00:00:00Z").micros();
     let times = arrow::array::TimestampMicrosecondArray::from_iter_values(micros.map(|at| start + at));
     Arc::new(times.with_timezone("UTC"))
 }
 
-fn table(columns: Vec<(String, ArrayRef)>) -> RecordBatch {
+pub fn table(columns: Vec<(String, ArrayRef)>) -> RecordBatch {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, column)| Field::new(name, column.data_type().clone(), column.null_count() > 0))
@@ -44,7 +47,7 @@ fn table(columns: Vec<(String, ArrayRef)>) -> RecordBatch {
 }
 
 /// Observations of a stretch of days; some values are null, and some are the same many times.
-fn observations(seed: i64, count: i64, from_day: i64, days: i64) -> RecordBatch {
+pub fn observations(seed: i64, count: i64, from_day: i64, days: i64) -> RecordBatch {
     let day = 86_400_000_000;
     let at = |row: i64| from_day * day + drawn(row * 7 + seed, days * 1440) * 60_000_000;
     let mut columns: Vec<(String, ArrayRef)> = vec![
@@ -73,7 +76,7 @@ fn observations(seed: i64, count: i64, from_day: i64, days: i64) -> RecordBatch 
     table(columns)
 }
 
-async fn store(layout: Layout, batches: Vec<RecordBatch>) -> Serving {
+pub async fn store(layout: Layout, batches: Vec<RecordBatch>) -> Serving {
     let clock = TestClock::new(instant("2026-01-01T00:00:00Z"));
     let serving = memory(&clock).await;
     let mut features = "[[features]]\nname = \"colour\"\ntype = \"string\"\n".to_owned();
@@ -231,6 +234,84 @@ async fn what_does_not_fit_into_memory_waits_on_disk_and_keeps_its_order() {
     }
     let plan = ask_plan(&serving, &large).await;
     assert!(plan.contains("spilled_rows=") && !plan.contains("spill_count=0,"), "{plan}");
+}
+
+const NOTED: i64 = 76_000;
+
+/// A thousand letters that do not compress.
+fn note(row: i64) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
+    let word = |at: u64| {
+        let state = (row as u64 * 100 + at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        state ^ (state >> 27)
+    };
+    let letters = |word: u64| (0..10).map(move |at| char::from(LETTERS[(word >> (6 * at)) as usize & 63]));
+    (0..100).map(word).flat_map(letters).collect()
+}
+
+/// The observations of a view take more than the limit, as they are stored and in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_is_larger_than_memory_streams() {
+    let serving = memory(&TestClock::new(instant("2026-01-01T00:00:00Z"))).await;
+    let user = "kind = \"entity\"\nname = \"user\"\n[[keys]]\nname = \"user_id\"\ntype = \"int64\"\n";
+    let view = "kind = \"feature_view\"\nname = \"notes\"\nentity = \"user\"\n\
+                [time]\nvalid_at = \"at\"\nknown_at = \"arrival\"\n[[features]]\nname = \"note\"\ntype = \"string\"\n";
+    serving.apply(files(&[("user.toml", user), ("notes.toml", view)]), &author()).await.unwrap();
+    for part in 0..4 {
+        let mine = || (0..NOTED).filter(move |row| row % 4 == part);
+        let batch = table(vec![
+            ("user_id".into(), Arc::new(Int64Array::from_iter_values(mine().map(|row| row % ENTITIES)))),
+            ("at".into(), times(mine().map(|row| row * 60_000_000))),
+            ("note".into(), Arc::new(StringArray::from_iter_values(mine().map(note)))),
+        ]);
+        let mut request = rows("notes", vec![batch]);
+        request.layout = Layout { target_rows: 6_000, ..Layout::default() };
+        ingest(&serving, request).await.unwrap();
+    }
+    let limit = 64 << 20;
+    let objects = serving.catalog().store().objects();
+    let stored: Vec<_> = objects.list(Some(&"data".into())).try_collect().await.unwrap();
+    let bytes: u64 = stored.iter().map(|object| object.size).sum();
+    assert!(bytes > limit, "{bytes} bytes are stored");
+
+    // Few rows, and all of them: these take more than the limit too.
+    let small = serving.clone().with_memory(Memory::new(limit));
+    for step in [60, 1] {
+        let asked = || (0..NOTED).step_by(step);
+        let spine = table(vec![
+            ("user_id".into(), Arc::new(Int64Array::from_iter_values(asked().map(|row| row % ENTITIES)))),
+            // What was known when it came, and is asked for in another order than it is stored.
+            ("at".into(), times(asked().map(|row| 400 * 86_400_000_000 + row * 7_919 % NOTED))),
+            ("seen".into(), times(asked().map(|row| row * 7_919 % NOTED * 60_000_000))),
+        ]);
+        let mut answers = Vec::new();
+        for serving in [&serving, &small] {
+            let session = serving.session(&catalog::Author::default()).await.unwrap();
+            session.register("spine", spine.schema(), vec![spine.clone()]).unwrap();
+            let sql = "SELECT n.note FROM session.spine s ASOF JOIN history('notes') n \
+                       MATCH_CONDITION (s.seen >= n.valid_at) ON s.user_id = n.user_id";
+            let view = "SELECT note FROM historical_features(\
+                        (SELECT user_id, at FROM session.spine), features => ['notes.note'])";
+            for sql in [sql, view] {
+                let answer = serving.retrieve_in(&session, Query::sql(sql), &author()).await;
+                let mut rows = answer.unwrap().stream;
+                let mut digest = std::hash::DefaultHasher::new();
+                let mut count = 0;
+                while let Some(batch) = rows.try_next().await.unwrap() {
+                    let notes = arrow::compute::cast(batch.column(0), &DataType::Utf8).unwrap();
+                    for note in notes.as_string::<i32>() {
+                        count += usize::from(note.is_some());
+                        note.hash(&mut digest);
+                    }
+                }
+                answers.push((count, digest.finish()));
+            }
+        }
+        assert!(answers[0].0 > 0 && answers[1].0 == spine.num_rows(), "{answers:?}");
+        assert_eq!(answers[..2], answers[2..]);
+    }
+    assert_eq!(small.memory().held(), 0);
 }
 
 async fn ask_plan(serving: &Serving, spine: &[RecordBatch]) -> String {

@@ -5,9 +5,11 @@
 
 mod beyond_memory;
 pub mod checks;
+mod counters;
 mod examples;
 mod lanes;
 mod leaks;
+mod leaving;
 mod reference;
 pub mod scenario;
 mod situations;
