@@ -23,8 +23,11 @@ pub struct Arguments {
     #[arg(required = true)]
     features: Vec<String>,
     /// The spine: a Parquet, CSV or Arrow file with key columns and a time column `at`
-    #[arg(long)]
-    spine: PathBuf,
+    #[arg(long, required_unless_present = "spine_sql")]
+    spine: Option<PathBuf>,
+    /// A query that gives the spine, in place of a file
+    #[arg(long, value_name = "SQL", conflicts_with_all = ["spine", "columns"])]
+    spine_sql: Option<String>,
     /// Columns of the spine to use; all where none is given
     #[arg(long, value_delimiter = ',')]
     columns: Vec<String>,
@@ -66,9 +69,15 @@ pub struct Arguments {
 const SHOWN: usize = 10;
 
 pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
-    let spine = SpineFile::open(&arguments.spine, &arguments.columns)?;
-    let spine = GivenSpine::read(spine.schema.clone(), spine);
+    let spine = match &arguments.spine {
+        Some(path) => {
+            let file = SpineFile::open(path, &arguments.columns)?;
+            Some(GivenSpine::read(file.schema.clone(), file))
+        }
+        None => None,
+    };
     let mut request = HistoricalRequest::new(arguments.features);
+    request.spine_sql = arguments.spine_sql;
     request.at = arguments.at;
     request.full_feature_names = arguments.full_feature_names;
     request.ttl = engine::ttls(&arguments.ttl).map_err(|why| Error::new(Kind::Invalid, why))?;
@@ -81,7 +90,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> Result<ExitCode> {
     let serving = arguments.memory.of(place.open().await?);
     let author = place.author();
     let HistoricalStream { schema, rows, report, .. } =
-        serving.historical_stream(Some(spine), request, &author).await?;
+        serving.historical_stream(spine, request, &author).await?;
     let mut first = Vec::new();
     let mut left = SHOWN;
     let mut rows = rows.inspect_ok(|batch| {

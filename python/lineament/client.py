@@ -378,7 +378,8 @@ class Client(Registry, Governance, Snapshots, Mending):
         such as labels; a pandas or Polars frame, or an Arrow table, batch or reader, or a query (`"SELECT …"`) whose rows it is, or
         what `keep_spine` gave. All
         its rows come back, as often, in the order and with the types that they had. A reader, or a generator of batches or frames, is
-        sent as it goes and not held (views of text come back as text).
+        sent as it goes and not held (views of text come back as text). A query is run by the server, of the same state as the features: no
+        rows are sent.
 
         - `features`: references (`"weather.temp"`, `"weather@1.temp"`, `"weather.*"`, Feast's `"weather:temp"`), names of
           feature services, or one name of a service. Or a model of MLflow (`"models:/delay@champion"`, `"models:/delay/3"`,
@@ -415,13 +416,15 @@ class Client(Registry, Governance, Snapshots, Mending):
         )
         if isinstance(entity_df, KeptSpine):
             return self._retrieve_kept(entity_df, request, split)
+        if (query := _query(entity_df)) is not None:
+            return self._retrieve_queried(query, request, split)
         sent = spine_reader(entity_df)
         if sent is not None:
             width = len(sent.schema)
             with self._stream_sent(sent, request, None) as stream:
                 table = pyarrow.Table.from_batches(list(stream), stream.schema)
             return self._retrieved(table, pyarrow.schema(list(table.schema)[:width]), stream.report or {}, request, split)
-        given = self._spine(entity_df, as_of)
+        given = self._spine(entity_df)
         spine = without_views(given)
         returned, report = self._exchange({"historical_features": request}, spine)
         if report is None:
@@ -495,6 +498,16 @@ class Client(Registry, Governance, Snapshots, Mending):
         given = pyarrow.schema([table.schema.field(name) for name in spine.columns])
         return self._retrieved(table, given, report, request, split)
 
+    def _retrieve_queried(self, query: str, request: dict[str, Any], split: Split | None) -> TrainingSet:
+        """The features of the rows of a query, which the server runs. No rows are sent."""
+        table, report = self._get({"historical_features": {**request, "spine_sql": query}})
+        if report is None:
+            raise Error("the features came without their report, so they may not be all; ask again")
+        _all_came(report, table.num_rows)
+        added = len(report["features"]) * (2 if request.get("null_reasons") else 1)
+        given = pyarrow.schema(list(table.schema)[: table.num_columns - added])
+        return self._retrieved(table, given, report, request, split)
+
     def _retrieved(
         self,
         table: pyarrow.Table,
@@ -509,10 +522,10 @@ class Client(Registry, Governance, Snapshots, Mending):
         linking.recorded(self.run, self._url, training_set, training_set.asked)
         return training_set
 
-    def _spine(self, entity_df: Any, as_of: int | str | datetime | None = None) -> pyarrow.Table:
+    def _spine(self, entity_df: Any) -> pyarrow.Table:
         """The spine as a table; a query is asked for its rows."""
-        if isinstance(entity_df, str) and _QUERY.match(entity_df):
-            return self.sql(entity_df, as_of=as_of).to_arrow()
+        if (query := _query(entity_df)) is not None:
+            return self.sql(query).to_arrow()
         index = named_index(entity_df)
         if index is not None:
             definition.warn([f"the index ({index}) is not sent; reset_index() makes it a column"], stacklevel=3)
@@ -633,13 +646,21 @@ class Client(Registry, Governance, Snapshots, Mending):
         )
 
         def proved(report: Mapping[str, Any], rows: int, schema: pyarrow.Schema) -> None:
+            _all_came(report, rows)
             training_set = TrainingSet.of(schema.empty_table(), report)
             linking.recorded(self.run, self._url, training_set, {**profile(training_set, request), "rows": rows})
 
+        if (query := _query(entity_df)) is not None:
+            ticket = flight.Ticket(_json({"historical_features": {**request, "spine_sql": query}}))
+            with translated(self._url):
+                rows_of_query = self._connection.do_get(ticket, self._options)
+            stream = BatchStream(rows_of_query, self._url, proved=proved, shown=self.progress)
+            self._streams.add(stream)
+            return stream
         sent = spine_reader(entity_df)
         if sent is not None:
             return self._stream_sent(sent, request, proved)
-        given = without_views(self._spine(entity_df, as_of))
+        given = without_views(self._spine(entity_df))
         descriptor = flight.FlightDescriptor.for_command(_json({"historical_features": request}))
         with translated(self._url):
             writer, reader = self._connection.do_exchange(descriptor, self._sending(given))
@@ -1127,6 +1148,16 @@ def _historical(
     if null_reasons:
         request["null_reasons"] = True
     return request
+
+
+def _query(given: Any) -> str | None:
+    """The text of a query; None for anything else."""
+    return given if isinstance(given, str) and _QUERY.match(given) else None
+
+
+def _all_came(report: Mapping[str, Any], rows: int) -> None:
+    if rows != report["rows"]:
+        raise Damaged(f"the training set has {report['rows']:,} rows, but {rows:,} came; ask again")
 
 
 def _time_column(schema: pyarrow.Schema, at: str | None) -> str | None:

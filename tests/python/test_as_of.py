@@ -218,6 +218,10 @@ def test_the_command_line(client, server, states, tmp_path):
         assert client.replay(id).equal
         snapshot = client.sql(f"SELECT snapshot FROM lineament.training_sets WHERE training_set = '{id}'")
         assert snapshot.to_arrow()["snapshot"].to_pylist() == [states.first if value == 2.5 else states.corrected]
+    # A query in place of a file is asked of that state too: the correction was the fourth change.
+    for as_of, many in ((states.first, 3), (states.corrected, 4)):
+        said = run(store, "retrieve", "reading.value", "--spine-sql", CHANGES, "--as-of", as_of)
+        assert f"{many} rows, digest lmt1:" in said
     early = (states.first_at - timedelta(days=900)).isoformat()
     for as_of, why in (
         (10**6, "there is no 1000000 yet"),

@@ -98,6 +98,26 @@ def test_a_scrape_is_what_prometheus_reads(watched, kind):
     assert of("lineament_build_info", version=lineament.__version__) == 1
 
 
+def test_a_spine_that_is_a_query_is_not_sent(watched):
+    query = "SELECT sensor, known_at AS at, value AS label FROM history('reading') ORDER BY known_at, sensor"
+
+    def received() -> dict[tuple, float]:
+        found = scrape(watched, next(iter(FORMS)))
+        return {key: count for key, count in found.items() if key[0].startswith("lineament_received_")}
+
+    with lineament.connect(watched.url) as client:
+        rows = client.sql(query).to_arrow()
+        before = received()
+        training_set = client.get_historical_features(query, ["reading.grade"], record=False)
+        batches = client.stream(query, ["reading.grade"], record=False)
+        assert training_set.num_rows == sum(batch.num_rows for batch in batches) == rows.num_rows > 0
+        after = received()
+    more = {key: count - before[key] for key, count in after.items() if count != before[key]}
+    # Two requests, by their texts.
+    assert list(more) == [("lineament_received_bytes_total", ("method", "DoGet"))], more
+    assert 2 * len(query) < sum(more.values()) < 2 * len(query) + 500
+
+
 def test_health_is_told(watched):
     for path in ("healthz", "readyz"):
         assert ask(f"{watched.http}/{path}")[0] == 200

@@ -166,8 +166,19 @@ def test_a_query_gives_the_spine(readings_client):
     assert training_set.to_arrow()["label"].to_pylist() == [1.0, 2.0, 2.5]
     assert training_set.to_arrow()["grade"].to_pylist() == ["good", "good", "poor"]
     assert readings_client.replay(training_set.id).equal
+    # As if the rows had come here and gone back.
+    sent = readings_client.get_historical_features(readings_client.sql(query).to_arrow(), ["reading.grade"])
+    assert (training_set.digest, training_set.at) == (sent.digest, sent.at)
+    assert training_set.column_names == sent.column_names == ["sensor", "at", "label", "grade"]
+    why = readings_client.get_historical_features(query, ["reading.grade"], null_reasons=True, record=False)
+    assert (why.at, why.column_names[-1]) == ("at", "grade__null_reason")
     streamed = readings_client.stream(f"WITH rows AS ({query}) SELECT * FROM rows", ["reading.grade"])
     assert sum(batch.num_rows for batch in streamed) == 3
+    assert streamed.id is not None
+    with pytest.raises(lineament.InvalidRequest, match="the query of the spine has no rows"):
+        readings_client.get_historical_features(f"SELECT * FROM ({query}) WHERE label > 99", ["reading.grade"])
+    with pytest.raises(lineament.InvalidRequest, match="several time columns"):
+        readings_client.stream("SELECT sensor, valid_at, known_at FROM reading", ["reading.grade"])
     with pytest.raises(lineament.InvalidRequest, match="reading"):
         readings_client.get_historical_features("SELECT nothing FROM reading", ["reading.grade"])
     with pytest.raises(lineament.InvalidRequest, match="rows are wanted, not the path selection.parquet"):

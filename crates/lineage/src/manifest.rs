@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use catalog::records::Object;
 use feature::digest::Digest;
 use feature::policy::Purpose;
-use feature::{BatchId, Sequence, Span, Timestamp, TrainingSetId, VersionId};
+use feature::{BatchId, ReadId, Sequence, Span, Timestamp, TrainingSetId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::edges::Edge;
@@ -64,6 +64,17 @@ impl Manifest {
         let of = feature::with_null_reason(column).filter(|_| self.null_reasons);
         of.is_some_and(|output| self.references.iter().any(|reference| reference.output == output))
     }
+
+    /// The versions that it was made of, each once: those that features were looked up in, then those that the spine's query read.
+    pub fn versions(&self) -> Vec<VersionId> {
+        let mut versions: Vec<VersionId> = self.views.iter().map(|view| view.version).collect();
+        for source in self.spine.query.iter().flat_map(|query| &query.sources) {
+            if !versions.contains(&source.version) {
+                versions.push(source.version);
+            }
+        }
+        versions
+    }
 }
 
 /// The policies that a set was made under.
@@ -112,6 +123,28 @@ pub struct SpineManifest {
     pub rows: u64,
     /// The column of the times that features were asked at.
     pub at: String,
+    /// Where a query that read features gave the rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<SpineQuery>,
+}
+
+/// A query that gave a spine its rows. Its text is in the record of its read, which an erasure finds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpineQuery {
+    pub read: ReadId,
+    /// What it read, whether its columns could be traced or not.
+    pub sources: Vec<SpineSource>,
+}
+
+/// A version that the query of a spine read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpineSource {
+    pub version: VersionId,
+    pub label: String,
+    /// The snapshot that was read: with time travel in the query not the set's.
+    pub sequence: Sequence,
+    /// None where only the number of rows counted.
+    pub columns: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

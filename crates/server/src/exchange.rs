@@ -30,9 +30,9 @@ pub async fn exchange(
         Exchange::HistoricalFeatures(wanted) => wanted,
         Exchange::Audit(wanted) => return audit(serving, upload, wanted, author, counted).await,
     };
-    if wanted.spine.is_some() {
+    if wanted.spine.is_some() || wanted.spine_sql.is_some() {
         upload.receive_nothing().await?;
-        return of_kept_spine(serving, wanted, author).await;
+        return of_named_spine(serving, wanted, author).await;
     }
     request::note("the name of the training set", wanted.name.as_ref())?;
     let memory = serving.memory();
@@ -81,13 +81,16 @@ async fn take_in(mut rest: Rest, mut spool: SpoolWriter) {
     }
 }
 
-/// Features for a spine that was ingested before; then the report.
-pub async fn of_kept_spine(
+/// Features for a spine of which no rows are sent: one that was ingested before, or one that a query gives; then the report.
+pub async fn of_named_spine(
     serving: &Serving,
     wanted: HistoricalRequest,
     author: &Author,
 ) -> Result<Answer, Status> {
     request::note("the name of the training set", wanted.name.as_ref())?;
+    if let Some(text) = &wanted.spine_sql {
+        request::sql(text.as_str())?;
+    }
     let stream = serving.historical_stream(None, wanted, author).await;
     Ok(Answer::historical(stream.map_err(|error| status::of(&error))?))
 }

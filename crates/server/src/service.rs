@@ -22,7 +22,7 @@ use crate::answer::{Answer, DEPRECATED};
 use crate::call::{Call, Rows, announced_rows, reads_at};
 use crate::callers::Caller;
 use crate::endpoints::Planned;
-use crate::exchange::{exchange, of_kept_spine};
+use crate::exchange::{exchange, of_named_spine};
 use crate::flight_sql;
 use crate::flight_sql::session::Session;
 use crate::metrics::Metrics;
@@ -136,7 +136,7 @@ impl Flight {
                     return Answer::retrieval(rows).with_report(&report);
                 }
                 request::Ticket::HistoricalFeatures(wanted) => {
-                    return of_kept_spine(&self.serving, wanted, author).await;
+                    return of_named_spine(&self.serving, wanted, author).await;
                 }
                 request::Ticket::Diff(wanted) => {
                     let diff = self.serving.diff(wanted, true, author).await;

@@ -11,6 +11,7 @@ use catalog::state::{AppliedPolicies, ViewVersion};
 use catalog::{Author, Catalog, State, policies};
 use datafusion::common::DataFusionError;
 use engine::access::{Denied, Guard, Guards};
+use engine::column_lineage::ROWS;
 use engine::{Session, Snapshot};
 use feature::definition::FeatureView;
 use feature::policy::{
@@ -370,23 +371,25 @@ impl Serving {
         let Some(access) = self.access(&state, author).await? else { return Ok(()) };
         let nothing = Vec::new();
         let recorded = manifest.policy.as_ref().map_or(&nothing, |policy| &policy.views);
-        for reference in &manifest.references {
-            let Some(version) = state.view_version(reference.version) else { continue };
+        let looked_up = manifest.references.iter().map(|one| (one.version, one.feature.as_str()));
+        // A spine that a query gave shows what that read, at least that there are rows.
+        let sources = manifest.spine.query.iter().flat_map(|query| &query.sources);
+        let of_spine = sources.flat_map(|source| {
+            let columns = source.columns.iter().map(String::as_str).chain([ROWS]);
+            columns.map(move |column| (source.version, column))
+        });
+        for (of, column) in looked_up.chain(of_spine) {
+            let Some(version) = state.view_version(of) else { continue };
             let Some(guard) = access.of(version)? else { continue };
-            guard.allow(version, [reference.feature.as_str()]).map_err(DataFusionError::from)?;
-            let shown = recorded.iter().find(|view| view.version == reference.version);
-            let less = less_of(&guard, version, &reference.feature, shown);
-            if let Some(less) = less {
-                return Err(Error::denial(
-                    reference.resolved.as_str(),
-                    format!(
-                        "the training set {} shows more of `{}.{}` than `{}` may see ({less}), and with less it would be another set; ask whoever governs the store",
-                        manifest.id,
-                        version.label(),
-                        reference.feature,
-                        access.asker.principal
-                    ),
-                ));
+            guard.allow(version, [column]).map_err(DataFusionError::from)?;
+            let shown = recorded.iter().find(|view| view.version == of);
+            if let Some(less) = less_of(&guard, version, column, shown) {
+                let asked = format!("{}.{column}", version.label());
+                let why = format!(
+                    "the training set {} shows more of `{asked}` than `{}` may see ({less}), and with less it would be another set; ask whoever governs the store",
+                    manifest.id, access.asker.principal
+                );
+                return Err(Error::denial(asked, why));
             }
         }
         Ok(())

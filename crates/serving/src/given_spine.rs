@@ -55,17 +55,17 @@ impl GivenSpine {
         Self::Streamed(read.build())
     }
 
-    /// The same, which has rows: waits for the first of those that are to come.
+    /// The same, which has rows: waits for the first of those that are to come. `what` names it in errors.
     ///
     /// # Errors
     /// `Invalid` where there are none; what went wrong with them.
-    pub(crate) async fn with_rows(self) -> Result<Self> {
+    pub(crate) async fn with_rows(self, what: &str) -> Result<Self> {
         match self {
             Self::Whole(spine) if spine.rows() > 0 => Ok(Self::Whole(spine)),
-            Self::Whole(_) => Err(no_rows()),
+            Self::Whole(_) => Err(no_rows(what)),
             Self::Streamed(mut rows) => loop {
                 match rows.try_next().await? {
-                    None => return Err(no_rows()),
+                    None => return Err(no_rows(what)),
                     Some(batch) if batch.num_rows() == 0 => {}
                     Some(first) => {
                         let schema = rows.schema();
@@ -88,8 +88,8 @@ impl Serving {
     }
 }
 
-fn no_rows() -> Error {
-    Error::new(Kind::Invalid, "the spine has no rows; features are looked up for the rows of a spine")
+fn no_rows(what: &str) -> Error {
+    Error::new(Kind::Invalid, format!("{what} has no rows; features are looked up for the rows of a spine"))
 }
 
 /// A spine that was written to a file as it passed by: the file, and what its rows are. It is there when the last row has passed.

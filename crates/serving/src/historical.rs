@@ -11,6 +11,7 @@ use async_recursion::async_recursion;
 use catalog::records::{
     BatchHit, Object, Record, Role, Selected, SpineUsed, TrainingSetRecorded, UseRecorded,
 };
+use catalog::state::ViewVersion;
 use catalog::{Author, Intent};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
@@ -34,6 +35,7 @@ use tokio::task::JoinHandle;
 use crate::bias::BiasReport;
 use crate::deprecation::DeprecationNotice;
 use crate::error::{Error, Kind, Result};
+use crate::queried_spine::Queried;
 use crate::reads::ReadKind;
 use crate::retrieve::Serving;
 
@@ -59,6 +61,9 @@ pub struct HistoricalRequest {
     /// A spine that was ingested before, by its digest, in place of rows that come with the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spine: Option<String>,
+    /// A query that gives the spine, in place of rows that come with the request: asked by the caller, of the same state as the features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spine_sql: Option<String>,
     /// The spine's time column, where it is not `at` or the only one.
     #[serde(default)]
     pub at: Option<String>,
@@ -104,6 +109,7 @@ impl HistoricalRequest {
         Self {
             features: features.into_iter().map(Into::into).collect(),
             spine: None,
+            spine_sql: None,
             at: None,
             full_feature_names: false,
             ttl: BTreeMap::new(),
@@ -231,7 +237,7 @@ impl Serving {
     }
 
     /// `id` was minted before the first object of the set was written: a sweep goes by it. `kept_before`: the spine was put up by itself,
-    /// and is the set's from here on.
+    /// and is the set's from here on. `queried`: what the query read that gave it.
     #[allow(clippy::too_many_arguments)]
     pub(crate) async fn record(
         &self,
@@ -240,6 +246,7 @@ impl Serving {
         spine: &Schema,
         kept: SpineManifest,
         kept_before: Option<SpineId>,
+        queried: Option<&Queried>,
         request: &HistoricalRequest,
         resolved: &Resolved,
         found: &LookedUp,
@@ -247,6 +254,15 @@ impl Serving {
     ) -> Result<TrainingSetId> {
         let snapshot = session.snapshot();
         let spine_object = kept.object.clone();
+        let mut lineage = column_edges(spine, &kept.at, resolved);
+        lineage.extend(queried.into_iter().flat_map(Queried::edges));
+        let mut versions: Vec<&ViewVersion> =
+            resolved.views.iter().map(|view| &**view.table.version()).collect();
+        for version in queried.into_iter().flat_map(Queried::versions) {
+            if versions.iter().all(|known| known.version != version) {
+                versions.extend(snapshot.state.view_version(version));
+            }
+        }
         let manifest = Manifest {
             format: manifest::FORMAT,
             id,
@@ -268,16 +284,12 @@ impl Serving {
             rows: found.digest.rows,
             digest: found.digest.digest.to_string(),
             columns: columns(&found.digest),
-            lineage: column_edges(spine, &kept.at, resolved),
-            spine: kept,
+            lineage,
+            spine: SpineManifest { query: queried.and_then(Queried::recorded), ..kept },
             target: target(),
             split: request.split.clone(),
             null_reasons: resolved.null_reasons,
-            policy: self.policy_of(
-                session,
-                author,
-                resolved.views.iter().map(|view| &**view.table.version()),
-            )?,
+            policy: self.policy_of(session, author, versions.into_iter())?,
         };
         let bytes = serde_json::to_vec(&manifest)
             .map_err(|error| Error::internal("a manifest cannot be written", error))?;
@@ -352,7 +364,7 @@ impl Serving {
         let (bytes, digest) =
             encoded.await.map_err(|error| Error::internal("writing the spine stopped", error))??;
         let object: Object = self.catalog().put_object(format!("spines/{id}.parquet"), bytes.into()).await?;
-        Ok(SpineManifest { object, digest, rows: rows as u64, at: at.to_owned() })
+        Ok(SpineManifest { object, digest, rows: rows as u64, at: at.to_owned(), query: None })
     }
 
     /// The manifest of a recorded training set for whoever may see all that the set shows: its digests would tell of the rest.

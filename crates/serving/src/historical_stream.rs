@@ -35,6 +35,7 @@ use crate::given_spine::{GivenSpine, PassedBy, kept_in_passing};
 use crate::historical::{
     HistoricalReport, HistoricalRequest, LookedUp, Spine, TrainingSet, refuse_naive, report, verify_split,
 };
+use crate::queried_spine::Queried;
 use crate::reads::{Place, Read, ReadKind};
 use crate::retrieve::{Emit, Serving, async_stream};
 use crate::sampled_reads::{ReadSample, Sampling};
@@ -96,6 +97,8 @@ struct Planned {
     physical: Arc<dyn ExecutionPlan>,
     /// Where it is recorded as a training set.
     keeping: Option<SpineKeeping>,
+    /// Where a query gives the spine.
+    queried: Option<Queried>,
     /// What of it is profiled on its way out.
     sample: Option<ReadSample>,
     author: Author,
@@ -128,13 +131,13 @@ impl Serving {
         Ok(TrainingSet { schema, batches, report })
     }
 
-    /// The same as a stream, over rows that are given or over a spine that the request names by its digest. Neither the answer nor a
-    /// copy of it is held beside what the join holds, and a spine beyond a share of the memory goes by in parts: the first features leave
-    /// before the last of a spine's rows has come. A stream that is left before its end, or fails, is recorded as a read and not as a training
-    /// set.
+    /// The same as a stream, over rows that are given or over a spine that the request names, by its digest or as a query. Neither the
+    /// answer nor a copy of it is held beside what the join holds, and a spine beyond a share of the memory goes by in parts: the first
+    /// features leave before the last of a spine's rows has come. A stream that is left before its end, or fails, is recorded as a read and
+    /// not as a training set.
     ///
     /// # Errors
-    /// Those of [`Serving::historical`]; no spine, or two.
+    /// Those of [`Serving::historical`]; no spine, or two; those of the query that gives one.
     #[async_recursion]
     pub async fn historical_stream(
         &self,
@@ -156,7 +159,7 @@ impl Serving {
         let started = Instant::now();
         let snapshot = self.snapshot_for(None, author).await?.at(request.as_of)?;
         let session = self.engine.ordered_session(snapshot)?;
-        let asked_for = self.spine_of(given, &request, &session).await?;
+        let (asked_for, queried) = self.spine_of(given, &request, &session, author).await?;
         let cut = request.cut()?;
         if request.bias && !request.record {
             return Err(Error::new(
@@ -170,7 +173,12 @@ impl Serving {
         asked.cut = cut;
         asked.null_reasons = request.null_reasons;
         let resolved = features::resolve(session.snapshot(), &asked).await?;
-        let deprecations = self.met_by(&session, &resolved, &request, author).await?;
+        let mut deprecations = self.met_by(&session, &resolved, &request, author).await?;
+        for notice in queried.iter().flat_map(|queried| &queried.deprecations) {
+            if !deprecations.contains(notice) {
+                deprecations.push(notice.clone());
+            }
+        }
         let (rows, spine, keeping) = self.rows_of(asked_for, &session, request.record)?;
         let at = features::time_column(rows.schema(), request.at.as_deref())?;
         refuse_naive(&spine, &at)?;
@@ -206,6 +214,7 @@ impl Serving {
             plan,
             physical,
             keeping,
+            queried,
             sample,
             author,
             deprecations: deprecations.clone(),
@@ -253,25 +262,32 @@ impl Serving {
         self.meet_deprecations(&session.snapshot().state, &met, author).await
     }
 
-    /// The spine that is given, or the one that the request names.
+    /// The spine that is given, or the one that the request names; of a query also what it reads.
     async fn spine_of(
         &self,
         given: Option<GivenSpine>,
         request: &HistoricalRequest,
         session: &Session,
-    ) -> Result<AskedFor> {
-        match (given, &request.spine) {
-            (Some(spine), None) => Ok(AskedFor::Given(spine.with_rows().await?)),
-            (None, Some(digest)) => {
-                Ok(AskedFor::Kept(spines::find(self.catalog(), digest, session.environment()).await?))
+        author: &Author,
+    ) -> Result<(AskedFor, Option<Queried>)> {
+        match (given, &request.spine, &request.spine_sql) {
+            (Some(spine), None, None) => Ok((AskedFor::Given(spine.with_rows("the spine").await?), None)),
+            (None, Some(digest), None) => {
+                let kept = spines::find(self.catalog(), digest, session.environment()).await?;
+                Ok((AskedFor::Kept(kept), None))
             }
-            (Some(_), Some(_)) => Err(Error::new(
+            (None, None, Some(sql)) => {
+                let (rows, queried) = self.query_spine(sql, session.snapshot(), author).await?;
+                Ok((AskedFor::Given(rows), Some(queried)))
+            }
+            (None, None, None) => Err(Error::new(
                 Kind::Invalid,
-                "the spine is given twice, as rows and by its digest; leave one out",
+                "there are neither rows of a spine nor the digest of one; send rows, name a spine that was ingested by `spine`, or \
+                 give a query by `spine_sql`",
             )),
-            (None, None) => Err(Error::new(
+            _ => Err(Error::new(
                 Kind::Invalid,
-                "there are neither rows of a spine nor the digest of one; send rows, or name a spine that was ingested by `spine`",
+                "the spine is given twice: it is rows, the digest of one that was ingested (`spine`) or a query (`spine_sql`); leave one out",
             )),
         }
     }
@@ -396,6 +412,7 @@ impl Planned {
                     digest: rows.digest.to_string(),
                     rows: rows.rows,
                     at: self.at.clone(),
+                    query: None,
                 }
             }
             SpineKeeping::Kept(kept) => SpineManifest {
@@ -403,6 +420,7 @@ impl Planned {
                 digest: kept.record.digest,
                 object: kept.record.object,
                 at: self.at.clone(),
+                query: None,
             },
         };
         let (serving, session) = (&self.serving, &self.session);
@@ -412,6 +430,7 @@ impl Planned {
             &self.spine,
             kept,
             kept_before,
+            self.queried.as_ref(),
             &self.request,
             &self.resolved,
             &found,

@@ -34,6 +34,7 @@ mod looked_at;
 mod mending;
 mod policies;
 mod quarantine;
+mod queried_spine;
 mod read_rows;
 mod reads;
 mod rebuilding;

@@ -17,7 +17,7 @@ use engine::spines;
 use engine::{Engine, KeyFiles, Memory, Prepared, Session, SqlConditions};
 use feature::definition::{Definitions, parse_files};
 use feature::policy::Action;
-use feature::{AsOf, Sequence, Timestamp};
+use feature::{AsOf, ReadId, Sequence, Timestamp};
 use futures::{Stream, StreamExt};
 
 use crate::access::Governance;
@@ -133,6 +133,13 @@ pub struct Retrieval {
     pub stream: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
 }
 
+/// A retrieval, and the read that it leaves on record.
+pub(crate) struct TracedRetrieval {
+    pub retrieval: Retrieval,
+    pub read: ReadId,
+    pub traced: Arc<Traced>,
+}
+
 impl Retrieval {
     #[async_recursion]
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
@@ -231,12 +238,23 @@ impl Serving {
     /// Answers a query in a session that has tables of its own, and so a state of the store.
     #[async_recursion]
     pub async fn retrieve_in(&self, session: &Session, query: Query, author: &Author) -> Result<Retrieval> {
+        Ok(self.retrieve_traced(session, query, author).await?.retrieval)
+    }
+
+    /// The same, with what its rows are made of.
+    #[async_recursion]
+    pub(crate) async fn retrieve_traced(
+        &self,
+        session: &Session,
+        query: Query,
+        author: &Author,
+    ) -> Result<TracedRetrieval> {
         let words = query.text.clone();
         let answer = self.answer(session, query, author);
         self.on_record(author, Action::Read, Some(ReadKind::Sql), || words, answer).await
     }
 
-    async fn answer(&self, session: &Session, query: Query, author: &Author) -> Result<Retrieval> {
+    async fn answer(&self, session: &Session, query: Query, author: &Author) -> Result<TracedRetrieval> {
         let started = Instant::now();
         let plan = session.plan(&query.text).await?;
         let Prepared { physical, traced } = session.prepare_traced(&plan).await?;
@@ -247,7 +265,8 @@ impl Serving {
         // A full queue refuses the read rather than forget it.
         let place = self.reads.reserve(&traced)?;
         let now = self.catalog().store().clock().now();
-        let mut read = Read::new(author, session.snapshot().sequence, now, traced);
+        let mut read = Read::new(author, session.snapshot().sequence, now, traced.clone());
+        let id = read.id;
         read.asked(ReadKind::Sql, query.text);
         read.with_parameters(query.parameters.as_ref());
         let schema = physical.schema();
@@ -277,7 +296,8 @@ impl Serving {
                 emit.send(Err(error)).await;
             }
         });
-        Ok(Retrieval { sequence: session.snapshot().sequence, schema, deprecations, stream })
+        let retrieval = Retrieval { sequence: session.snapshot().sequence, schema, deprecations, stream };
+        Ok(TracedRetrieval { retrieval, read: id, traced })
     }
 
     /// Where opaque reads are refused, refuses one.

@@ -32,7 +32,7 @@ impl Serving {
     /// A spine without rows, or with a column that cannot be digested; those of the object storage; of rows that come as a stream, more
     /// than the disk may take.
     pub async fn ingest_spine(&self, spine: impl Into<GivenSpine>, author: &Author) -> Result<SpineReport> {
-        match spine.into().with_rows().await? {
+        match spine.into().with_rows("the spine").await? {
             GivenSpine::Whole(spine) => self.ingest_whole_spine(spine, author).await,
             GivenSpine::Streamed(rows) => self.ingest_streamed_spine(rows, author).await,
         }

@@ -1,6 +1,7 @@
 //! The views of column edges lie in one object a subject: a condition on the subject leaves all others unread.
 
 use feature::TrainingSetId;
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serving::{HistoricalRequest, Kind, Serving};
@@ -56,4 +57,35 @@ async fn a_condition_on_the_set_reads_its_manifest_alone() {
         assert_eq!(error.kind(), Kind::Damaged, "{error}");
         assert!(error.to_string().contains(&gone.to_string()), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spine_that_is_a_query_has_the_sources_of_the_query() {
+    let serving = memory(&fixture::clock()).await;
+    serving.apply(files(&DEFINITIONS), &author()).await.unwrap();
+    let text = "origin string | valid_at timestamp | temp float64\nJFK | 2013-01-01T08:00:00Z | 30\n";
+    ingest(&serving, rows("weather", vec![table(text)])).await.unwrap();
+    let record = async |sql: &str| {
+        let spine_sql = Some(sql.to_owned());
+        let request = HistoricalRequest { spine_sql, ..HistoricalRequest::new(["weather.temp"]) };
+        let stream = serving.historical_stream(None, request, &author()).await.unwrap();
+        stream.rows.try_collect::<Vec<_>>().await.unwrap();
+        stream.report.await.unwrap().training_set.unwrap()
+    };
+    let set = record("SELECT origin, valid_at AS at, 2 * temp AS label FROM weather WHERE temp > 7").await;
+    // Beside those of a spine that is sent: label comes from temp, at from valid_at, and all went through the filter.
+    for (condition, expected) in [
+        ("output = 'label' AND feature_view = 'weather' AND \"column\" = 'temp' AND kind = 'direct'", 1),
+        ("output = 'at' AND \"column\" = 'valid_at' AND subtype = 'IDENTITY'", 1),
+        ("output IN ('origin', 'at', 'label') AND \"column\" = 'temp' AND subtype = 'FILTER'", 3),
+        ("output = 'label' AND given = 'spine'", 1),
+    ] {
+        let sql =
+            format!("SELECT count(*) FROM lineament.column_edges WHERE subject = '{set}' AND {condition}");
+        assert_eq!(count(&serving, &sql).await, expected, "{sql}");
+    }
+    // What reads no features leaves no read to name.
+    let of_log = "SELECT 'JFK' AS origin, committed_at AS at FROM lineament.log ORDER BY sequence LIMIT 1";
+    let set = record(of_log).await;
+    assert!(serving.manifest(set).await.unwrap().spine.query.is_none());
 }

@@ -2,14 +2,15 @@
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use catalog::Author;
-use feature::{AsOf, Sequence};
+use feature::{AsOf, Sequence, TrainingSetId};
+use futures::TryStreamExt;
 use serving::{
     AuditRequest, ExplainValueRequest, HistoricalRequest, Kind, Query, RefreshRequest, Serving, TrainingSet,
 };
 
 use super::{govern, with_role};
 use crate::suite::column_lineage::store;
-use crate::suite::stores::{author, files, spine};
+use crate::suite::stores::{author, count, files, spine};
 use crate::suite::tables::table;
 
 /// A guest sees JFK alone, no `visib`, coarse `temp`, hashed `sky`, and may not read `carrier`.
@@ -152,6 +153,67 @@ async fn a_set_is_made_again_as_it_was_shown_or_not_at_all() {
     // A stretch that somebody else had rebuilt is at hand, and is not given either.
     serving.stretch(whole, 0..4, &with_role("analyst")).await.unwrap();
     told(serving.stretch(whole, 0..4, &guest).await.err().unwrap());
+}
+
+/// Who may read all but carriers and planes.
+const CLERKS: &str = "
+permit(principal in Role::\"clerk\", action == Action::\"read\", resource);
+forbid(principal in Role::\"clerk\", action, resource == Feature::\"default.departures.carrier\");
+forbid(principal in Role::\"clerk\", action, resource == View::\"default.planes\");
+";
+
+/// A retrieval whose spine a query gives.
+async fn queried(serving: &Serving, sql: &str, by: &Author) -> serving::Result<(TrainingSetId, u64)> {
+    let spine_sql = Some(sql.to_owned());
+    let request = HistoricalRequest { spine_sql, ..HistoricalRequest::new(["weather.temp"]) };
+    let stream = serving.historical_stream(None, request, by).await?;
+    stream.rows.try_collect::<Vec<_>>().await?;
+    let report = stream.report.await.unwrap();
+    Ok((report.training_set.unwrap(), report.rows))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_gives_a_spine_of_what_its_asker_may_see() {
+    let serving = store::with(|_, rows| rows).await;
+    govern(&serving, &format!("{POLICIES}{CLERKS}")).await;
+    let (guest, analyst) = (with_role("guest"), with_role("analyst"));
+    let carriers = "SELECT origin, valid_at AS at, carrier FROM departures";
+    let error = queried(&serving, carriers, &guest).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Forbidden, "{error}");
+    let told = error.to_string();
+    assert!(told.starts_with("the query of the spine: `departures@1.carrier` may not be read"), "{told}");
+    // Once, by the words of the query.
+    serving.flush(&author()).await.unwrap();
+    let denied = "SELECT count(*) FROM lineament.access_decisions WHERE decision = 'denied'";
+    assert_eq!(count(&serving, denied).await, 1);
+
+    // The rows of JFK, and made again as they were shown.
+    let seen = "SELECT origin, valid_at AS at, delay FROM departures";
+    let (masked, rows) = queried(&serving, seen, &guest).await.unwrap();
+    assert_eq!(rows, 2);
+    for by in [&guest, &analyst] {
+        let (report, _) = serving.replay(masked, by).await.unwrap();
+        assert_eq!(report.digest, report.rebuilt);
+    }
+    let manifest = serving.manifest(masked).await.unwrap();
+    let filtered = manifest.policy.unwrap().views;
+    assert_eq!(filtered.len(), 2);
+    assert!(filtered.iter().all(|view| view.rows.len() == 1), "{filtered:?}");
+
+    // A clerk may see all that was looked up, and is given the sets whose spines show no more than that.
+    let clerk = with_role("clerk");
+    let planes = "SELECT w.origin, w.valid_at AS at, p.many FROM weather w CROSS JOIN (SELECT count(*) AS many FROM planes) p";
+    let asked = [(seen, None), (carriers, Some("`departures@1.carrier`")), (planes, Some("`planes@1`"))];
+    for (query, denied) in asked {
+        let (whole, _) = queried(&serving, query, &analyst).await.unwrap();
+        serving.replay(whole, &analyst).await.unwrap();
+        let refused = serving.manifest_for(whole, &clerk).await.err();
+        let told = refused.map(|error| (error.kind(), error.to_string()));
+        assert_eq!(told.is_some(), denied.is_some(), "{query}: {told:?}");
+        let Some(((kind, told), denied)) = told.zip(denied) else { continue };
+        assert_eq!(kind, Kind::Forbidden, "{told}");
+        assert!(told.contains(denied), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

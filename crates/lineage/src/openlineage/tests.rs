@@ -59,6 +59,7 @@ fn manifest(columns: &[&str], lineage: Vec<Edge>) -> Manifest {
             digest: String::new(),
             rows: 0,
             at: "at".to_owned(),
+            query: None,
         },
         references: Vec::new(),
         views: Vec::new(),

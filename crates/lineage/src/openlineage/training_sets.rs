@@ -126,7 +126,8 @@ impl Telling<'_> {
         spine.of_this_run =
             spine.of_this_run.with(Facet::INPUT_STATISTICS, json!({ "rowCount": manifest.spine.rows }));
         let mut inputs = vec![spine];
-        let versions = manifest.views.iter().filter_map(|view| self.state.view_version(view.version));
+        let versions = manifest.versions();
+        let versions = versions.iter().filter_map(|version| self.state.view_version(*version));
         inputs.extend(self.views_read(versions, manifest.sequence));
         inputs
     }

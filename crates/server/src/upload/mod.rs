@@ -99,7 +99,7 @@ impl Upload {
         while let Some(message) = self.messages.next().await {
             if !message?.data_body.is_empty() {
                 return Err(status::invalid(
-                    "the command names a spine by its digest, and rows came with it; leave one out",
+                    "the command names a spine, by its digest or as a query, and rows came with it; leave one out",
                 ));
             }
         }

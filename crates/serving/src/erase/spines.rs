@@ -73,7 +73,7 @@ impl Serving {
         let (bytes, digest) = encoded?;
         let id: SpineId = environment::mint();
         let object = self.catalog().put_object(format!("spines/{id}.parquet"), bytes.into()).await?;
-        Ok(SpineManifest { object, digest, rows: before.rows, at: before.at.clone() })
+        Ok(SpineManifest { object, digest, ..before.clone() })
     }
 }
 
