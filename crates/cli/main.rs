@@ -50,6 +50,7 @@ mod rollback;
 mod run;
 mod search;
 mod serve;
+mod served_set;
 mod session;
 mod sql;
 mod stream_groups;

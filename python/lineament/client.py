@@ -773,7 +773,7 @@ class Client(Registry, Governance, Snapshots, Mending):
         The server rebuilds the set and proves its digest. Each file is read back and compared before it has its name, so that an
         export that was cut goes on where it stopped when it is asked for again; files that are there already are compared too. In a
         bucket a file has its name first: one that does not read back as it was sent is deleted.
-        `lineament export` does the same beside the store. Raises `InvalidRequest` where the folder holds other Parquet files,
+        `lineament export` does the same, beside the store or with `--server`. Raises `InvalidRequest` where the folder holds other Parquet files,
         `Damaged` where a file is not what was recorded.
 
         >>> import tempfile, pyarrow.dataset

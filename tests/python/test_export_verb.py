@@ -42,6 +42,47 @@ def test_it_goes_on_where_it_was_cut(recorded, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_running_server_gives_the_same_files(recorded, readings_client, tmp_path):
+    store, training_set = recorded
+    # The store is the server's: here there is none.
+    asked = (tmp_path / "no store", "export", training_set.id, tmp_path / "set")
+    served = (*asked, "--rows-per-file", 1_000, "--server", readings_client.url)
+    assert f"3,900 rows in 4 files, in {tmp_path}/set; read back: {training_set.digest}" in run(*served)
+    (tmp_path / "set" / "part-00001.parquet").unlink()
+    assert "3 of them from before" in run(*served)
+    # Beside the store it goes on with them.
+    assert "4 of them from before" in run(store, *asked[1:], "--rows-per-file", 1_000)
+    read = pyarrow.dataset.dataset(sorted((tmp_path / "set").iterdir())).to_table()
+    assert read.replace_schema_metadata().equals(training_set.to_arrow().replace_schema_metadata())
+    assert not (tmp_path / "no store").exists()
+
+
+def test_a_set_of_several_endpoints_comes_in_its_order(recorded, readings_client, tmp_path):
+    spine = pyarrow.concat_tables([readings.spine()] * 25_000)
+    training_set = readings_client.get_historical_features(spine, ["reading.value"])
+    said = run(
+        tmp_path / "no store", "export", training_set.id, tmp_path / "set", "--server", readings_client.url,
+        "--rows-per-file", 150_000,
+    )  # fmt: skip
+    assert f"325,000 rows in 3 files, in {tmp_path}/set; read back: {training_set.digest}" in said
+
+
+def test_a_server_that_does_not_give_the_set(recorded, readings_client, tmp_path):
+    missing = "01a219c4-53f4-720e-b65b-0c5c32c675df"
+    for server, id, why in (
+        (readings_client.url, missing, "there is no training set"),
+        ("grpc://127.0.0.1:1", missing, "no server answers at grpc://127.0.0.1:1"),
+        ("http://127.0.0.1:1", missing, "write it as grpc://host:port"),
+        ("grpc+tls://127.0.0.1:1", missing, "--tls-root-certs"),
+    ):
+        assert why in fails(tmp_path / "no store", "export", id, tmp_path / "none", "--server", server)
+    told = fails(
+        tmp_path / "no store", "export", missing, tmp_path / "none", "--server", "grpc://example.org:1", "--token", "x"
+    )
+    assert "others could read the token" in told
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_person_sees_how_far_it_is(recorded, tmp_path):
     store, training_set = recorded
     printed, shown = watched(store, "export", training_set.id, tmp_path / "watched", "--rows-per-file", 1_000)

@@ -1,5 +1,5 @@
-//! A recorded training set as Parquet files in a folder or a bucket: rebuilt as a replay does, written a file at a time,
-//! read back, proved.
+//! A recorded training set as Parquet files in a folder or a bucket: rebuilt as a replay does, or read from a server, written a file at
+//! a time, read back, proved.
 //!
 //! A file has its name only when it is whole, so an export that was cut goes on where it stopped. What is
 //! there in the end is what was recorded: all of it is read back and digested.
@@ -12,9 +12,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use catalog::Author;
 use feature::TrainingSetId;
-use feature::digest::{HashAlgorithm, TableDigest};
+use feature::digest::{ContentDigest, HashAlgorithm, TableDigest};
 use feature::policy::Action;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::digesting::Digesting;
@@ -56,12 +57,46 @@ impl Serving {
         author: &Author,
         progress: impl Fn(u64, u64) + Send,
     ) -> Result<ExportReport> {
-        let rows_per_file = rows_per_file.max(1);
         let manifest = self.manifest(id).await?;
         let allowed = self.require_as_recorded(&manifest, author);
         let words = || format!("export: training set {id}");
         self.on_record(author, Action::Read, Some(ReadKind::TrainingSet), words, allowed).await?;
-        let total = usize::try_from(manifest.rows).unwrap_or(usize::MAX);
+        let files = ExportFiles::look(id, manifest.rows, to, rows_per_file).await?;
+        let then = format!("it is not exported; `lineament replay {id}` reports on it");
+        let ReplayStream { schema, rows, report } = self.replay_stream(id, then, author).await?;
+        let digest = async move {
+            let replayed = report.await;
+            let replayed = replayed.map_err(|error| Error::internal("the replay has no report", error))?;
+            Ok::<_, Error>(replayed.report.digest)
+        };
+        files.write(ExportedRows { schema, rows, digest: digest.boxed() }, progress).await
+    }
+}
+
+/// The rows of a recorded set in their order, on their way into files.
+pub struct ExportedRows {
+    pub schema: SchemaRef,
+    pub rows: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
+    /// The digest by which the set was recorded; there when all rows were given.
+    pub digest: BoxFuture<'static, Result<String>>,
+}
+
+/// The files of an export, and which of them are there.
+pub struct ExportFiles<'a> {
+    id: TrainingSetId,
+    rows: u64,
+    to: &'a ExportTo,
+    parts: Vec<Part>,
+}
+
+impl<'a> ExportFiles<'a> {
+    /// Looks for the files of a set of so many rows, before any of them is read.
+    ///
+    /// # Errors
+    /// A place that holds other Parquet files or cannot be written.
+    pub async fn look(id: TrainingSetId, rows: u64, to: &'a ExportTo, rows_per_file: usize) -> Result<Self> {
+        let rows_per_file = rows_per_file.max(1);
+        let total = usize::try_from(rows).unwrap_or(usize::MAX);
         let count = total.div_ceil(rows_per_file).max(1);
         to.prepare()?;
         refuse_strangers(to, count).await?;
@@ -73,12 +108,20 @@ impl Serving {
             let there = is_there(to, &name, id, first, rows).await?;
             parts.push(Part { name, first, rows, there });
         }
-        let then = format!("it is not exported; `lineament replay {id}` reports on it");
-        let ReplayStream { schema, rows, report } = self.replay_stream(id, then, author).await?;
-        let mut rebuilt =
-            Rebuilt { rows, rest: None, done: 0, progress: move |done| progress(done, total as u64) };
+        Ok(Self { id, rows, to, parts })
+    }
+
+    /// Writes those that are not there yet, and reads all of them back. `progress` is told how many rows are done.
+    ///
+    /// # Errors
+    /// Those of the rows; a place that cannot be written; `Damaged` where what is read back is not what was recorded.
+    pub async fn write(self, rows: ExportedRows, progress: impl Fn(u64, u64) + Send) -> Result<ExportReport> {
+        let Self { id, rows: total, to, parts } = self;
+        let ExportedRows { schema, rows, digest } = rows;
+        let progress = move |done| progress(done, total);
+        let mut coming = Coming { rows, rest: None, done: 0, total, progress };
         for part in &parts {
-            let rows = rebuilt.next_rows(part.rows);
+            let rows = coming.next_rows(part.rows);
             if part.there {
                 rows.try_for_each(async |_| Ok(())).await?;
             } else {
@@ -91,22 +134,22 @@ impl Serving {
             }
         }
         // The end of the rows, or why there is none.
-        rebuilt.next_rows(1).try_for_each(async |_| Ok(())).await?;
-        drop(rebuilt);
-        let replayed =
-            report.await.map_err(|error| Error::internal("the replay has no report", error))?.report;
-        let kept = parts.iter().filter(|part| part.there).count() as u64;
-        let digest = digest_of(to, &parts, &schema, self.catalog().state().hash).await?;
-        if digest != replayed.digest {
+        coming.next_rows(1).try_for_each(async |_| Ok(())).await?;
+        drop(coming);
+        let recorded = digest.await?;
+        let known = recorded.parse::<ContentDigest>();
+        let known = known.map_err(|error| Error::new(Kind::Damaged, format!("training set {id}: {error}")))?;
+        let digest = digest_of(to, &parts, &schema, known.algorithm()).await?;
+        if digest != recorded {
             return Err(Error::new(
                 Kind::Damaged,
                 format!(
-                    "the files in `{to}` hold {digest}, but the training set {id} is {}: a file was changed, or the disk is at fault; remove them and export again",
-                    replayed.digest
+                    "the files in `{to}` hold {digest}, but the training set {id} is {recorded}: a file was changed, or the disk is at fault; remove them and export again"
                 ),
             ));
         }
-        Ok(ExportReport { training_set: id, digest, rows: replayed.rows, files: count as u64, kept })
+        let kept = parts.iter().filter(|part| part.there).count() as u64;
+        Ok(ExportReport { training_set: id, digest, rows: total, files: parts.len() as u64, kept })
     }
 }
 
@@ -120,34 +163,41 @@ struct Part {
     there: bool,
 }
 
-/// The rows of the set as they are made again, to be cut into files.
-struct Rebuilt<P> {
+/// The rows of the set as they come, to be cut into files.
+struct Coming<P> {
     rows: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
     /// What is left of the batch that was cut last.
     rest: Option<RecordBatch>,
     done: u64,
+    total: u64,
     progress: P,
 }
 
-impl<P: Fn(u64) + Send> Rebuilt<P> {
-    /// The next so many rows, or as many as there are.
+impl<P: Fn(u64) + Send> Coming<P> {
+    /// The next so many rows; none after the last. No file is whole of which some do not come.
     fn next_rows(&mut self, count: usize) -> Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send + '_>> {
-        let rows = futures::stream::try_unfold((self, count), async |(rebuilt, left)| {
+        let rows = futures::stream::try_unfold((self, count), async |(coming, left)| {
             if left == 0 {
                 return Ok(None);
             }
-            let batch = match rebuilt.rest.take() {
+            let batch = match coming.rest.take() {
                 Some(rest) => Some(rest),
-                None => rebuilt.rows.try_next().await?,
+                None => coming.rows.try_next().await?,
             };
-            let Some(batch) = batch else { return Ok(None) };
+            let Some(batch) = batch else {
+                if coming.done < coming.total {
+                    let why = format!("{} of {} rows came", coming.done, coming.total);
+                    return Err(Error::internal("the training set ended before its last row", why));
+                }
+                return Ok(None);
+            };
             let rows = batch.num_rows().min(left);
             if rows < batch.num_rows() {
-                rebuilt.rest = Some(batch.slice(rows, batch.num_rows() - rows));
+                coming.rest = Some(batch.slice(rows, batch.num_rows() - rows));
             }
-            rebuilt.done += rows as u64;
-            (rebuilt.progress)(rebuilt.done);
-            Ok(Some((batch.slice(0, rows), (rebuilt, left - rows))))
+            coming.done += rows as u64;
+            (coming.progress)(coming.done);
+            Ok(Some((batch.slice(0, rows), (coming, left - rows))))
         });
         rows.boxed()
     }

@@ -82,7 +82,7 @@ pub use evidence::{
 pub use evolution::{ApprovalReport, waits_for_approval};
 pub use explain::{Candidate, ExplainRequest, ExplainValueRequest, Explanation};
 pub use export::write_parquet;
-pub use export_set::ExportReport;
+pub use export_set::{ExportFiles, ExportReport, ExportedRows};
 pub use export_to::ExportTo;
 pub use given_spine::GivenSpine;
 pub use graph::{ImpactReport, ImpactRow, LineageReport, LineageRequest, LineageStep};
