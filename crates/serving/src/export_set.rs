@@ -138,7 +138,8 @@ impl<'a> ExportFiles<'a> {
         drop(coming);
         let recorded = digest.await?;
         let known = recorded.parse::<ContentDigest>();
-        let known = known.map_err(|error| Error::new(Kind::Damaged, format!("training set {id}: {error}")))?;
+        let known =
+            known.map_err(|error| Error::new(Kind::Damaged, format!("training set {id}: {error}")))?;
         let digest = digest_of(to, &parts, &schema, known.algorithm()).await?;
         if digest != recorded {
             return Err(Error::new(
