@@ -28,6 +28,8 @@ pub struct KeyFile {
     pub file: VisibleFile,
     /// Whether the file's batches count for the version, at whatever sequence.
     pub counts: bool,
+    /// Whether its batch was kept back, so that it counts at no sequence.
+    pub kept_back: bool,
     /// Least and greatest valid_at of the file's rows, in microseconds; none where it is not known.
     pub valid_at: Option<(i64, i64)>,
 }
@@ -111,6 +113,7 @@ impl KeyFiles {
             found.push(KeyFile {
                 file: bounded.file.clone(),
                 counts: state.counts_for(bounded.file.first(), version),
+                kept_back: false,
                 valid_at: bounded.valid_at,
             });
         }

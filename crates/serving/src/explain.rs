@@ -537,6 +537,7 @@ impl Serving {
                 files.push(KeyFile {
                     valid_at: file.valid_at_range(),
                     counts: newest.state.counts_for(batch, &asked.version),
+                    kept_back: true,
                     file: VisibleFile::of_one(file.clone(), batch.clone()),
                 });
             }
@@ -683,12 +684,10 @@ impl Nearest {
         let mut near = Self { past: Vec::new(), later: Vec::new(), others: Vec::new(), at };
         for file in files {
             let wins = |batch: &Arc<Batch>| {
-                batch.by.sequence <= judgement.sequence
-                    && state.counts_at(batch, judgement.sequence)
-                    && state.batch(batch.record.batch).is_some()
+                batch.by.sequence <= judgement.sequence && state.counts_at(batch, judgement.sequence)
             };
             let too_old = since.is_some_and(|since| greatest(&file) < since.micros());
-            if !file.counts || too_old || !file.file.batches().iter().any(wins) {
+            if !file.counts || file.kept_back || too_old || !file.file.batches().iter().any(wins) {
                 near.others.push(file);
             } else if least(&file) <= at {
                 near.past.push(file);
