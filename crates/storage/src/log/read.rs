@@ -97,7 +97,7 @@ impl Log {
         head: Option<(Sequence, Digest)>,
         Asked { mut width, lists, most, vouched }: Asked,
     ) -> Result<Vec<(Entry, Digest)>> {
-        let mut chain = Chain { head, vouched, last: None, found: Vec::new() };
+        let mut chain = Chain { head, vouched, again: None, last: None, found: Vec::new() };
         let mut next = head.map_or(Sequence::ZERO, |(sequence, _)| sequence);
         loop {
             let window = self.window(next, width).await?;
@@ -183,6 +183,13 @@ impl Log {
                 );
                 return Err(Error::corrupt_entry(sequence, why));
             }
+            // What it says is known; it is read again only where something follows it.
+            chain.again = Some((sequence, expected, bytes.clone()));
+            return Ok(());
+        }
+        if let Some((sequence, digest, bytes)) = chain.again.take() {
+            let Entry { store, committed_at, .. } = Entry::decode(sequence, &bytes)?;
+            chain.last = Some(Last { sequence, digest, store, committed_at });
         }
         let entry = Entry::decode(sequence, bytes)?;
         let digest = digest(entry.algorithm()?, bytes);
@@ -206,9 +213,7 @@ impl Log {
             }
         }
         chain.last = Some(Last { sequence, digest, store: entry.store, committed_at: entry.committed_at });
-        if chain.head.is_none_or(|(head, _)| head != sequence) {
-            chain.found.push((entry, digest));
-        }
+        chain.found.push((entry, digest));
         Ok(())
     }
 
@@ -259,6 +264,8 @@ struct Chain {
     /// The entry that the caller has read before.
     head: Option<(Sequence, Digest)>,
     vouched: bool,
+    /// That entry, with its digest and its bytes, as it was read again.
+    again: Option<(Sequence, Digest, Bytes)>,
     last: Option<Last>,
     found: Vec<(Entry, Digest)>,
 }
