@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use cedar_policy::{Authorizer, Decision as Verdict, PolicySet};
+use cedar_policy::{Authorizer, Decision as Verdict};
 use feature::definition::{DefinitionError, DefinitionErrors};
 use feature::policy::{Action, Asker, Decision, Mask, Policies, Resource, RowFilter};
 
-use crate::entities::Types;
+use crate::entities::{Asked, Types};
+use crate::slices::Slices;
 use crate::source::Written;
 
 /// A set of policies, with what its annotations say.
 pub struct Compiled {
-    set: PolicySet,
+    slices: Slices,
     shown: BTreeMap<String, (Option<Mask>, Option<String>)>,
     /// Permits under which breaking changes need an approval.
     approved: BTreeSet<String>,
@@ -36,7 +37,7 @@ impl Compiled {
                 message,
             }])
         };
-        let types = Types::new().map_err(wrong)?;
+        let types = Types::new(written.values().map(|written| &written.policy)).map_err(wrong)?;
         let mut shown = BTreeMap::new();
         let mut approved = BTreeSet::new();
         let mut policies = Vec::new();
@@ -47,8 +48,8 @@ impl Compiled {
             }
             shown.insert(id, (mask, rows));
         }
-        let set = PolicySet::from_policies(policies).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { set, shown, approved, types, authorizer: Authorizer::new() })
+        let slices = Slices::new(policies).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { slices, shown, approved, types, authorizer: Authorizer::new() })
     }
 }
 
@@ -57,11 +58,16 @@ impl Policies for Compiled {
     /// count: the strongest mask, and the rows that pass every filter.
     fn decide(&self, asker: &Asker, action: Action, resource: Resource<'_>) -> Decision {
         let failed = |error: String| Decision { errors: vec![error], ..Decision::default() };
-        let (request, entities) = match self.types.request(asker, action, resource) {
-            Ok(asked) => asked,
-            Err(error) => return failed(error),
+        let Asked { request, entities, principals, action } =
+            match self.types.request(asker, action, resource) {
+                Ok(asked) => asked,
+                Err(error) => return failed(error),
+            };
+        let policies = match self.slices.of(&principals, &action) {
+            Ok(policies) => policies,
+            Err(error) => return failed(error.to_string()),
         };
-        let response = self.authorizer.is_authorized(&request, &self.set, &entities);
+        let response = self.authorizer.is_authorized(&request, &policies, &entities);
         // Cedar passes over a policy that it cannot evaluate; one that forbids or masks must not be passed over.
         let errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
         let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();

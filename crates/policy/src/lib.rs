@@ -9,6 +9,7 @@ mod compiled;
 mod entities;
 mod errors;
 mod schema;
+mod slices;
 mod source;
 
 use std::sync::Arc;

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 
+use cedar_policy::{Authorizer, Policy, PolicySet};
 use feature::definition::{Definitions, FeatureView, parse_files};
 use feature::policy::{Action, Asker, Decision, Mask, Policies, PolicyFile, Purpose, Resource, RowFilter};
 use proptest::prelude::*;
 
 use super::{Compiled, compile};
 use crate::cases;
+use crate::entities::{Asked, Types};
 
 const WEATHER: &str = r#"
 kind = "feature_view"
@@ -208,7 +210,82 @@ expect = "allow"
     assert!(cases::parse("cases.toml", &unknown).unwrap_err().contains("did you mean `ingest`"));
 }
 
+/// Of these a few are in force: scopes of every form, and conditions that name every attribute.
+const SCOPES: [&str; 8] = [
+    "principal, action",
+    "principal in Role::\"a\", action",
+    "principal in Group::\"b\", action == Action::\"read\"",
+    "principal == User::\"ann\", action",
+    "principal is User, action in [Action::\"read\", Action::\"apply\"]",
+    "principal is User in Role::\"b\", action == Action::\"ingest\"",
+    "principal == User::\"bob\", action in [Action::\"read\"]",
+    "principal in Role::\"c\", action == Action::\"apply\"",
+];
+const CONDITIONS: [&str; 8] = [
+    "",
+    "when { resource.tags.contains(\"pii\") }",
+    "unless { resource has owner && resource.owner == \"meteo\" }",
+    "when { principal.name == \"ann\" }",
+    "when { principal.hasTag(\"groups\") && principal.getTag(\"groups\").contains(\"b\") }",
+    "when { resource[\"n\\u{61}me\"] like \"*t*\" && resource.project == \"default\" }",
+    "when { resource is Feature && (resource has unit || resource.type == \"string\" || resource.view == \"x\") }",
+    "when { resource is View && resource.entity == \"airport\" && context.purpose == Purpose::\"train\" }",
+];
+
 proptest! {
+    /// Most of the policies and attributes are left out where they cannot matter, and so it does not matter that they are.
+    #[test]
+    fn what_is_left_out_decides_nothing(
+        chosen in proptest::collection::vec((any::<bool>(), 0..SCOPES.len(), 0..CONDITIONS.len()), 0..6),
+        roles in proptest::sample::subsequence(vec!["a", "b", "c"], 0..3),
+        bob in any::<bool>(),
+        groups in proptest::option::of(proptest::sample::subsequence(vec!["a", "b"], 0..2)),
+        action in proptest::sample::select(vec![Action::Read, Action::Apply, Action::Ingest]),
+        of_view in any::<bool>(),
+    ) {
+        let one = |permits: &bool, scope: &usize, condition: &usize| {
+            let effect = if *permits { "permit" } else { "forbid" };
+            format!("{effect}({}, resource) {};", SCOPES[*scope], CONDITIONS[*condition])
+        };
+        let texts: Vec<String> =
+            chosen.iter().map(|(permits, scope, condition)| one(permits, scope, condition)).collect();
+        // The conditions stand as they are: what a schema says of them is another matter.
+        let parsed = |(place, text): (usize, &String)| {
+            Policy::parse(Some(cedar_policy::PolicyId::new(format!("base#{}", place + 1))), text).unwrap()
+        };
+        let all: Vec<Policy> = texts.iter().enumerate().map(parsed).collect();
+        let every: Vec<Policy> =
+            CONDITIONS.iter().map(|condition| format!("permit(principal, action, resource) {condition};"))
+                .map(|text| Policy::parse(None, text).unwrap()).collect();
+        let view = weather();
+        let resource = || if of_view { Resource::View(&view) } else { Resource::Feature(&view, &view.features[1]) };
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let asker = Asker {
+            principal: if bob { "bob" } else { "ann" }.to_owned(),
+            roles: owned(&roles),
+            claims: groups.iter().map(|groups| ("groups".to_owned(), owned(groups))).collect(),
+            ..Asker::default()
+        };
+        let Asked { request, entities, .. } =
+            Types::new(every.iter()).unwrap().request(&asker, action, resource()).unwrap();
+        let whole = PolicySet::from_policies(all.iter().cloned()).unwrap();
+        let expected = Authorizer::new().is_authorized(&request, &whole, &entities);
+        let mut reasons: Vec<String> = expected.diagnostics().reason().map(ToString::to_string).collect();
+        reasons.sort();
+        let written = all.into_iter().map(|policy| {
+            let written = crate::source::Written { policy, mask: None, rows: None, approval: false };
+            (written.policy.id().to_string(), written)
+        });
+        let compiled = Compiled::new(written.collect()).unwrap();
+        // The second time the slice is there.
+        for _ in 0..2 {
+            let decision = compiled.decide(&asker, action, resource());
+            prop_assert_eq!(decision.allowed, expected.decision() == cedar_policy::Decision::Allow && decision.errors.is_empty());
+            prop_assert_eq!(&decision.policies, &reasons);
+            prop_assert_eq!(decision.errors.len(), expected.diagnostics().errors().count());
+        }
+    }
+
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,200}") {
         let _ = compile(&[file(&text)]);
