@@ -12,7 +12,7 @@ FROM (SELECT at, principal, roles, purpose, coalesce(action, 'read') AS action, 
       FROM (SELECT 'read' AS action, name AS asked, training_set AS id, committed_at, principal, sequence, program, run, experiment
             FROM state_training_sets
             UNION ALL
-            SELECT 'read', training_set, training_set, committed_at, principal, sequence, program, run, experiment FROM state_verifications
+            SELECT 'read', training_set, training_set AS id, committed_at, principal, sequence, program, run, experiment FROM state_verifications
             UNION ALL
             SELECT 'ingest', b.feature_view || '@' || b.version, b.batch, b.committed_at, b.principal, b.sequence, b.program, b.run, b.experiment
             FROM state_batches b LEFT JOIN state_quarantine q ON b.batch = q.batch

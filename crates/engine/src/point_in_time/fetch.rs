@@ -11,7 +11,7 @@ use arrow::array::{
     Int64Array, PrimitiveArray, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array,
     downcast_primitive, new_null_array,
 };
-use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::{cast, concat, interleave, take};
 use arrow::datatypes::{ArrowPrimitiveType, DataType};
 use catalog::{FileBatches, VisibleFile};
@@ -421,12 +421,27 @@ async fn decode(
         let indices = UInt32Array::from(indices);
         for (name, pieces) in names.iter().zip(&mut pieces) {
             if let Some(column) = batch.column_by_name(name) {
-                let values = Some(take(column, &indices, None)?);
+                let values = Some(let_go(take(column, &indices, None)?));
                 pieces.push(Piece { hits: hits.clone(), from, until: next, values });
             }
         }
     }
     Ok(pieces)
+}
+
+/// Texts hold the pages that they were decoded in, which may be all of a file for a few of its rows: then they are copied.
+fn let_go(values: ArrayRef) -> ArrayRef {
+    let held = |buffers: &[Buffer]| buffers.iter().map(Buffer::len).sum::<usize>();
+    if let Some(texts) = values.as_string_view_opt() {
+        if held(texts.data_buffers()) > 2 * texts.total_buffer_bytes_used() {
+            return Arc::new(texts.gc());
+        }
+    } else if let Some(bytes) = values.as_binary_view_opt()
+        && held(bytes.data_buffers()) > 2 * bytes.total_buffer_bytes_used()
+    {
+        return Arc::new(bytes.gc());
+    }
+    values
 }
 
 /// Rows of text that are put together between two pauses: more would not pay for being put behind each other again.
