@@ -10,7 +10,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use catalog::recorded_reads::{edge_fields, schema};
-use catalog::state::PolicyHistory;
+use catalog::state::{PolicyHistory, Provenance};
 use engine::column_lineage::{Edge, Output, ROWS, Scan, Source};
 
 use crate::reads::Read;
@@ -69,7 +69,9 @@ fn status(read: &Read) -> &'static str {
 
 /// The number of the policies by which the read was decided: those in force when it was asked for.
 fn in_force(policies: &PolicyHistory, read: &Read) -> Option<u64> {
-    let applied = policies.all().iter().rev().find(|applied| applied.by.committed_at <= read.at)?;
+    // Entries are dated after each other, and so ahead of the clock where they come fast: what the snapshot has was in force whatever the time.
+    let had = |by: &Provenance| by.sequence <= read.session || by.committed_at <= read.at;
+    let applied = policies.all().iter().rev().find(|applied| had(&applied.by))?;
     (!applied.record.files.is_empty()).then_some(u64::from(applied.record.number))
 }
 

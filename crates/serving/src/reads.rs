@@ -86,7 +86,7 @@ pub struct Read {
     pub(crate) roles: Vec<String>,
     pub(crate) purpose: Purpose,
     /// The snapshot of the session that read.
-    session: Sequence,
+    pub(crate) session: Sequence,
     pub(crate) kind: Option<ReadKind>,
     /// What was asked for: the statement, or a call in its words.
     pub(crate) sql: String,

@@ -132,6 +132,8 @@ const NEEDED_BY_A_LANE: usize = 3;
 pub struct Ordered {
     waiting: Vec<Waiting>,
     reservation: MemoryReservation,
+    /// Bytes that may wait in memory.
+    most: usize,
     spills: SpillManager,
     batch_rows: usize,
 }
@@ -145,7 +147,7 @@ enum Waiting {
 const PLACE: &str = "_place";
 
 impl Ordered {
-    pub fn new(context: &Arc<TaskContext>, schema: &SchemaRef, metrics: SpillMetrics) -> Self {
+    pub fn new(context: &Arc<TaskContext>, schema: &SchemaRef, metrics: SpillMetrics, most: usize) -> Self {
         let mut fields: Vec<Field> = schema.fields().iter().map(|field| Field::clone(field)).collect();
         fields.push(Field::new(PLACE, DataType::UInt32, false));
         let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
@@ -154,6 +156,7 @@ impl Ordered {
             reservation: MemoryConsumer::new("PointInTimeOrder")
                 .with_can_spill(true)
                 .register(context.memory_pool()),
+            most,
             spills: SpillManager::new(context.runtime_env(), metrics, schema),
             batch_rows: context.session_config().batch_size().max(1),
         }
@@ -169,13 +172,14 @@ impl Ordered {
             .step_by(self.batch_rows)
             .map(|from| whole.slice(from, self.batch_rows.min(whole.num_rows() - from)))
             .collect();
-        // The lanes that are on their way need several times as much each.
+        // The lanes that are on their way need several times as much each, and what they read, which is as much as their files are large.
         let needed = bytes.saturating_mul(NEEDED_BY_A_LANE * cores());
+        let within = self.reservation.size().saturating_add(bytes) <= self.most;
         let room = lookups.try_grow(needed).is_ok();
         if room {
             lookups.try_shrink(needed)?;
         }
-        if room && self.reservation.try_grow(bytes).is_ok() {
+        if room && within && self.reservation.try_grow(bytes).is_ok() {
             self.waiting.push(Waiting::Memory(parts));
             return Ok(());
         }

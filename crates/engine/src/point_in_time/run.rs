@@ -39,6 +39,8 @@ use crate::row_bytes::{bytes_of, bytes_of_column};
 
 /// Of the memory limit, the share that a right side may take that is no feature view; it waits on disk beyond.
 const PLAIN: usize = 8;
+/// Of the memory limit, the share that lanes may take that wait for their place; they wait on disk beyond.
+const ORDERED: usize = 4;
 /// Of the rows that leave in any order, a lane makes so many bytes at once: few enough to stay near their core.
 const LANE_BYTES: usize = 64 << 20;
 /// What a spine row costs besides its columns: its entry, its best candidate, its answer.
@@ -188,7 +190,9 @@ impl Run {
         reservation.try_shrink(spine.iter().map(bytes_of).sum::<usize>().min(reservation.size()))?;
         let dealt = self.deal(spine.into_iter(), lanes, reservation).await?;
         let spills = SpillMetrics::new(&self.metrics, 0);
-        let mut ordered = self.keeps_order.then(|| Ordered::new(&self.context, &self.schema, spills));
+        let mut ordered = self
+            .keeps_order
+            .then(|| Ordered::new(&self.context, &self.schema, spills, self.memory_limit() / ORDERED));
         let mut reports: Vec<Option<LookupReport>> = vec![None; self.sides.len()];
         let plain = Arc::new(plain);
         let mut done = self.clone().in_lanes(dealt, move |run, places, lane, held| {

@@ -164,7 +164,11 @@ async fn a_query_that_gives_no_spine_is_refused_by_its_name() {
             [named, "zero"],
         ),
         // The rules for spines hold for it.
-        ("SELECT origin, valid_at, valid_at AS seen FROM weather", Code::InvalidArgument, ["several", "seen"]),
+        (
+            "SELECT origin, valid_at, valid_at AS seen FROM weather",
+            Code::InvalidArgument,
+            ["several", "seen"],
+        ),
         ("SELECT valid_at AS at FROM weather", Code::InvalidArgument, ["spine", "origin"]),
     ] {
         let status = server.get(asked(query).to_string()).await.expect_err(query);
