@@ -1,7 +1,7 @@
 //! Validation of what is to be ingested: rows that pass, and what is to be said of those that do not.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use arrow::array::RecordBatch;
 use arrow::compute::{concat_batches, filter_record_batch};
@@ -48,13 +48,43 @@ impl CheckedRows {
     }
 }
 
-/// Validates rows one by one: declared types, rules and checks. `filter` applies the source's `where` first.
+/// Batches of rows that passed and wait to be profiled.
+const TO_PROFILE: usize = 2;
+
+/// Validates rows one by one: declared types, rules and checks. `filter` applies the source's `where` first. Rows that passed are
+/// profiled while the next are validated.
 pub fn check_rows(
     version: &ViewVersion,
     inputs: Vec<Rows>,
     filter: bool,
     conditions: &dyn Conditions,
     progress: &OnProgress,
+) -> Result<CheckedRows> {
+    let features = &version.definition.features;
+    let (passed, to_profile) = mpsc::sync_channel::<RecordBatch>(TO_PROFILE);
+    std::thread::scope(|scope| {
+        let profiling = scope.spawn(move || {
+            let mut profile = BatchProfile::of(features);
+            to_profile.into_iter().try_for_each(|rows| profile.add(&rows)).map(|()| profile)
+        });
+        let checked = check_each(version, inputs, filter, conditions, progress, passed);
+        let profile = profiling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let mut checked = checked?;
+        let source = std::mem::take(&mut checked.profile.source);
+        checked.profile = profile.map_err(|error| Error::internal("profiling accepted rows", error))?;
+        checked.profile.source = source;
+        Ok(checked)
+    })
+}
+
+/// The same without the profile, whose rows are passed on.
+fn check_each(
+    version: &ViewVersion,
+    inputs: Vec<Rows>,
+    filter: bool,
+    conditions: &dyn Conditions,
+    progress: &OnProgress,
+    passed: mpsc::SyncSender<RecordBatch>,
 ) -> Result<CheckedRows> {
     let view = &version.definition;
     let of = inputs.iter().map(Rows::count).sum();
@@ -118,10 +148,8 @@ pub fn check_rows(
                     .map_err(|error| Error::internal("keeping rejected rows", error))?;
                 note_rejections(&mut checked, input, &rows.origin, &split.rejections);
             }
-            checked
-                .profile
-                .add(&split.accepted)
-                .map_err(|error| Error::internal("profiling accepted rows", error))?;
+            // Who does not take them any more says why.
+            _ = passed.send(split.accepted.clone());
             accepted.push(split.accepted);
             first_row += count;
             done += count;
