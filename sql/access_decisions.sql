@@ -27,4 +27,4 @@ FROM (SELECT at, principal, roles, purpose, coalesce(action, 'read') AS action, 
       JOIN (SELECT DISTINCT number, sequence AS since, "until" FROM state_policies WHERE file IS NOT NULL) p
         ON e.sequence > p.since AND (p."until" IS NULL OR e.sequence <= p."until")) d
 WHERE d.policies IS NOT NULL
-ORDER BY d.at, d.action, d.asked, d.id
+ORDER BY d.at, d.asked, d.id

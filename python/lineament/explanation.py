@@ -63,8 +63,6 @@ class Explanation:
     defaulted: bool = False
     #: The feature with its version, as in `weather@1.temp`.
     reference: str | None = None
-    #: Who withdrew that version by now, and why; None where it is not withdrawn.
-    withdrawn: str | None = None
     #: The entity's key in this row.
     key: dict[str, Any] = field(default_factory=dict)
     #: The time at which the value was wanted.
@@ -76,6 +74,8 @@ class Explanation:
     losers_by_reason: dict[str, int] = field(default_factory=dict)
     #: Files that may hold more candidates that lost, and were left unopened since there are very many.
     unopened_files: int = 0
+    #: Who withdrew the version by now, and why; None where it is not withdrawn.
+    withdrawn: str | None = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:

@@ -86,7 +86,7 @@ REPORTS = [
     lineament.Explanation(
         HOSTILE, 0, HOSTILE, HOSTILE, None, True, HOSTILE, {HOSTILE: HOSTILE}, HOSTILE,
         lineament.Candidate(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE, HOSTILE, [HOSTILE], sql=HOSTILE),
-        [lineament.Candidate(value=None, reason=HOSTILE)], {HOSTILE: 2}, 3,
+        [lineament.Candidate(value=None, reason=HOSTILE)], {HOSTILE: 2}, 3, withdrawn=HOSTILE,
     ),
     lineament.IngestReport(HOSTILE, HOSTILE, 1, 5, 1, 2, 3, 4, True, [Rejections(HOSTILE, HOSTILE, 1)], [HOSTILE]),
     lineament.Plan([Change("entity", "default", HOSTILE, "create", HOSTILE), Change("entity", "default", "b", "keep", "b")], 3),

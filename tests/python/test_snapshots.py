@@ -178,7 +178,7 @@ def test_a_query_gives_the_spine(readings_client):
     with pytest.raises(lineament.InvalidRequest, match="the query of the spine has no rows"):
         readings_client.get_historical_features(f"SELECT * FROM ({query}) WHERE label > 99", ["reading.grade"])
     with pytest.raises(lineament.InvalidRequest, match="several time columns"):
-        readings_client.stream("SELECT sensor, valid_at, known_at FROM reading", ["reading.grade"])
+        readings_client.stream("SELECT sensor, valid_at, valid_at AS seen FROM reading", ["reading.grade"])
     with pytest.raises(lineament.InvalidRequest, match="reading"):
         readings_client.get_historical_features("SELECT nothing FROM reading", ["reading.grade"])
     with pytest.raises(lineament.InvalidRequest, match="rows are wanted, not the path selection.parquet"):
