@@ -226,6 +226,5 @@ fn recorded_sets_are_made_again_whatever_came_after() {
     );
     // Sets keep what they read, and most histories have one of each view.
     coverage.require(5, ["old rows that are deleted", "a set before old rows are deleted"]);
-    // Who is first hangs on the disk as well, so this is met more or less often.
-    coverage.require(1, ["a writer that a sweep overtook"]);
+    // Whether a sweep overtakes a writer hangs on the disk as well: it may not be met here, and `sweep/stalled.rs` makes it so.
 }
